@@ -1,0 +1,305 @@
+"""What a run is: frozen dataclasses, read from a YAML recipe and dotted overrides, checked before anything starts.
+
+Names that MultiMAE gave its hyper-parameters stay (`num_encoded_tokens`, `alphas`, `blr`, ...).
+Each field says what resuming may do with it (`Resume`): a field is fixed unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, field, fields, is_dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, get_type_hints
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from mmae.errors import InputError, did_you_mean
+from mmae.modalities import NORM_RGB, PUBLISHED
+from mmae.resources import find
+from mmae.variants import VARIANTS, Variant
+from mmae.yaml_file import read_yaml
+
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Resume(StrEnum):
+    """What a resumed run may do with a value that differs from the run's own."""
+
+    FIXED = "fixed"  # refused: it would be another run
+    EXPLICIT = "explicit"  # taken when said on the command line, and logged
+    FREE = "free"  # taken: it does not change what is learned
+
+
+def _free(default: Any) -> Any:
+    return field(default=default, metadata={"resume": Resume.FREE})
+
+
+def _explicit(default: Any) -> Any:
+    return field(default=default, metadata={"resume": Resume.EXPLICIT})
+
+
+_STRICT: Final = ConfigDict(extra="forbid", validate_default=True)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RunConfig:
+    """Where the run lives."""
+
+    dir: str = _free("runs/mmae")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DataConfig:
+    """Which tiles, and how each becomes a sample."""
+
+    shards: str = _free("")
+    """Folder that `mmae repack` wrote. It may move: its identity is the index's fingerprint."""
+    max_tiles: Positive | None = None
+    """Train on the first so many tiles of the split only (shards are fair samples of it)."""
+    crop: Literal["random", "resize"] = "random"
+    """How a tile comes to `model.input_size`: a random crop (MMEarth) or a resize of the whole tile (published)."""
+    flip: Literal["none", "horizontal", "dihedral"] = "dihedral"
+    """None; left-right for half of the tiles (published); all eight flips and quarter turns of a nadir image."""
+    labels: Literal["nearest", "majority"] = "majority"
+    """How a label map comes to its stride: the centre pixel, or the most frequent class."""
+    workers: Count = _free(2)
+    """Loader processes a rank; 0 reads in the training process."""
+    prefetch: Positive = _free(4)
+    """Micro-batches that each worker reads ahead."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ModelConfig:
+    """The model: everything that decides the shapes of its weights and what they compute."""
+
+    size: str = "base"
+    in_domains: tuple[str, ...] = PUBLISHED
+    out_domains: tuple[str, ...] = PUBLISHED
+    extra_norm_pix_loss: bool = True
+    """A second rgb decoder (`norm_rgb`) that predicts patches normalised by their own mean and variance."""
+    input_size: Positive | tuple[Positive, Positive] = 56
+    patch_size: Positive = 8
+    num_encoded_tokens: Positive = 49
+    num_global_tokens: Count = 1
+    alphas: Annotated[float, Field(gt=0)] | tuple[Annotated[float, Field(gt=0)], ...] = 1.0
+    """Concentration of the Dirichlet that shares visible tokens among modalities: one number, or one a modality."""
+    sample_tasks_uniformly: bool = False
+    """First choose a non-empty subset of modalities, then share tokens within it."""
+    decoder_dim: Positive = 128
+    decoder_depth: Count = 2
+    decoder_num_heads: Positive = 8
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    loss_on_unmasked: bool = False
+    task_balancer: Literal["none", "uncertainty"] = "none"
+    paper_exact: bool = False
+    """Turn off what goes beyond the published code: validity rules, the global-batch loss, no decay on biases."""
+    init_from: str | None = _free(None)
+    """A folder that `mmae export` wrote: start a new run from its weights."""
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        return (self.input_size, self.input_size) if isinstance(self.input_size, int) else self.input_size
+
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        """Patches along height and width, the same for every modality."""
+        height, width = self.image_hw
+        return height // self.patch_size, width // self.patch_size
+
+    @property
+    def tokens_per_modality(self) -> int:
+        return self.grid_hw[0] * self.grid_hw[1]
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.in_domains) * self.tokens_per_modality
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Decoders in the order in which their weights are stacked."""
+        return (*self.out_domains, NORM_RGB) if self.extra_norm_pix_loss else self.out_domains
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Every modality that a batch must hold: inputs, then outputs that are no inputs."""
+        return (*self.in_domains, *(name for name in self.out_domains if name not in self.in_domains))
+
+    @property
+    def alphas_m(self) -> tuple[float, ...]:
+        """One concentration a modality."""
+        if isinstance(self.alphas, tuple):
+            return self.alphas
+        return (self.alphas,) * len(self.in_domains)
+
+    @property
+    def variant(self) -> Variant:
+        return VARIANTS[self.size]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrainConfig:
+    """How long, how fast, with what randomness."""
+
+    max_steps: Positive = _explicit(1000)
+    """Optimiser steps of the whole schedule."""
+    stop_at: Positive | None = _free(None)
+    """Save and stop at this step; the schedule stays that of `max_steps`."""
+    global_batch: Positive = 256
+    """Tiles an optimiser step over all ranks; sets the learning rate, fixed for a run."""
+    micro_batch: Positive = _free(64)
+    """Upper bound of tiles a rank runs at once; accumulation is derived."""
+    seed: int = 0
+    blr: Rate = _explicit(1e-4)
+    """Learning rate a 256 tiles: lr = blr x global_batch / 256."""
+    min_lr: Rate = _explicit(0.0)
+    warmup_steps: Count = _explicit(0)
+    weight_decay: Rate = _explicit(0.05)
+    opt_betas: tuple[Rate, Rate] = _explicit((0.9, 0.95))
+    clip_grad: Rate = _explicit(1.0)
+    """Largest norm of the gradient; 0 never clips."""
+    precision: Literal["bf16", "fp16", "fp32"] | None = _free(None)
+    """None takes what the DeepSpeed JSON says."""
+    activation_checkpointing: Literal["none", "full"] = _free("none")
+
+    @property
+    def lr(self) -> float:
+        return self.blr * self.global_batch / 256
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ValConfig:
+    """Validation on the whole `val` split, with the same masks every time."""
+
+    every: Count = _free(0)
+    """Steps between validations; 0 validates at the end only."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class CheckpointConfig:
+    every: Positive = _free(1000)
+    """Steps between checkpoints; one is always written where training stops."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class LogConfig:
+    every: Positive = _free(10)
+    """Steps between records of log.jsonl."""
+    wandb: bool = _free(True)
+    """Also log to Weights & Biases: offline in the run folder where no key is set."""
+    wandb_project: str = _free("mmae")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Config:
+    """A whole run."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    val: ValConfig = field(default_factory=ValConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+
+
+Flat = dict[str, Any]
+
+
+def flatten(config: Config) -> Flat:
+    """Dotted key -> value, plain types only."""
+    return {
+        f"{section}.{key}": list(value) if isinstance(value, tuple) else value
+        for section, values in asdict(config).items()
+        for key, value in values.items()
+    }
+
+
+def resume_policy() -> dict[str, Resume]:
+    """Dotted key -> what resuming may do with a differing value."""
+    return {
+        f"{section.name}.{key.name}": key.metadata.get("resume", Resume.FIXED)
+        for section in fields(Config)
+        for key in fields(_section_type(section.name))
+    }
+
+
+def _section_type(name: str) -> Any:
+    section = get_type_hints(Config)[name]
+    assert is_dataclass(section)
+    return section
+
+
+def load_config(recipe: str, overrides: list[str]) -> Config:
+    """The run that a recipe (packaged name or path) and `section.key=value` overrides describe.
+
+    Raises:
+        InputError: an unknown key (the nearest is named), a value of the wrong kind, or values that contradict.
+    """
+    path = find(recipe, "mmae.recipes", ".yaml", "recipe")
+    flat = _flatten_yaml(read_yaml(path), path)
+    flat.update(parse_overrides(overrides))
+    return build_config(flat, str(path))
+
+
+def parse_overrides(overrides: list[str]) -> Flat:
+    """`["train.seed=3"]` -> `{"train.seed": 3}`; values are YAML."""
+    flat: Flat = {}
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise InputError(f"command line: {override!r} is not of the form section.key=value")
+        _check_key(key, "command line")
+        try:
+            flat[key] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError(f"command line: the value of {key} is not YAML: {text!r}") from error
+    return flat
+
+
+def build_config(flat: Flat, origin: str) -> Config:
+    """A checked `Config` from dotted keys; `origin` names the file in messages."""
+    from mmae.config_checks import contradiction
+
+    nested: dict[str, dict[str, Any]] = {}
+    for key, value in flat.items():
+        _check_key(key, origin)
+        section, name = key.split(".", 1)
+        nested.setdefault(section, {})[name] = value
+    try:
+        config = TypeAdapter(Config).validate_python(nested)
+    except ValidationError as error:
+        raise InputError(f"{origin}: {_first_error(error)}") from None
+    if problem := contradiction(config):
+        raise InputError(f"{origin}: {problem}")
+    return config
+
+
+def _flatten_yaml(tree: Any, path: Path) -> Flat:
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: a recipe is a mapping of sections, this is {type(tree).__name__}")
+    flat: Flat = {}
+    sections = [section.name for section in fields(Config)]
+    for section, values in tree.items():
+        if section not in sections:
+            raise InputError(f"{path}: unknown section {section!r}{did_you_mean(str(section), sections)}")
+        if not isinstance(values, dict):
+            raise InputError(f"{path}: section {section!r} must be a mapping of keys")
+        flat.update({f"{section}.{key}": value for key, value in values.items()})
+    return flat
+
+
+def _check_key(key: str, origin: str) -> None:
+    known = list(resume_policy())
+    if key not in known:
+        raise InputError(f"{origin}: unknown key {key!r}{did_you_mean(key, known)}")
+
+
+def _first_error(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    # A union reports its members behind the key: two parts name the key.
+    key = ".".join(str(part) for part in first["loc"][:2])
+    return f"{key}={first['input']!r}: {first['msg']}"

@@ -1,0 +1,75 @@
+"""Checks that need more than one key of a `Config`: each says what contradicts what, and what to write instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mmae.config import Config, ModelConfig, TrainConfig
+from mmae.errors import did_you_mean
+from mmae.modalities import MODALITIES
+from mmae.variants import VARIANTS
+
+
+def contradiction(config: Config) -> str | None:
+    """The first contradiction in one line, or None."""
+    for problems in (_names(config.model), _grid(config.model), _tokens(config.model), _steps(config.train)):
+        for problem in problems:
+            return problem
+    return None
+
+
+def _names(model: ModelConfig) -> Iterator[str]:
+    if model.size not in VARIANTS:
+        yield f"unknown model.size={model.size!r}{did_you_mean(model.size, VARIANTS)}"
+    for key in ("in_domains", "out_domains"):
+        names = getattr(model, key)
+        if not names:
+            yield f"model.{key} is empty: name at least one modality"
+        if len(set(names)) != len(names):
+            yield f"model.{key} names a modality twice: {', '.join(names)}"
+        for name in names:
+            if name not in MODALITIES:
+                yield f"model.{key}: unknown modality {name!r}{did_you_mean(name, MODALITIES)}"
+    if model.extra_norm_pix_loss and "rgb" not in model.out_domains:
+        yield "model.extra_norm_pix_loss needs rgb in model.out_domains: add it, or set the former to false"
+
+
+def _grid(model: ModelConfig) -> Iterator[str]:
+    for name in model.domains:
+        stride = MODALITIES[name].stride
+        if model.patch_size % stride:
+            yield f"model.patch_size={model.patch_size} is not divisible by the stride of {name} ({stride})"
+    for side in model.image_hw:
+        if side % model.patch_size:
+            nearest = max(1, round(side / model.patch_size)) * model.patch_size
+            yield (
+                f"model.input_size={side} is not divisible by model.patch_size={model.patch_size}: "
+                f"the nearest that is: {nearest}"
+            )
+
+
+def _tokens(model: ModelConfig) -> Iterator[str]:
+    if model.num_encoded_tokens >= model.num_tokens:
+        yield (
+            f"model.num_encoded_tokens={model.num_encoded_tokens} must be fewer than all {model.num_tokens} tokens, "
+            "or nothing is left to reconstruct"
+        )
+    if len(model.alphas_m) != len(model.in_domains):
+        yield f"model.alphas has {len(model.alphas_m)} entries for {len(model.in_domains)} input modalities"
+    if model.decoder_dim % model.decoder_num_heads:
+        yield (
+            f"model.decoder_dim={model.decoder_dim} is not divisible by "
+            f"model.decoder_num_heads={model.decoder_num_heads}"
+        )
+    if model.decoder_dim % 4:
+        yield f"model.decoder_dim={model.decoder_dim} is not divisible by 4, which sine-cosine positions need"
+
+
+def _steps(train: TrainConfig) -> Iterator[str]:
+    if train.warmup_steps > train.max_steps:
+        yield (
+            f"train.warmup_steps={train.warmup_steps} is longer than the whole schedule "
+            f"(train.max_steps={train.max_steps})"
+        )
+    if train.stop_at is not None and train.stop_at > train.max_steps:
+        yield f"train.stop_at={train.stop_at} lies behind train.max_steps={train.max_steps}"

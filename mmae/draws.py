@@ -1,0 +1,89 @@
+"""Counter-based random draws: what happens to a tile follows from (seed, epoch, tile), and from nothing else.
+
+Every draw is a hash of a key and a counter. No generator is carried along, so rank, worker, world
+size and restarts cannot change a draw, and a whole batch is drawn in a few vector operations.
+
+The hash is the output function of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom
+number generators", OOPSLA 2014). It is written for signed 64-bit integers with wrap-around, which
+numpy arrays and torch tensors share, so that one text serves both and gives the same bits on every device.
+
+Shape suffixes: B tiles, R draws a tile.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+Ints = TypeVar("Ints", "NDArray[np.int64]", "Tensor")
+
+
+class Stream(IntEnum):
+    """What a draw is for. Values are part of what makes a run reproducible: append, never renumber."""
+
+    CROP = 1
+    FLIP = 2
+    MASK_SUBSET = 3
+    MASK_SHARES = 4
+    MASK_WITHIN = 5
+    MASK_UNION = 6
+    ORDER = 7
+
+
+VALIDATION_EPOCH: Final = -1
+"""The epoch that keys validation's masks: one that training never reaches, the same at every validation."""
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+_GOLDEN: Final = _signed(0x9E3779B97F4A7C15)
+_MIX_1: Final = _signed(0xBF58476D1CE4E5B9)
+_MIX_2: Final = _signed(0x94D049BB133111EB)
+
+
+def mix(z: Ints) -> Ints:
+    """SplitMix64's output function, element by element, on int64 with wrap-around."""
+    z = (z ^ ((z >> 30) & ((1 << 34) - 1))) * _MIX_1
+    z = (z ^ ((z >> 27) & ((1 << 37) - 1))) * _MIX_2
+    return z ^ ((z >> 31) & ((1 << 33) - 1))
+
+
+def _absorb(key: Ints, word: Ints) -> Ints:
+    return mix((key ^ mix(word + _GOLDEN)) + _GOLDEN)
+
+
+def tile_keys(seed: int, epoch: int, rows_B: NDArray[np.int64]) -> NDArray[np.int64]:
+    """One key a tile: a hash of (seed, epoch, source row), int64 (B,)."""
+    rows_B = np.asarray(rows_B, dtype=np.int64)
+    key = _absorb(np.zeros_like(rows_B), np.full_like(rows_B, seed))
+    return _absorb(_absorb(key, np.full_like(rows_B, epoch)), rows_B)
+
+
+def bits(keys_B: Tensor, stream: Stream, count: int) -> Tensor:
+    """`count` words of 63 random bits a tile, int64 (B, R), none negative."""
+    import torch
+
+    counter_R = torch.arange(1, count + 1, device=keys_B.device, dtype=torch.int64) * _GOLDEN
+    key_B = mix(keys_B ^ mix(torch.full_like(keys_B, int(stream)) + _GOLDEN))
+    return (mix(key_B[:, None] + counter_R) >> 1) & ((1 << 63) - 1)
+
+
+def uniform(keys_B: Tensor, stream: Stream, count: int) -> Tensor:
+    """`count` numbers a tile from the open interval (0, 1), float32 (B, R)."""
+    # 23 bits and a half: never 0 (log is taken of them) and never rounded up to 1.
+    import torch
+
+    return ((bits(keys_B, stream, count) >> 40).to(torch.float32) + 0.5) * 2.0**-23
+
+
+def below(keys_B: Tensor, stream: Stream, count: int, bound: int) -> Tensor:
+    """`count` integers a tile from 0 .. bound-1, int64 (B, R)."""
+    return bits(keys_B, stream, count) % bound

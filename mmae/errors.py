@@ -1,0 +1,26 @@
+"""What can go wrong by a user's hand, and how a command says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from typing import Final
+
+EXIT_BAD_INPUT: Final = 2
+EXIT_LOST_NUMBERS: Final = 3
+EXIT_LOST_RANK: Final = 4
+
+
+class InputError(Exception):
+    """Bad input: one line that says what, where, and what to do.
+
+    Commands print the line and leave with status 2. It is raised before anything is written,
+    or after what was written has been taken away again.
+    """
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, or all of them."""
+    known = list(known)
+    near = get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f" (known: {', '.join(known)})"

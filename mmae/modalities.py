@@ -1,0 +1,148 @@
+"""The one table of modalities: where each comes from in MMEarth, what its numbers mean, when they are data.
+
+Everything else in the project derives from `MODALITIES`. A new modality is a new row.
+Facts: MMEarth (Nedungadi et al., ECCV 2024) for datasets, units and no-data;
+MultiMAE meets Earth Observation (Sosa et al., ICIP 2025) for the first six rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Literal
+
+LossKind = Literal["mse", "l1", "cross_entropy"]
+S2Level = Literal["l1c", "l2a"]
+
+S2_LEVELS: Final[tuple[S2Level, ...]] = ("l1c", "l2a")
+"""Sentinel-2 processing levels; an index into this tuple is how a level is stored and carried."""
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One modality. A stored value is data unless it is listed in `no_data` or is not finite.
+
+    Attributes:
+        name: the modality's name in recipes, weights and logs.
+        dataset: the HDF5 dataset of MMEarth that holds it.
+        bands: indices along the dataset's band axis, in the order the model sees them.
+        band_names: one name a band.
+        units: of the stored numbers.
+        no_data: stored values that mean "nothing was measured here".
+        class_codes: stored codes of a categorical modality; code i becomes class id i, and
+            id `len(class_codes)` stands for no data. Empty for continuous modalities.
+        stride: image pixels a side for each pixel of the modality (4: a quarter of the resolution).
+        loss: how a decoder of this modality is scored.
+        standardise: after the global normalisation, standardise each tile by its own inner values.
+        by_level: the band statistics are those of the tile's own Sentinel-2 level.
+    """
+
+    name: str
+    dataset: str
+    bands: tuple[int, ...]
+    band_names: tuple[str, ...]
+    units: str
+    no_data: tuple[float, ...] = ()
+    class_codes: tuple[int, ...] = ()
+    stride: int = 1
+    loss: LossKind = "mse"
+    standardise: bool = False
+    by_level: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.bands) != len(self.band_names):
+            raise ValueError(f"{self.name}: {len(self.bands)} bands but {len(self.band_names)} names")
+        if self.categorical and (len(self.bands) != 1 or self.loss != "cross_entropy"):
+            raise ValueError(f"{self.name}: a categorical modality has one band and cross-entropy")
+
+    @property
+    def categorical(self) -> bool:
+        return bool(self.class_codes)
+
+    @property
+    def num_classes(self) -> int:
+        """Class ids, the one for no data included; 0 for continuous modalities."""
+        return len(self.class_codes) + 1 if self.categorical else 0
+
+    @property
+    def no_data_class(self) -> int:
+        """The class id of a pixel without data (the last one)."""
+        if not self.categorical:
+            raise ValueError(f"{self.name} is not categorical")
+        return len(self.class_codes)
+
+    @property
+    def channels(self) -> int:
+        """Channels of a prediction: bands, or logits over all class ids."""
+        return self.num_classes if self.categorical else len(self.bands)
+
+    def patch(self, patch_size: int) -> int:
+        """Pixels of this modality a side of a patch of `patch_size` image pixels."""
+        return patch_size // self.stride
+
+
+def _sentinel2(name: str, *bands: tuple[int, str]) -> Modality:
+    return Modality(
+        name=name,
+        dataset="sentinel2",
+        bands=tuple(index for index, _ in bands),
+        band_names=tuple(band for _, band in bands),
+        units="reflectance x 10000",
+        no_data=(0,),
+        by_level=True,
+    )
+
+
+_ROWS: Final = (
+    _sentinel2("rgb", (3, "B4"), (2, "B3"), (1, "B2")),
+    Modality("depth", "aster", (0,), ("elevation",), "m", loss="l1", standardise=True),
+    Modality(
+        "semseg",
+        "esa_worldcover",
+        (0,),
+        ("class",),
+        "ESA WorldCover code",
+        no_data=(0, 255),
+        class_codes=(10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100),
+        stride=4,
+        loss="cross_entropy",
+    ),
+    _sentinel2("ired", (4, "B5"), (5, "B6"), (6, "B7")),
+    _sentinel2("sired", (11, "B11"), (12, "B12")),
+    # MMEarth stores B8A before B8.
+    _sentinel2("ebands", (7, "B8A"), (8, "B8")),
+    Modality(
+        "sentinel1",
+        "sentinel1",
+        tuple(range(8)),
+        tuple(f"{orbit} {pol}" for orbit in ("asc", "desc") for pol in ("VV", "VH", "HH", "HV")),
+        "dB",
+    ),
+    Modality(
+        "dynamic_world",
+        "dynamic_world",
+        (0,),
+        ("class",),
+        "Dynamic World label",
+        no_data=(0,),
+        class_codes=tuple(range(1, 10)),
+        stride=4,
+        loss="cross_entropy",
+    ),
+    # The file holds 127 where the writer meant 255: int8 clamps it.
+    Modality("canopy_height", "canopy_height_eth", (0,), ("height",), "m", no_data=(127,), loss="l1"),
+    Modality("slope", "aster", (1,), ("slope",), "degree", loss="l1"),
+)
+
+MODALITIES: Final = MappingProxyType({row.name: row for row in _ROWS})
+
+PUBLISHED: Final = ("rgb", "depth", "semseg", "ired", "sired", "ebands")
+"""The six modalities of the published model, in its order."""
+
+NORM_RGB: Final = "norm_rgb"
+"""The second rgb decoder, whose target is the rgb patch normalised by its own mean and variance."""
+
+
+def output_source(output: str) -> Modality:
+    """The modality whose pixels an output (a decoder) is compared with."""
+    return MODALITIES["rgb" if output == NORM_RGB else output]

@@ -1,0 +1,59 @@
+"""Package metadata: `pip install .` gives the `mmae` command, its recipes, DeepSpeed JSONs and launchers."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="mmae",
+    version="0.1.0",
+    description="A DeepSpeed-accelerated scaling framework for multi-modal masked autoencoders on MMEarth",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=[
+        *find_packages(include=["mmae", "mmae.*", "data_tools", "data_tools.*"]),
+        "mmae.recipes",
+        "ds_configs",
+        "launchers",
+    ],
+    package_data={
+        "mmae": ["py.typed"],
+        "mmae.recipes": ["*.yaml"],
+        "ds_configs": ["*.json", "README.md"],
+        "launchers": ["*"],
+    },
+    install_requires=[
+        "accelerate>=1.0",
+        "blosc2>=3.0",
+        "deepspeed>=0.19.4",
+        "h5py>=3.10",
+        "ninja",
+        "numpy>=1.26",
+        "pillow>=10",
+        "pydantic>=2.7",
+        "pyyaml>=6",
+        "safetensors>=0.4",
+        "timm>=1.0",
+        "torch>=2.6",
+        "torchvision",
+        "tqdm>=4.66",
+        "wandb>=0.17",
+        "webdataset>=0.2.100",
+        "xxhash>=3.4",
+    ],
+    extras_require={
+        "dev": [
+            "hypothesis>=6.100",
+            "mypy>=1.10",
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "ruff>=0.6",
+            "types-PyYAML",
+            "types-setuptools",
+            "types-tqdm",
+        ]
+    },
+    entry_points={"console_scripts": ["mmae = mmae.cli:main"]},
+)
