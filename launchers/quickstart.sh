@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# From nothing to a trained, resumed and exported model and a picture of what it reconstructs.
+#   bash launchers/quickstart.sh
+# MMAE_DATA=folder   an MMEarth folder (NAME.h5 and its three JSON files) instead of made-up tiles
+# MMAE_OUT=folder    where everything goes (default: runs/quickstart in the checkout)
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+source "$root/launchers/environment.sh"
+say() { printf '\n==> %s\n' "$*"; }
+
+say "1/7 environment"
+prepare_environment "$root"
+
+out=$(realpath -m "${MMAE_OUT:-$root/runs/quickstart}")
+data=${MMAE_DATA:+$(realpath -m "$MMAE_DATA")}
+mkdir -p "$out"
+# Each start is a run of its own: nothing of an earlier one is touched.
+run=$out/run-$(date +%Y%m%d-%H%M%S)
+cd "$out"
+
+val=()
+if [ -z "$data" ]; then
+  data=$out/synthetic
+  say "2/7 made-up tiles in MMEarth's layout"
+  [ -d "$data" ] && echo "    already there" || mmae synth "$data"
+else
+  say "2/7 tiles of $data"
+  # The real MMEarth ships without a validation split.
+  val=(--val-fraction 0.1)
+  python - "$data" <<'PY' && val=() || true
+import json, pathlib, sys
+splits = json.loads(next(pathlib.Path(sys.argv[1]).glob("*_splits.json")).read_text())
+sys.exit(not splits.get("val"))
+PY
+fi
+shards=$out/shards-$(printf '%s' "$data" | sha256sum | cut -c1-8)
+
+say "3/7 repack into WebDataset shards"
+mmae repack "$data" "$shards" "${val[@]}"
+
+gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
+ranks=$((gpus > 0 ? gpus : 2))
+train=(deepspeed --num_gpus "$ranks" --module mmae.train --config debug --deepspeed_config zero1
+  "data.shards=$shards" "run.dir=$run")
+
+say "4/7 train the debug recipe on $ranks $([ "$gpus" -gt 0 ] && echo GPUs || echo 'CPU ranks'), stop half-way, save"
+say_if_op_must_be_built
+"${train[@]}" train.stop_at=12
+
+say "5/7 start again: it resumes from the ZeRO checkpoint and trains to the end"
+"${train[@]}"
+
+say "6/7 export to safetensors"
+mmae export "$run" "$run/model"
+
+say "7/7 draw what the model reconstructs"
+picture=$(mmae reconstruct "$run" | tail -n 1)
+
+say "done; what was made:"
+printf '    %-12s %s\n' shards "$shards" run "$run" log "$run/log.jsonl" \
+  checkpoint "$run/checkpoints/$(cat "$run/checkpoints/latest")" model "$run/model" picture "$picture"

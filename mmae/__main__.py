@@ -1,0 +1,5 @@
+"""`python -m mmae`."""
+
+from mmae.cli import main
+
+raise SystemExit(main())

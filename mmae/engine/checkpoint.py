@@ -1,0 +1,248 @@
+"""Saving and resuming: DeepSpeed's ZeRO checkpoint, and beside it what DeepSpeed leaves out.
+
+A checkpoint is a folder `global_stepN`. It is written under a name that begins with a dot and renamed when every
+rank has finished, so a folder under its final name is whole. `latest` (DeepSpeed's own convention) is replaced after.
+
+    mp_rank_*, *zero_pp_rank_*   DeepSpeed: weights, optimiser, schedule, loss scale
+    rng_rank_*.safetensors       torch's generators of each rank
+    state.json                   step, tiles seen, world, what data and which versions
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mmae import __version__
+from mmae.data.order import ORDER_VERSION
+from mmae.engine.plan import Plan
+from mmae.engine.run_folder import write_whole
+from mmae.errors import InputError
+
+LATEST = "latest"
+STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Where a run stands. Its place in the data is one integer, the step.
+
+    Attributes:
+        step: optimiser steps done.
+        tiles_seen: step x global batch.
+        world: ranks that wrote the checkpoint.
+        zero_stage: of the optimiser's files.
+        precision: of the weights: bf16, fp16 or fp32.
+        shards: fingerprint of the shards' index.
+        order_version: which order of tiles (`data.order`) the step counts in.
+        versions: of mmae, torch and deepspeed, for people.
+    """
+
+    step: int
+    tiles_seen: int
+    world: int
+    zero_stage: int
+    precision: str
+    shards: str
+    order_version: int
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A checkpoint to go on from."""
+
+    path: Path
+    state: TrainState
+
+
+def save(engine: Any, plan: Plan, step: int) -> Path:
+    """Write `checkpoints/global_stepN`. Collective: every rank calls it.
+
+    Returns:
+        the checkpoint's folder.
+    """
+    checkpoints = plan.folder.checkpoints
+    final = checkpoints / f"global_step{step}"
+    temporary = checkpoints / f".saving-{final.name}"
+    if dist.get_rank() == 0:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+    dist.barrier()
+    engine.save_checkpoint(
+        str(checkpoints),
+        tag=temporary.name,
+        # Without this, stages 1 and 2 cannot be converted to another world size later.
+        client_state={"universal_checkpoint_info": {"universal_checkpoint_version": 0.2}},
+        save_latest=False,
+    )
+    save_file(_rng_state(), temporary / f"rng_rank_{dist.get_rank()}.safetensors")
+    dist.barrier()
+    if dist.get_rank() == 0:
+        write_whole(temporary / STATE, json.dumps(asdict(_state(plan, step)), indent=2) + "\n")
+        _sync_tree(temporary)
+        _replace_folder(temporary, final)
+        write_whole(checkpoints / LATEST, final.name)
+    dist.barrier()
+    return final
+
+
+def latest(checkpoints: Path) -> Path | None:
+    """The newest whole checkpoint, None where the run has none yet.
+
+    Raises:
+        InputError: `latest` names a checkpoint that is not there.
+    """
+    pointer = checkpoints / LATEST
+    if not pointer.is_file():
+        return None
+    name = pointer.read_text(encoding="utf-8").strip()
+    # The file's content becomes a path: only a plain name of ours is followed.
+    if not name.removeprefix("global_step").isdigit() or not (checkpoints / name / STATE).is_file():
+        raise InputError(
+            f"{pointer}: names {name!r}, which is no checkpoint here: write the name of one of {_names(checkpoints)}"
+        )
+    return checkpoints / name
+
+
+def read_state(checkpoint: Path) -> TrainState:
+    """The state a checkpoint was written in.
+
+    Raises:
+        InputError: the file is damaged or of another version.
+    """
+    try:
+        return TrainState(**json.loads((checkpoint / STATE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{checkpoint / STATE}: cannot be read ({error}): resume from another checkpoint by writing its name "
+            f"into {checkpoint.parent / LATEST}"
+        ) from error
+
+
+def check_owner(checkpoint: Path, trust: bool) -> None:
+    """Refuse to unpickle what somebody else wrote: DeepSpeed's files run code when they are loaded.
+
+    Raises:
+        InputError: the folder or a file in it belongs to another user, or others may write it, and it is not trusted.
+    """
+    if trust:
+        return
+    for path in (checkpoint, *checkpoint.iterdir()):
+        about = path.stat()
+        if about.st_uid != os.geteuid() or about.st_mode & stat.S_IWOTH:
+            raise InputError(
+                f"{path}: belongs to another user or is writable by everyone, and loading it can run code: "
+                "take ownership of it, or say --trust if you know where it comes from"
+            )
+
+
+def find(plan: Plan) -> Found | None:
+    """The checkpoint a start of this plan goes on from, or None for a fresh start.
+
+    Raises:
+        InputError: there is one, and it does not fit the plan or must not be loaded.
+    """
+    path = latest(plan.folder.checkpoints)
+    if path is None:
+        return None
+    check_owner(path, plan.trust)
+    state = read_state(path)
+    if state.shards != plan.index.fingerprint:
+        raise InputError(
+            f"{path}: was trained on other shards (index {state.shards[:12]}) than {plan.index.folder} "
+            f"(index {plan.index.fingerprint[:12]}): point data.shards at the former, or choose another run.dir"
+        )
+    if state.order_version != ORDER_VERSION:
+        raise InputError(
+            f"{path}: counts its steps in order {state.order_version} of the tiles, this mmae has {ORDER_VERSION}: "
+            f"go on with mmae {state.versions.get('mmae')}"
+        )
+    here, there = (plan.split.world, plan.zero_stage, plan.precision), (state.world, state.zero_stage, state.precision)
+    if here != there:
+        raise InputError(
+            f"{path}: written by {there[0]} ranks, ZeRO-{there[1]}, {there[2]}; this start has {here[0]} ranks, "
+            f"ZeRO-{here[1]}, {here[2]}: start it the same way"
+        )
+    return Found(path, state)
+
+
+def load(engine: Any, found: Found) -> int:
+    """Restore weights, optimiser, schedule and this rank's generators. Collective.
+
+    Returns:
+        the step to go on from.
+
+    Raises:
+        InputError: the files do not hold what the state says.
+    """
+    path, _ = engine.load_checkpoint(str(found.path.parent), tag=found.path.name)
+    if path is None or engine.global_steps != found.state.step:
+        raise InputError(f"{found.path}: DeepSpeed could not load step {found.state.step} from it")
+    rng = found.path / f"rng_rank_{dist.get_rank()}.safetensors"
+    if rng.is_file():
+        _restore_rng(load_file(rng))
+    return found.state.step
+
+
+def _state(plan: Plan, step: int) -> TrainState:
+    return TrainState(
+        step=step,
+        tiles_seen=step * plan.config.train.global_batch,
+        world=plan.split.world,
+        zero_stage=plan.zero_stage,
+        precision=plan.precision,
+        shards=plan.index.fingerprint,
+        order_version=ORDER_VERSION,
+        versions={"mmae": __version__, "torch": torch.__version__, "deepspeed": deepspeed.__version__},
+    )
+
+
+def _rng_state() -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def _restore_rng(state: dict[str, Tensor]) -> None:
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def _sync_tree(folder: Path) -> None:
+    """Have every file on the disk before the folder gets its final name."""
+    for path in (*folder.iterdir(), folder):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _replace_folder(temporary: Path, final: Path) -> None:
+    if final.exists():
+        # A step that was saved before and is reached again: the old one goes only when the new one stands.
+        old = final.with_name(f".replaced-{final.name}")
+        shutil.rmtree(old, ignore_errors=True)
+        os.rename(final, old)
+        os.rename(temporary, final)
+        shutil.rmtree(old)
+    else:
+        os.rename(temporary, final)
+
+
+def _names(checkpoints: Path) -> str:
+    return ", ".join(sorted(path.name for path in checkpoints.glob("global_step*"))) or "none"

@@ -1,0 +1,76 @@
+"""A run's model out of its ZeRO checkpoint: float32 weights on one device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmae.config import Config
+from mmae.engine.checkpoint import STATE, check_owner, latest, read_state
+from mmae.engine.run_folder import RunFolder, open_run
+from mmae.errors import InputError
+from mmae.model.mmae import MultiMAE
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model with what is needed to use it.
+
+    Attributes:
+        model: in eval mode, float32, on the CPU.
+        log_vars: of the loss balancer, (O,); None without uncertainty weighting.
+        band_stats: the statistics its inputs are normalised with.
+    """
+
+    model: MultiMAE
+    log_vars: Tensor | None
+    config: Config
+    folder: RunFolder
+    band_stats: dict[str, Any]
+    step: int
+
+
+def load_trained(run: str, step: int | None, trust: bool) -> Trained:
+    """The model of a run at its latest checkpoint, or at a given step.
+
+    Raises:
+        InputError: no run, no such checkpoint, or one that another user wrote and that is not trusted.
+    """
+    folder = open_run(run)
+    config = folder.stored_config()
+    assert config is not None
+    checkpoint = latest(folder.checkpoints) if step is None else folder.checkpoints / f"global_step{step}"
+    if checkpoint is None or not (checkpoint / STATE).is_file():
+        there = ", ".join(sorted(path.name for path in folder.checkpoints.glob("global_step*"))) or "none"
+        raise InputError(f"{run}: no checkpoint{'' if step is None else f' of step {step}'} (there are: {there})")
+    check_owner(checkpoint, trust)
+    state = read_state(checkpoint)
+    weights = consolidated_weights(checkpoint, state.zero_stage)
+    log_vars = weights.pop("loss_balancer.log_vars", None)
+    model = MultiMAE(config.model)
+    model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in weights.items()})
+    return Trained(model.eval(), log_vars, config, folder, folder.stored_band_stats(), state.step)
+
+
+def consolidated_weights(checkpoint: Path, zero_stage: int) -> dict[str, Tensor]:
+    """Float32 weights by name from a checkpoint of any ZeRO stage. Unpickles DeepSpeed's files: check the owner first.
+
+    With mixed precision they are the optimiser's master weights, not the rounded ones of the forward pass.
+    """
+    if zero_stage:
+        from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+        state: dict[str, Tensor] = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.parent), checkpoint.name)
+        return {name: tensor.float() for name, tensor in state.items()}
+    return _stage_0_weights(
+        torch.load(checkpoint / "mp_rank_00_model_states.pt", map_location="cpu", weights_only=False)
+    )
+
+
+def _stage_0_weights(states: dict[str, Any]) -> dict[str, Tensor]:
+    weights = {name: tensor.float() for name, tensor in states["module"].items()}
+    return weights

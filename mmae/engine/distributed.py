@@ -1,0 +1,51 @@
+"""The process group: made once, from what a launcher left in the environment."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+
+def world_size() -> int:
+    """Ranks that the launcher started; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_local_main() -> bool:
+    """True on the first rank of each node: it speaks for its node."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def join() -> int:
+    """Join the process group (NCCL on GPUs, gloo on CPUs); a process started by hand is a group of its own.
+
+    Returns:
+        this process's rank.
+    """
+    import deepspeed
+    import torch
+    import torch.distributed as dist
+
+    if "RANK" not in os.environ:
+        os.environ.update(
+            RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port())
+        )
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    deepspeed.init_distributed(verbose=False)
+    return dist.get_rank()
+
+
+def leave() -> None:
+    """Leave the process group; not doing so makes torch warn at exit."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

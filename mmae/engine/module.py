@@ -1,0 +1,51 @@
+"""What DeepSpeed wraps: the model, its losses and their balancer behind one forward.
+
+ZeRO-3 gathers a parameter while the module that owns it runs, so everything that reads a parameter
+in a step runs inside this forward.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from mmae.config import ModelConfig
+from mmae.losses import LossBalancer, combine, sample_losses
+from mmae.model.mmae import MultiMAE
+from mmae.types import Inputs, MaskPlan
+from mmae.variants import Variant
+
+
+class PretrainModule(nn.Module):
+    """MultiMAE with its loss."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        variant: Variant | None = None,
+        checkpointing: Literal["none", "full"] = "none",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.model = MultiMAE(config, variant, checkpointing, seed=seed)
+        self.loss_balancer = LossBalancer(len(config.outputs)) if config.task_balancer == "uncertainty" else None
+
+    def forward(self, inputs: Inputs, plan: MaskPlan, count_O: Tensor, share: float) -> tuple[Tensor, Tensor]:
+        """This micro-batch's part of the step's loss.
+
+        Args:
+            inputs: a micro-batch.
+            plan: its visible tokens.
+            count_O: scored samples of each output in the global batch.
+            share: this micro-batch's share of the step, 1 / (ranks x accumulation).
+
+        Returns:
+            the part to run backward from (scalar), and each output's unweighted part (O,); summed over
+            micro-batches and ranks they are the loss of the global batch.
+        """
+        output = self.model(inputs.values, plan)
+        loss_OB = sample_losses(output, inputs, plan, self.config)
+        log_vars_O = self.loss_balancer() if self.loss_balancer is not None else None
+        return combine(loss_OB, count_O, share, log_vars_O)

@@ -1,0 +1,39 @@
+"""AdamW and the schedule of its learning rate."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from mmae.config import TrainConfig
+from mmae.model.parameters import parameter_groups
+
+
+def build_optimizer(module: nn.Module, train: TrainConfig, paper_exact: bool) -> torch.optim.AdamW:
+    """AdamW over all parameters; which decay follows from what they hold (`parameter_groups`).
+
+    The fused implementation makes no temporaries the size of the model.
+    """
+    groups = parameter_groups(module.named_parameters(), train.weight_decay, paper_exact)
+    return torch.optim.AdamW(groups, lr=train.lr, betas=train.opt_betas, fused=True)
+
+
+def lr_factor(step: int, train: TrainConfig) -> float:
+    """Learning rate of an optimiser step (counted from 0) as a share of the peak.
+
+    Linear from 0 over `warmup_steps`, then half a cosine to `min_lr` at `max_steps`
+    (Loshchilov and Hutter, SGDR, ICLR 2017, without restarts).
+    """
+    if step < train.warmup_steps:
+        return step / train.warmup_steps
+    floor = train.min_lr / train.lr if train.lr else 0.0
+    progress = (step - train.warmup_steps) / max(1, train.max_steps - train.warmup_steps)
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def build_scheduler(optimizer: torch.optim.Optimizer, train: TrainConfig) -> LambdaLR:
+    """Steps once an optimiser step; its state is its step count, so a new `max_steps` reshapes what is to come."""
+    return LambdaLR(optimizer, lambda step: lr_factor(step, train))

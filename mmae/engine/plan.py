@@ -1,0 +1,77 @@
+"""A run that has passed every check which needs no process group, no model and no GPU."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmae.batching import BatchSplit, split_global_batch
+from mmae.config import Config, load_config, parse_overrides
+from mmae.data.index import Index, open_index
+from mmae.data.loader import check_domains, training_positions
+from mmae.data.order import TrainOrder
+from mmae.engine.ds_config import load_deepspeed_json, merge, precision_of
+from mmae.engine.run_folder import RunFolder, changes_on_resume
+from mmae.errors import InputError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a start of training will do.
+
+    Attributes:
+        changes: values that a resumed run changes, by dotted key: old and new.
+        ds_config: what `deepspeed.initialize` is given.
+        trust: load a checkpoint that another user wrote.
+    """
+
+    config: Config
+    changes: dict[str, tuple[Any, Any]]
+    folder: RunFolder
+    ds_config: dict[str, Any]
+    split: BatchSplit
+    index: Index
+    order: TrainOrder
+    trust: bool = False
+
+    @property
+    def stop(self) -> int:
+        """The step this start ends at."""
+        return min(self.config.train.stop_at or self.config.train.max_steps, self.config.train.max_steps)
+
+    @property
+    def zero_stage(self) -> int:
+        stage: int = self.ds_config["zero_optimization"]["stage"]
+        return stage
+
+    @property
+    def precision(self) -> str:
+        return precision_of(self.ds_config)
+
+
+def plan_run(recipe: str, deepspeed_config: str, overrides: list[str], world: int, trust: bool = False) -> Plan:
+    """Check everything that a start of training says. Reads only.
+
+    Args:
+        recipe: packaged name or YAML file.
+        deepspeed_config: packaged name or JSON file.
+        overrides: `section.key=value` of the command line.
+        world: ranks that will train.
+
+    Raises:
+        InputError: whatever can be refused before a rank is waited for.
+    """
+    config = load_config(recipe, overrides)
+    split = split_global_batch(config.train.global_batch, config.train.micro_batch, world)
+    ds_config = merge(*load_deepspeed_json(deepspeed_config), config.train, split)
+    folder = RunFolder(Path(config.run.dir))
+    stored = folder.stored_config()
+    said = parse_overrides(overrides)
+    changes = {} if stored is None else changes_on_resume(stored, config, said, folder)
+    if not config.data.shards:
+        raise InputError(f"{recipe}: data.shards is not set: say data.shards=FOLDER, written by mmae repack")
+    index = open_index(Path(config.data.shards))
+    check_domains(index, config.model.domains)
+    order = TrainOrder(len(training_positions(index, config.data)), config.train.global_batch, config.train.seed)
+    return Plan(config, changes, folder, ds_config, split, index, order, trust)

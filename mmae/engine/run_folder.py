@@ -1,0 +1,130 @@
+"""A run's folder: what lies where, and who may write to it.
+
+config.yaml  ds_config.json  log.jsonl  checkpoints/global_stepN/  checkpoints/latest  pictures/  wandb/
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mmae.config import Config, Flat, Resume, build_config, flatten, resume_policy
+from mmae.errors import InputError
+from mmae.yaml_file import read_yaml
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def ds_config_file(self) -> Path:
+        return self.path / "ds_config.json"
+
+    @property
+    def band_stats_file(self) -> Path:
+        return self.path / "band_stats.json"
+
+    @property
+    def log_file(self) -> Path:
+        return self.path / "log.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def pictures(self) -> Path:
+        return self.path / "pictures"
+
+    def stored_config(self) -> Config | None:
+        """The configuration the run was last trained with; None where no run lives here yet.
+
+        Raises:
+            InputError: the folder holds something else than a run.
+        """
+        if self.config_file.is_file():
+            return build_config(dict(read_yaml(self.config_file)), str(self.config_file))
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise InputError(f"{self.path}: holds something, but no run (no config.yaml): choose another run.dir")
+        return None
+
+    def write_configs(self, config: Config, ds_config: dict[str, Any], band_stats: Any) -> None:
+        """The resolved recipe, the merged DeepSpeed configuration, and the normalisation; each file whole or absent.
+
+        With the statistics in the run folder a model can be exported where the shards are not.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_whole(self.config_file, yaml.safe_dump(flatten(config), sort_keys=False))
+        write_whole(self.ds_config_file, json.dumps(ds_config, indent=2) + "\n")
+        write_whole(self.band_stats_file, json.dumps(band_stats) + "\n")
+
+    def stored_band_stats(self) -> dict[str, Any]:
+        """The statistics that the run's tiles are normalised with.
+
+        Raises:
+            InputError: the file is missing or damaged.
+        """
+        try:
+            stats: dict[str, Any] = json.loads(self.band_stats_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{self.band_stats_file}: cannot be read ({error}): copy it from the shards' index"
+            ) from error
+        return stats
+
+
+def open_run(path: str) -> RunFolder:
+    """The folder of a run that has been trained.
+
+    Raises:
+        InputError: there is none.
+    """
+    folder = RunFolder(Path(path))
+    if not folder.config_file.is_file():
+        raise InputError(f"{path}: no run lives here (no config.yaml): give the run.dir of a training")
+    return folder
+
+
+def changes_on_resume(old: Config, new: Config, said: Flat, folder: RunFolder) -> dict[str, tuple[Any, Any]]:
+    """Values that a resumed run changes, old and new; those that change nothing that is learned are left out.
+
+    Args:
+        said: what the command line says, by dotted key.
+
+    Raises:
+        InputError: a value that defines the run differs, or one that must be said on the command line was not.
+    """
+    before, after = flatten(old), flatten(new)
+    changed: dict[str, tuple[Any, Any]] = {}
+    for key, policy in resume_policy().items():
+        if before.get(key) == after[key] or policy is Resume.FREE:
+            continue
+        where = f"{folder.path}: {key} is {before.get(key)!r} in this run, and {after[key]!r} now"
+        if policy is Resume.FIXED:
+            raise InputError(f"{where}: it cannot change on resume; choose another run.dir, or put the value back")
+        if key not in said:
+            raise InputError(f"{where}: to go on with the new value say {key}={after[key]} on the command line")
+        changed[key] = (before.get(key), after[key])
+    return changed
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Replace a small text file at once: readers see the old or the new, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)

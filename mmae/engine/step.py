@@ -1,0 +1,104 @@
+"""One optimiser step, whose loss is that of the global batch however it is spread over ranks and micro-batches.
+
+The number of scored samples an output has in the global batch follows from masks and validity alone. It is summed
+over micro-batches and ranks before any backward pass, in one small reduction, and weighs the micro-losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from mmae.config import Config
+from mmae.data.preprocess import Preprocess
+from mmae.losses import scored
+from mmae.model.masking import plan_masks
+from mmae.types import Batch, Inputs, MaskPlan
+
+
+@dataclass(frozen=True)
+class StepStats:
+    """What a step has to tell, on the device, already summed over micro-batches and ranks.
+
+    Attributes:
+        loss: scalar, the loss that was minimised.
+        loss_O: each output's loss over the global batch, unweighted; 0 where nothing was scored.
+        count_O: scored samples of each output.
+        hidden_M: share of each input modality's tokens that was hidden.
+        valid_M: share of each input modality's tokens that holds data.
+        filled: visible tokens without data, over the global batch.
+    """
+
+    loss: Tensor
+    loss_O: Tensor
+    count_O: Tensor
+    hidden_M: Tensor
+    valid_M: Tensor
+    filled: Tensor
+
+
+def prepare(batch: Batch, preprocess: Preprocess, config: Config, train: bool) -> tuple[Inputs, MaskPlan]:
+    """Floats and masks of a micro-batch that is on the device."""
+    inputs = preprocess(batch, train=train)
+    token_valid_BN = torch.cat([inputs.token_valid[name] for name in config.model.in_domains], dim=1)
+    return inputs, plan_masks(token_valid_BN, inputs.key_B, config.model)
+
+
+def optimiser_step(engine: Any, batches: Sequence[Batch], preprocess: Preprocess, config: Config) -> StepStats:
+    """Forward and backward of every micro-batch of this rank, then the optimiser.
+
+    Args:
+        engine: DeepSpeed's engine around a `PretrainModule`.
+        batches: this rank's micro-batches, on the device, as many as DeepSpeed accumulates.
+    """
+    world = dist.get_world_size()
+    share = 1 / (world * len(batches))
+    prepared = [prepare(batch, preprocess, config, train=True) for batch in batches]
+    scored_OB = [scored(inputs, plan, config.model) for inputs, plan in prepared]
+    tokens = _token_counts(prepared, config)
+    sums = torch.cat([torch.stack([has_OB.sum(1) for has_OB in scored_OB]).sum(0), tokens]).to(torch.float64)
+    dist.all_reduce(sums)
+    outputs = len(config.model.outputs)
+    count_O = sums[:outputs].to(torch.float32)
+
+    parts = []
+    for (inputs, plan), has_OB in zip(prepared, scored_OB, strict=True):
+        # The published loss is the mean over micro-batches of each one's own mean.
+        weigh_O = has_OB.sum(1) / share if config.model.paper_exact else count_O
+        part, part_O = engine(inputs, plan, weigh_O, share)
+        # DeepSpeed averages gradients over ranks; the parts are to be summed.
+        engine.backward(part * world, scale_wrt_gas=False)
+        engine.step()
+        parts.append(torch.cat([part.detach().float().reshape(1), part_O.detach().float()]))
+    losses = torch.stack(parts).sum(0)
+    dist.all_reduce(losses)
+    return _stats(losses, count_O, sums[outputs:], len(config.model.in_domains))
+
+
+def _token_counts(prepared: Sequence[tuple[Inputs, MaskPlan]], config: Config) -> Tensor:
+    """[tokens a modality, hidden tokens x M, valid tokens x M, filled tokens], int64."""
+    domains = config.model.in_domains
+    counts = []
+    for inputs, plan in prepared:
+        hidden_BMn = plan.hidden_BN.unflatten(1, (len(domains), -1))
+        valid_M = torch.stack([inputs.token_valid[name].sum() for name in domains])
+        total = torch.full((1,), hidden_BMn[:, 0].numel(), device=hidden_BMn.device, dtype=torch.int64)
+        counts.append(torch.cat([total, hidden_BMn.sum((0, 2)), valid_M, plan.filled_B.sum().reshape(1)]))
+    return torch.stack(counts).sum(0)
+
+
+def _stats(losses: Tensor, count_O: Tensor, tokens: Tensor, modalities: int) -> StepStats:
+    total, hidden_M, valid_M, filled = tokens.split([1, modalities, modalities, 1])
+    return StepStats(
+        loss=losses[0],
+        loss_O=losses[1:],
+        count_O=count_O,
+        hidden_M=hidden_M / total,
+        valid_M=valid_M / total,
+        filled=filled[0],
+    )

@@ -1,0 +1,89 @@
+"""Pixels of modalities as colours, and grids of them. Arrays in, an image out; knows nothing of models or runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from mmae.modalities import Modality
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+NO_DATA_COLOUR: Final = (64, 0, 64)
+HIDDEN_COLOUR: Final = (128, 128, 128)
+
+LEGENDS: Final[dict[str, tuple[str, ...]]] = {
+    # ESA WorldCover 2021 v200 product user manual, table of classes; order of the codes 10, 20, ... 100.
+    "semseg": (
+        "006400", "ffbb22", "ffff4c", "f096ff", "fa0000", "b4b4b4", "f0f0f0", "0064c8", "0096a0", "00cf75", "fae6a0",
+    ),
+    # Dynamic World (Brown et al., Scientific Data 2022), classes 0..8: water to snow and ice.
+    "dynamic_world": (
+        "419bdf", "397d49", "88b053", "7a87c6", "e49635", "dfc35a", "c4281b", "a59b8f", "b39fe1",
+    ),
+}  # fmt: skip
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    return int(colour[:2], 16), int(colour[2:4], 16), int(colour[4:], 16)
+
+
+def colour_classes(ids_hw: NDArray[np.int64], modality: Modality) -> NDArray[np.uint8]:
+    """Class ids (h, w) as uint8 colours (h, w, 3) of the product's own legend; the no-data class in its own colour."""
+    palette = np.array([*map(_rgb, LEGENDS[modality.name]), NO_DATA_COLOUR], dtype=np.uint8)
+    return palette[ids_hw]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Maps values to 0..255 linearly, the same for every picture of one target."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values_Chw: NDArray[np.float32], valid_Chw: NDArray[np.bool_]) -> Stretch:
+        """From the 2nd to the 98th percentile of the valid values."""
+        valid = values_Chw[valid_Chw]
+        if not valid.size:
+            return cls(0.0, 1.0)
+        low, high = np.percentile(valid, [2, 98])
+        return cls(float(low), float(max(high, low + 1e-6)))
+
+    def colour(self, values_Chw: NDArray[np.float32], valid_Chw: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """(C, h, w) as uint8 colours (h, w, 3): one band grey, two as red and cyan, the first three as red-green-blue."""
+        scaled = np.clip((values_Chw - self.low) / (self.high - self.low), 0, 1) * 255
+        bands = {1: (0, 0, 0), 2: (0, 1, 1)}.get(len(scaled), (0, 1, 2))
+        picture = np.stack([scaled[band] for band in bands], axis=-1).astype(np.uint8)
+        picture[~valid_Chw.any(0)] = NO_DATA_COLOUR
+        return picture
+
+
+def hide(picture_hw3: NDArray[np.uint8], hidden_grid: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The picture with its hidden patches greyed; `hidden_grid` has one entry a patch."""
+    height, width = picture_hw3.shape[0] // hidden_grid.shape[0], picture_hw3.shape[1] // hidden_grid.shape[1]
+    hidden_hw = np.kron(hidden_grid, np.ones((height, width), dtype=bool)).astype(bool)
+    return np.where(hidden_hw[..., None], np.array(HIDDEN_COLOUR, dtype=np.uint8), picture_hw3)
+
+
+def grid(rows: Sequence[tuple[str, Sequence[NDArray[np.uint8]]]], columns: Sequence[str], side: int = 168) -> Image:
+    """A labelled grid: a row a modality, a column a kind of picture; each cell enlarged without smoothing."""
+    from PIL import Image, ImageDraw
+
+    gap, left, top = 4, 76, 20
+    canvas = Image.new("RGB", (left + len(columns) * (side + gap), top + len(rows) * (side + gap)), "white")
+    draw = ImageDraw.Draw(canvas)
+    for column, title in enumerate(columns):
+        draw.text((left + column * (side + gap), 4), title, fill="black")
+    for row, (name, cells) in enumerate(rows):
+        y = top + row * (side + gap)
+        draw.text((4, y + side // 2), name, fill="black")
+        for column, cell in enumerate(cells):
+            enlarged = Image.fromarray(cell).resize((side, side), Image.Resampling.NEAREST)
+            canvas.paste(enlarged, (left + column * (side + gap), y))
+    return canvas

@@ -1,0 +1,135 @@
+"""Train a MultiMAE, or go on training one. Reads from top to bottom: plan, engine, resume, data, loop.
+
+    deepspeed --num_gpus 8 --module mmae.train --config vit_l --deepspeed_config zero1 data.shards=SHARDS
+
+Ends with one JSON line: run_dir, step, tiles_seen, losses, checkpoint. Exit status: 0 done or stopped well,
+2 bad input, 3 lost numbers (a loss that is not finite), 4 lost rank.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from typing import TYPE_CHECKING
+
+from mmae.errors import EXIT_BAD_INPUT, EXIT_LOST_NUMBERS, InputError
+
+if TYPE_CHECKING:
+    from mmae.engine.plan import Plan
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", required=True, metavar="RECIPE", help="packaged recipe (debug, vit_l) or YAML file")
+    parser.add_argument(
+        "--deepspeed_config", default="zero1", metavar="JSON", help="packaged name (zero1, zero2) or JSON file"
+    )
+    parser.add_argument("--trust", action="store_true", help="resume from a checkpoint that another user wrote")
+    parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # launchers pass it; LOCAL_RANK says it too
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="override a key of the recipe")
+
+
+def run(args: argparse.Namespace) -> int:
+    # Imports stand behind argument parsing: help answers at once, and bad input is refused before seconds of imports.
+    from mmae.engine.distributed import join, leave, world_size
+    from mmae.engine.plan import plan_run
+
+    plan = plan_run(args.config, args.deepspeed_config, args.overrides, world_size(), args.trust)
+    from mmae.engine.logging import quiet_libraries
+
+    quiet_libraries()
+    join()
+    try:
+        return train(plan)
+    finally:
+        leave()
+
+
+def train(plan: Plan) -> int:
+    """Train to the end, or to `train.stop_at`. Every rank of the process group calls this.
+
+    Returns:
+        the exit status.
+    """
+    import torch.distributed as dist
+
+    from mmae.data.loader import train_batches
+    from mmae.data.preprocess import Preprocess
+    from mmae.engine import checkpoint, report
+    from mmae.engine.build import build_engine
+    from mmae.engine.logging import RunLog
+    from mmae.engine.step import optimiser_step
+    from mmae.engine.validate import validate_split
+
+    config, folder, rank = plan.config, plan.folder, dist.get_rank()
+
+    # 1. The checkpoint to go on from: refused before anything is built or written if it does not fit.
+    found = checkpoint.find(plan)
+    if rank == 0:
+        folder.write_configs(config, plan.ds_config, plan.index.band_stats)
+
+    # 2. The engine; then, if there is a checkpoint, everything it holds.
+    engine = build_engine(plan, load_initial=found is None)
+    step = checkpoint.load(engine, found) if found else 0
+    log = RunLog(folder.log_file, config, rank, step)
+    report.announce(log, plan, engine, found.path if found else None, step)
+
+    # 3. Data, from where the step says the run stands in it.
+    pin = engine.device.type == "cuda"
+    preprocess = Preprocess(config.data, config.model, plan.index.band_stats, engine.device)
+    batches = train_batches(
+        plan.index, config.model.domains, config.data, config.train.seed, plan.order, plan.split, rank,
+        start_step=step, stop_step=plan.stop, pin=pin,
+    )  # fmt: skip
+    clock = report.Clock(step)
+    losses: dict[str, float] = {}
+    val_losses: dict[str, float] = {}
+
+    # 4. The loop.
+    saved = found.path if found else None
+    while step < plan.stop:
+        micro_batches = [batch.to(engine.device) for batch in clock.take(batches, plan.split.accumulation)]
+        stats = optimiser_step(engine, micro_batches, preprocess, config)
+        step += 1
+        last = step == plan.stop
+        if last or step % config.log.every == 0:
+            record = report.step_record(step, stats, plan, engine, clock)
+            losses = record["losses"]
+            log.write("train", **record)
+            log.progress(step, record["loss"], record["tiles_per_second"])
+            if not math.isfinite(record["loss"]):
+                log.say(f"step {step}: the loss is not finite ({losses}); the last checkpoint ({saved}) is untouched")
+                return EXIT_LOST_NUMBERS
+        if last or (config.val.every and step % config.val.every == 0):
+            with clock.paused():
+                val_losses = validate_split(engine, plan, preprocess, pin)
+            log.write("val", step=step, losses=val_losses)
+        if last or step % config.checkpoint.every == 0:
+            with clock.paused() as pause:
+                saved = checkpoint.save(engine, plan, step)
+            log.write("save", step=step, checkpoint=str(saved), seconds=pause.seconds)
+
+    log.close()
+    if rank == 0:
+        print(report.closing_line(plan, step, saved, losses, val_losses), flush=True)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry of `--module mmae.train`: one rank of a training."""
+    from mmae.engine.distributed import is_local_main
+
+    parser = argparse.ArgumentParser(prog="mmae train", description=__doc__)
+    add_arguments(parser)
+    args = parser.parse_args(argv)
+    try:
+        return run(args)
+    except InputError as error:
+        # Every rank meets the same bad input; one line a node is enough.
+        if is_local_main():
+            print(f"mmae: error: {error}", file=sys.stderr, flush=True)
+        return EXIT_BAD_INPUT
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

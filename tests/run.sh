@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Everything that must hold: style, types, tests. Works on a bare machine, from any directory, twice in a row.
+#   bash tests/run.sh              what continuous integration runs
+#   bash tests/run.sh --all        the slow tests too
+#   bash tests/run.sh [--all] ...  further arguments go to pytest
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$root"
+# shellcheck source=../launchers/environment.sh
+source launchers/environment.sh
+prepare_environment "$root" dev
+
+select=(-m "not slow and not gpu")
+if [ "${1:-}" = --all ]; then
+  shift
+  select=(-m "not gpu")
+fi
+export MMAE_SHARED=${MMAE_SHARED:-$root/../shared}
+
+echo "==> ruff"
+ruff check .
+ruff format --check .
+echo "==> mypy"
+mypy
+echo "==> pytest"
+python -m pytest "${select[@]}" "$@"
