@@ -12,12 +12,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=[
-        *find_packages(include=["mmae", "mmae.*", "data_tools", "data_tools.*"]),
-        "mmae.recipes",
-        "ds_configs",
-        "launchers",
-    ],
+    packages=find_packages(include=["mmae", "mmae.*", "data_tools", "ds_configs", "launchers"]),
     package_data={
         "mmae": ["py.typed"],
         "mmae.recipes": ["*.yaml"],

@@ -1,0 +1,1 @@
+"""DeepSpeed JSONs, found by name after installation (`mmae.resources`)."""

@@ -1,0 +1,1 @@
+"""Launch scripts, found by name after installation (`mmae.resources`)."""

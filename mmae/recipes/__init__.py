@@ -1,0 +1,1 @@
+"""Recipes, found by name (`mmae.resources`)."""

@@ -1,0 +1,138 @@
+"""Recipes, overrides and their contradictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmae.config import Config, Resume, build_config, flatten, load_config, parse_overrides, resume_policy
+from mmae.errors import InputError
+from mmae.resources import packaged_names
+
+RECIPES = packaged_names("mmae.recipes", ".yaml")
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_packaged_recipe_is_valid_and_says_how_to_run_it(name: str) -> None:
+    from mmae.resources import find
+
+    config = load_config(name, [])
+    head = find(name, "mmae.recipes", ".yaml", "recipe").read_text(encoding="utf-8").split("\nrun:")[0]
+    assert config.run.dir == f"runs/{name}"
+    for word in ("# command ", "# hardware ", "# outcome "):
+        assert word in head
+
+
+def test_an_empty_section_list_gives_the_defaults(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, "{}"), []) == Config()
+
+
+def test_overrides_win_over_the_recipe_and_keep_their_kinds(tmp_path: Path) -> None:
+    recipe = write(tmp_path, "model: {size: tiny}\ntrain: {blr: 1e-3, seed: 1}\n")
+    config = load_config(recipe, ["train.seed=7", "train.blr=2e-4", "model.in_domains=[rgb, depth]", "train.stop_at=5"])
+    assert (config.model.size, config.train.seed, config.train.blr, config.train.stop_at) == ("tiny", 7, 2e-4, 5)
+    assert config.model.in_domains == ("rgb", "depth")
+
+
+def test_a_config_survives_being_flattened_and_built_again() -> None:
+    config = load_config("vit_l", ["model.alphas=[1,2,3,4,5,6]", "model.input_size=[56,64]"])
+    assert build_config(flatten(config), "again") == config
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("model.sise=tiny", "did you mean 'model.size'"),
+        ("train.global_bach=3", "did you mean 'train.global_batch'"),
+        ("size=tiny", "unknown key 'size'"),
+        ("model.size", "not of the form"),
+        ("model.size=enormous", "unknown model.size='enormous'"),
+        ("model.size=hug", "did you mean 'huge'"),
+        ("train.blr=fast", "train.blr='fast'"),
+        ("train.blr=-1", "train.blr=-1"),
+        ("train.blr=.nan", "train.blr=nan"),
+        ("train.global_batch=0", "train.global_batch=0"),
+        ("train.global_batch=1.5", "train.global_batch=1.5"),
+        ("train.stop_at=2000", "behind train.max_steps=1000"),
+        ("train.warmup_steps=2000", "longer than the whole schedule"),
+        ("model.input_size=60", "not divisible by model.patch_size=8: the nearest that is: 64"),
+        ("model.input_size=[56,57]", "model.input_size=57"),
+        ("model.patch_size=2", "not divisible by the stride of semseg (4)"),
+        ("model.num_encoded_tokens=294", "must be fewer than all 294 tokens"),
+        ("model.alphas=[1,1]", "2 entries for 6 input modalities"),
+        ("model.alphas=0", "model.alphas=0"),
+        ("model.in_domains=[]", "model.in_domains is empty"),
+        ("model.in_domains=[rgb,rgb]", "names a modality twice"),
+        ("model.in_domains=[rgb,elevation]", "unknown modality 'elevation'"),
+        ("model.out_domains=[depth]", "extra_norm_pix_loss needs rgb"),
+        ("model.decoder_num_heads=7", "not divisible by model.decoder_num_heads=7"),
+        ("model.decoder_dim=6", "not divisible by model.decoder_num_heads"),
+        ("train.seed={", "not YAML"),
+    ],
+)
+def test_bad_values_are_refused_in_one_line_that_names_them(tmp_path: Path, override: str, says: str) -> None:
+    with pytest.raises(InputError) as caught:
+        load_config(write(tmp_path, "{}"), [override])
+    message = str(caught.value)
+    assert says in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("modle: {size: tiny}", "unknown section 'modle'; did you mean 'model'"),
+        ("model: {sise: tiny}", "unknown key 'model.sise'; did you mean 'model.size'"),
+        ("model: tiny", "section 'model' must be a mapping"),
+        ("[1, 2]", "a recipe is a mapping of sections, this is list"),
+        ("", "a recipe is a mapping of sections, this is NoneType"),
+        ("model: {size: tiny, size: base}", "the key 'size' stands twice"),
+        ("model: {size: !!python/object:os.system x}", "not a YAML recipe"),
+        ("model: [", "not a YAML recipe"),
+    ],
+)
+def test_bad_recipes_are_refused_with_their_path(tmp_path: Path, text: str, says: str) -> None:
+    recipe = write(tmp_path, text)
+    with pytest.raises(InputError, match="recipe.yaml") as caught:
+        load_config(recipe, [])
+    assert says in str(caught.value)
+
+
+def test_missing_recipes_name_what_there_is(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        load_config(str(tmp_path / "none.yaml"), [])
+    with pytest.raises(InputError, match="did you mean 'debug'"):
+        load_config("debg", [])
+
+
+def test_keys_that_change_the_model_are_fixed_unless_they_say_otherwise() -> None:
+    policy = resume_policy()
+    fixed = [key for key, value in policy.items() if value is Resume.FIXED]
+    assert {key for key in policy if key.startswith("model.")} - {"model.init_from"} <= set(fixed)
+    assert {"train.seed", "train.global_batch"} <= set(fixed)
+    assert policy["train.max_steps"] is policy["train.blr"] is Resume.EXPLICIT
+    assert policy["train.stop_at"] is policy["train.micro_batch"] is policy["data.workers"] is Resume.FREE
+
+
+def test_the_paper_recipe_is_the_published_one() -> None:
+    model, data = load_config("paper", []).model, load_config("paper", []).data
+    assert (model.image_hw, model.patch_size, model.num_tokens, model.num_encoded_tokens) == ((56, 56), 8, 294, 49)
+    assert (model.decoder_dim, model.decoder_depth, model.decoder_num_heads) == (128, 2, 8)
+    assert model.outputs == ("rgb", "depth", "semseg", "ired", "sired", "ebands", "norm_rgb")
+    assert (data.crop, data.flip, data.labels, model.paper_exact) == ("resize", "horizontal", "nearest", True)
+
+
+def test_overrides_are_yaml() -> None:
+    assert parse_overrides(["train.seed=3", "log.wandb=false", "model.init_from=null", "run.dir=a=b"]) == {
+        "train.seed": 3,
+        "log.wandb": False,
+        "model.init_from": None,
+        "run.dir": "a=b",
+    }
