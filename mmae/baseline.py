@@ -45,9 +45,11 @@ def run(args: argparse.Namespace) -> int:
     index = open_index(Path(args.shards or config.data.shards))
     preprocess = Preprocess(config.data, config.model, folder.stored_band_stats(), torch.device("cpu"))
     train = training_positions(index, config.data)[:FIT_TILES]
-    reading = index, config.model.domains, config.train.seed, VALIDATION_EPOCH
-    constants = fit(read_batches(*reading, train), preprocess, config)
-    losses = score(constants, read_batches(*reading, index.positions("val")), preprocess, config)
+    seed = config.train.seed
+    fitted = read_batches(index, config.model.domains, train, seed=seed, epoch=VALIDATION_EPOCH)
+    constants = fit(fitted, preprocess, config)
+    scored = read_batches(index, config.model.domains, index.positions("val"), seed=seed, epoch=VALIDATION_EPOCH)
+    losses = score(constants, scored, preprocess, config)
     first, last = _validation_losses(folder.log_file)
     rows = [
         {"output": name, "first": first.get(name), "last": last.get(name), "constant": losses[name]} for name in losses

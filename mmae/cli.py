@@ -24,7 +24,7 @@ COMMANDS: Final = {
 def main(argv: list[str] | None = None) -> int:
     """Run `mmae COMMAND ...`; the exit status is 2 for bad input, with one line that says what to do."""
     arguments = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(prog="mmae", description=__doc__)
+    parser = argparse.ArgumentParser(prog="mmae", description="Multi-modal masked autoencoders on MMEarth, at scale.")
     parser.add_argument("--version", action="version", version=f"mmae {__version__}")
     listing = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, (module, help_line) in COMMANDS.items():
@@ -33,14 +33,14 @@ def main(argv: list[str] | None = None) -> int:
         if name in arguments[:1]:
             chosen = importlib.import_module(module)
             chosen.add_arguments(command)
-            command.set_defaults(run=chosen.run)
+            command.set_defaults(entry=chosen.run)
     return guarded(parser.parse_args(arguments))
 
 
 def guarded(args: argparse.Namespace) -> int:
     """Run a parsed command; bad input becomes one line and status 2."""
     try:
-        status: int = args.run(args)
+        status: int = args.entry(args)
     except InputError as error:
         print(f"mmae: error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT

@@ -36,7 +36,7 @@ def scored(inputs: Inputs, plan: MaskPlan, config: ModelConfig) -> Tensor:
 def sample_losses(output: ModelOutput, inputs: Inputs, plan: MaskPlan, config: ModelConfig) -> Tensor:
     """The loss of each output for each sample, float32 (O, B); 0 where the sample is not scored."""
     losses_OB = [_output_losses(name, output, inputs, plan, config) for name in config.outputs]
-    return torch.stack(losses_OB) * inputs.real_B
+    return torch.where(inputs.real_B, torch.stack(losses_OB), 0.0)
 
 
 def combine(loss_OB: Tensor, count_O: Tensor, share: float, log_vars_O: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -68,10 +68,12 @@ class LossBalancer(nn.Module):
         super().__init__()
         self.log_vars = nn.Parameter(torch.zeros(num_outputs))
 
-    # The parameter is read here and nowhere else: sharded parameters exist only during their module's forward.
-    def forward(self, loss_OB: Tensor, count_O: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """`combine` with the balancer's own log variances."""
-        return combine(loss_OB, count_O, share, self.log_vars)
+    def forward(self) -> Tensor:
+        """The log variances (O,), for `combine`.
+
+        A copy: where parameters are sharded, the parameter itself is emptied when its module's forward ends.
+        """
+        return self.log_vars.clone()
 
 
 def _output_losses(name: str, output: ModelOutput, inputs: Inputs, plan: MaskPlan, config: ModelConfig) -> Tensor:

@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from mmae.data.index import open_index
-    from mmae.data.loader import read_batch
+    from mmae.data.loader import read_batches
     from mmae.data.preprocess import Preprocess
     from mmae.draws import VALIDATION_EPOCH
     from mmae.engine.consolidate import load_trained
@@ -44,7 +44,16 @@ def run(args: argparse.Namespace) -> int:
     config = trained.config
     index = open_index(Path(args.shards or config.data.shards))
     positions = index.positions(args.split)[: args.tiles]
-    batch = read_batch(index, config.model.domains, positions, config.train.seed, VALIDATION_EPOCH)
+    batch = next(
+        read_batches(
+            index,
+            config.model.domains,
+            positions,
+            seed=config.train.seed,
+            epoch=VALIDATION_EPOCH,
+            size=len(positions),
+        )
+    )
     preprocess = Preprocess(config.data, config.model, trained.band_stats, torch.device("cpu"))
     inputs, plan = prepare(batch, preprocess, config, train=False)
     with torch.no_grad():

@@ -78,9 +78,17 @@ def train(plan: Plan) -> int:
     pin = engine.device.type == "cuda"
     preprocess = Preprocess(config.data, config.model, plan.index.band_stats, engine.device)
     batches = train_batches(
-        plan.index, config.model.domains, config.data, config.train.seed, plan.order, plan.split, rank,
-        start_step=step, stop_step=plan.stop, pin=pin,
-    )  # fmt: skip
+        plan.index,
+        config.model.domains,
+        config.data,
+        seed=config.train.seed,
+        order=plan.order,
+        split=plan.split,
+        rank=rank,
+        start_step=step,
+        stop_step=plan.stop,
+        pin=pin,
+    )
     clock = report.Clock(step)
     losses: dict[str, float] = {}
     val_losses: dict[str, float] = {}

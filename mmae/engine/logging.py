@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import math
+import netrc
+import os
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -85,22 +88,22 @@ class RunLog:
 
 
 def quiet_libraries() -> None:
-    """DeepSpeed's INFO lines are for its own developers; its warnings stay."""
+    """DeepSpeed's INFO lines are for its own developers, and so is torch's advice on names that DeepSpeed calls."""
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=r"`torch\.distributed\..* is deprecated", category=FutureWarning)
 
 
 def _start_wandb(folder: Path, config: Config) -> Any:
     try:
         import wandb
 
-        key = wandb.api.api_key
         run = wandb.init(
             project=config.log.wandb_project,
             dir=str(folder),
             # Its own step only increases: a resumed run is a new run in the same group, drawn over our step.
             group=folder.resolve().name,
             config=flatten(config),
-            mode=None if key else "offline",
+            mode=None if "WANDB_MODE" in os.environ or _has_wandb_key() else "offline",
             settings=wandb.Settings(silent=True, console="off"),
         )
         run.define_metric("global_step")
@@ -109,6 +112,17 @@ def _start_wandb(folder: Path, config: Config) -> Any:
         tqdm.write(f"wandb: {error}; training goes on without it, log.jsonl has everything", file=sys.stderr)
         return None
     return run
+
+
+def _has_wandb_key() -> bool:
+    """A key in the environment or in the user's netrc, where `wandb login` puts it."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]
+    try:
+        return netrc.netrc().authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 def _flat(values: Record) -> Record:

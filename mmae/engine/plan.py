@@ -9,7 +9,7 @@ from typing import Any
 from mmae.batching import BatchSplit, split_global_batch
 from mmae.config import Config, load_config, parse_overrides
 from mmae.data.index import Index, open_index
-from mmae.data.loader import check_domains, training_positions
+from mmae.data.loader import needed_datasets, training_positions
 from mmae.data.order import TrainOrder
 from mmae.engine.ds_config import load_deepspeed_json, merge, precision_of
 from mmae.engine.run_folder import RunFolder, changes_on_resume
@@ -72,6 +72,6 @@ def plan_run(recipe: str, deepspeed_config: str, overrides: list[str], world: in
     if not config.data.shards:
         raise InputError(f"{recipe}: data.shards is not set: say data.shards=FOLDER, written by mmae repack")
     index = open_index(Path(config.data.shards))
-    check_domains(index, config.model.domains)
+    needed_datasets(index, config.model.domains)
     order = TrainOrder(len(training_positions(index, config.data)), config.train.global_batch, config.train.seed)
     return Plan(config, changes, folder, ds_config, split, index, order, trust)

@@ -23,7 +23,13 @@ def validate_split(engine: Any, plan: Plan, preprocess: Preprocess, pin: bool) -
     if "val" not in plan.index.splits:
         return {}
     batches = validation_batches(
-        plan.index, config.model.domains, config.data, config.train.seed, plan.split, dist.get_rank(), pin=pin
+        plan.index,
+        config.model.domains,
+        config.data,
+        seed=config.train.seed,
+        split=plan.split,
+        rank=dist.get_rank(),
+        pin=pin,
     )
     return validate(engine, batches, preprocess, config)
 

@@ -1,0 +1,52 @@
+"""Where a tile's members lie in its shard: plain tar, so that offsets follow from sizes.
+
+A tile is a run of members, `<row:09d>.<dataset>.b2` for each dataset whose array is not constant, in the
+order of the index's datasets, then `<row:09d>.json`. Each is one 512-byte header and its payload,
+padded to 512 bytes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BLOCK: Final = 512
+
+
+def member_name(row: int, dataset: str) -> str:
+    return f"{row:09d}.{dataset}.b2"
+
+
+def info_name(row: int) -> str:
+    return f"{row:09d}.json"
+
+
+def shard_name(split: str, number: int) -> str:
+    return f"{split}-{number:06d}.tar"
+
+
+def member_bytes(size: int) -> int:
+    """Bytes of a member of `size` payload bytes in the tar, header and padding included."""
+    return BLOCK + -(-size // BLOCK) * BLOCK
+
+
+def spans(size: NDArray[np.uint32], info_size: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Bytes of each tile in its shard, int64 (N,).
+
+    Args:
+        size: payload bytes of each member, (N, D); 0 where there is no member.
+        info_size: payload bytes of the `.json` member, (N,).
+    """
+    # Column by column: an index of millions of tiles should not be held twice as int64.
+    total = _padded(info_size)
+    for column in range(size.shape[1]):
+        total += np.where(size[:, column] > 0, _padded(size[:, column]), 0)
+    return total
+
+
+def _padded(size: NDArray[np.uint32]) -> NDArray[np.int64]:
+    return BLOCK + -(-size.astype(np.int64) // BLOCK) * BLOCK

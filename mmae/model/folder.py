@@ -1,0 +1,113 @@
+"""A model on disk: a folder with `model.safetensors` and `config.json`, written whole or not at all, never pickled."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mmae.errors import InputError
+from mmae.model.description import CONFIG_NAME, SavedModel, describe, read_model_config
+from mmae.model.mmae import MultiMAE
+
+__all__ = ["SavedModel", "load_model", "load_weights_into", "read_model_config", "save_model"]
+
+WEIGHTS_NAME: Final = "model.safetensors"
+
+
+def save_model(
+    folder: str | Path, model: MultiMAE, band_stats: Mapping[str, Any], extra: Mapping[str, Any] | None = None
+) -> None:
+    """Write a model folder: float32 weights under our (stacked) names, and all that is needed to use them.
+
+    Args:
+        folder: must not exist, or be empty.
+        model: with whole weights, not sharded ones.
+        band_stats: JSON-able statistics of the inputs.
+        extra: JSON-able notes.
+
+    Raises:
+        InputError: the folder holds something already, or is not a folder.
+    """
+    folder = Path(folder)
+    _check_target(folder)
+    description = describe(model.config, model.variant, band_stats, extra)
+    state = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in model.state_dict().items()}
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.absolute().parent / f".{folder.name}.{os.getpid()}"
+    partial.mkdir()
+    try:
+        save_file(state, partial / WEIGHTS_NAME, metadata={"format": "pt"})
+        (partial / CONFIG_NAME).write_text(description, encoding="utf-8")
+        os.replace(partial, folder)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def load_model(folder: str | Path) -> MultiMAE:
+    """The model of a folder, float32 on the CPU, in eval mode.
+
+    Raises:
+        InputError: a file is missing or damaged, or weights do not fit the configuration.
+    """
+    saved = read_model_config(folder)
+    with torch.device("meta"):
+        model = MultiMAE(saved.config, saved.variant)
+    state = _read_weights(folder)
+    _check_fit(model.state_dict(), state, Path(folder) / WEIGHTS_NAME)
+    model.load_state_dict(state, assign=True)
+    return model.eval()
+
+
+def load_weights_into(model: MultiMAE, folder: str | Path) -> None:
+    """Start a model from a folder's weights, cast to its own dtype. The model holds whole weights, not sharded ones.
+
+    Raises:
+        InputError: a file is missing or damaged, or inputs, outputs or shapes differ from the model's.
+    """
+    saved = read_model_config(folder)
+    for key in ("in_domains", "outputs"):
+        theirs, ours = getattr(saved.config, key), getattr(model.config, key)
+        if theirs != ours:
+            raise InputError(f"{folder}: its {key} are {', '.join(theirs)}, this model's are {', '.join(ours)}")
+    state = _read_weights(folder)
+    _check_fit(model.state_dict(), state, Path(folder) / WEIGHTS_NAME)
+    model.load_state_dict(state)
+
+
+def _check_target(folder: Path) -> None:
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(f"{folder} is not empty: choose a new folder, or remove it first")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file: choose a new folder")
+
+
+def _read_weights(folder: str | Path) -> dict[str, Tensor]:
+    path = Path(folder) / WEIGHTS_NAME
+    try:
+        state: dict[str, Tensor] = load_file(path)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: is {path.parent} a folder that `mmae export` wrote?") from None
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read as safetensors: {error}") from None
+    return state
+
+
+def _check_fit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> None:
+    for name, tensor in expected.items():
+        if name not in state:
+            raise InputError(f"{path}: {name} is missing")
+        if state[name].shape != tensor.shape:
+            theirs, ours = tuple(state[name].shape), tuple(tensor.shape)
+            raise InputError(f"{path}: {name} has shape {theirs}, this model needs {ours}")
+    for name in state:
+        if name not in expected:
+            raise InputError(f"{path}: unexpected tensor {name}")

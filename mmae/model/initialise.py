@@ -1,0 +1,89 @@
+"""Initial weights: each module's own parameters, by what the published parameter they hold means.
+
+Xavier-uniform weights (Glorot and Bengio, AISTATS 2010, eq. 16) with q, k, v treated as separate matrices, as
+MultiMAE (Bachmann et al., ECCV 2022) initialises; embeddings and tokens from a truncated normal.
+
+What a module gets depends on (seed, its name, its shape) and on nothing else: not on what building other modules drew,
+on the device, on the precision, or on whether DeepSpeed's `zero.Init` shards weights while they are built.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from mmae.model.decoders import Decoders
+from mmae.model.encoder import Encoder
+from mmae.model.layers import StackedLayerNorm, StackedLinear
+
+EMBEDDING_STD: Final = 0.02
+
+_PARTS: Final = {"qkv": 3, "kv": 2}
+"""Linear layers that hold several matrices one above the other, by their name."""
+
+
+def initialise(model: nn.Module, seed: int) -> None:
+    """Fill the weights of a whole model in place."""
+    names = {module: name for name, module in model.named_modules()}
+
+    # `apply` visits a module at a time with its own weights gathered: a child's weight written from its parent would
+    # be lost under `zero.Init`.
+    def fill(module: nn.Module) -> None:
+        if any(not parameter.is_meta for parameter in module.parameters(recurse=False)):
+            _fill(module, names[module], _generator(seed, names[module]))
+
+    with torch.no_grad():
+        model.apply(fill)
+
+
+def _generator(seed: int, name: str) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed}:{name}".encode()).digest()
+    return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "little"))
+
+
+def _fill(module: nn.Module, name: str, generator: torch.Generator) -> None:
+    match module:
+        case nn.Linear() | StackedLinear():
+            fan_out, fan_in = module.weight.shape[-2:]
+            parts = _PARTS.get(name.rpartition(".")[2], 1)
+            module.weight.copy_(_uniform(module.weight, _xavier_bound(fan_in, fan_out // parts), generator))
+            module.bias.zero_()
+        case nn.Conv2d():
+            fan_in = module.weight[0].numel()
+            module.weight.copy_(_uniform(module.weight, _xavier_bound(fan_in, module.out_channels), generator))
+            assert module.bias is not None
+            module.bias.copy_(_uniform(module.bias, fan_in**-0.5, generator))
+        case nn.LayerNorm() | StackedLayerNorm():
+            module.weight.fill_(1.0)
+            module.bias.zero_()
+        case nn.Embedding():
+            module.weight.copy_(_truncated_normal(module.weight, generator))
+        case Encoder():
+            assert module.global_tokens is not None
+            module.global_tokens.copy_(_truncated_normal(module.global_tokens, generator))
+        case Decoders():
+            module.mask_token.zero_()
+            module.task_embeddings.copy_(_truncated_normal(module.task_embeddings, generator))
+        case _:
+            raise TypeError(f"no initialisation is known for {type(module).__name__} ({name})")
+
+
+def _xavier_bound(fan_in: int, fan_out: int) -> float:
+    return math.sqrt(6.0 / (fan_in + fan_out))
+
+
+def _uniform(like: Tensor, bound: float, generator: torch.Generator) -> Tensor:
+    return _unit(like, generator).mul_(2.0 * bound).sub_(bound)
+
+
+def _truncated_normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    return nn.init.trunc_normal_(_unit(like, generator), std=EMBEDDING_STD, generator=generator)
+
+
+def _unit(like: Tensor, generator: torch.Generator) -> Tensor:
+    # `torch.rand` is a constructor that `zero.Init` leaves alone: draws are float32 whatever the weights are.
+    return torch.rand(like.shape, generator=generator, dtype=torch.float32, device="cpu")

@@ -1,0 +1,118 @@
+"""Layers of O decoders of one shape, run as one: weights and activations carry a leading stack axis O.
+
+Each slice along O is an ordinary layer; `tests/model/test_decoders.py` holds them equal. Activations are (O, B, n, d).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+NORM_EPS: Final = 1e-6
+MLP_RATIO: Final = 4
+
+
+class StackedLinear(nn.Module):
+    """O linear layers: (O, ..., in) -> (O, ..., out)."""
+
+    def __init__(self, stack: int, in_features: int, out_features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(stack, out_features, in_features))
+        self.bias = nn.Parameter(torch.zeros(stack, out_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        flat = x.flatten(1, -2)
+        return torch.baddbmm(self.bias[:, None], flat, self.weight.transpose(1, 2)).view(*x.shape[:-1], -1)
+
+
+class SharedInputLinear(StackedLinear):
+    """O linear layers of one input, as one matrix product: (B, L, in) -> (O, B, L, out)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        stacked = functional.linear(x, self.weight.flatten(0, 1), self.bias.flatten())
+        return stacked.view(*x.shape[:-1], *self.bias.shape).movedim(-2, 0)
+
+
+class StackedLayerNorm(nn.Module):
+    """O layer norms: (O, B, n, d) -> (O, B, n, d)."""
+
+    def __init__(self, stack: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(stack, width))
+        self.bias = nn.Parameter(torch.zeros(stack, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        normal = functional.layer_norm(x, x.shape[-1:], eps=NORM_EPS)
+        return torch.addcmul(self.bias[:, None, None], normal, self.weight[:, None, None])
+
+
+class StackedMlp(nn.Module):
+    """O two-layer perceptrons with exact GELU, four times as wide inside."""
+
+    def __init__(self, stack: int, width: int) -> None:
+        super().__init__()
+        self.fc1 = StackedLinear(stack, width, MLP_RATIO * width)
+        self.fc2 = StackedLinear(stack, MLP_RATIO * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc2(functional.gelu(self.fc1(x)))
+        return out
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
+    """Multi-head attention, one for each of the O x B: (O, B, n, d), (O, B, L, d), (O, B, L, d) -> (O, B, n, d)."""
+
+    def heads(x: Tensor) -> Tensor:
+        stack, batch, length, width = x.shape
+        return x.reshape(stack * batch, length, num_heads, width // num_heads).transpose(1, 2)
+
+    attended = functional.scaled_dot_product_attention(heads(query), heads(key), heads(value))
+    return attended.transpose(1, 2).reshape(query.shape)
+
+
+class StackedSelfAttention(nn.Module):
+    def __init__(self, stack: int, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = StackedLinear(stack, width, 3 * width)
+        self.proj = StackedLinear(stack, width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.qkv(x).chunk(3, dim=-1)
+        out: Tensor = self.proj(attend(query, key, value, self.num_heads))
+        return out
+
+
+class StackedCrossAttention(nn.Module):
+    """O cross-attentions: queries (O, B, n, d) read a context (O, B, L, d)."""
+
+    def __init__(self, stack: int, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = StackedLinear(stack, width, width)
+        self.kv = StackedLinear(stack, width, 2 * width)
+        self.proj = StackedLinear(stack, width, width)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        key, value = self.kv(context).chunk(2, dim=-1)
+        out: Tensor = self.proj(attend(self.q(x), key, value, self.num_heads))
+        return out
+
+
+class StackedBlock(nn.Module):
+    """O pre-norm transformer blocks (Dosovitskiy et al., ICLR 2021, section 3.1)."""
+
+    def __init__(self, stack: int, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.norm1 = StackedLayerNorm(stack, width)
+        self.attn = StackedSelfAttention(stack, width, num_heads)
+        self.norm2 = StackedLayerNorm(stack, width)
+        self.mlp = StackedMlp(stack, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out

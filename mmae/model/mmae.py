@@ -1,0 +1,69 @@
+"""The model: tokenizer, encoder, decoders. Single-device code; parallelism is put around it.
+
+Bachmann et al., "MultiMAE: Multi-modal Multi-task Masked Autoencoders" (ECCV 2022); on MMEarth's modalities, Sosa et
+al., "MultiMAE meets Earth Observation" (ICIP 2025).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from mmae.config import ModelConfig
+from mmae.model.checkpointing import Checkpointing
+from mmae.model.decoders import Decoders
+from mmae.model.encoder import Encoder
+from mmae.model.initialise import initialise
+from mmae.model.tokenizer import Tokenizer
+from mmae.types import MaskPlan, ModelOutput
+from mmae.variants import Variant
+
+
+class MultiMAE(nn.Module):
+    """Multi-modal masked autoencoder.
+
+    Args:
+        config: the model's configuration, already checked.
+        variant: encoder size; that of `config.size` if None.
+        checkpointing: `full` recomputes each encoder and decoder block in the backward pass.
+        seed: of the initial weights.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        variant: Variant | None = None,
+        checkpointing: Checkpointing = "none",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.variant = variant or config.variant
+        self.tokenizer = Tokenizer(config, self.variant.dim)
+        self.encoder = Encoder(config, self.variant, checkpointing)
+        self.decoders = Decoders(config, self.variant.dim, checkpointing)
+        initialise(self, seed)
+
+    def tokens(self, values: Mapping[str, Tensor]) -> Tensor:
+        """All tokens (B, N, D) of the input modalities; see `Tokenizer.forward`."""
+        tokens_BND: Tensor = self.tokenizer(values)
+        return tokens_BND
+
+    def encode(self, tokens_BND: Tensor, plan: MaskPlan) -> Tensor:
+        """The encoder's output (B, L, D) for the plan's visible tokens, then global tokens."""
+        encoded_BLD: Tensor = self.encoder(tokens_BND, plan.keep_BK)
+        return encoded_BLD
+
+    def forward(self, values: Mapping[str, Tensor], plan: MaskPlan) -> ModelOutput:
+        """Encode the visible tokens and predict every output's patches.
+
+        Args:
+            values: input modality -> float32 (B, C, h, w), cast to the weights' dtype, or int64 class ids (B, h, w).
+            plan: which tokens are visible.
+
+        Returns:
+            Predictions and encoded tokens, in the weights' dtype.
+        """
+        encoded_BLD = self.encode(self.tokens(values), plan)
+        return ModelOutput(self.decoders(encoded_BLD, plan.keep_BK), encoded_BLD)

@@ -1,0 +1,73 @@
+"""From pixels and class ids to tokens: one input adapter a modality.
+
+Bachmann et al., "MultiMAE" (ECCV 2022), section 3.1: a linear projection of each patch plus its position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from mmae.config import ModelConfig
+from mmae.modalities import MODALITIES, Modality
+from mmae.model.posembed import PositionEmbedding
+
+CLASS_WIDTH: Final = 64
+"""Width of a class embedding."""
+
+
+class ImageAdapter(nn.Module):
+    """Continuous values (B, C, h, w), any floating dtype -> tokens (B, n, D) in the weights' dtype."""
+
+    def __init__(self, modality: Modality, config: ModelConfig, dim: int) -> None:
+        super().__init__()
+        patch = modality.patch(config.patch_size)
+        self.proj = nn.Conv2d(len(modality.bands), dim, kernel_size=patch, stride=patch)
+        self.positions = PositionEmbedding(dim, config.patch_size, config.grid_hw, "bicubic")
+
+    def forward(self, values_BChw: Tensor) -> Tensor:
+        dtype = self.proj.weight.dtype
+        patches_BDhw = self.proj(values_BChw.to(dtype))
+        tokens_BnD: Tensor = patches_BDhw.flatten(2).transpose(1, 2) + self.positions(dtype)
+        return tokens_BnD
+
+
+class CategoricalAdapter(nn.Module):
+    """Class ids int64 (B, h, w) -> tokens (B, n, D): each id is embedded, then patches are projected."""
+
+    def __init__(self, modality: Modality, config: ModelConfig, dim: int) -> None:
+        super().__init__()
+        patch = modality.patch(config.patch_size)
+        self.class_emb = nn.Embedding(modality.num_classes, CLASS_WIDTH)
+        self.proj = nn.Conv2d(CLASS_WIDTH, dim, kernel_size=patch, stride=patch)
+        self.positions = PositionEmbedding(dim, config.patch_size, config.grid_hw, "bilinear")
+
+    def forward(self, ids_Bhw: Tensor) -> Tensor:
+        embedded_BChw = self.class_emb(ids_Bhw).permute(0, 3, 1, 2)
+        patches_BDhw = self.proj(embedded_BChw)
+        tokens_BnD: Tensor = patches_BDhw.flatten(2).transpose(1, 2) + self.positions(patches_BDhw.dtype)
+        return tokens_BnD
+
+
+def _adapter(name: str, config: ModelConfig, dim: int) -> nn.Module:
+    modality = MODALITIES[name]
+    return (CategoricalAdapter if modality.categorical else ImageAdapter)(modality, config, dim)
+
+
+class Tokenizer(nn.Module):
+    """The input adapters of all input modalities."""
+
+    def __init__(self, config: ModelConfig, dim: int) -> None:
+        super().__init__()
+        self.adapters = nn.ModuleDict({name: _adapter(name, config, dim) for name in config.in_domains})
+
+    def forward(self, values: Mapping[str, Tensor]) -> Tensor:
+        """Tokens (B, N, D): modality after modality in the config's order, row-major within each.
+
+        Args:
+            values: modality -> (B, C, h, w) floats or (B, h, w) int64 class ids; others than inputs are not read.
+        """
+        return torch.cat([adapter(values[name]) for name, adapter in self.adapters.items()], dim=1)

@@ -1,0 +1,65 @@
+"""Starting real commands and real trainings."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE = 600  # seconds; a start that hangs is a failure, not a lost afternoon
+
+SMALL = [
+    "model.size=tiny",
+    "model.decoder_dim=32",
+    "model.decoder_depth=1",
+    "model.decoder_num_heads=4",
+    "log.wandb=false",
+    "data.workers=1",
+]
+"""Overrides that make a training a matter of seconds."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def last_json(self) -> dict[str, Any]:
+        """The JSON line that a training ends with."""
+        lines = [line for line in self.out.splitlines() if line.startswith("{")]
+        assert lines, self.out + self.err
+        parsed: dict[str, Any] = json.loads(lines[-1])
+        return parsed
+
+
+Command = Callable[..., Finished]
+
+
+def run_command(*words: str | Path, cwd: Path, **environment: str) -> Finished:
+    """Run a command of the environment the tests run in."""
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    env = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **environment}
+    done = subprocess.run(
+        [str(word) for word in words], cwd=cwd, env=env, capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def train_words(shards: Path, run: str, *overrides: str, stage: int = 1, ranks: int = 2) -> list[str]:
+    """The command line of a small training on `ranks` CPU ranks."""
+    launcher = ["deepspeed", "--num_gpus", str(ranks), "--module", "mmae.train"]
+    return [
+        *launcher, "--config", "debug", "--deepspeed_config", f"zero{stage}",
+        f"data.shards={shards}", f"run.dir={run}", *SMALL, *overrides,
+    ]  # fmt: skip
