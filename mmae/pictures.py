@@ -41,23 +41,28 @@ def colour_classes(ids_hw: NDArray[np.int64], modality: Modality) -> NDArray[np.
 
 @dataclass(frozen=True)
 class Stretch:
-    """Maps values to 0..255 linearly, the same for every picture of one target."""
+    """Maps the values of each band to 0..255 linearly, the same way for every picture of one target.
 
-    low: float
-    high: float
+    Attributes:
+        low_C: value of each band that becomes 0.
+        high_C: value of each band that becomes 255.
+    """
+
+    low_C: NDArray[np.float32]
+    high_C: NDArray[np.float32]
 
     @classmethod
     def of(cls, values_Chw: NDArray[np.float32], valid_Chw: NDArray[np.bool_]) -> Stretch:
-        """From the 2nd to the 98th percentile of the valid values."""
-        valid = values_Chw[valid_Chw]
-        if not valid.size:
-            return cls(0.0, 1.0)
-        low, high = np.percentile(valid, [2, 98])
-        return cls(float(low), float(max(high, low + 1e-6)))
+        """From the 2nd to the 98th percentile of each band's valid values; 0 to 1 where it has none."""
+        bands = [values[valid] for values, valid in zip(values_Chw, valid_Chw, strict=True)]
+        ends = [np.percentile(band, [2, 98]) if band.size else np.array([0.0, 1.0]) for band in bands]
+        low_C, high_C = np.array(ends, dtype=np.float32).T
+        return cls(low_C, np.maximum(high_C, low_C + 1e-6))
 
     def colour(self, values_Chw: NDArray[np.float32], valid_Chw: NDArray[np.bool_]) -> NDArray[np.uint8]:
-        """(C, h, w) as uint8 colours (h, w, 3): one band grey, two as red and cyan, the first three as red-green-blue."""
-        scaled = np.clip((values_Chw - self.low) / (self.high - self.low), 0, 1) * 255
+        """(C, h, w) as uint8 (h, w, 3): one band grey, two as red and cyan, of more the first three as RGB."""
+        low_C11, high_C11 = self.low_C[:, None, None], self.high_C[:, None, None]
+        scaled = np.clip((values_Chw - low_C11) / (high_C11 - low_C11), 0, 1) * 255
         bands = {1: (0, 0, 0), 2: (0, 1, 1)}.get(len(scaled), (0, 1, 2))
         picture = np.stack([scaled[band] for band in bands], axis=-1).astype(np.uint8)
         picture[~valid_Chw.any(0)] = NO_DATA_COLOUR

@@ -100,7 +100,7 @@ def test_bad_values_are_refused_in_one_line_that_names_them(tmp_path: Path, over
 )
 def test_bad_recipes_are_refused_with_their_path(tmp_path: Path, text: str, says: str) -> None:
     recipe = write(tmp_path, text)
-    with pytest.raises(InputError, match="recipe.yaml") as caught:
+    with pytest.raises(InputError, match=r"recipe\.yaml") as caught:
         load_config(recipe, [])
     assert says in str(caught.value)
 

@@ -55,7 +55,10 @@ class RunFolder:
             InputError: the folder holds something else than a run.
         """
         if self.config_file.is_file():
-            return build_config(dict(read_yaml(self.config_file)), str(self.config_file))
+            flat = read_yaml(self.config_file)
+            if not isinstance(flat, dict):
+                raise InputError(f"{self.config_file}: damaged: it should be a mapping of dotted keys")
+            return build_config(flat, str(self.config_file))
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
             raise InputError(f"{self.path}: holds something, but no run (no config.yaml): choose another run.dir")
         return None

@@ -74,6 +74,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
 
 
 class StackedSelfAttention(nn.Module):
+    """O self-attentions: (O, B, n, d) -> (O, B, n, d); rows of `qkv` are [q; k; v], each in contiguous heads."""
+
     def __init__(self, stack: int, width: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
@@ -87,7 +89,7 @@ class StackedSelfAttention(nn.Module):
 
 
 class StackedCrossAttention(nn.Module):
-    """O cross-attentions: queries (O, B, n, d) read a context (O, B, L, d)."""
+    """O cross-attentions: queries (O, B, n, d) read a context (O, B, L, d); rows of `kv` are [k; v]."""
 
     def __init__(self, stack: int, width: int, num_heads: int) -> None:
         super().__init__()

@@ -1,0 +1,64 @@
+"""The schedule against torch's own schedulers, and what AdamW is given."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
+
+from mmae.config import TrainConfig
+from mmae.engine.optim import build_optimizer, build_scheduler, lr_factor
+
+
+@pytest.mark.parametrize(("warmup", "floor"), [(0, 0.0), (5, 0.0), (5, 1e-5), (20, 0.0)])
+def test_the_schedule_is_linear_warm_up_and_cosine(warmup: int, floor: float) -> None:
+    train = TrainConfig(max_steps=20, warmup_steps=warmup, min_lr=floor, global_batch=256, blr=1e-3)
+    parameter = nn.Parameter(torch.zeros(1))
+    reference = torch.optim.SGD([parameter], lr=train.lr)
+    parts: list[torch.optim.lr_scheduler.LRScheduler] = [
+        LinearLR(reference, start_factor=1e-12, total_iters=max(warmup, 1)),
+        CosineAnnealingLR(reference, T_max=max(20 - warmup, 1), eta_min=floor),
+    ]
+    scheduler = SequentialLR(reference, parts, milestones=[warmup])
+    for step in range(20):
+        assert lr_factor(step, train) * train.lr == pytest.approx(reference.param_groups[0]["lr"], abs=1e-9)
+        reference.step()
+        scheduler.step()
+
+
+def test_the_schedule_ends_at_the_floor_and_stays_there() -> None:
+    train = TrainConfig(max_steps=10, warmup_steps=2, min_lr=1e-6, global_batch=256, blr=1e-4)
+    assert lr_factor(0, train) == 0
+    assert lr_factor(2, train) == 1
+    assert lr_factor(10, train) == lr_factor(1000, train) == pytest.approx(1e-2)
+
+
+def test_a_zero_rate_does_not_divide() -> None:
+    assert lr_factor(3, TrainConfig(blr=0.0)) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_lr_follows_the_global_batch_and_decay_the_meaning_of_a_parameter() -> None:
+    module = nn.Module()
+    module.register_parameter("weight", nn.Parameter(torch.ones(3, 3)))
+    module.register_parameter("bias", nn.Parameter(torch.ones(2, 3)))  # stacked: two axes, and still a bias
+    train = TrainConfig(global_batch=512, blr=1e-4, warmup_steps=0)
+    optimizer = build_optimizer(module, train, paper_exact=False)
+    decay = {tuple(p.shape): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert decay == {(3, 3): 0.05, (2, 3): 0.0}
+    assert [group["lr"] for group in optimizer.param_groups] == [2e-4] * len(optimizer.param_groups)
+    exact = build_optimizer(module, train, paper_exact=True)
+    assert {group["weight_decay"] for group in exact.param_groups} == {0.05}
+
+
+def test_a_new_max_steps_reshapes_what_is_to_come() -> None:
+    parameter = nn.Parameter(torch.zeros(1))
+    short = build_scheduler(torch.optim.SGD([parameter], lr=1.0), TrainConfig(max_steps=10))
+    for _ in range(5):
+        short.optimizer.step()
+        short.step()
+    long = build_scheduler(torch.optim.SGD([parameter], lr=1.0), TrainConfig(max_steps=100))
+    long.load_state_dict(short.state_dict())
+    long.optimizer.step()
+    long.step()
+    assert long.get_last_lr()[0] == pytest.approx(lr_factor(6, TrainConfig(max_steps=100)))

@@ -1,0 +1,77 @@
+"""A run's folder: what may be written where, and what may change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmae.config import Config, build_config
+from mmae.engine.run_folder import RunFolder, changes_on_resume, open_run, write_whole
+from mmae.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path / "run")
+
+
+def test_no_folder_and_an_empty_folder_hold_no_run(folder: RunFolder) -> None:
+    assert folder.stored_config() is None
+    folder.path.mkdir()
+    assert folder.stored_config() is None
+    with pytest.raises(InputError, match="no run lives here"):
+        open_run(str(folder.path))
+
+
+def test_a_folder_with_something_else_is_refused(folder: RunFolder) -> None:
+    folder.path.mkdir()
+    (folder.path / "notes.txt").touch()
+    with pytest.raises(InputError, match=r"choose another run\.dir"):
+        folder.stored_config()
+
+
+def test_a_config_comes_back_as_it_was_written(folder: RunFolder) -> None:
+    config = build_config({"model.alphas": [1, 2, 3, 4, 5, 6], "train.blr": 1e-5, "model.input_size": [56, 64]}, "here")
+    folder.write_configs(config, {"zero_optimization": {"stage": 1}}, {"aster": {"mean": [0.0]}})
+    assert folder.stored_config() == config
+    assert folder.stored_band_stats() == {"aster": {"mean": [0.0]}}
+    assert not [path for path in folder.path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_damaged_stored_config_is_named(folder: RunFolder) -> None:
+    folder.path.mkdir()
+    folder.config_file.write_text("- no\n- mapping\n")
+    with pytest.raises(InputError, match=r"config\.yaml"):
+        folder.stored_config()
+
+
+def config(**flat: object) -> Config:
+    return build_config({key.replace("__", "."): value for key, value in flat.items()}, "test")
+
+
+def test_free_keys_change_in_silence(folder: RunFolder) -> None:
+    assert changes_on_resume(config(), config(train__stop_at=3, data__workers=7, log__every=1), {}, folder) == {}
+
+
+def test_explicit_keys_change_only_when_said(folder: RunFolder) -> None:
+    new = config(train__max_steps=50)
+    with pytest.raises(InputError, match=r"say train\.max_steps=50 on the command line"):
+        changes_on_resume(config(), new, {}, folder)
+    said = {"train.max_steps": 50}
+    assert changes_on_resume(config(), new, said, folder) == {"train.max_steps": (1000, 50)}
+
+
+@pytest.mark.parametrize("key", ["model__size", "train__seed", "train__global_batch", "data__crop"])
+def test_what_defines_the_run_never_changes(folder: RunFolder, key: str) -> None:
+    values = {"model__size": "tiny", "train__seed": 5, "train__global_batch": 8, "data__crop": "resize"}
+    with pytest.raises(InputError, match="it cannot change on resume"):
+        changes_on_resume(config(), config(**{key: values[key]}), {key.replace("__", "."): values[key]}, folder)
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "latest"
+    write_whole(path, "one")
+    write_whole(path, "two")
+    assert path.read_text() == "two"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["latest"]

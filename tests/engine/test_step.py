@@ -1,0 +1,134 @@
+"""One optimiser step: the global batch decides, not how it is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from mmae.config import Config, build_config
+from mmae.data.preprocess import Preprocess
+from mmae.draws import tile_keys
+from mmae.engine.module import PretrainModule
+from mmae.engine.step import optimiser_step
+from mmae.types import Batch
+from mmae.variants import Variant
+
+SIZE = 24
+VARIANT = Variant(16, 1, 2, 32)
+STATS = {
+    level: {"mean": [1000.0] * 13, "std": [500.0] * 13, "min": [0.0] * 13, "max": [1e4] * 13}
+    for level in ("sentinel2_l1c", "sentinel2_l2a")
+} | {"aster": {"mean": [100.0, 1.0], "std": [50.0, 1.0], "min": [0.0, 0.0], "max": [1e3, 9e1]}}
+
+
+@pytest.fixture(autouse=True)
+def group(tmp_path: Path) -> Iterator[None]:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+class PlainEngine:
+    """What the step asks of DeepSpeed's engine, in plain torch: accumulate, and step at the boundary."""
+
+    def __init__(self, module: PretrainModule) -> None:
+        self.module = module
+
+    def __call__(self, *args: object) -> tuple[Tensor, Tensor]:
+        result: tuple[Tensor, Tensor] = self.module(*args)
+        return result
+
+    def backward(self, loss: Tensor, scale_wrt_gas: bool) -> None:
+        assert not scale_wrt_gas
+        loss.backward()
+
+    def step(self) -> None: ...
+
+
+def config(**flat: object) -> Config:
+    small = {
+        "model.input_size": SIZE, "model.num_encoded_tokens": 9, "model.decoder_dim": 8, "model.decoder_num_heads": 2,
+        "model.decoder_depth": 1, "train.global_batch": 8,
+    }  # fmt: skip
+    return build_config({**small, **{key.replace("__", "."): value for key, value in flat.items()}}, "test")
+
+
+def tiles(count: int) -> Batch:
+    """Tiles of which half have no land cover and some have no optical data."""
+    generator = torch.Generator().manual_seed(3)
+    rows = torch.arange(count)
+    s2 = torch.randint(1, 3000, (count, 13, SIZE, SIZE), generator=generator).to(torch.uint16)
+    cover = torch.randint(1, 9, (count, 1, SIZE, SIZE), generator=generator) * 10
+    cover[: count // 2] = 0
+    s2[1] = 0
+    aster = torch.randint(-50, 900, (count, 2, SIZE, SIZE), generator=generator).to(torch.int16)
+    return Batch(
+        pixels={"sentinel2": s2, "aster": aster, "esa_worldcover": cover.to(torch.uint8)},
+        level_B=torch.zeros(count, dtype=torch.uint8),
+        row_B=rows,
+        key_B=torch.from_numpy(tile_keys(0, 0, rows.numpy())),
+        real_B=torch.ones(count, dtype=torch.bool),
+    )
+
+
+def cut(batch: Batch, parts: int) -> list[Batch]:
+    size = len(batch.row_B) // parts
+
+    def piece(part: int) -> Batch:
+        where = slice(part * size, (part + 1) * size)
+        return Batch(
+            {name: pixels[where] for name, pixels in batch.pixels.items()},
+            batch.level_B[where], batch.row_B[where], batch.key_B[where], batch.real_B[where],
+        )  # fmt: skip
+
+    return [piece(part) for part in range(parts)]
+
+
+@pytest.mark.parametrize("balancer", ["none", "uncertainty"])
+@pytest.mark.parametrize("parts", [2, 4, 8])
+def test_accumulation_changes_neither_loss_nor_gradient(parts: int, balancer: str) -> None:
+    cfg = config(model__task_balancer=balancer)
+    whole, spread = (PretrainModule(cfg.model, VARIANT, seed=1) for _ in range(2))
+    preprocess = Preprocess(cfg.data, cfg.model, STATS, torch.device("cpu"))
+    batch = tiles(8)
+    expected = optimiser_step(PlainEngine(whole), [batch], preprocess, cfg)
+    seen = optimiser_step(PlainEngine(spread), cut(batch, parts), preprocess, cfg)
+    torch.testing.assert_close(seen.loss, expected.loss)
+    torch.testing.assert_close(seen.loss_O, expected.loss_O)
+    assert seen.count_O.tolist() == expected.count_O.tolist()
+    assert seen.hidden_M.tolist() == expected.hidden_M.tolist()
+    for (name, a), b in zip(spread.named_parameters(), whole.parameters(), strict=True):
+        assert a.grad is not None, name
+        assert b.grad is not None, name
+        scale = b.grad.abs().max().clamp(min=1e-6)
+        assert (a.grad - b.grad).abs().max() <= 1e-4 * scale, name
+
+
+def test_what_a_step_tells_is_counted_from_the_tiles() -> None:
+    cfg = config()
+    preprocess = Preprocess(cfg.data, cfg.model, STATS, torch.device("cpu"))
+    stats = optimiser_step(PlainEngine(PretrainModule(cfg.model, VARIANT)), [tiles(8)], preprocess, cfg)
+    valid = dict(zip(cfg.model.in_domains, stats.valid_M.tolist(), strict=True))
+    assert valid == pytest.approx(
+        {"rgb": 7 / 8, "depth": 1, "semseg": 1 / 2, "ired": 7 / 8, "sired": 7 / 8, "ebands": 7 / 8}
+    )
+    count = dict(zip(cfg.model.outputs, stats.count_O.tolist(), strict=True))
+    assert count["semseg"] <= 4
+    assert count["rgb"] == count["norm_rgb"] <= 7
+    assert float(stats.hidden_M.mean()) == pytest.approx(1 - 9 / 54)
+    assert float(stats.filled) == 0
+
+
+def test_the_published_loss_is_the_mean_of_each_micro_batch() -> None:
+    cfg = config(model__paper_exact=True)
+    preprocess = Preprocess(cfg.data, cfg.model, STATS, torch.device("cpu"))
+    module = PretrainModule(cfg.model, VARIANT)
+    batch = tiles(8)
+    halves = [optimiser_step(PlainEngine(module), [half], preprocess, cfg).loss for half in cut(batch, 2)]
+    both = optimiser_step(PlainEngine(module), cut(batch, 2), preprocess, cfg).loss
+    torch.testing.assert_close(both, torch.stack(halves).mean())
