@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from data_tools.hdf5 import open_source
+from mmae.errors import InputError
+
+Make = Callable[..., Any]
+
+
+def refused(src: Path, message: str, datasets: list[str] | None = None) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        open_source(src, datasets)
+    assert "\n" not in str(caught.value)
+
+
+def test_opens_file_or_folder(source: Path) -> None:
+    for src in (source, source.parent):
+        with open_source(src) as opened:
+            assert list(opened.datasets) == ["sentinel2", "aster", "esa_worldcover", "sentinel1", "era5", "month"]
+            assert opened.info.rows == 12
+            assert opened.level.tolist() == [0, 1] * 6
+            assert opened.tile_ids[1] == "tile_0_l2a"
+            assert opened.splits["train"].tolist() == [0, 1, 2, 3, 4, 5]
+            assert opened.read("month", 3).dtype == np.dtype("<i4")
+
+
+def test_layouts_of_other_writers(mmearth: Make, tmp_path: Path) -> None:
+    data = mmearth(chunked=False)
+    data.arrays["sentinel2_scl"] = np.zeros((12, 1, 8, 8), np.uint16)
+    data.arrays["lat"] = np.zeros((12, 2), ">f4")
+    data.metadata = data.metadata.astype([("id", "S40"), ("product", "S8")])
+    with open_source(data.write(tmp_path)) as opened:
+        assert opened.level.tolist() == [0, 1] * 6
+        assert opened.read("lat", 0).dtype == np.dtype("<f4")
+        assert opened.datasets["lat"].dtype == np.dtype("<f4")
+
+
+def test_metadata_of_variable_length_strings(mmearth: Make, tmp_path: Path) -> None:
+    data = mmearth()
+    text = h5py.string_dtype()
+    data.metadata = np.array(
+        [(name.decode(), level.decode().upper()) for name, level in data.metadata.tolist()],
+        np.dtype([("id", text), ("type", text)]),
+    )
+    with open_source(data.write(tmp_path)) as opened:
+        assert opened.tile_ids[0] == "tile_0_l1c"
+        assert opened.level.tolist() == [0, 1] * 6
+
+
+def test_the_fingerprint_knows_content_not_place(mmearth: Make, tmp_path: Path) -> None:
+    def fingerprint(folder: str, data: Any) -> str:
+        with open_source(data.write(tmp_path / folder)) as opened:
+            return str(opened.info.fingerprint)
+
+    data = mmearth()
+    first = fingerprint("a", data)
+    assert fingerprint("b", data) == first
+    data.splits["train"].pop()
+    assert fingerprint("c", data) != first
+
+
+def test_paths(tmp_path: Path, source: Path) -> None:
+    refused(tmp_path / "nowhere", "no such file or folder")
+    refused(tmp_path, r"0 \.h5 files")
+    (source.parent / "other.h5").write_bytes(b"")
+    refused(source.parent, r"2 \.h5 files")
+
+
+@pytest.mark.parametrize("kept", [0, 100, 0.5])
+def test_a_cut_file(source: Path, kept: float) -> None:
+    size = source.stat().st_size
+    os.truncate(source, int(kept if kept > 1 else kept * size))
+    refused(source, "not a whole HDF5 file")
+
+
+@pytest.mark.parametrize("kind", ["band_stats", "splits", "tile_info"])
+def test_json_files(source: Path, kind: str) -> None:
+    path = source.with_name(f"data_{kind}.json")
+    path.write_text("{")
+    refused(source, f"data_{kind}.json: not JSON")
+    path.write_text("[]")
+    refused(source, "not a JSON object")
+    path.unlink()
+    refused(source, "no such file")
+
+
+@pytest.mark.parametrize(
+    ("splits", "message"),
+    [
+        ({"train": [0, 12]}, "names row 12, the .h5 file has 12 rows"),
+        ({"train": [0, -1]}, "names row -1"),
+        ({"train": [0, 1], "val": [1]}, "row 1 is in split 'train' and in 'val'"),
+        ({"train": [0, 0]}, "names a row twice"),
+        ({"train": []}, "missing or empty"),
+        ({"val": [1]}, "missing or empty"),
+        ({"train": [0.5]}, "not a list of row numbers"),
+        ({"train": [True]}, "not a list of row numbers"),
+        ({"train": 3}, "not a list of row numbers"),
+        ({"train": [0], "../x": [1]}, "no name for a split"),
+    ],
+)
+def test_splits(mmearth: Make, tmp_path: Path, splits: dict[str, Any], message: str) -> None:
+    data = mmearth()
+    data.splits = splits
+    refused(data.write(tmp_path), message)
+
+
+@pytest.mark.parametrize(
+    "entry", [None, {}, {"mean": [1.0] * 13}, {"mean": [1.0] * 12, "std": [1.0] * 13}, {"mean": 1, "std": 2}]
+)
+def test_band_stats(mmearth: Make, tmp_path: Path, entry: Any) -> None:
+    data = mmearth()
+    data.band_stats["sentinel2_l2a"] = entry
+    refused(data.write(tmp_path), r"sentinel2_l2a\.(mean|std) must be 13 finite numbers")
+
+
+def test_band_stats_without_numbers(mmearth: Make, tmp_path: Path) -> None:
+    data = mmearth()
+    data.band_stats["sentinel2_l1c"] = {"mean": [float("nan")] * 13, "std": [1.0] * 13}
+    refused(data.write(tmp_path), "13 finite numbers")
+
+
+def test_statistics_of_others_may_be_nan(mmearth: Make, tmp_path: Path) -> None:
+    data = mmearth()
+    data.band_stats["era5"] = {"mean": [float("nan")]}
+    with open_source(data.write(tmp_path)) as opened:
+        assert opened.band_stats["era5"] == {"mean": [None]}
+
+
+def test_rows_disagree(mmearth: Make, tmp_path: Path) -> None:
+    data = mmearth()
+    data.arrays["aster"] = data.arrays["aster"][:-1]
+    refused(data.write(tmp_path), "'aster' is .* but 'metadata' has 12 rows")
+
+
+def test_metadata(mmearth: Make, tmp_path: Path) -> None:
+    data = mmearth()
+    data.metadata["S2_type"][3] = b"l3"
+    refused(data.write(tmp_path / "a"), r"row 3 \(tile tile_1_l2a\): S2 type 'l3' is neither l1c nor l2a")
+    data.metadata = np.zeros(12, np.int32)
+    refused(data.write(tmp_path / "b"), "not a table")
+
+
+def test_tile_info_lacks_a_tile(mmearth: Make, tmp_path: Path) -> None:
+    data = mmearth()
+    del data.tile_info["tile_1_l2a"]
+    refused(data.write(tmp_path), "no entry for tile 'tile_1_l2a'")
+
+
+def test_datasets(mmearth: Make, tmp_path: Path) -> None:
+    data = mmearth()
+    data.arrays["half"] = np.zeros((12, 2), np.float16)
+    path = data.write(tmp_path)
+    refused(path, "no dataset 'astre'; did you mean 'aster'", ["astre"])
+    refused(path, "'half' .* cannot be stored", ["half"])
+    refused(path, "no dataset to pack", [])
+    with open_source(path, ["month", "aster"]) as opened:
+        assert list(opened.datasets) == ["aster", "month"]
+    with open_source(path) as opened:
+        assert "half" not in opened.datasets

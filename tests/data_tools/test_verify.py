@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from data_tools.repack import repack
+from data_tools.verify import add_arguments, run, verify
+from mmae.data.index import Index, open_index
+from mmae.errors import InputError
+
+Make = Callable[..., Any]
+SHARD = "train-000000.tar"
+
+
+@pytest.fixture
+def packed(source: Path, tmp_path: Path) -> Path:
+    repack(source, tmp_path / "out", tiles_per_shard=3)
+    return tmp_path / "out"
+
+
+def found(folder: Path, against: Path | None = None) -> list[str]:
+    return [str(difference) for difference in verify(folder, against).differences]
+
+
+def test_a_sound_set(packed: Path, source: Path) -> None:
+    for against in (None, source, source.parent):
+        report = verify(packed, against)
+        assert (report.tiles, report.shards, report.differences) == (12, 4, [])
+
+
+@pytest.mark.parametrize("name", ["data_1M_v001_64", "data_100k_v001"])
+def test_real_tiles(shared: Path, tmp_path: Path, name: str) -> None:
+    source = shared / "mini_mmearth" / name
+    index = repack(source, tmp_path / "out", tiles_per_shard=100)
+    report = verify(tmp_path / "out", source)
+    assert report.tiles == len(index) > 0
+    assert report.differences == []
+    assert sum(shard.bytes for shard in index.shards) < next(source.glob("*.h5")).stat().st_size
+
+
+def test_real_places_stay_apart(shared: Path, tmp_path: Path) -> None:
+    import json
+    import shutil
+
+    source = tmp_path / "source"
+    shutil.copytree(shared / "mini_mmearth" / "data_100k_v001", source)
+    path = source / "data_100k_v001_splits.json"
+    path.chmod(0o644)
+    splits = json.loads(path.read_text())
+    path.write_text(json.dumps({"train": splits["train"] + splits["val"], "val": [], "test": []}))
+    index = repack(source, tmp_path / "out", val_fraction=0.2, datasets=["esa_worldcover"])
+    assert verify(tmp_path / "out", source).differences == []
+    train, val = index.positions("train"), index.positions("val")
+    assert len(val) == 8
+    north = (index.lat[val][:, None] - index.lat[train]) * 111.2
+    east = (index.lon[val][:, None] - index.lon[train]) * 111.2 * np.cos(np.radians(index.lat[train]))
+    assert np.hypot(north, east).min() > 2
+
+
+def flip(folder: Path, index: Index, position: int, place: int) -> None:
+    path = folder / index.shards[int(index.shard[position])].name
+    damaged = bytearray(path.read_bytes())
+    damaged[int(index.offset[position]) + place] ^= 1
+    path.write_bytes(damaged)
+
+
+def test_a_flipped_bit_names_shard_and_row(packed: Path) -> None:
+    index = open_index(packed)
+    flip(packed, index, 1, 512 + 6)
+    lines = found(packed)
+    row = int(index.row[1])
+    assert f"{SHARD}: the file's hash differs" in lines
+    assert any(line.startswith(f"{SHARD}, row {row}: the checksum of its bytes") for line in lines)
+    assert any(line.startswith(f"{SHARD}, row {row}, sentinel2: ") for line in lines)
+    assert all(SHARD in line for line in lines)
+
+
+def test_a_damaged_tar_header(packed: Path) -> None:
+    flip(packed, open_index(packed), 1, 3)
+    lines = found(packed)
+    assert any("is missing" in line for line in lines)
+
+
+@pytest.mark.parametrize("left", [0, 700, 0.5])
+def test_a_cut_shard(packed: Path, left: float) -> None:
+    path = packed / SHARD
+    os.truncate(path, int(left if left > 1 else left * path.stat().st_size))
+    lines = found(packed)
+    assert any("were packed" in line for line in lines)
+    assert all(line.startswith(SHARD) for line in lines)
+    assert any("not a readable tar" in line or "row" in line for line in lines)
+
+
+def test_tiles_before_a_cut_are_sound(packed: Path) -> None:
+    index = open_index(packed)
+    os.truncate(packed / SHARD, int(index.offset[2]) + 600)
+    rows = [difference.row for difference in verify(packed).differences]
+    assert set(rows) == {None, int(index.row[2])}
+
+
+def test_missing_and_unlisted_shards(packed: Path) -> None:
+    (packed / SHARD).rename(packed / "train-000009.tar")
+    assert found(packed) == ["train-000009.tar: is not in the index", f"{SHARD}: is missing"]
+
+
+def rewrite(path: Path, change: Callable[[list[tuple[tarfile.TarInfo, bytes]]], None]) -> None:
+    with tarfile.open(path) as tar:
+        members = []
+        for member in tar:
+            stream = tar.extractfile(member)
+            assert stream is not None
+            members.append((member, stream.read()))
+    change(members)
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for member, content in members:
+            tar.addfile(member, io.BytesIO(content))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("/etc/passwd", tarfile.REGTYPE, "would leave its folder"),
+        ("../x", tarfile.REGTYPE, "would leave its folder"),
+        ("a/b", tarfile.REGTYPE, "would leave its folder"),
+        ("link", tarfile.SYMTYPE, "is a link"),
+        ("hard", tarfile.LNKTYPE, "is a link"),
+        ("stray", tarfile.REGTYPE, "is not in the index"),
+    ],
+)
+def test_hostile_members(packed: Path, name: str, kind: bytes, message: str) -> None:
+    def add(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+        member = tarfile.TarInfo(name)
+        member.type = kind
+        member.linkname = "/etc/passwd" if kind != tarfile.REGTYPE else ""
+        members.append((member, b""))
+
+    rewrite(packed / SHARD, add)
+    assert any(message in line and name in line for line in found(packed))
+
+
+def test_swapped_members(packed: Path) -> None:
+    def swap(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+        first, second = [number for number, (member, _) in enumerate(members) if "sentinel2" in member.name][:2]
+        a, b = members[first], members[second]
+        members[first], members[second] = (a[0], b[1]), (b[0], a[1])
+        a[0].size, b[0].size = len(b[1]), len(a[1])
+
+    rewrite(packed / SHARD, swap)
+    index = open_index(packed)
+    lines = found(packed)
+    for position in (0, 1):
+        assert any(f"row {index.row[position]}: the checksum" in line for line in lines)
+
+
+def test_other_values_in_the_source(mmearth: Make, packed: Path, tmp_path: Path) -> None:
+    data = mmearth()
+    data.arrays["sentinel2"][4, 0, 0, 0] ^= 1
+    data.arrays["era5"][3] = 1.0
+    data.arrays["esa_worldcover"][5, 0, 0, 1] = 20
+    data.tile_info["tile_1_l1c"]["lat"] = 40.0
+    data.metadata["S2_type"][1] = b"l1c"
+    data.splits["train"].pop()
+    data.band_stats["sentinel2_l1c"] = {"mean": [1.0] * 13, "std": [1.0] * 13}
+    lines = "\n".join(found(packed, data.write(tmp_path / "other")))
+    assert "row 4, sentinel2: 1 of 832 values differ from the source" in lines
+    assert "row 3, era5: 12 of 12 values differ" in lines
+    assert "row 5, esa_worldcover: 1 of 64 values differ" in lines
+    assert "row 2: lat is 1.0, the source has 40.0" in lines
+    assert "row 2, json: tile_info differs" in lines
+    assert "row 1: level is 1, the source has 0" in lines
+    assert "split 'train': 6 tiles, not the source's 5" in lines
+    assert "index: band_stats differ" in lines
+    assert len(lines.splitlines()) == 8
+
+
+def test_a_source_with_fewer_rows(mmearth: Make, packed: Path, tmp_path: Path) -> None:
+    lines = "\n".join(found(packed, mmearth(rows=4).write(tmp_path / "other")))
+    assert "rows beyond the source's 4" in lines
+
+
+def test_exit_status(packed: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert run(parser.parse_args([str(packed), "--against", str(source)])) == 0
+    assert "checked 12 tiles in 4 shards against" in capsys.readouterr().out
+    flip(packed, open_index(packed), 0, 600)
+    assert run(parser.parse_args([str(packed)])) == 1
+    assert SHARD in capsys.readouterr().out
+    with pytest.raises(InputError, match="no such folder"):
+        run(parser.parse_args([str(packed / "nowhere")]))
