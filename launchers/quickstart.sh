@@ -40,7 +40,9 @@ mmae repack "$data" "$shards" "${val[@]}"
 
 gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
 ranks=$((gpus > 0 ? gpus : 2))
-train=(deepspeed --num_gpus "$ranks" --module mmae.train --config debug --deepspeed_config zero1
+# A port of its own: another training on this machine may hold DeepSpeed's default one.
+port=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+train=(deepspeed --num_gpus "$ranks" --master_port "$port" --module mmae.train --config debug --deepspeed_config zero1
   "data.shards=$shards" "run.dir=$run")
 
 say "4/7 train the debug recipe on $ranks $([ "$gpus" -gt 0 ] && echo GPUs || echo 'CPU ranks'), stop half-way, save"

@@ -31,15 +31,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from mmae.engine.run_folder import open_run, write_whole
+
+    # Before seconds of imports.
+    folder = open_run(args.run)
     import torch
 
     from mmae.data.index import open_index
     from mmae.data.loader import read_batches, training_positions
     from mmae.data.preprocess import Preprocess
     from mmae.draws import VALIDATION_EPOCH
-    from mmae.engine.run_folder import open_run, write_whole
 
-    folder = open_run(args.run)
     config = folder.stored_config()
     assert config is not None
     index = open_index(Path(args.shards or config.data.shards))

@@ -14,6 +14,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from mmae.engine.run_folder import open_run
+
+    # Before seconds of imports.
+    open_run(args.run)
     from mmae.engine.consolidate import load_trained
     from mmae.model.folder import save_model
 

@@ -28,6 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from mmae.engine.run_folder import open_run
+    from mmae.errors import InputError
+
+    # Before seconds of imports.
+    open_run(args.run)
+    if args.tiles < 1:
+        raise InputError(f"--tiles {args.tiles}: at least one tile is needed")
     import torch
 
     from mmae.data.index import open_index
@@ -36,10 +43,7 @@ def run(args: argparse.Namespace) -> int:
     from mmae.draws import VALIDATION_EPOCH
     from mmae.engine.consolidate import load_trained
     from mmae.engine.step import prepare
-    from mmae.errors import InputError
 
-    if args.tiles < 1:
-        raise InputError(f"--tiles {args.tiles}: at least one tile is needed")
     trained = load_trained(args.run, args.step, args.trust)
     config = trained.config
     index = open_index(Path(args.shards or config.data.shards))
@@ -103,7 +107,7 @@ def _row(
         nothing = hide(whole, np.ones((1, 1), dtype=bool))
         return [nothing, nothing, guess, whole]
     place = config.model.in_domains.index(modality.name)
-    hidden = plan.hidden_BN[tile].unflatten(0, (len(config.model.in_domains), *config.model.grid_hw))[place].numpy()
+    hidden = plan.hidden_BN[tile].view(len(config.model.in_domains), *config.model.grid_hw)[place].numpy()
     return [whole, hide(whole, hidden), guess, whole]
 
 

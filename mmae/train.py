@@ -70,9 +70,9 @@ def train(plan: Plan) -> int:
 
     # 2. The engine; then, if there is a checkpoint, everything it holds.
     engine = build_engine(plan, load_initial=found is None)
-    step = checkpoint.load(engine, found) if found else 0
+    step = checkpoint.load(engine, plan, found) if found else 0
     log = RunLog(folder.log_file, config, rank, step)
-    report.announce(log, plan, engine, found.path if found else None, step)
+    report.announce(log, plan, engine, found)
 
     # 3. Data, from where the step says the run stands in it.
     pin = engine.device.type == "cuda"

@@ -19,3 +19,14 @@ def shared() -> Path:
             pytest.fail(f"MMAE_SHARED: {folder} is missing, and under CI nothing may be skipped for that")
         pytest.skip(f"MMAE_SHARED: {folder} is missing")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what needs a GPU where there is none."""
+    import torch
+
+    if torch.cuda.is_available():
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.skip(reason="no CUDA device here"))

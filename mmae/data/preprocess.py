@@ -67,7 +67,7 @@ class Preprocess:
         return Inputs(values, valid, tokens, batch.key_B, batch.real_B)
 
     def _source_index(self, batch: Batch, train: bool) -> Tensor:
-        tile_hw = self._tile_size(batch)
+        tile_hw = self.tile_size({name: tuple(pixels.shape) for name, pixels in batch.pixels.items()})
         window_hw = tile_hw if self._config.crop == "resize" else self._image_hw
         quarter_turns = len({*window_hw}) == len({*self._image_hw}) == 1
         symmetry_B = random_flips(batch.key_B, self._config.flip if train else "none", quarter_turns)
@@ -77,10 +77,15 @@ class Preprocess:
             top_B, left_B = centre_corners(batch.key_B, tile_hw, window_hw)
         return source_index(top_B, left_B, symmetry_B, window_hw, tile_hw[1])
 
-    def _tile_size(self, batch: Batch) -> Size:
+    def tile_size(self, shapes: Mapping[str, tuple[int, ...]]) -> Size:
+        """Height and width of the tiles, from the shapes of the datasets' arrays.
+
+        Raises:
+            InputError: the datasets differ in size, or are too small to be cropped.
+        """
         sizes: dict[Size, str] = {}
         for row in self._rows:
-            height, width = batch.pixels[row.dataset].shape[-2:]
+            height, width = shapes[row.dataset][-2:]
             sizes.setdefault((height, width), row.dataset)
         if len(sizes) > 1:
             listed = ", ".join(f"{dataset} {height}x{width}" for (height, width), dataset in sizes.items())

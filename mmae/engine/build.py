@@ -12,7 +12,7 @@ import torch.distributed as dist
 from mmae.engine.module import PretrainModule
 from mmae.engine.optim import build_optimizer, build_scheduler
 from mmae.engine.plan import Plan
-from mmae.model.folder import load_weights_into
+from mmae.model.folder import initial_weights
 
 
 def build_engine(plan: Plan, load_initial: bool) -> Any:
@@ -24,9 +24,11 @@ def build_engine(plan: Plan, load_initial: bool) -> Any:
     config = plan.config
     # Initial weights have a seed of their own; what is left to torch's generator is drop path, which differs by rank.
     torch.manual_seed(config.train.seed * 65_537 + dist.get_rank())
-    module = PretrainModule(config.model, None, config.train.activation_checkpointing, seed=config.train.seed)
+    # At stage 3 no rank ever holds the whole model: each parameter is sharded as soon as it is initialised.
+    with deepspeed.zero.Init(config_dict_or_path=plan.ds_config, enabled=plan.zero_stage == 3):
+        module = PretrainModule(config.model, None, config.train.activation_checkpointing, seed=config.train.seed)
     if load_initial and config.model.init_from is not None:
-        load_weights_into(module.model, Path(config.model.init_from))
+        _start_from(module, Path(config.model.init_from))
     optimizer = build_optimizer(module, config.train, config.model.paper_exact)
     engine, *_ = deepspeed.initialize(
         model=module,
@@ -36,3 +38,13 @@ def build_engine(plan: Plan, load_initial: bool) -> Any:
         dist_init_required=False,
     )
     return engine
+
+
+def _start_from(module: PretrainModule, folder: Path) -> None:
+    """Weights of a model folder into a model that may be sharded: a parameter at a time."""
+    weights = initial_weights(module.model, folder)
+    for name, parameter in module.model.named_parameters():
+        sharded = hasattr(parameter, "ds_id")
+        with torch.no_grad(), deepspeed.zero.GatheredParameters([parameter], modifier_rank=0, enabled=sharded):
+            if not sharded or dist.get_rank() == 0:
+                parameter.copy_(weights[name])

@@ -26,6 +26,9 @@ from torch import Tensor
 
 from mmae import __version__
 from mmae.data.order import ORDER_VERSION
+from mmae.engine.convert import write_back
+from mmae.engine.full_state import open_full_state
+from mmae.engine.optim import group_names
 from mmae.engine.plan import Plan
 from mmae.engine.run_folder import write_whole
 from mmae.errors import InputError
@@ -169,17 +172,13 @@ def find(plan: Plan) -> Found | None:
             f"{path}: counts its steps in order {state.order_version} of the tiles, this mmae has {ORDER_VERSION}: "
             f"go on with mmae {state.versions.get('mmae')}"
         )
-    here, there = (plan.split.world, plan.zero_stage, plan.precision), (state.world, state.zero_stage, state.precision)
-    if here != there:
-        raise InputError(
-            f"{path}: written by {there[0]} ranks, ZeRO-{there[1]}, {there[2]}; this start has {here[0]} ranks, "
-            f"ZeRO-{here[1]}, {here[2]}: start it the same way"
-        )
     return Found(path, state)
 
 
-def load(engine: Any, found: Found) -> int:
+def load(engine: Any, plan: Plan, found: Found) -> int:
     """Restore weights, optimiser, schedule and this rank's generators. Collective.
+
+    A checkpoint of another world size, ZeRO stage or precision is converted on the way.
 
     Returns:
         the step to go on from.
@@ -187,13 +186,28 @@ def load(engine: Any, found: Found) -> int:
     Raises:
         InputError: the files do not hold what the state says.
     """
-    path, _ = engine.load_checkpoint(str(found.path.parent), tag=found.path.name)
-    if path is None or engine.global_steps != found.state.step:
-        raise InputError(f"{found.path}: DeepSpeed could not load step {found.state.step} from it")
+    if difference(plan, found.state):
+        names = group_names(engine.module, plan.config.train, plan.config.model.paper_exact)
+        with open_full_state(found.path, found.state.zero_stage, names) as state:
+            write_back(engine, state, found.state.step)
+    else:
+        path, _ = engine.load_checkpoint(str(found.path.parent), tag=found.path.name)
+        if path is None or engine.global_steps != found.state.step:
+            raise InputError(f"{found.path}: DeepSpeed could not load step {found.state.step} from it")
     rng = found.path / f"rng_rank_{dist.get_rank()}.safetensors"
     if rng.is_file():
         _restore_rng(load_file(rng))
     return found.state.step
+
+
+def difference(plan: Plan, state: TrainState) -> str:
+    """How this start differs from the one that wrote the checkpoint, in words; empty where it does not."""
+    pairs = (
+        (f"{state.world} ranks", f"{plan.split.world} ranks"),
+        (f"ZeRO-{state.zero_stage}", f"ZeRO-{plan.zero_stage}"),
+        (state.precision, plan.precision),
+    )
+    return ", ".join(f"{there} -> {here}" for there, here in pairs if there != here)
 
 
 def _state(plan: Plan, step: int) -> TrainState:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,9 @@ from torch import Tensor
 
 from mmae.config import Config
 from mmae.engine.checkpoint import STATE, check_owner, latest, read_state
+from mmae.engine.full_state import read_stage_0
+from mmae.engine.module import PretrainModule
+from mmae.engine.optim import group_names
 from mmae.engine.run_folder import RunFolder, open_run
 from mmae.errors import InputError
 from mmae.model.mmae import MultiMAE
@@ -49,28 +54,27 @@ def load_trained(run: str, step: int | None, trust: bool) -> Trained:
         raise InputError(f"{run}: no checkpoint{'' if step is None else f' of step {step}'} (there are: {there})")
     check_owner(checkpoint, trust)
     state = read_state(checkpoint)
-    weights = consolidated_weights(checkpoint, state.zero_stage)
+    with torch.device("meta"):
+        module = PretrainModule(config.model)
+    names = group_names(module, config.train, config.model.paper_exact)
+    weights = consolidated_weights(checkpoint, state.zero_stage, names)
+    for name, parameter in module.named_parameters():
+        weights[name] = weights[name].view(parameter.shape)
     log_vars = weights.pop("loss_balancer.log_vars", None)
-    model = MultiMAE(config.model)
-    model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in weights.items()})
-    return Trained(model.eval(), log_vars, config, folder, folder.stored_band_stats(), state.step)
+    module.model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in weights.items()}, assign=True)
+    return Trained(module.model.eval(), log_vars, config, folder, folder.stored_band_stats(), state.step)
 
 
-def consolidated_weights(checkpoint: Path, zero_stage: int) -> dict[str, Tensor]:
+def consolidated_weights(checkpoint: Path, zero_stage: int, group_names: list[list[str]]) -> dict[str, Tensor]:
     """Float32 weights by name from a checkpoint of any ZeRO stage. Unpickles DeepSpeed's files: check the owner first.
 
     With mixed precision they are the optimiser's master weights, not the rounded ones of the forward pass.
     """
-    if zero_stage:
-        from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+    if zero_stage == 0:
+        return {name: state.weight for name, state in read_stage_0(checkpoint, group_names).items()}
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
+    # It reports to its own developers on both streams.
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         state: dict[str, Tensor] = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.parent), checkpoint.name)
-        return {name: tensor.float() for name, tensor in state.items()}
-    return _stage_0_weights(
-        torch.load(checkpoint / "mp_rank_00_model_states.pt", map_location="cpu", weights_only=False)
-    )
-
-
-def _stage_0_weights(states: dict[str, Any]) -> dict[str, Tensor]:
-    weights = {name: tensor.float() for name, tensor in states["module"].items()}
-    return weights
+    return {name: tensor.float() for name, tensor in state.items()}

@@ -21,6 +21,13 @@ def build_optimizer(module: nn.Module, train: TrainConfig, paper_exact: bool) ->
     return torch.optim.AdamW(groups, lr=train.lr, betas=train.opt_betas, fused=True)
 
 
+def group_names(module: nn.Module, train: TrainConfig, paper_exact: bool) -> list[list[str]]:
+    """Names of the parameters in each of the optimiser's groups, in order."""
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    groups = parameter_groups(module.named_parameters(), train.weight_decay, paper_exact)
+    return [[names[id(parameter)] for parameter in group["params"]] for group in groups]
+
+
 def lr_factor(step: int, train: TrainConfig) -> float:
     """Learning rate of an optimiser step (counted from 0) as a share of the peak.
 

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mmae.batching import BatchSplit, split_global_batch
 from mmae.config import Config, load_config, parse_overrides
 from mmae.data.index import Index, open_index
 from mmae.data.loader import needed_datasets, training_positions
 from mmae.data.order import TrainOrder
+from mmae.data.preprocess import Preprocess
 from mmae.engine.ds_config import load_deepspeed_json, merge, precision_of
 from mmae.engine.run_folder import RunFolder, changes_on_resume
 from mmae.errors import InputError
@@ -73,5 +76,7 @@ def plan_run(recipe: str, deepspeed_config: str, overrides: list[str], world: in
         raise InputError(f"{recipe}: data.shards is not set: say data.shards=FOLDER, written by mmae repack")
     index = open_index(Path(config.data.shards))
     needed_datasets(index, config.model.domains)
+    preprocess = Preprocess(config.data, config.model, index.band_stats, torch.device("cpu"))
+    preprocess.tile_size({name: dataset.shape for name, dataset in index.datasets.items()})
     order = TrainOrder(len(training_positions(index, config.data)), config.train.global_batch, config.train.seed)
     return Plan(config, changes, folder, ds_config, split, index, order, trust)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmae.engine.checkpoint import Found, difference
 from mmae.engine.logging import RunLog
 from mmae.engine.plan import Plan
 from mmae.engine.step import StepStats
@@ -80,20 +81,24 @@ def step_record(step: int, stats: StepStats, plan: Plan, engine: Any, clock: Clo
     }
 
 
-def announce(log: RunLog, plan: Plan, engine: Any, resume_from: Path | None, step: int) -> None:
+def announce(log: RunLog, plan: Plan, engine: Any, found: Found | None) -> None:
     """Say and record how this start begins, and every value that it changes."""
     for key, (old, new) in plan.changes.items():
         log.say(f"resume: {key} {old} -> {new}")
+    converted = difference(plan, found.state) if found else ""
+    if converted:
+        log.say(f"resume: converted the checkpoint ({converted})")
     split = plan.split
-    begin = f"resuming at step {step} from {resume_from}" if resume_from else "starting"
+    begin = f"resuming at step {found.state.step} from {found.path}" if found else "starting"
     log.say(
         f"{begin}: {plan.config.model.size} MultiMAE, {split.world} ranks x {split.micro} tiles x "
         f"{split.accumulation} accumulation, ZeRO-{plan.zero_stage}, {plan.precision}, "
         f"gradient clipping {engine.gradient_clipping()}"
     )
     log.write(
-        "resume" if resume_from else "start",
-        step=step,
+        "resume" if found else "start",
+        step=found.state.step if found else 0,
+        converted=converted,
         changes={key: list(values) for key, values in plan.changes.items()},
         world=split.world,
         micro_batch=split.micro,

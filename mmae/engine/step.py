@@ -85,7 +85,7 @@ def _token_counts(prepared: Sequence[tuple[Inputs, MaskPlan]], config: Config) -
     domains = config.model.in_domains
     counts = []
     for inputs, plan in prepared:
-        hidden_BMn = plan.hidden_BN.unflatten(1, (len(domains), -1))
+        hidden_BMn = plan.hidden_BN.view(len(plan.hidden_BN), len(domains), -1)
         valid_M = torch.stack([inputs.token_valid[name].sum() for name in domains])
         total = torch.full((1,), hidden_BMn[:, 0].numel(), device=hidden_BMn.device, dtype=torch.int64)
         counts.append(torch.cat([total, hidden_BMn.sum((0, 2)), valid_M, plan.filled_B.sum().reshape(1)]))
@@ -93,7 +93,7 @@ def _token_counts(prepared: Sequence[tuple[Inputs, MaskPlan]], config: Config) -
 
 
 def _stats(losses: Tensor, count_O: Tensor, tokens: Tensor, modalities: int) -> StepStats:
-    total, hidden_M, valid_M, filled = tokens.split([1, modalities, modalities, 1])
+    total, hidden_M, valid_M, filled = torch.split(tokens, [1, modalities, modalities, 1])
     return StepStats(
         loss=losses[0],
         loss_O=losses[1:],

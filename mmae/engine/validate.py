@@ -20,7 +20,7 @@ from mmae.types import Batch
 def validate_split(engine: Any, plan: Plan, preprocess: Preprocess, pin: bool) -> dict[str, float]:
     """The loss of each output over the `val` split; empty where the shards have none."""
     config = plan.config
-    if "val" not in plan.index.splits:
+    if not any(shard.split == "val" for shard in plan.index.shards):
         return {}
     batches = validation_batches(
         plan.index,

@@ -17,7 +17,7 @@ from mmae.errors import InputError
 from mmae.model.description import CONFIG_NAME, SavedModel, describe, read_model_config
 from mmae.model.mmae import MultiMAE
 
-__all__ = ["SavedModel", "load_model", "load_weights_into", "read_model_config", "save_model"]
+__all__ = ["SavedModel", "initial_weights", "load_model", "read_model_config", "save_model"]
 
 WEIGHTS_NAME: Final = "model.safetensors"
 
@@ -67,8 +67,8 @@ def load_model(folder: str | Path) -> MultiMAE:
     return model.eval()
 
 
-def load_weights_into(model: MultiMAE, folder: str | Path) -> None:
-    """Start a model from a folder's weights, cast to its own dtype. The model holds whole weights, not sharded ones.
+def initial_weights(model: MultiMAE, folder: str | Path) -> dict[str, Tensor]:
+    """A folder's weights to start a model from, by the model's own names; the model's weights may be sharded.
 
     Raises:
         InputError: a file is missing or damaged, or inputs, outputs or shapes differ from the model's.
@@ -79,8 +79,10 @@ def load_weights_into(model: MultiMAE, folder: str | Path) -> None:
         if theirs != ours:
             raise InputError(f"{folder}: its {key} are {', '.join(theirs)}, this model's are {', '.join(ours)}")
     state = _read_weights(folder)
-    _check_fit(model.state_dict(), state, Path(folder) / WEIGHTS_NAME)
-    model.load_state_dict(state)
+    with torch.device("meta"):
+        whole = MultiMAE(model.config, model.variant)
+    _check_fit(whole.state_dict(), state, Path(folder) / WEIGHTS_NAME)
+    return state
 
 
 def _check_target(folder: Path) -> None:

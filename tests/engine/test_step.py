@@ -45,7 +45,7 @@ class PlainEngine:
 
     def backward(self, loss: Tensor, scale_wrt_gas: bool) -> None:
         assert not scale_wrt_gas
-        loss.backward()
+        torch.autograd.backward(loss)
 
     def step(self) -> None: ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ SMALL = [
     "model.decoder_dim=32",
     "model.decoder_depth=1",
     "model.decoder_num_heads=4",
+    "train.warmup_steps=1",
     "log.wandb=false",
     "data.workers=1",
 ]
@@ -56,9 +58,17 @@ def run_command(*words: str | Path, cwd: Path, **environment: str) -> Finished:
     return Finished(done.returncode, done.stdout, done.stderr)
 
 
+def free_port() -> int:
+    """A port for a process group of its own: launchers would all take the same one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 def train_words(shards: Path, run: str, *overrides: str, stage: int = 1, ranks: int = 2) -> list[str]:
     """The command line of a small training on `ranks` CPU ranks."""
-    launcher = ["deepspeed", "--num_gpus", str(ranks), "--module", "mmae.train"]
+    launcher = ["deepspeed", "--num_gpus", str(ranks), "--master_port", str(free_port()), "--module", "mmae.train"]
     return [
         *launcher, "--config", "debug", "--deepspeed_config", f"zero{stage}",
         f"data.shards={shards}", f"run.dir={run}", *SMALL, *overrides,

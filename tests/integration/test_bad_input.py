@@ -24,7 +24,7 @@ def one_line(done: Finished, *says: str) -> None:
 @pytest.fixture(scope="session")
 def tiles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiles")
-    assert run_command("mmae", "synth", "tiles", "--tiles", "12", cwd=folder).status == 0
+    assert run_command("mmae", "synth", "tiles", "--tiles", "16", cwd=folder).status == 0
     return folder / "tiles"
 
 
@@ -61,7 +61,7 @@ def test_missing_and_foreign_json(source: Path, command: Command, tmp_path: Path
 def test_an_output_folder_that_holds_another_data_set(source: Path, command: Command, tmp_path: Path) -> None:
     assert command("mmae", "repack", source, "out").status == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    assert command("mmae", "synth", "other", "--tiles", "8", "--seed", "9").status == 0
+    assert command("mmae", "synth", "other", "--tiles", "16", "--seed", "9").status == 0
     one_line(command("mmae", "repack", "other", "out"), "out")
     one_line(command("mmae", "repack", source, "out", "--codec", "fast"), "out")
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before

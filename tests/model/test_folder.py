@@ -14,7 +14,7 @@ from torch import Tensor
 import mmae
 from mmae.config import ModelConfig
 from mmae.errors import InputError
-from mmae.model.folder import load_model, load_weights_into, read_model_config, save_model
+from mmae.model.folder import initial_weights, load_model, read_model_config, save_model
 from mmae.model.masking import plan_from_ids
 from mmae.model.mmae import MultiMAE
 from mmae.variants import Variant
@@ -136,7 +136,7 @@ def test_a_config_that_does_not_fit(folder: Path, change: Callable[[dict[str, An
 
 def test_weights_into_another_model(folder: Path, model: MultiMAE) -> None:
     other = MultiMAE(model.config, model.variant, seed=4).to(torch.bfloat16)
-    load_weights_into(other, folder)
+    other.load_state_dict(initial_weights(other, folder))
     assert all(torch.equal(other.state_dict()[name], tensor.bfloat16()) for name, tensor in model.state_dict().items())
 
 
@@ -154,7 +154,7 @@ def test_weights_into_a_model_that_differs(
     other = MultiMAE(replace(model.config, **changes), model.variant)  # type: ignore[arg-type]
     before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
     with pytest.raises(InputError, match=message):
-        load_weights_into(other, folder)
+        initial_weights(other, folder)
     assert all(torch.equal(before[name], tensor) for name, tensor in other.state_dict().items())
 
 

@@ -1,0 +1,119 @@
+"""A checkpoint's training state by parameter name, whatever ZeRO stage, world size and precision wrote it.
+
+DeepSpeed's universal checkpoints convert stages 1 to 3 into whole tensors by name. They do not read stage 0, whose
+file holds whole tensors already, in the order of the optimiser's groups.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from mmae.errors import InputError
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""AdamW's state beside the step count, under the names that torch and DeepSpeed's converter give it."""
+
+
+@dataclass(frozen=True)
+class ParameterState:
+    """One parameter: float32 weight and AdamW's two moments, flat."""
+
+    weight: Tensor
+    moments: dict[str, Tensor]
+
+
+class FullState:
+    """Reads a parameter at a time, so that no process holds a whole large model's state."""
+
+    def __init__(self, folder: Path | None, loaded: dict[str, ParameterState] | None = None) -> None:
+        self._folder = folder
+        self._loaded = loaded or {}
+
+    def __getitem__(self, name: str) -> ParameterState:
+        if self._folder is None:
+            return self._loaded[name]
+        weight, *moments = (self._read(name, kind) for kind in ("fp32", *MOMENTS))
+        return ParameterState(weight, dict(zip(MOMENTS, moments, strict=True)))
+
+    def _read(self, name: str, kind: str) -> Tensor:
+        assert self._folder is not None
+        file = self._folder / "zero" / name / f"{kind}.pt"
+        try:
+            # Written a moment ago by this very start, from files whose owner was checked.
+            stored = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        except OSError as error:
+            raise InputError(f"{file}: the converted checkpoint lacks {name}: {error}") from error
+        tensor: Tensor = stored["param"] if isinstance(stored, dict) else stored
+        return tensor.float().flatten()
+
+
+@contextmanager
+def open_full_state(checkpoint: Path, zero_stage: int, group_names: list[list[str]]) -> Iterator[FullState]:
+    """The state in a checkpoint. Collective: rank 0 converts, every rank reads, what was made is removed at the end.
+
+    Args:
+        zero_stage: that wrote the checkpoint.
+        group_names: names of the parameters in each of the optimiser's groups, in order.
+
+    Raises:
+        InputError: DeepSpeed's converter failed.
+    """
+    if zero_stage == 0:
+        yield FullState(None, read_stage_0(checkpoint, group_names))
+        return
+    folder = checkpoint.with_name(f".universal-{checkpoint.name}")
+    failed: list[str | None] = [_convert(checkpoint, folder) if dist.get_rank() == 0 else None]
+    dist.broadcast_object_list(failed)
+    try:
+        if failed[0]:
+            raise InputError(f"{checkpoint}: DeepSpeed's conversion failed: {failed[0]}")
+        yield FullState(folder)
+        dist.barrier()
+    finally:
+        if dist.get_rank() == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def read_stage_0(checkpoint: Path, group_names: list[list[str]]) -> dict[str, ParameterState]:
+    """Every parameter's state from a stage 0 checkpoint. Unpickles DeepSpeed's file: check the owner first."""
+    stored = torch.load(checkpoint / "mp_rank_00_model_states.pt", map_location="cpu", weights_only=False)
+    optimizer: dict[str, Any] = stored["optimizer"]
+    names = [name for group in group_names for name in group]
+    if "fp32_groups" in optimizer:
+        weights = [weight for group in optimizer["fp32_groups"] for weight in group]
+        states = optimizer["optimizer_state_dict"]["state"]
+    else:
+        weights = [stored["module"][name] for name in names]
+        states = optimizer["state"]
+    return {
+        name: ParameterState(weight.detach().float().flatten(), {key: states[i][key].flatten() for key in MOMENTS})
+        for i, (name, weight) in enumerate(zip(names, weights, strict=True))
+    }
+
+
+def _convert(checkpoint: Path, folder: Path) -> str | None:
+    """Run DeepSpeed's converter; the last line it said where it failed, else None."""
+    shutil.rmtree(folder, ignore_errors=True)
+    pointer = checkpoint.with_name("latest_universal")
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal",
+            "--input_folder", str(checkpoint), "--output_folder", str(folder),
+            "--num_extract_workers", "1", "--num_merge_workers", "1",
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    # It would point at a folder that is gone in a moment.
+    pointer.unlink(missing_ok=True)
+    return (done.stderr.strip().splitlines() or ["no message"])[-1] if done.returncode else None

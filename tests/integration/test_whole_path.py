@@ -1,0 +1,171 @@
+"""From a trained run to a model somebody else can use: export, load, start from it, draw, compare with constants."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import mmae
+from mmae.data.index import open_index
+from mmae.data.loader import read_batches
+from mmae.data.preprocess import Preprocess
+from mmae.draws import VALIDATION_EPOCH
+from mmae.engine.run_folder import RunFolder
+from mmae.engine.step import prepare
+from mmae.losses import sample_losses, scored
+from mmae.model.mmae import MultiMAE
+from tests.integration.launch import ROOT, SMALL, Command, Finished, free_port, run_command, train_words
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("trained")
+
+
+@pytest.fixture(scope="module")
+def trained(synthetic_shards: Path, home: Path) -> Finished:
+    """A short float32 training of two ranks, with Weights & Biases offline."""
+    words = train_words(synthetic_shards, "run", "train.max_steps=4", "train.precision=fp32", "log.wandb=true")
+    done = run_command(*words, cwd=home, WANDB_MODE="offline")
+    assert done.status == 0, done.err
+    return done
+
+
+@pytest.fixture(scope="module")
+def exported(trained: Finished, home: Path) -> Path:
+    done = run_command("mmae", "export", trained.last_json["run_dir"], "model", cwd=home)
+    assert done.status == 0, done.err
+    return home / "model"
+
+
+def test_an_exported_model_scores_what_the_training_said(
+    trained: Finished, exported: Path, home: Path, synthetic_shards: Path
+) -> None:
+    model = mmae.load_model(exported)
+    assert isinstance(model, MultiMAE)
+    assert not model.training
+    config = RunFolder(home / "run").stored_config()
+    assert config is not None
+    index = open_index(synthetic_shards)
+    preprocess = Preprocess(config.data, config.model, index.band_stats, torch.device("cpu"))
+    sums = torch.zeros(2, len(config.model.outputs), dtype=torch.float64)
+    positions = index.positions("val")
+    for batch in read_batches(index, config.model.domains, positions, seed=config.train.seed, epoch=VALIDATION_EPOCH):
+        inputs, plan = prepare(batch, preprocess, config, train=False)
+        with torch.no_grad():
+            sums[0] += sample_losses(model(inputs.values, plan), inputs, plan, config.model).sum(1)
+        sums[1] += scored(inputs, plan, config.model).sum(1)
+    expected = trained.last_json["val_losses"]
+    assert dict(zip(config.model.outputs, (sums[0] / sums[1]).tolist(), strict=True)) == pytest.approx(
+        expected, rel=1e-5
+    )
+
+
+def test_a_run_folder_holds_what_the_readme_says(trained: Finished, home: Path) -> None:
+    run = home / "run"
+    assert {"config.yaml", "ds_config.json", "band_stats.json", "log.jsonl", "checkpoints", "wandb"} == {
+        path.name for path in run.iterdir()
+    }
+    assert (run / "checkpoints" / "latest").read_text() == "global_step4"
+    assert list((run / "wandb").glob("offline-run-*"))
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [record["kind"] for record in records] == ["start", "train", "train", "train", "train", "val", "save"]
+    assert records[0]["gradient_clipping"] == 1.0
+    train = records[4]
+    assert train["losses"] == trained.last_json["losses"]
+    assert sum(train["losses"].values()) == pytest.approx(train["loss"], rel=1e-5)
+    assert set(train["hidden_share"]) == {"rgb", "depth", "semseg", "ired", "sired", "ebands"}
+    assert train["grad_norm"] > 0
+    assert trained.last_json | {"losses": {}, "val_losses": {}} == {
+        "run_dir": "run", "step": 4, "tiles_seen": 64, "losses": {}, "val_losses": {},
+        "checkpoint": "run/checkpoints/global_step4",
+    }  # fmt: skip
+
+
+def test_an_export_never_overwrites(exported: Path, home: Path) -> None:
+    before = (exported / "model.safetensors").read_bytes()
+    done = run_command("mmae", "export", "run", "model", cwd=home)
+    assert done.status == 2
+    assert "model is not empty" in done.err
+    assert (exported / "model.safetensors").read_bytes() == before
+
+
+def test_a_new_run_starts_from_an_exported_model(
+    exported: Path, synthetic_shards: Path, command: Command, tmp_path: Path
+) -> None:
+    # A learning rate of 0 leaves the weights as they were.
+    words = train_words(
+        synthetic_shards, "next", f"model.init_from={exported}", "train.max_steps=1", "train.blr=0",
+        "train.precision=fp32", "model.drop_path=0.1",
+    )  # fmt: skip
+    done = command(*words)
+    assert done.status == 0, done.err
+    again = command("mmae", "export", "next", "copy")
+    assert again.status == 0, again.err
+    given, taken = mmae.load_model(exported).state_dict(), mmae.load_model(tmp_path / "copy").state_dict()
+    assert [name for name in given if not torch.equal(given[name], taken[name])] == []
+
+
+def test_pictures_show_every_output(trained: Finished, home: Path) -> None:
+    from PIL import Image
+
+    done = run_command("mmae", "reconstruct", "run", "--tiles", "2", cwd=home)
+    assert done.status == 0, done.err
+    paths = [home / line for line in done.out.splitlines()]
+    assert len(paths) == 2
+    for path in paths:
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture)
+        assert pixels.shape[0] > 7 * 100
+        assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
+
+
+def test_constants_are_scored_on_the_same_pixels(trained: Finished, home: Path) -> None:
+    done = run_command("mmae", "baseline", "run", "--json", "table.json", cwd=home)
+    assert done.status == 0, done.err
+    rows = {row["output"]: row for row in json.loads((home / "table.json").read_text())}
+    for name, loss in trained.last_json["val_losses"].items():
+        assert rows[name]["last"] == loss
+        assert rows[name]["constant"] > 0
+    # Normalised patches have mean 0 and unbiased variance 1: predicting 0 costs (values - 1) / values of a patch.
+    assert rows["norm_rgb"]["constant"] == pytest.approx(1, abs=0.1)
+
+
+def test_accelerate_starts_the_same_training(synthetic_shards: Path, command: Command, tmp_path: Path) -> None:
+    done = command(
+        "accelerate", "launch", "--config_file", ROOT / "launchers" / "accelerate.yaml",
+        "--main_process_port", str(free_port()), "-m", "mmae.train",
+        "--config", "debug", f"data.shards={synthetic_shards}", "run.dir=run", *SMALL, "train.max_steps=2",
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    start = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[0])
+    assert start["world"] == 2
+    assert done.last_json["step"] == 2
+
+
+@pytest.mark.parametrize("script", ["single_node.sh", "multi_node.sh"])
+def test_launchers_print_their_command(script: str, command: Command, tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text("# comment\nnode-1 slots=2\nnode-2 slots=4\n")
+    first = ["hosts"] if script == "multi_node.sh" else []
+    done = command(
+        "bash", ROOT / "launchers" / script, *first, "--config", "debug", "run.dir=a b", DRY_RUN="1", RANKS="2"
+    )
+    assert done.status == 0, done.err
+    assert "--module mmae.train --config debug run.dir=a\\ b" in done.out
+    assert ("--master_addr node-1" in done.out) == bool(first)
+
+
+def test_help_answers_at_once() -> None:
+    from mmae.cli import COMMANDS
+    from tests.integration.launch import BIN
+
+    for name in COMMANDS:
+        words = [str(BIN / "python"), "-X", "importtime", "-m", "mmae", name, "--help"]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+        assert not imported & {"torch", "timm", "webdataset", "deepspeed", "h5py"}, name
