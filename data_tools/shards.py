@@ -15,7 +15,7 @@ import xxhash
 from data_tools.pack import PackedTile
 from mmae.data.atomic import atomic_file
 from mmae.data.index import DatasetInfo, ShardInfo
-from mmae.data.layout import info_name, member_name, spans
+from mmae.data.layout import extents, info_name, member_checksum, member_name, spans
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,21 +94,30 @@ def _record(
     offset = np.cumsum(span) - span
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as view:
         # Read back: the checksums are those of what was written, not of what was meant.
-        checksum = [
-            xxhash.xxh3_64_intdigest(view[start : start + length])
-            for start, length in zip(offset.tolist(), span.tolist(), strict=True)
-        ]
+        checksum = _checksums(view, offset, size, info_size)
         info = ShardInfo(name, split, len(written), len(view), xxhash.xxh3_128_hexdigest(view))
     constants = {key: _constants(key, info_of.dtype, written) for key, info_of in datasets.items()}
     columns = {
         "row": np.array([tile.row for tile in written], np.int64),
         "offset": offset,
         "span": span,
-        "checksum": np.array(checksum, np.uint64),
+        "checksum": checksum,
         "size": size,
         "info_size": info_size,
     }
     return ShardRecord(info, columns, constants)
+
+
+def _checksums(
+    view: memoryview, offset: NDArray[np.int64], size: NDArray[np.uint32], info_size: NDArray[np.uint32]
+) -> NDArray[np.uint32]:
+    """A shard's part of `index.Columns.checksum`."""
+    checksum = np.zeros((len(size), size.shape[1] + 1), np.uint32)
+    tiles = zip(offset.tolist(), size.tolist(), info_size.tolist(), strict=True)
+    for number, (begin, sizes, of_info) in enumerate(tiles):
+        for column, start, length in extents(sizes, of_info):
+            checksum[number, column] = member_checksum(view[begin + start : begin + start + length])
+    return checksum
 
 
 def _constants(name: str, dtype: np.dtype[Any], written: Sequence[_Written]) -> NDArray[Any]:

@@ -56,7 +56,7 @@ class Report:
 
 
 def verify(shards: Path | str, against: Path | str | None = None, progress: bool = True) -> Report:
-    """Check every shard with the standard library's tarfile, every tile's checksum, every member's content.
+    """Check every shard with the standard library's tarfile, every member's checksum and content.
 
     Args:
         shards: folder that `mmae repack` wrote.

@@ -77,7 +77,8 @@ class Columns:
         shard: int32, index into the index's shards.
         offset: int64, byte of its shard where the tile's first tar header begins.
         span: int64, bytes of the tile in its shard, headers and padding included.
-        checksum: uint64, xxh3-64 of those bytes.
+        checksum: uint32 (N, D + 1), of each member and, last, of the `.json` member: the low 32 bits of xxh3-64
+            over its header, payload and padding, so that a member can be checked alone; 0: no member.
         size: uint32 (N, D), payload bytes of each member; 0: no member, the array is constant over the tile.
         info_size: uint32, payload bytes of the `.json` member.
         lat, lon: float64 degrees, NaN where unknown.
@@ -92,7 +93,7 @@ class Columns:
     shard: NDArray[np.int32]
     offset: NDArray[np.int64]
     span: NDArray[np.int64]
-    checksum: NDArray[np.uint64]
+    checksum: NDArray[np.uint32]
     size: NDArray[np.uint32]
     info_size: NDArray[np.uint32]
     lat: NDArray[np.float64]
@@ -110,7 +111,7 @@ _DTYPES: Final = MappingProxyType(
         "shard": "<i4",
         "offset": "<i8",
         "span": "<i8",
-        "checksum": "<u8",
+        "checksum": "<u4",
         "size": "<u4",
         "info_size": "<u4",
         "lat": "<f8",
@@ -283,10 +284,10 @@ def _load_arrays(folder: Path, expected: str) -> dict[str, NDArray[Any]]:
 def _check(index: Index) -> None:
     """Raise ValueError where the columns contradict one another: readers trust offsets without looking."""
     count = len(index)
+    wide = {"size": (count, len(index.datasets)), "checksum": (count, len(index.datasets) + 1)}
     for name, dtype in _DTYPES.items():
         column = getattr(index, name)
-        shape = (count, len(index.datasets)) if name == "size" else (count,)
-        if column.dtype != np.dtype(dtype) or column.shape != shape:
+        if column.dtype != np.dtype(dtype) or column.shape != wide.get(name, (count,)):
             raise ValueError(f"column {name} is {column.dtype} {column.shape}")
     for name, info in index.datasets.items():
         if index.constants[name].dtype != info.dtype or index.constants[name].shape != (count,):
@@ -306,6 +307,8 @@ def _check(index: Index) -> None:
 def _check_places(index: Index) -> None:
     if not np.array_equal(index.span, spans(index.size, index.info_size)):
         raise ValueError("spans do not follow from sizes")
+    if bool(index.checksum[:, :-1][index.size == 0].any()):
+        raise ValueError("checksums of members that are not there")
     shard_bytes = np.array([shard.bytes for shard in index.shards], np.int64)
     if int(index.offset.min()) < 0 or bool((index.offset + index.span > shard_bytes[index.shard]).any()):
         raise ValueError("a tile lies beyond the end of its shard")

@@ -2,14 +2,16 @@
 
 A tile is a run of members, `<row:09d>.<dataset>.b2` for each dataset whose array is not constant, in the
 order of the index's datasets, then `<row:09d>.json`. Each is one 512-byte header and its payload,
-padded to 512 bytes.
+padded to 512 bytes: the member's extent, which its checksum covers whole.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import xxhash
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,8 +32,28 @@ def shard_name(split: str, number: int) -> str:
 
 
 def member_bytes(size: int) -> int:
-    """Bytes of a member of `size` payload bytes in the tar, header and padding included."""
+    """Bytes of the extent of a member of `size` payload bytes: header and padding included."""
     return BLOCK + -(-size // BLOCK) * BLOCK
+
+
+def extents(sizes: Sequence[int], info_size: int) -> Iterator[tuple[int, int, int]]:
+    """Column, start and bytes of each member's extent, counted from where the tile begins.
+
+    Args:
+        sizes: payload bytes of the tile's members; 0 where there is no member.
+        info_size: payload bytes of its `.json` member, whose column is the last, `len(sizes)`.
+    """
+    start = 0
+    for column, size in enumerate(sizes):
+        if size > 0:
+            yield column, start, member_bytes(size)
+            start += member_bytes(size)
+    yield len(sizes), start, member_bytes(info_size)
+
+
+def member_checksum(extent: bytes | memoryview) -> int:
+    """The low 32 bits of xxh3-64 over a member's extent: the header's name tells it from another tile's member."""
+    return xxhash.xxh3_64_intdigest(extent) & 0xFFFFFFFF
 
 
 def spans(size: NDArray[np.uint32], info_size: NDArray[np.uint32]) -> NDArray[np.int64]:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import xxhash
 
 from mmae.data.codec import CodecError, decode_into
-from mmae.data.layout import BLOCK, member_bytes
+from mmae.data.layout import BLOCK, member_bytes, member_checksum
 from mmae.errors import InputError, did_you_mean
 from mmae.types import Tile
 
@@ -25,18 +24,19 @@ MAX_OPEN_SHARDS: Final = 512
 
 
 class DamagedTile(InputError):  # noqa: N818  (it names what was found, not that it was raised)
-    """The bytes of one tile are not those that were packed."""
+    """The bytes of one member of a tile, from `offset` of its shard on, are not those that were packed."""
 
-    def __init__(self, shard: Path, row: int, offset: int, what: str) -> None:
-        super().__init__(shard, row, offset, what)
+    def __init__(self, shard: Path, row: int, dataset: str, offset: int, what: str) -> None:
+        super().__init__(shard, row, dataset, offset, what)
         self.shard = shard
         self.row = row
+        self.dataset = dataset
         self.offset = offset
         self.what = what
 
     def __str__(self) -> str:
         return (
-            f"{self.shard}: the tile of row {self.row} at byte {self.offset} is damaged ({self.what}): "
+            f"{self.shard}: {self.dataset} of row {self.row} at byte {self.offset} is damaged ({self.what}): "
             f"run mmae verify {self.shard.parent}, and copy or repack the shards again"
         )
 
@@ -49,7 +49,8 @@ class ShardReader:
     Args:
         index: of the shard folder.
         datasets: names of the datasets to read.
-        check: compare each tile's bytes with its checksum before anything is decoded.
+        check: compare the bytes of each member that is read with its checksum before it is decoded. Members of
+            other datasets are not looked at: damage there does not disturb, `mmae verify` finds it.
 
     Raises:
         InputError: the shards lack a dataset.
@@ -65,7 +66,8 @@ class ShardReader:
         self._index = index
         self._names = tuple(datasets)
         self._check = check
-        self._wanted = tuple(name if name in datasets else None for name in index.datasets)
+        last = max((number for number, name in enumerate(index.datasets) if name in datasets), default=-1)
+        self._wanted = tuple(name if name in datasets else None for name in list(index.datasets)[: last + 1])
         self._maps: dict[int, memoryview] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -75,7 +77,7 @@ class ShardReader:
         """The tile at a position of the index, freshly allocated.
 
         Raises:
-            DamagedTile: its bytes are not those that were packed.
+            DamagedTile: the bytes of a member are not those that were packed.
             InputError: its shard is missing.
         """
         infos = self._index.datasets
@@ -95,35 +97,35 @@ class ShardReader:
                 reader's datasets.
 
         Raises:
-            DamagedTile: its bytes are not those that were packed. The slot then holds anything.
+            DamagedTile: the bytes of a member are not those that were packed. The slot then holds anything.
             InputError: its shard is missing.
         """
-        span = self._span(position)
-        start = 0
-        for name, size in zip(self._wanted, self._index.size[position].tolist(), strict=True):
+        index = self._index
+        shard = self._mapped(index.shard.item(position))
+        start = index.offset.item(position)
+        # Rows as lists, once a tile: an operation on a numpy scalar costs several on an int. They are longer than
+        # `_wanted` where nothing more is wanted.
+        sizes, checksums = index.size[position].tolist(), index.checksum[position].tolist()
+        for name, size, checksum in zip(self._wanted, sizes, checksums, strict=False):
             if size == 0:
                 if name is not None:
-                    out[name][slot, ...] = self._index.constants[name][position]
+                    out[name][slot, ...] = index.constants[name][position]
                 continue
+            end = start + member_bytes(size)
             if name is not None:
-                payload = span[start + BLOCK : start + BLOCK + size]
                 try:
-                    decode_into(payload, out[name][slot, ...])
+                    extent = self._checked(shard[start:end], end - start, checksum)
+                    decode_into(extent[BLOCK : BLOCK + size], out[name][slot, ...])
                 except CodecError as error:
-                    raise self._damaged(position, f"{name}: {error}") from error
-            start += member_bytes(size)
+                    raise self._damaged(position, name, start, str(error)) from error
+            start = end
 
-    def _span(self, position: int) -> memoryview:
-        """The tile's bytes in its shard, checked."""
-        index = self._index
-        offset = int(index.offset[position])
-        length = int(index.span[position])
-        span = self._mapped(int(index.shard[position]))[offset : offset + length]
-        if len(span) != length:
-            raise self._damaged(position, "the shard ends before it")
-        if self._check and xxhash.xxh3_64_intdigest(span) != int(index.checksum[position]):
-            raise self._damaged(position, "its checksum differs")
-        return span
+    def _checked(self, extent: memoryview, length: int, checksum: int) -> memoryview:
+        if len(extent) != length:
+            raise CodecError("the shard ends before it does")
+        if self._check and member_checksum(extent) != checksum:
+            raise CodecError("its checksum differs")
+        return extent
 
     def _mapped(self, shard: int) -> memoryview:
         mapped = self._maps.get(shard)
@@ -133,10 +135,10 @@ class ShardReader:
             mapped = self._maps[shard] = _map(self._index.folder / self._index.shards[shard].name)
         return mapped
 
-    def _damaged(self, position: int, what: str) -> DamagedTile:
+    def _damaged(self, position: int, dataset: str, offset: int, what: str) -> DamagedTile:
         index = self._index
         shard = index.folder / index.shards[int(index.shard[position])].name
-        return DamagedTile(shard, int(index.row[position]), int(index.offset[position]), what)
+        return DamagedTile(shard, int(index.row[position]), dataset, offset, what)
 
 
 def _map(path: Path) -> memoryview:

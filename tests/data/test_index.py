@@ -30,7 +30,7 @@ def columns(count: int = 5, **changed: Any) -> Columns:
         "shard": np.zeros(count, np.int32),
         "offset": np.cumsum(span) - span,
         "span": span,
-        "checksum": np.full(count, (1 << 64) - 1, np.uint64),
+        "checksum": np.tile(np.array([(1 << 32) - 1, 0, 5], np.uint32), (count, 1)),
         "size": size,
         "info_size": info_size,
         "lat": np.full(count, np.nan),
@@ -63,8 +63,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert index.datasets == DATASETS
     assert list(index.datasets) == ["aster", "era5"]
     assert index.row.tolist() == [0, 3, 6, 9, 12]
-    assert index.checksum.dtype == np.uint64
-    assert int(index.checksum[0]) == (1 << 64) - 1
+    assert index.checksum.dtype == np.uint32
+    assert index.checksum[0].tolist() == [(1 << 32) - 1, 0, 5]
     assert index.band_stats == {"sentinel2_l1c": {"mean": [1.5]}}
     assert index.splits == ("train", "val", "test")
     assert np.isnan(index.constants["era5"]).all()
@@ -132,7 +132,7 @@ def test_arrays_of_another_set_are_refused(tmp_path: Path) -> None:
         ({"splits": ["train"]}, "split is out of range"),
         ({"shards": []}, "shard is out of range"),
         ({"datasets": [["aster", "nonsense", [1]]]}, "damaged"),
-        ({"datasets": []}, "column size"),
+        ({"datasets": []}, "column checksum"),
         ({"shards": [{"name": "x.tar"}]}, "damaged"),
     ],
 )
@@ -171,6 +171,9 @@ def test_shard_names_stay_in_the_folder(tmp_path: Path, name: str) -> None:
         ("level", np.full(5, 2, np.uint8)),
         ("row", np.zeros(4, np.int64)),
         ("row", np.zeros(5, np.int32)),
+        ("checksum", np.zeros(5, np.uint64)),
+        ("checksum", np.zeros((5, 2), np.uint32)),
+        ("checksum", np.ones((5, 3), np.uint32)),
     ],
 )
 def test_contradicting_columns_are_refused(tmp_path: Path, name: str, values: Any) -> None:

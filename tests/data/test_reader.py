@@ -15,6 +15,7 @@ from data_tools.shards import ShardRecord, write_shard
 from mmae.data import reader as reader_module
 from mmae.data.codec import encode
 from mmae.data.index import Columns, DatasetInfo, Index, SourceInfo, write_index
+from mmae.data.layout import extents
 from mmae.data.reader import DamagedTile, ShardReader
 from mmae.errors import InputError
 
@@ -108,23 +109,62 @@ def flip(path: Path, offset: int) -> None:
     path.write_bytes(damaged)
 
 
-@pytest.mark.parametrize("place", [0, 600, -1], ids=["header", "payload", "padding"])
-def test_damage_is_found_and_named(tmp_path: Path, place: int) -> None:
+def extent(index: Index, position: int, name: str) -> tuple[int, int]:
+    """First byte and length of a member in its shard, header and padding included."""
+    names = [*index.datasets, "json"]
+    for column, start, length in extents(index.size[position].tolist(), int(index.info_size[position])):
+        if names[column] == name:
+            return int(index.offset[position]) + start, length
+    raise AssertionError(name)
+
+
+@pytest.mark.parametrize("place", [0, 511, 512, 530, -1], ids=["name", "header", "magic", "payload", "padding"])
+@pytest.mark.parametrize("dataset", ["sentinel2", "era5"])
+def test_damage_is_found_and_named(tmp_path: Path, dataset: str, place: int) -> None:
     index = build(tmp_path)
-    offset, span = int(index.offset[4]), int(index.span[4])
-    flip(tmp_path / "train-000001.tar", offset + place % span)
-    reader = ShardReader(index, ["sentinel2"])
-    with pytest.raises(DamagedTile, match=f"train-000001.tar: the tile of row 4 at byte {offset}") as caught:
+    offset, length = extent(index, 4, dataset)
+    flip(tmp_path / "train-000001.tar", offset + place % length)
+    reader = ShardReader(index, list(DATASETS))
+    message = f"train-000001.tar: {dataset} of row 4 at byte {offset} is damaged .its checksum differs"
+    with pytest.raises(DamagedTile, match=message) as caught:
         reader.read(4)
-    assert (caught.value.row, caught.value.offset) == (4, offset)
+    assert (caught.value.row, caught.value.dataset, caught.value.offset) == (4, dataset, offset)
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # noqa: S301
-    assert reader.read(3).row == 3
+    for row in (3, 5):
+        assert reader.read(row).row == row
+
+
+@pytest.mark.parametrize("unread", ["sentinel2", "json"])
+@pytest.mark.parametrize("place", [0, 513, -1], ids=["header", "payload", "padding"])
+def test_damage_in_an_unread_member_does_not_disturb(tmp_path: Path, unread: str, place: int) -> None:
+    index = build(tmp_path)
+    offset, length = extent(index, 4, unread)
+    flip(tmp_path / "train-000001.tar", offset + place % length)
+    tile = ShardReader(index, ["era5"]).read(4)
+    assert tile.arrays["era5"].tobytes() == content(4)["era5"].tobytes()
+
+
+@pytest.mark.parametrize("skip", [0, 512], ids=["whole", "payload"])
+def test_members_swapped_between_tiles_are_found(tmp_path: Path, skip: int) -> None:
+    index = build(tmp_path, "none")
+    path = tmp_path / "train-000000.tar"
+    (first, length), (second, _) = extent(index, 0, "sentinel2"), extent(index, 2, "sentinel2")
+    swapped = bytearray(path.read_bytes())
+    a, b = slice(first + skip, first + length), slice(second + skip, second + length)
+    swapped[a], swapped[b] = swapped[b], swapped[a]
+    path.write_bytes(swapped)
+    for row in (0, 2):
+        with pytest.raises(DamagedTile, match=f"sentinel2 of row {row} "):
+            ShardReader(index, ["sentinel2"]).read(row)
+        assert ShardReader(index, ["era5", "scalar"]).read(row).row == row
+    unchecked = ShardReader(index, ["sentinel2"], check=False).read(0)
+    assert unchecked.arrays["sentinel2"].tobytes() == content(2)["sentinel2"].tobytes()
 
 
 def test_without_checks_the_codec_still_guards(tmp_path: Path) -> None:
     index = build(tmp_path)
     flip(tmp_path / "train-000001.tar", int(index.offset[4]) + 512)
-    with pytest.raises(DamagedTile, match="sentinel2: not an array"):
+    with pytest.raises(DamagedTile, match=r"sentinel2 of row 4 .*not an array"):
         ShardReader(index, ["sentinel2"], check=False).read(4)
 
 
@@ -132,8 +172,18 @@ def test_without_checks_the_codec_still_guards(tmp_path: Path) -> None:
 def test_a_cut_shard(tmp_path: Path, left: int) -> None:
     index = build(tmp_path)
     os.truncate(tmp_path / "train-000000.tar", left)
-    with pytest.raises(DamagedTile, match="the shard ends before it"):
+    with pytest.raises(DamagedTile, match=r"era5 of row 2 .*the shard ends before it"):
         ShardReader(index, ["era5"]).read(2)
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_members_before_a_cut_are_read(tmp_path: Path, check: bool) -> None:
+    index = build(tmp_path)
+    offset, length = extent(index, 2, "era5")
+    os.truncate(tmp_path / "train-000000.tar", offset + length - 1)
+    assert ShardReader(index, ["sentinel2"], check).read(2).row == 2
+    with pytest.raises(DamagedTile, match=f"era5 of row 2 at byte {offset} .*the shard ends before it"):
+        ShardReader(index, ["era5"], check).read(2)
 
 
 def test_swapped_shards_are_found(tmp_path: Path) -> None:
@@ -143,7 +193,7 @@ def test_swapped_shards_are_found(tmp_path: Path) -> None:
     second.rename(first)
     (tmp_path / "x").rename(second)
     with pytest.raises(DamagedTile):
-        ShardReader(index, ["era5"]).read(0)
+        ShardReader(index, ["era5"]).read(2)
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import xxhash
 
 from data_tools import pack
 from data_tools.repack import add_arguments, repack, run
@@ -75,6 +76,24 @@ def test_members_lie_where_the_index_says(source: Path, tmp_path: Path) -> None:
     assert [member.name for member in members] == names
     assert [member.offset for member in members[::3]] == index.offset[6:].tolist()
     assert {(m.mtime, m.uid, m.gid, m.uname, m.gname, m.mode) for m in members} == {(0, 0, 0, "", "", 0o444)}
+
+
+def test_each_member_has_its_checksum(source: Path, tmp_path: Path) -> None:
+    index = repack(source, tmp_path / "out", tiles_per_shard=4)
+    expected = np.zeros((12, len(index.datasets) + 1), np.uint32)
+    columns = [f"{name}.b2" for name in index.datasets] + ["json"]
+    for number, shard in enumerate(index.shards):
+        content = (tmp_path / "out" / shard.name).read_bytes()
+        with tarfile.open(tmp_path / "out" / shard.name) as tar:
+            for member in tar:
+                row, _, extension = member.name.partition(".")
+                position = np.flatnonzero((index.shard == number) & (index.row == int(row)))
+                end = member.offset_data + -(-member.size // 512) * 512
+                digest = xxhash.xxh3_64_intdigest(content[member.offset : end])
+                expected[position, columns.index(extension)] = digest % (1 << 32)
+    assert index.checksum.tolist() == expected.tolist()
+    assert ((index.checksum[:, :-1] != 0) == (index.size != 0)).all()
+    assert not index.checksum[:, list(index.datasets).index("era5")].any(), "constant everywhere"
 
 
 # webdataset leaves the file it reads to the garbage collector.

@@ -14,6 +14,7 @@ import pytest
 from data_tools.repack import repack
 from data_tools.verify import add_arguments, run, verify
 from mmae.data.index import Index, open_index
+from mmae.data.layout import extents
 from mmae.errors import InputError
 
 Make = Callable[..., Any]
@@ -78,9 +79,28 @@ def test_a_flipped_bit_names_shard_and_row(packed: Path) -> None:
     lines = found(packed)
     row = int(index.row[1])
     assert f"{SHARD}: the file's hash differs" in lines
-    assert any(line.startswith(f"{SHARD}, row {row}: the checksum of its bytes") for line in lines)
     assert any(line.startswith(f"{SHARD}, row {row}, sentinel2: ") for line in lines)
     assert all(SHARD in line for line in lines)
+
+
+def member_extents(index: Index, position: int) -> dict[str, tuple[int, int]]:
+    """Member -> first byte, counted from where the tile begins, and length."""
+    names = [*index.datasets, "json"]
+    found = extents(index.size[position].tolist(), int(index.info_size[position]))
+    return {names[column]: (start, length) for column, start, length in found}
+
+
+@pytest.mark.parametrize("position", [0, 1])
+@pytest.mark.parametrize("member", ["sentinel2", "month", "json"])
+@pytest.mark.parametrize("place", [3, 511, 514, -1], ids=["name", "header", "payload", "padding"])
+def test_a_flipped_bit_names_the_member(packed: Path, position: int, member: str, place: int) -> None:
+    index = open_index(packed)
+    start, length = member_extents(index, position)[member]
+    flip(packed, index, position, start + place % length)
+    lines = [line for line in found(packed) if "the checksum of" in line]
+    at = int(index.offset[position]) + start
+    where = f"{SHARD}, row {index.row[position]}, {member}"
+    assert lines == [f"{where}: the checksum of its {length} bytes from {at} on differs"]
 
 
 def test_a_damaged_tar_header(packed: Path) -> None:
@@ -157,7 +177,20 @@ def test_swapped_members(packed: Path) -> None:
     index = open_index(packed)
     lines = found(packed)
     for position in (0, 1):
-        assert any(f"row {index.row[position]}: the checksum" in line for line in lines)
+        assert any(f"row {index.row[position]}, sentinel2: the checksum" in line for line in lines)
+
+
+def test_members_of_equal_size_swapped_whole(source: Path, tmp_path: Path) -> None:
+    index = repack(source, tmp_path / "out", codec="none")
+    path = tmp_path / "out" / SHARD
+    start, length = member_extents(index, 0)["sentinel2"]
+    first, second = (int(index.offset[position]) + start for position in (0, 1))
+    swapped = bytearray(path.read_bytes())
+    a, b = slice(first, first + length), slice(second, second + length)
+    swapped[a], swapped[b] = swapped[b], swapped[a]
+    path.write_bytes(swapped)
+    lines = [line for line in found(tmp_path / "out") if "the checksum of" in line]
+    assert [line.partition(": ")[0] for line in lines] == [f"{SHARD}, row {row}, sentinel2" for row in index.row[:2]]
 
 
 def test_other_values_in_the_source(mmearth: Make, packed: Path, tmp_path: Path) -> None:
