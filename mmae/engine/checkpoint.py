@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,35 +30,8 @@ from mmae.engine.full_state import open_full_state
 from mmae.engine.optim import group_names
 from mmae.engine.plan import Plan
 from mmae.engine.run_folder import write_whole
+from mmae.engine.train_state import LATEST, STATE, TrainState, check_owner, latest, read_state
 from mmae.errors import InputError
-
-LATEST = "latest"
-STATE = "state.json"
-
-
-@dataclass(frozen=True)
-class TrainState:
-    """Where a run stands. Its place in the data is one integer, the step.
-
-    Attributes:
-        step: optimiser steps done.
-        tiles_seen: step x global batch.
-        world: ranks that wrote the checkpoint.
-        zero_stage: of the optimiser's files.
-        precision: of the weights: bf16, fp16 or fp32.
-        shards: fingerprint of the shards' index.
-        order_version: which order of tiles (`data.order`) the step counts in.
-        versions: of mmae, torch and deepspeed, for people.
-    """
-
-    step: int
-    tiles_seen: int
-    world: int
-    zero_stage: int
-    precision: str
-    shards: str
-    order_version: int
-    versions: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -99,56 +71,6 @@ def save(engine: Any, plan: Plan, step: int) -> Path:
         write_whole(checkpoints / LATEST, final.name)
     dist.barrier()
     return final
-
-
-def latest(checkpoints: Path) -> Path | None:
-    """The newest whole checkpoint, None where the run has none yet.
-
-    Raises:
-        InputError: `latest` names a checkpoint that is not there.
-    """
-    pointer = checkpoints / LATEST
-    if not pointer.is_file():
-        return None
-    name = pointer.read_text(encoding="utf-8").strip()
-    # The file's content becomes a path: only a plain name of ours is followed.
-    if not name.removeprefix("global_step").isdigit() or not (checkpoints / name / STATE).is_file():
-        raise InputError(
-            f"{pointer}: names {name!r}, which is no checkpoint here: write the name of one of {_names(checkpoints)}"
-        )
-    return checkpoints / name
-
-
-def read_state(checkpoint: Path) -> TrainState:
-    """The state a checkpoint was written in.
-
-    Raises:
-        InputError: the file is damaged or of another version.
-    """
-    try:
-        return TrainState(**json.loads((checkpoint / STATE).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{checkpoint / STATE}: cannot be read ({error}): resume from another checkpoint by writing its name "
-            f"into {checkpoint.parent / LATEST}"
-        ) from error
-
-
-def check_owner(checkpoint: Path, trust: bool) -> None:
-    """Refuse to unpickle what somebody else wrote: DeepSpeed's files run code when they are loaded.
-
-    Raises:
-        InputError: the folder or a file in it belongs to another user, or others may write it, and it is not trusted.
-    """
-    if trust:
-        return
-    for path in (checkpoint, *checkpoint.iterdir()):
-        about = path.stat()
-        if about.st_uid != os.geteuid() or about.st_mode & stat.S_IWOTH:
-            raise InputError(
-                f"{path}: belongs to another user or is writable by everyone, and loading it can run code: "
-                "take ownership of it, or say --trust if you know where it comes from"
-            )
 
 
 def find(plan: Plan) -> Found | None:
@@ -256,7 +178,3 @@ def _replace_folder(temporary: Path, final: Path) -> None:
         shutil.rmtree(old)
     else:
         os.rename(temporary, final)
-
-
-def _names(checkpoints: Path) -> str:
-    return ", ".join(sorted(path.name for path in checkpoints.glob("global_step*"))) or "none"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,11 +13,11 @@ import torch
 from torch import Tensor
 
 from mmae.config import Config
-from mmae.engine.checkpoint import STATE, check_owner, latest, read_state
 from mmae.engine.full_state import read_stage_0
 from mmae.engine.module import PretrainModule
 from mmae.engine.optim import group_names
 from mmae.engine.run_folder import RunFolder, open_run
+from mmae.engine.train_state import STATE, check_owner, latest, read_state
 from mmae.errors import InputError
 from mmae.model.mmae import MultiMAE
 
@@ -72,6 +73,8 @@ def consolidated_weights(checkpoint: Path, zero_stage: int, group_names: list[li
     """
     if zero_stage == 0:
         return {name: state.weight for name, state in read_stage_0(checkpoint, group_names).items()}
+    # Weights are put together on the CPU; told so, DeepSpeed does not look for a GPU and report what it found.
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
     # It reports to its own developers on both streams.

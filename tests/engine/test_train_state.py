@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mmae.engine.checkpoint import LATEST, STATE, TrainState, check_owner, latest, read_state
+from mmae.engine.train_state import LATEST, STATE, TrainState, check_owner, latest, read_state
 from mmae.errors import InputError
 
 STATE_6 = TrainState(6, 96, 2, 1, "bf16", "abc", 1, {"mmae": "0.1.0"})

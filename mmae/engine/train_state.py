@@ -1,0 +1,93 @@
+"""What a checkpoint says of itself, which one is the newest, and whether it may be loaded. Reads; loads no weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmae.errors import InputError
+
+LATEST = "latest"
+STATE = "state.json"
+
+
+@dataclass(frozen=True)
+class TrainState:
+    """Where a run stands. Its place in the data is one integer, the step.
+
+    Attributes:
+        step: optimiser steps done.
+        tiles_seen: step x global batch.
+        world: ranks that wrote the checkpoint.
+        zero_stage: of the optimiser's files.
+        precision: of the weights: bf16, fp16 or fp32.
+        shards: fingerprint of the shards' index.
+        order_version: which order of tiles (`data.order`) the step counts in.
+        versions: of mmae, torch and deepspeed, for people.
+    """
+
+    step: int
+    tiles_seen: int
+    world: int
+    zero_stage: int
+    precision: str
+    shards: str
+    order_version: int
+    versions: dict[str, str]
+
+
+def latest(checkpoints: Path) -> Path | None:
+    """The newest whole checkpoint, None where the run has none yet.
+
+    Raises:
+        InputError: `latest` names a checkpoint that is not there.
+    """
+    pointer = checkpoints / LATEST
+    if not pointer.is_file():
+        return None
+    name = pointer.read_text(encoding="utf-8").strip()
+    # The file's content becomes a path: only a plain name of ours is followed.
+    if not name.removeprefix("global_step").isdigit() or not (checkpoints / name / STATE).is_file():
+        raise InputError(
+            f"{pointer}: names {name!r}, which is no checkpoint here: write the name of one of {_names(checkpoints)}"
+        )
+    return checkpoints / name
+
+
+def read_state(checkpoint: Path) -> TrainState:
+    """The state a checkpoint was written in.
+
+    Raises:
+        InputError: the file is damaged or of another version.
+    """
+    try:
+        return TrainState(**json.loads((checkpoint / STATE).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(
+            f"{checkpoint / STATE}: cannot be read ({error}): resume from another checkpoint by writing its name "
+            f"into {checkpoint.parent / LATEST}"
+        ) from error
+
+
+def check_owner(checkpoint: Path, trust: bool) -> None:
+    """Refuse to unpickle what somebody else wrote: DeepSpeed's files run code when they are loaded.
+
+    Raises:
+        InputError: the folder or a file in it belongs to another user, or others may write it, and it is not trusted.
+    """
+    if trust:
+        return
+    for path in (checkpoint, *checkpoint.iterdir()):
+        about = path.stat()
+        if about.st_uid != os.geteuid() or about.st_mode & stat.S_IWOTH:
+            raise InputError(
+                f"{path}: belongs to another user or is writable by everyone, and loading it can run code: "
+                "take ownership of it, or say --trust if you know where it comes from"
+            )
+
+
+def _names(checkpoints: Path) -> str:
+    return ", ".join(sorted(path.name for path in checkpoints.glob("global_step*"))) or "none"
