@@ -11,6 +11,11 @@ def world_size() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def local_world_size() -> int:
+    """Ranks on this node, as torchrun, accelerate or deepspeed say it."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")))
+
+
 def is_local_main() -> bool:
     """True on the first rank of each node: it speaks for its node."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
@@ -32,6 +37,9 @@ def join() -> int:
         )
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    elif "OMP_NUM_THREADS" not in os.environ:
+        # Each rank would start a thread a core, and the ranks' threads would wait for one another.
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_world_size()))
     deepspeed.init_distributed(verbose=False)
     return dist.get_rank()
 
