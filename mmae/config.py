@@ -163,7 +163,8 @@ class TrainConfig:
     """Largest norm of the gradient; 0 never clips."""
     precision: Literal["bf16", "fp16", "fp32"] | None = _free(None)
     """None takes what the DeepSpeed JSON says."""
-    activation_checkpointing: Literal["none", "full"] = _free("none")
+    activation_checkpointing: Literal["none", "selective", "full"] = _free("none")
+    """What the backward pass computes again: nothing; all but matrix products and attention; whole blocks."""
 
     @property
     def lr(self) -> float:
@@ -188,6 +189,8 @@ class CheckpointConfig:
 class LogConfig:
     every: Positive = _free(10)
     """Steps between records of log.jsonl."""
+    samples: bool = _free(False)
+    """Also write samples_rankR.jsonl: each step's source rows, random keys, and a hash of each tile's sample."""
     wandb: bool = _free(True)
     """Also log to Weights & Biases: offline in the run folder where no key is set."""
     wandb_project: str = _free("mmae")

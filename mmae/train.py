@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         leave()
 
 
-def train(plan: Plan) -> int:
+def train(plan: Plan) -> int:  # noqa: PLR0915 (one story, told in one place)
     """Train to the end, or to `train.stop_at`. Every rank of the process group calls this.
 
     Returns:
@@ -58,7 +58,8 @@ def train(plan: Plan) -> int:
     from mmae.engine import checkpoint, report
     from mmae.engine.build import build_engine
     from mmae.engine.logging import RunLog
-    from mmae.engine.step import optimiser_step
+    from mmae.engine.sample_log import SampleLog
+    from mmae.engine.step import optimiser_step, prepare_step
     from mmae.engine.validate import validate_split
 
     config, folder, rank = plan.config, plan.folder, dist.get_rank()
@@ -72,6 +73,7 @@ def train(plan: Plan) -> int:
     engine = build_engine(plan, load_initial=found is None)
     step = checkpoint.load(engine, plan, found) if found else 0
     log = RunLog(folder.log_file, config, rank, step)
+    samples = SampleLog(folder.path, rank, config.log.samples)
     report.announce(log, plan, engine, found)
 
     # 3. Data, from where the step says the run stands in it.
@@ -92,12 +94,14 @@ def train(plan: Plan) -> int:
     clock = report.Clock(step)
     losses: dict[str, float] = {}
     val_losses: dict[str, float] = {}
+    saved = found.path if found else None
 
     # 4. The loop.
-    saved = found.path if found else None
     while step < plan.stop:
         micro_batches = [batch.to(engine.device) for batch in clock.take(batches, plan.split.accumulation)]
-        stats = optimiser_step(engine, micro_batches, preprocess, config)
+        prepared = prepare_step(micro_batches, preprocess, config)
+        samples.write(step, micro_batches, prepared)
+        stats = optimiser_step(engine, prepared, config)
         step += 1
         last = step == plan.stop
         if last or step % config.log.every == 0:
@@ -117,7 +121,9 @@ def train(plan: Plan) -> int:
                 saved = checkpoint.save(engine, plan, step)
             log.write("save", step=step, checkpoint=str(saved), seconds=pause.seconds)
 
+    samples.close()
     log.close()
+    engine.destroy()
     if rank == 0:
         print(report.closing_line(plan, step, saved, losses, val_losses), flush=True)
     return 0

@@ -33,6 +33,8 @@ def _plain(dim: int, depth: int, num_heads: int) -> Variant:
 
 VARIANTS: Final = MappingProxyType(
     {
+        # For tests and for trying things out; nothing published has it.
+        "nano": _plain(64, 2, 2),
         "tiny": _plain(192, 12, 3),
         "small": _plain(384, 12, 6),
         "base": _plain(768, 12, 12),

@@ -46,7 +46,11 @@ def merge(path: Path, parsed: DeepSpeedJson, train: TrainConfig, split: BatchSpl
         "gradient_accumulation_steps": ("train.global_batch / (ranks x micro-batch)", split.accumulation),
         "gradient_clipping": ("train.clip_grad", train.clip_grad),
     }
-    merged = parsed.model_dump(exclude_none=True)
+    # What is not said stays unsaid, so that DeepSpeed's own defaults hold.
+    merged = parsed.model_dump(exclude_unset=True)
+    zero = merged.setdefault("zero_optimization", {})
+    zero["stage"] = parsed.zero_optimization.stage
+    zero["memory_efficient_linear"] = False
     for key, (source, value) in from_recipe.items():
         if merged.setdefault(key, value) != value:
             raise InputError(

@@ -35,17 +35,23 @@ class Fp16(_Strict):
     min_loss_scale: Annotated[float, Field(gt=0)] = 1
 
 
-class Offload(_Strict):
+class _Offload(_Strict):
     device: Literal["none", "cpu", "nvme"] = "none"
     nvme_path: str | None = None
     pin_memory: bool = False
     buffer_count: Positive | None = None
-    buffer_size: Size | None = None
-    max_in_cpu: Size | None = None
+
+
+class OffloadOptimizer(_Offload):
     pipeline_read: bool = False
     pipeline_write: bool = False
     fast_init: bool = False
     ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+
+
+class OffloadParam(_Offload):
+    buffer_size: Size | None = None
+    max_in_cpu: Size | None = None
 
 
 class Zero(_Strict):
@@ -58,8 +64,8 @@ class Zero(_Strict):
     allgather_bucket_size: Size | None = None
     round_robin_gradients: bool = False
     sub_group_size: Size | None = None
-    offload_optimizer: Offload | None = None
-    offload_param: Offload | None = None
+    offload_optimizer: OffloadOptimizer | None = None
+    offload_param: OffloadParam | None = None
     stage3_prefetch_bucket_size: Size | None = None
     stage3_param_persistence_threshold: Size | None = None
     stage3_model_persistence_threshold: Size | None = None

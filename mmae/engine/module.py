@@ -6,12 +6,11 @@ in a step runs inside this forward.
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 
 from mmae.config import ModelConfig
 from mmae.losses import LossBalancer, combine, sample_losses
+from mmae.model.checkpointing import Checkpointing
 from mmae.model.mmae import MultiMAE
 from mmae.types import Inputs, MaskPlan
 from mmae.variants import Variant
@@ -24,7 +23,7 @@ class PretrainModule(nn.Module):
         self,
         config: ModelConfig,
         variant: Variant | None = None,
-        checkpointing: Literal["none", "full"] = "none",
+        checkpointing: Checkpointing = "none",
         seed: int = 0,
     ) -> None:
         super().__init__()

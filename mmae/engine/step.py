@@ -49,16 +49,23 @@ def prepare(batch: Batch, preprocess: Preprocess, config: Config, train: bool) -
     return inputs, plan_masks(token_valid_BN, inputs.key_B, config.model)
 
 
-def optimiser_step(engine: Any, batches: Sequence[Batch], preprocess: Preprocess, config: Config) -> StepStats:
+Prepared = Sequence[tuple[Inputs, MaskPlan]]
+
+
+def prepare_step(batches: Sequence[Batch], preprocess: Preprocess, config: Config) -> Prepared:
+    """Floats and masks of a training step's micro-batches, which are on the device."""
+    return [prepare(batch, preprocess, config, train=True) for batch in batches]
+
+
+def optimiser_step(engine: Any, prepared: Prepared, config: Config) -> StepStats:
     """Forward and backward of every micro-batch of this rank, then the optimiser.
 
     Args:
         engine: DeepSpeed's engine around a `PretrainModule`.
-        batches: this rank's micro-batches, on the device, as many as DeepSpeed accumulates.
+        prepared: this rank's micro-batches, as many as DeepSpeed accumulates.
     """
     world = dist.get_world_size()
-    share = 1 / (world * len(batches))
-    prepared = [prepare(batch, preprocess, config, train=True) for batch in batches]
+    share = 1 / (world * len(prepared))
     scored_OB = [scored(inputs, plan, config.model) for inputs, plan in prepared]
     tokens = _token_counts(prepared, config)
     sums = torch.cat([torch.stack([has_OB.sum(1) for has_OB in scored_OB]).sum(0), tokens]).to(torch.float64)
@@ -80,7 +87,7 @@ def optimiser_step(engine: Any, batches: Sequence[Batch], preprocess: Preprocess
     return _stats(losses, count_O, sums[outputs:], len(config.model.in_domains))
 
 
-def _token_counts(prepared: Sequence[tuple[Inputs, MaskPlan]], config: Config) -> Tensor:
+def _token_counts(prepared: Prepared, config: Config) -> Tensor:
     """[tokens a modality, hidden tokens x M, valid tokens x M, filled tokens], int64."""
     domains = config.model.in_domains
     counts = []

@@ -14,7 +14,7 @@ from mmae.config import Config, build_config
 from mmae.data.preprocess import Preprocess
 from mmae.draws import tile_keys
 from mmae.engine.module import PretrainModule
-from mmae.engine.step import optimiser_step
+from mmae.engine.step import StepStats, optimiser_step, prepare_step
 from mmae.types import Batch
 from mmae.variants import Variant
 
@@ -48,6 +48,11 @@ class PlainEngine:
         torch.autograd.backward(loss)
 
     def step(self) -> None: ...
+
+
+def run_step(module: PretrainModule, batches: list[Batch], cfg: Config) -> StepStats:
+    preprocess = Preprocess(cfg.data, cfg.model, STATS, torch.device("cpu"))
+    return optimiser_step(PlainEngine(module), prepare_step(batches, preprocess, cfg), cfg)
 
 
 def config(**flat: object) -> Config:
@@ -94,10 +99,9 @@ def cut(batch: Batch, parts: int) -> list[Batch]:
 def test_accumulation_changes_neither_loss_nor_gradient(parts: int, balancer: str) -> None:
     cfg = config(model__task_balancer=balancer)
     whole, spread = (PretrainModule(cfg.model, VARIANT, seed=1) for _ in range(2))
-    preprocess = Preprocess(cfg.data, cfg.model, STATS, torch.device("cpu"))
     batch = tiles(8)
-    expected = optimiser_step(PlainEngine(whole), [batch], preprocess, cfg)
-    seen = optimiser_step(PlainEngine(spread), cut(batch, parts), preprocess, cfg)
+    expected = run_step(whole, [batch], cfg)
+    seen = run_step(spread, cut(batch, parts), cfg)
     torch.testing.assert_close(seen.loss, expected.loss)
     torch.testing.assert_close(seen.loss_O, expected.loss_O)
     assert seen.count_O.tolist() == expected.count_O.tolist()
@@ -111,8 +115,7 @@ def test_accumulation_changes_neither_loss_nor_gradient(parts: int, balancer: st
 
 def test_what_a_step_tells_is_counted_from_the_tiles() -> None:
     cfg = config()
-    preprocess = Preprocess(cfg.data, cfg.model, STATS, torch.device("cpu"))
-    stats = optimiser_step(PlainEngine(PretrainModule(cfg.model, VARIANT)), [tiles(8)], preprocess, cfg)
+    stats = run_step(PretrainModule(cfg.model, VARIANT), [tiles(8)], cfg)
     valid = dict(zip(cfg.model.in_domains, stats.valid_M.tolist(), strict=True))
     assert valid == pytest.approx(
         {"rgb": 7 / 8, "depth": 1, "semseg": 1 / 2, "ired": 7 / 8, "sired": 7 / 8, "ebands": 7 / 8}
@@ -126,9 +129,8 @@ def test_what_a_step_tells_is_counted_from_the_tiles() -> None:
 
 def test_the_published_loss_is_the_mean_of_each_micro_batch() -> None:
     cfg = config(model__paper_exact=True)
-    preprocess = Preprocess(cfg.data, cfg.model, STATS, torch.device("cpu"))
     module = PretrainModule(cfg.model, VARIANT)
     batch = tiles(8)
-    halves = [optimiser_step(PlainEngine(module), [half], preprocess, cfg).loss for half in cut(batch, 2)]
-    both = optimiser_step(PlainEngine(module), cut(batch, 2), preprocess, cfg).loss
+    halves = [run_step(module, [half], cfg).loss for half in cut(batch, 2)]
+    both = run_step(module, cut(batch, 2), cfg).loss
     torch.testing.assert_close(both, torch.stack(halves).mean())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.launch import Command, Finished, run_command
+from tests.integration.launch import DEADLINE, Command, Finished, run_command
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def command(tmp_path: Path) -> Command:
     """Runs a command in the test's own folder."""
 
     def call(*words: str | Path, **environment: str) -> Finished:
-        return run_command(*words, cwd=tmp_path, **environment)
+        return run_command(*words, cwd=tmp_path, deadline=DEADLINE, **environment)
 
     return call
 

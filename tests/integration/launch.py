@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DEADLINE = 600  # seconds; a start that hangs is a failure, not a lost afternoon
 
 SMALL = [
-    "model.size=tiny",
+    "model.size=nano",
     "model.decoder_dim=32",
     "model.decoder_depth=1",
     "model.decoder_num_heads=4",
@@ -48,12 +48,12 @@ class Finished:
 Command = Callable[..., Finished]
 
 
-def run_command(*words: str | Path, cwd: Path, **environment: str) -> Finished:
+def run_command(*words: str | Path, cwd: Path, deadline: float = DEADLINE, **environment: str) -> Finished:
     """Run a command of the environment the tests run in."""
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **environment}
     done = subprocess.run(
-        [str(word) for word in words], cwd=cwd, env=env, capture_output=True, text=True, timeout=DEADLINE, check=False
+        [str(word) for word in words], cwd=cwd, env=env, capture_output=True, text=True, timeout=deadline, check=False
     )
     return Finished(done.returncode, done.stdout, done.stderr)
 

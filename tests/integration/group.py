@@ -1,0 +1,110 @@
+"""Many trainings in one living process group: starting ranks takes longer than a small training does.
+
+As a program (`deepspeed --module tests.integration.group JOBS RESULTS`) it runs the jobs of a JSON file one after
+another through `mmae.engine.plan` and `mmae.train`, as `mmae.train` itself does. As a module it starts that program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training.
+
+    Attributes:
+        run: its run folder.
+        ds: packaged DeepSpeed JSON.
+        overrides: of the debug recipe.
+        copy_of: a run folder to start from a copy of.
+    """
+
+    run: str
+    ds: str
+    overrides: tuple[str, ...]
+    copy_of: str | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a job ended."""
+
+    run: str
+    status: int
+    error: str
+    seconds: float
+
+
+def run_jobs(jobs: Sequence[Job], ranks: int, cwd: Path) -> dict[str, Done]:
+    """Run jobs in one group of CPU ranks; how each ended, by run folder."""
+    from tests.integration.launch import ROOT, free_port, run_command
+
+    if not jobs:
+        return {}
+    name = f"jobs-{ranks}-{time.monotonic_ns()}"
+    (cwd / f"{name}.json").write_text(json.dumps([asdict(job) for job in jobs]))
+    launcher = ["deepspeed", "--num_gpus", str(ranks), "--master_port", str(free_port())]
+    done = run_command(
+        *launcher, "--module", "tests.integration.group", f"{name}.json", f"{name}.results",
+        cwd=cwd, PYTHONPATH=str(ROOT), deadline=3600,
+    )  # fmt: skip
+    results = cwd / f"{name}.results"
+    assert results.is_file(), done.out + done.err
+    ended = [Done(**json.loads(line)) for line in results.read_text().splitlines()]
+    assert len(ended) == len(jobs), done.out[-4000:] + done.err[-8000:]
+    return {end.run: end for end in ended}
+
+
+def _run(job: Job) -> Done:
+    import torch.distributed as dist
+
+    from mmae.engine.plan import plan_run
+    from mmae.errors import InputError
+    from mmae.train import train
+
+    began = time.monotonic()
+    if job.copy_of is not None and dist.get_rank() == 0:
+        shutil.copytree(job.copy_of, job.run)
+    dist.barrier()
+    status, error = 0, ""
+    try:
+        status = train(plan_run("debug", job.ds, [*job.overrides, f"run.dir={job.run}"], dist.get_world_size()))
+    except InputError as refused:
+        status, error = 2, str(refused)
+    dist.barrier()
+    gc.collect()
+    return Done(job.run, status, error, round(time.monotonic() - began, 2))
+
+
+def main() -> int:
+    """Run the jobs of a file; rank 0 writes a line a job."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--local_rank", type=int)
+    parser.add_argument("jobs", type=Path)
+    parser.add_argument("results", type=Path)
+    args = parser.parse_args()
+    from mmae.engine.distributed import join, leave
+    from mmae.engine.logging import quiet_libraries
+
+    quiet_libraries()
+    rank = join()
+    jobs: list[dict[str, Any]] = json.loads(args.jobs.read_text())
+    with args.results.open("a", buffering=1) if rank == 0 else open("/dev/null", "w") as results:
+        for job in jobs:
+            results.write(json.dumps(asdict(_run(Job(**job)))) + "\n")
+    leave()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
