@@ -40,8 +40,8 @@ RECIPE = (
     "log.every=1", "log.samples=true", "checkpoint.every=1000", "val.every=0",
 )  # fmt: skip
 FLOAT32_BOUND = 1e-5
-BF16_BOUND = 0.1
-"""Of bf16 runs among one another, and seen: 2e-2 for weights; reduction order shows in the eighth bit of a gradient."""
+BF16_LOSS_BOUND, BF16_WEIGHT_BOUND = 2e-3, 0.15
+"""Of bf16 runs among one another: a gradient has eight bits. Seen: 5e-4, and 0.07 on biases that started from 0."""
 
 STAGES = ("zero0", "zero1", "zero2", "zero3", "zero2_offload", "zero3_offload")
 
@@ -194,8 +194,8 @@ def test_bf16_stays_within_its_own_rounding(
     with capsys.disabled():
         print(_table(rows))
     for shape, weights, where, losses, _ in rows:
-        assert weights <= BF16_BOUND, (shape.name, where)
-        assert losses <= BF16_BOUND, shape.name
+        assert weights <= BF16_WEIGHT_BOUND, (shape.name, where)
+        assert losses <= BF16_LOSS_BOUND, shape.name
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
