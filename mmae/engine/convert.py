@@ -11,8 +11,16 @@ from typing import Any
 
 import deepspeed
 import torch
-from deepspeed.utils import safe_set_full_fp32_param, safe_set_full_optimizer_state
+import torch.distributed as dist
+from deepspeed.utils import (
+    safe_get_local_fp32_param,
+    safe_set_full_fp32_param,
+    safe_set_full_optimizer_state,
+    safe_set_local_fp32_param,
+    safe_set_local_optimizer_state,
+)
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mmae.config import ModelConfig
 from mmae.engine.full_state import FullState, ParameterState
@@ -56,6 +64,17 @@ def _allocate_moments(engine: Any) -> None:
         loss, _ = engine(inputs, plan, count_O, 1.0)
         engine.backward(loss * 0.0, scale_wrt_gas=False)
         engine.step()
+    _link_moments(engine.optimizer)
+
+
+def _link_moments(optimizer: Any) -> None:
+    """Stages 1 and 2 link moments to parameters after the first group's first step, when the others have none yet.
+
+    Seen with deepspeed 0.19.8: `exp_avg not found in optimizer state fragment` for every group but the first.
+    """
+    if relink := getattr(optimizer, "_lazy_init_hp_params_optimizer_state", None):
+        optimizer._hp_optimizer_states_linked = False
+        relink()
 
 
 def _blank(config: ModelConfig, device: torch.device) -> tuple[Inputs, MaskPlan]:
@@ -85,7 +104,12 @@ def _write_parameter(engine: Any, parameter: nn.Parameter, state: ParameterState
         deepspeed.zero.GatheredParameters([parameter], modifier_rank=0, enabled=hasattr(parameter, "ds_id")),
     ):
         parameter.copy_(weight)
-    if hasattr(parameter, "ds_id") or hasattr(parameter, "_hp_mapping"):
+    if hasattr(parameter, "ds_id"):
+        safe_set_local_fp32_param(parameter, _own_part(parameter, weight))
+        for key, value in moments.items():
+            safe_set_local_optimizer_state(parameter, _own_part(parameter, value), key)
+        return
+    if hasattr(parameter, "_hp_mapping"):
         safe_set_full_fp32_param(parameter, weight)
         for key, value in moments.items():
             safe_set_full_optimizer_state(parameter, value, key)
@@ -95,6 +119,16 @@ def _write_parameter(engine: Any, parameter: nn.Parameter, state: ParameterState
         master.copy_(weight)
         for key, value in moments.items():
             _base_optimizer(engine).state[master][key].copy_(value)
+
+
+def _own_part(parameter: nn.Parameter, whole: Tensor) -> Tensor:
+    """This rank's part of a value for a stage 3 parameter, padded where the ranks do not divide it.
+
+    DeepSpeed's setter for whole values does not pad: with deepspeed 0.19.8 it fails for seven numbers on two ranks.
+    """
+    size = safe_get_local_fp32_param(parameter).numel()
+    padded = functional.pad(whole.flatten(), (0, size * dist.get_world_size() - whole.numel()))
+    return padded[size * dist.get_rank() :][:size]
 
 
 def _stage_0_master(engine: Any, parameter: nn.Parameter) -> Tensor:
