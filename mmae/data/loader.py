@@ -6,10 +6,13 @@ So neither the number of workers nor their speed changes what a step sees.
 
 from __future__ import annotations
 
+import atexit
 import signal
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -186,14 +189,24 @@ def _deliver(dataset: _MicroBatches, requests: Requests, config: DataConfig, pin
         generator=torch.Generator(),
     )
     items = iter(loader)
+    # After an error elsewhere the interpreter ends with this iteration still open. It would ask the workers to end by
+    # SIGTERM, which they leave to the trainer, and wait for them for ever.
+    end = partial(_kill_workers, weakref.ref(items))
+    atexit.register(end)
     try:
         for item in items:
             if isinstance(item, InputError):
                 raise item
             yield item
     finally:
+        atexit.unregister(end)
         # The last reference: its workers end here, also where the iteration is abandoned.
         del items
+
+
+def _kill_workers(items: weakref.ref[Any]) -> None:
+    for worker in getattr(items(), "_workers", ()):
+        worker.kill()
 
 
 def _leave_signals_to_the_trainer(_worker: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import deepspeed
 import torch
 import torch.distributed as dist
+from deepspeed.accelerator import get_accelerator
 
 from mmae.engine.module import PretrainModule
 from mmae.engine.optim import build_optimizer, build_scheduler
@@ -27,6 +28,7 @@ def build_engine(plan: Plan, load_initial: bool) -> Any:
     # At stage 3 no rank ever holds the whole model: each parameter is sharded as soon as it is initialised.
     with deepspeed.zero.Init(config_dict_or_path=plan.ds_config, enabled=plan.zero_stage == 3):
         module = PretrainModule(config.model, None, config.train.activation_checkpointing, seed=config.train.seed)
+    _buffers_to_device(module)
     if load_initial and config.model.init_from is not None:
         _start_from(module, Path(config.model.init_from))
     optimizer = build_optimizer(module, config.train, config.model.paper_exact)
@@ -39,6 +41,14 @@ def build_engine(plan: Plan, load_initial: bool) -> Any:
     )
     _undo_first_step(engine)
     return engine
+
+
+def _buffers_to_device(module: PretrainModule) -> None:
+    """DeepSpeed moves a whole module, but not the buffers of one that was built sharded."""
+    device = get_accelerator().current_device_name()
+    for owner in module.modules():
+        for name, buffer in owner.named_buffers(recurse=False):
+            setattr(owner, name, buffer.to(device))
 
 
 def _undo_first_step(engine: Any) -> None:

@@ -13,8 +13,8 @@ from tests.integration.launch import DEADLINE, Command, Finished, run_command
 def command(tmp_path: Path) -> Command:
     """Runs a command in the test's own folder."""
 
-    def call(*words: str | Path, **environment: str) -> Finished:
-        return run_command(*words, cwd=tmp_path, deadline=DEADLINE, **environment)
+    def call(*words: str | Path, deadline: float = DEADLINE, **environment: str) -> Finished:
+        return run_command(*words, cwd=tmp_path, deadline=deadline, **environment)
 
     return call
 

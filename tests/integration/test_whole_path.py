@@ -160,6 +160,27 @@ def test_launchers_print_their_command(script: str, command: Command, tmp_path: 
     assert ("--master_addr node-1" in done.out) == bool(first)
 
 
+def test_an_error_in_the_trainer_ends_its_loader_too(synthetic_shards: Path, command: Command) -> None:
+    """Workers leave SIGTERM to the trainer; they must not keep a trainer that has failed from ending."""
+    script = f"""
+from mmae.config import load_config
+from mmae.data.index import open_index
+from mmae.data.loader import train_batches, training_positions
+from mmae.data.order import TrainOrder
+from mmae.batching import BatchSplit
+config = load_config("debug", ["data.workers=2"])
+index = open_index({str(synthetic_shards)!r})
+order = TrainOrder(len(training_positions(index, config.data)), 16, 0)
+batches = train_batches(index, ["rgb"], config.data, seed=0, order=order, split=BatchSplit(16, 1, 1), rank=0,
+                        start_step=0, stop_step=1000, pin=False)
+next(batches)
+raise RuntimeError("the trainer failed")
+"""
+    done = command("python", "-c", script, deadline=60)
+    assert done.status == 1
+    assert "RuntimeError: the trainer failed" in done.err
+
+
 def test_help_answers_at_once() -> None:
     from mmae.cli import COMMANDS
     from tests.integration.launch import BIN
