@@ -78,7 +78,10 @@ def _run(job: Job) -> Done:
     dist.barrier()
     status, error = 0, ""
     try:
-        status = train(plan_run("debug", job.ds, [*job.overrides, f"run.dir={job.run}"], dist.get_world_size()))
+        plan = plan_run("debug", job.ds, [*job.overrides, f"run.dir={job.run}"], dist.get_world_size())
+        # Elsewhere joining the group stands here: no rank writes the run's folder while another looks at it.
+        dist.barrier()
+        status = train(plan)
     except InputError as refused:
         status, error = 2, str(refused)
     dist.barrier()
