@@ -297,6 +297,8 @@ def test_shapes_are_known_without_a_number(crop: Any, train: bool) -> None:
 
 
 @pytest.mark.gpu
+# torch says that its own check is a prototype.
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning")
 @pytest.mark.parametrize("crop", ["random", "resize"])
 def test_a_gpu_makes_the_same_samples_and_never_waits(crop: Any) -> None:
     device, batch = torch.device("cuda"), random_batch()

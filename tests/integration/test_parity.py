@@ -244,3 +244,13 @@ def _table(rows: list[tuple[Shape, float, str, float, float]]) -> str:
     for shape, weights, where, losses, predictions in rows:
         lines.append(f"{shape.name:<36}{weights:>10.1e}{losses:>10.1e}{predictions:>13.1e}  {where}")
     return "\n".join(lines)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.skipif(not Path("/usr/include/libaio.h").is_file(), reason="libaio-dev is not installed")
+def test_nvme_offload_starts(synthetic_shards: Path, tmp_path: Path) -> None:
+    """Builds DeepSpeed's async_io op on the first start, which takes minutes."""
+    words = (*RECIPE, f"data.shards={synthetic_shards}", "train.precision=fp32", "train.stop_at=2")
+    done = run_jobs([Job("run", "zero3_nvme", words)], 1, tmp_path)["run"]
+    assert (done.status, done.error) == (0, "")
