@@ -14,6 +14,10 @@ select=(-m "not slow")
 if [ "${1:-}" = --all ]; then
   shift
   select=()
+  # NVMe offload is tested where DeepSpeed's async_io op can be built.
+  if [ ! -e /usr/include/libaio.h ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libaio-dev >/dev/null
+  fi
 fi
 export MMAE_SHARED=${MMAE_SHARED:-$root/../shared}
 
