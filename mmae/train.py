@@ -64,14 +64,15 @@ def train(plan: Plan) -> int:  # noqa: PLR0915 (one story, told in one place)
 
     config, folder, rank = plan.config, plan.folder, dist.get_rank()
 
-    # 1. The checkpoint to go on from: refused before anything is built or written if it does not fit.
+    # 1. The checkpoint to go on from: refused before anything is built if it does not fit.
     found = checkpoint.find(plan)
-    if rank == 0:
-        folder.write_configs(config, plan.ds_config, plan.index.band_stats)
 
-    # 2. The engine; then, if there is a checkpoint, everything it holds.
+    # 2. The engine; then, if there is a checkpoint, everything it holds. Only what got so far writes into the folder.
     engine = build_engine(plan, load_initial=found is None)
     step = checkpoint.load(engine, plan, found) if found else 0
+    if rank == 0:
+        folder.write_configs(config, plan.ds_config, plan.index.band_stats)
+    dist.barrier()
     log = RunLog(folder.log_file, config, rank, step)
     samples = SampleLog(folder.path, rank, config.log.samples)
     report.announce(log, plan, engine, found)

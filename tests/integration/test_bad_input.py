@@ -86,6 +86,7 @@ def test_what_a_training_refuses(synthetic_shards: Path, command: Command, tmp_p
     one_line(train(command, synthetic_shards, ds="./ds.json"), "ds.json", "contradicts the recipe")
     (tmp_path / "ds.json").write_text('{"zero_optimisation": {"stage": 1}}')
     one_line(train(command, synthetic_shards, ds="./ds.json"), "ds.json", "zero_optimization")
+    one_line(train(command, synthetic_shards, "model.init_from=elsewhere"), "elsewhere/config.json", "mmae export")
     assert not (tmp_path / "run").exists()
 
 
