@@ -3,7 +3,7 @@
     deepspeed --num_gpus 8 --module mmae.train --config vit_l --deepspeed_config zero1 data.shards=SHARDS
 
 Ends with one JSON line: run_dir, step, tiles_seen, losses, checkpoint. Exit status: 0 done or stopped well,
-2 bad input, 3 lost numbers (a loss that is not finite), 4 lost rank.
+2 bad input, 3 lost numbers (a loss that is not finite). 4 is kept for a lost rank.
 """
 
 from __future__ import annotations
