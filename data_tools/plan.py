@@ -14,7 +14,7 @@ import numpy as np
 
 from data_tools.places import Facts, draw_by_place, place_groups
 from data_tools.source_json import TRAIN, VAL
-from mmae.data.atomic import TEMPORARY, atomic_file, sync_folder
+from mmae.data.atomic import TEMPORARY, atomic_file, sync
 from mmae.data.index import JSON_NAME, open_index
 from mmae.data.layout import shard_name
 from mmae.draws import tile_keys
@@ -163,4 +163,4 @@ def finish(out: Path) -> None:
     """Remove what only an unfinished set needs."""
     for path in (*out.glob(".*.npz"), *out.glob(f".*{TEMPORARY}"), out / PLAN_NAME):
         path.unlink(missing_ok=True)
-    sync_folder(out)
+    sync(out)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--tiles {args.tiles}: at least one tile is needed")
     import torch
 
+    from mmae.data.atomic import atomic_file
     from mmae.data.index import open_index
     from mmae.data.loader import read_batches
     from mmae.data.preprocess import Preprocess
@@ -67,9 +67,8 @@ def run(args: argparse.Namespace) -> int:
     for tile, row in enumerate(batch.row_B.tolist()):
         picture = draw(tile, config, inputs, plan, output)
         path = folder / f"step{trained.step}-row{row:09d}.png"
-        temporary = path.with_name(f".{path.name}")
-        picture.save(temporary, format="PNG")
-        os.replace(temporary, path)
+        with atomic_file(path) as file:
+            picture.save(file, format="PNG")
         print(path)
     return 0
 

@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mmae import __version__
+from mmae.data.atomic import sync
 from mmae.data.order import ORDER_VERSION
 from mmae.engine.convert import write_back
 from mmae.engine.full_state import open_full_state
@@ -66,7 +67,9 @@ def save(engine: Any, plan: Plan, step: int) -> Path:
     dist.barrier()
     if dist.get_rank() == 0:
         write_whole(temporary / STATE, json.dumps(asdict(_state(plan, step)), indent=2) + "\n")
-        _sync_tree(temporary)
+        # Every file is on the disk before the folder gets its final name.
+        for path in (*temporary.iterdir(), temporary):
+            sync(path)
         _replace_folder(temporary, final)
         write_whole(checkpoints / LATEST, final.name)
     dist.barrier()
@@ -156,16 +159,6 @@ def _restore_rng(state: dict[str, Tensor]) -> None:
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
-
-
-def _sync_tree(folder: Path) -> None:
-    """Have every file on the disk before the folder gets its final name."""
-    for path in (*folder.iterdir(), folder):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _replace_folder(temporary: Path, final: Path) -> None:

@@ -17,7 +17,7 @@ from mmae.engine.full_state import read_stage_0
 from mmae.engine.module import PretrainModule
 from mmae.engine.optim import group_names
 from mmae.engine.run_folder import RunFolder, open_run
-from mmae.engine.train_state import STATE, check_owner, latest, read_state
+from mmae.engine.train_state import STATE, check_owner, checkpoint_names, latest, read_state
 from mmae.errors import InputError
 from mmae.model.mmae import MultiMAE
 
@@ -51,7 +51,7 @@ def load_trained(run: str, step: int | None, trust: bool) -> Trained:
     assert config is not None
     checkpoint = latest(folder.checkpoints) if step is None else folder.checkpoints / f"global_step{step}"
     if checkpoint is None or not (checkpoint / STATE).is_file():
-        there = ", ".join(sorted(path.name for path in folder.checkpoints.glob("global_step*"))) or "none"
+        there = checkpoint_names(folder.checkpoints)
         raise InputError(f"{run}: no checkpoint{'' if step is None else f' of step {step}'} (there are: {there})")
     check_owner(checkpoint, trust)
     state = read_state(checkpoint)

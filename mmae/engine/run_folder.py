@@ -6,7 +6,6 @@ config.yaml  ds_config.json  log.jsonl  checkpoints/global_stepN/  checkpoints/l
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import yaml
 
 from mmae.config import Config, Flat, Resume, build_config, flatten, resume_policy
+from mmae.data.atomic import atomic_file
 from mmae.errors import InputError
 from mmae.yaml_file import read_yaml
 
@@ -125,9 +125,5 @@ def changes_on_resume(old: Config, new: Config, said: Flat, folder: RunFolder) -
 
 def write_whole(path: Path, text: str) -> None:
     """Replace a small text file at once: readers see the old or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with atomic_file(path) as file:
+        file.write(text.encode())

@@ -52,7 +52,8 @@ def latest(checkpoints: Path) -> Path | None:
     # The file's content becomes a path: only a plain name of ours is followed.
     if not name.removeprefix("global_step").isdigit() or not (checkpoints / name / STATE).is_file():
         raise InputError(
-            f"{pointer}: names {name!r}, which is no checkpoint here: write the name of one of {_names(checkpoints)}"
+            f"{pointer}: names {name!r}, which is no checkpoint here: "
+            f"write the name of one of {checkpoint_names(checkpoints)}"
         )
     return checkpoints / name
 
@@ -89,5 +90,6 @@ def check_owner(checkpoint: Path, trust: bool) -> None:
             )
 
 
-def _names(checkpoints: Path) -> str:
+def checkpoint_names(checkpoints: Path) -> str:
+    """The checkpoints that a run has, for a message."""
     return ", ".join(sorted(path.name for path in checkpoints.glob("global_step*"))) or "none"
