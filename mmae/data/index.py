@@ -5,129 +5,61 @@ The JSON is written last and holds the hash of the arrays: a folder with `index.
 
 from __future__ import annotations
 
-import io
-import json
-import re
-import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+import mmap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import xxhash
 
 from mmae.data.atomic import atomic_file
-from mmae.data.layout import spans
+from mmae.data.columns import UNKNOWN_BIOME, UNKNOWN_DATE, Columns, check_types, check_values, chunks
+from mmae.data.index_head import (
+    JSON_NAME,
+    NPZ_NAME,
+    ArraysInfo,
+    DatasetInfo,
+    Head,
+    Loss,
+    ShardInfo,
+    SourceInfo,
+    parse_head,
+)
+from mmae.data.npz import UNREADABLE_NPZ, map_npz, save_npz, stream_hash
 from mmae.errors import InputError
 from mmae.modalities import S2_LEVELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FORMAT: Final = "mmae-shards"
-VERSION: Final = 1
-JSON_NAME: Final = "index.json"
-NPZ_NAME: Final = "index.npz"
-UNKNOWN_DATE: Final = 0
-UNKNOWN_BIOME: Final = 255
+__all__ = [
+    "JSON_NAME",
+    "UNKNOWN_BIOME",
+    "UNKNOWN_DATE",
+    "Columns",
+    "DatasetInfo",
+    "Index",
+    "Loss",
+    "ShardInfo",
+    "SourceInfo",
+    "open_index",
+    "write_index",
+]
 
 _CONSTANT: Final = "constant."
-_SHARD_NAME: Final = re.compile(r"\w+-\d{6,}\.tar")
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """A dataset's stored dtype and the shape of one tile, without the tile axis."""
-
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class ShardInfo:
-    """One tar file: its name, split, tiles, size in bytes, and xxh3-128 of its content in hexadecimal."""
-
-    name: str
-    split: str
-    tiles: int
-    bytes: int
-    hash: str
-
-
-@dataclass(frozen=True)
-class SourceInfo:
-    """The HDF5 file that was packed: its name without folders, bytes, rows, and a fingerprint."""
-
-    name: str
-    bytes: int
-    rows: int
-    fingerprint: str
-
-
-@dataclass(frozen=True, eq=False)
-class Columns:
-    """One entry a tile (N), in stored order; D datasets in the order of the index.
-
-    Attributes:
-        row: int64, row in the source file.
-        split: uint8, index into the index's splits.
-        level: uint8, index into `modalities.S2_LEVELS`.
-        shard: int32, index into the index's shards.
-        offset: int64, byte of its shard where the tile's first tar header begins.
-        span: int64, bytes of the tile in its shard, headers and padding included.
-        checksum: uint32 (N, D + 1), of each member and, last, of the `.json` member: the low 32 bits of xxh3-64
-            over its header, payload and padding, so that a member can be checked alone; 0: no member.
-        size: uint32 (N, D), payload bytes of each member; 0: no member, the array is constant over the tile.
-        info_size: uint32, payload bytes of the `.json` member.
-        lat, lon: float64 degrees, NaN where unknown.
-        date: int32 yyyymmdd of the Sentinel-2 image, 0 where unknown.
-        biome: uint8, 255 where unknown.
-        tile_id: fixed-width UTF-8 bytes.
-    """
-
-    row: NDArray[np.int64]
-    split: NDArray[np.uint8]
-    level: NDArray[np.uint8]
-    shard: NDArray[np.int32]
-    offset: NDArray[np.int64]
-    span: NDArray[np.int64]
-    checksum: NDArray[np.uint32]
-    size: NDArray[np.uint32]
-    info_size: NDArray[np.uint32]
-    lat: NDArray[np.float64]
-    lon: NDArray[np.float64]
-    date: NDArray[np.int32]
-    biome: NDArray[np.uint8]
-    tile_id: NDArray[np.bytes_]
-
-
-_DTYPES: Final = MappingProxyType(
-    {
-        "row": "<i8",
-        "split": "|u1",
-        "level": "|u1",
-        "shard": "<i4",
-        "offset": "<i8",
-        "span": "<i8",
-        "checksum": "<u4",
-        "size": "<u4",
-        "info_size": "<u4",
-        "lat": "<f8",
-        "lon": "<f8",
-        "date": "<i4",
-        "biome": "|u1",
-    }
-)
 
 
 @dataclass(frozen=True, eq=False)
 class Index(Columns):
     """A shard folder's index: `Columns`, and what holds for the whole set.
 
+    The arrays are read-only and mapped from the file: processes on a machine share them. A pickled index opens
+    the folder again where it is loaded.
+
     Attributes:
-        folder: where the shards lie.
+        folder: where the index lies, and the shards too unless they are fetched from elsewhere.
         fingerprint: identity of this shard set: a hash of its content, whatever folder it lies in.
         datasets: name -> stored dtype and tile shape; the order is that of members in a tile.
         constants: name -> (N,) of the dataset's dtype, the value of tiles whose array is constant (else 0).
@@ -136,6 +68,7 @@ class Index(Columns):
         splits: names, in the order of `split`; a split may have no tile.
         options: what `mmae repack` was asked for.
         source: the file that was packed.
+        losses: tiles of the source that could not be packed.
     """
 
     folder: Path
@@ -147,9 +80,7 @@ class Index(Columns):
     splits: tuple[str, ...]
     options: Mapping[str, Any]
     source: SourceInfo
-
-    def __len__(self) -> int:
-        return len(self.row)
+    losses: tuple[Loss, ...]
 
     def positions(self, split: str) -> NDArray[np.int64]:
         """Positions of a split's tiles in stored order, int64, at least one.
@@ -168,6 +99,9 @@ class Index(Columns):
             raise InputError(f"{self.folder}: split {split!r} has no tile: {remedy}")
         return found
 
+    def __reduce__(self) -> tuple[Callable[[Path, str], Index], tuple[Path, str]]:
+        return _reopen, (self.folder, self.fingerprint)
+
 
 def write_index(
     folder: Path,
@@ -180,6 +114,7 @@ def write_index(
     splits: Sequence[str],
     options: Mapping[str, Any],
     source: SourceInfo,
+    losses: Sequence[Loss] = (),
 ) -> Index:
     """Write both files, the JSON last because it commits, and open them again.
 
@@ -187,24 +122,12 @@ def write_index(
     """
     arrays = {field.name: getattr(columns, field.name) for field in fields(Columns)}
     arrays |= {_CONSTANT + name: constants[name] for name in datasets}
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
-    content = buffer.getvalue()
-    head = {
-        "format": FORMAT,
-        "version": VERSION,
-        "datasets": [[name, info.dtype.str, list(info.shape)] for name, info in datasets.items()],
-        "splits": list(splits),
-        "shards": [asdict(shard) for shard in shards],
-        "options": dict(options),
-        "source": asdict(source),
-        "band_stats": dict(band_stats),
-        "arrays": xxhash.xxh3_128_hexdigest(content),
-    }
     with atomic_file(folder / NPZ_NAME) as file:
-        file.write(content)
+        save_npz(file, arrays)
+        info = ArraysInfo(file.seek(0, 2), stream_hash(file))
+    head = Head(info, datasets, tuple(shards), tuple(splits), dict(options), source, dict(band_stats), tuple(losses))
     with atomic_file(folder / JSON_NAME) as file:
-        file.write((json.dumps(head, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+        file.write(head.dump())
     return open_index(folder)
 
 
@@ -212,7 +135,7 @@ def open_index(folder: Path | str) -> Index:
     """The index of a shard folder, checked.
 
     Raises:
-        InputError: no such folder, no finished set in it, one of a newer format, or a damaged index.
+        InputError: no such folder, no finished set in it, one of another format, or a damaged index.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -223,92 +146,56 @@ def open_index(folder: Path | str) -> Index:
         raise InputError(f"{folder}: no {JSON_NAME}, so no finished shards: run mmae repack SRC {folder}") from None
     except OSError as error:
         raise InputError(f"{folder / JSON_NAME}: cannot be read ({error.strerror})") from None
-    head = _parse(text, folder / JSON_NAME)
+    head = parse_head(text, folder / JSON_NAME)
     try:
-        return _build(folder, xxhash.xxh3_128_hexdigest(text), head)
-    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise _damaged(folder, str(error) or type(error).__name__) from error
-
-
-def _damaged(folder: Path, what: str) -> InputError:
-    return InputError(f"{folder}: the index is damaged ({what}): repack, or copy the folder again")
-
-
-def _parse(text: bytes, path: Path) -> dict[str, Any]:
-    try:
-        head = json.loads(text)
-    except ValueError:
-        raise InputError(f"{path}: not JSON: repack, or copy the folder again") from None
-    if not isinstance(head, dict) or head.get("format") != FORMAT:
-        raise InputError(f"{path}: not an index of mmae shards: give the folder that `mmae repack SRC OUT` wrote")
-    version = head.get("version")
-    if not isinstance(version, int) or version < 1:
-        raise InputError(f"{path}: format {version!r} is none: repack")
-    if version > VERSION:
+        arrays, mapping = _map_arrays(folder / NPZ_NAME, head.arrays)
+        content: dict[str, Any] = vars(head) | {"folder": folder, "fingerprint": xxhash.xxh3_128_hexdigest(text)}
+        content |= {field.name: arrays[field.name] for field in fields(Columns)}
+        content |= {"constants": {name: arrays[_CONSTANT + name] for name in head.datasets}}
+        del content["arrays"]
+        index = Index(**content)
+        _check(index, mapping)
+    except (*UNREADABLE_NPZ, KeyError, TypeError, OSError) as error:
         raise InputError(
-            f"{path}: written by a newer mmae (format {version}, this one reads {VERSION}): upgrade mmae, or repack"
-        )
-    return head
-
-
-def _build(folder: Path, fingerprint: str, head: Mapping[str, Any]) -> Index:
-    datasets = {name: DatasetInfo(np.dtype(dtype), tuple(shape)) for name, dtype, shape in head["datasets"]}
-    arrays = _load_arrays(folder, head["arrays"])
-    index = Index(
-        **{field.name: arrays[field.name] for field in fields(Columns)},
-        folder=folder,
-        fingerprint=fingerprint,
-        datasets=datasets,
-        constants={name: arrays[_CONSTANT + name] for name in datasets},
-        band_stats=head["band_stats"],
-        shards=tuple(ShardInfo(**shard) for shard in head["shards"]),
-        splits=tuple(head["splits"]),
-        options=head["options"],
-        source=SourceInfo(**head["source"]),
-    )
-    _check(index)
+            f"{folder}: the index is damaged ({str(error) or type(error).__name__}): repack, or copy the folder again"
+        ) from error
     return index
 
 
-def _load_arrays(folder: Path, expected: str) -> dict[str, NDArray[Any]]:
+def _map_arrays(path: Path, expected: ArraysInfo) -> tuple[dict[str, NDArray[Any]], mmap.mmap]:
     try:
-        content = (folder / NPZ_NAME).read_bytes()
+        file = path.open("rb")
     except OSError:
-        raise InputError(f"{folder}: {NPZ_NAME} is missing: repack, or copy the folder again") from None
-    if xxhash.xxh3_128_hexdigest(content) != expected:
-        raise InputError(f"{folder}: {NPZ_NAME} does not belong to {JSON_NAME}: repack, or copy the folder again")
-    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        return dict(arrays)
+        raise InputError(f"{path.parent}: {NPZ_NAME} is missing: repack, or copy the folder again") from None
+    with file:
+        # The size first: what is mapped must be there, a missing page would kill the process.
+        if file.seek(0, 2) != expected.bytes or stream_hash(file) != expected.hash:
+            raise InputError(
+                f"{path.parent}: {NPZ_NAME} does not belong to {JSON_NAME}: repack, or copy the folder again"
+            )
+        return map_npz(file)
 
 
-def _check(index: Index) -> None:
-    """Raise ValueError where the columns contradict one another: readers trust offsets without looking."""
+def _reopen(folder: Path, fingerprint: str) -> Index:
+    index = open_index(folder)
+    if index.fingerprint != fingerprint:
+        raise InputError(f"{folder}: the shards were replaced while in use: start again")
+    return index
+
+
+def _check(index: Index, mapping: mmap.mmap) -> None:
+    """Raise ValueError where the index contradicts itself: readers trust offsets without looking."""
     count = len(index)
-    wide = {"size": (count, len(index.datasets)), "checksum": (count, len(index.datasets) + 1)}
-    for name, dtype in _DTYPES.items():
-        column = getattr(index, name)
-        if column.dtype != np.dtype(dtype) or column.shape != wide.get(name, (count,)):
-            raise ValueError(f"column {name} is {column.dtype} {column.shape}")
+    check_types(index, len(index.datasets))
     for name, info in index.datasets.items():
         if index.constants[name].dtype != info.dtype or index.constants[name].shape != (count,):
             raise ValueError(f"constants of {name}")
-    if index.tile_id.dtype.kind != "S" or index.tile_id.shape != (count,):
-        raise ValueError("column tile_id")
-    if count == 0:
-        return
-    if not all(_SHARD_NAME.fullmatch(shard.name) for shard in index.shards):
-        raise ValueError("a shard's name is not <split>-<number>.tar")
-    for name, known in (("split", len(index.splits)), ("shard", len(index.shards)), ("level", len(S2_LEVELS))):
-        if not 0 <= int(getattr(index, name).min()) <= int(getattr(index, name).max()) < known:
-            raise ValueError(f"column {name} is out of range")
-    _check_places(index)
-
-
-def _check_places(index: Index) -> None:
-    if not np.array_equal(index.span, spans(index.size, index.info_size)):
-        raise ValueError("spans do not follow from sizes")
-    if bool(index.checksum[:, :-1][index.size == 0].any()):
-        raise ValueError("checksums of members that are not there")
+    known = {"split": len(index.splits), "shard": len(index.shards), "level": len(S2_LEVELS)}
     shard_bytes = np.array([shard.bytes for shard in index.shards], np.int64)
-    if int(index.offset.min()) < 0 or bool((index.offset + index.span > shard_bytes[index.shard]).any()):
-        raise ValueError("a tile lies beyond the end of its shard")
+    shard_split = np.array([index.splits.index(shard.split) for shard in index.shards], np.uint8)
+    for part in chunks(count):
+        check_values(index, part, known, shard_bytes, shard_split)
+        mapping.madvise(mmap.MADV_DONTNEED)  # a look over every tile should not make them all resident
+    tiles = np.bincount(index.shard, minlength=len(index.shards))
+    if tiles.tolist() != [shard.tiles for shard in index.shards]:
+        raise ValueError("a shard's number of tiles is not that of the columns")
