@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,21 +12,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import h5py
 import numpy as np
-import xxhash
 
-from data_tools.source_json import read_band_stats, read_json, read_splits
-from mmae.data.codec import DTYPES
+from data_tools.fingerprint import fingerprint
+from data_tools.metadata import METADATA, first_line, read_metadata
+from data_tools.source_json import read_band_stats, read_splits
+from data_tools.tile_info import TileInfo, read_tile_info
+from mmae.data.codec import DTYPES, MAX_NBYTES, MAX_NDIM
 from mmae.data.index import DatasetInfo, SourceInfo
 from mmae.errors import InputError, did_you_mean
-from mmae.modalities import MODALITIES, S2_LEVELS
+from mmae.modalities import MODALITIES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-METADATA: Final = "metadata"
 _NAME: Final = re.compile(r"\w{1,80}", re.ASCII)
-_SAMPLES: Final = 32
-_SAMPLE_BYTES: Final = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +38,7 @@ class Source:
         tile_ids: one a row.
         level: uint8 (rows,), index into `modalities.S2_LEVELS`.
         tile_info: tile id -> its entry in the tile_info file.
-        band_stats: the band_stats file.
+        band_stats: the band_stats file; it may lack datasets.
         splits: split -> source rows, int64.
         info: name, size, rows and fingerprint of the source.
     """
@@ -49,7 +48,7 @@ class Source:
     datasets: Mapping[str, DatasetInfo]
     tile_ids: Sequence[str]
     level: NDArray[np.uint8]
-    tile_info: Mapping[str, Mapping[str, Any]]
+    tile_info: TileInfo
     band_stats: Mapping[str, Any]
     splits: Mapping[str, NDArray[np.int64]]
     info: SourceInfo
@@ -73,7 +72,7 @@ class Source:
         except (OSError, RuntimeError) as error:
             raise InputError(
                 f"{self.path}: row {row} (tile {self.tile_ids[row]}) of {dataset} cannot be read "
-                f"({_first_line(error)}): download the file again"
+                f"({first_line(error)}): download the file again"
             ) from error
         return value.astype(value.dtype.newbyteorder("<"), copy=False)
 
@@ -85,7 +84,7 @@ class Source:
             values: NDArray[Any] = self.file[dataset][:]
         except (OSError, RuntimeError) as error:
             raise InputError(
-                f"{self.path}: {dataset} cannot be read ({_first_line(error)}): download the file again"
+                f"{self.path}: {dataset} cannot be read ({first_line(error)}): download the file again"
             ) from error
         return values
 
@@ -123,19 +122,19 @@ def _open(path: Path) -> h5py.File:
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        raise InputError(f"{path}: not a whole HDF5 file ({_first_line(error)}): download it again") from error
+        raise InputError(f"{path}: not a whole HDF5 file ({first_line(error)}): download it again") from error
 
 
 def _check(path: Path, file: h5py.File, datasets: Sequence[str] | None) -> Source:
-    tile_ids, level = _read_metadata(path, file)
+    tile_ids, level = read_metadata(path, file)
     rows = len(tile_ids)
     known = _row_counts_agree(path, file, rows)
     chosen = _choose(path, known, datasets)
     stem = path.with_suffix("")
     stats_path, splits_path, info_path = (Path(f"{stem}_{kind}.json") for kind in ("band_stats", "splits", "tile_info"))
-    tile_info = read_json(info_path)
+    tile_info = read_tile_info(info_path)
     for tile_id in tile_ids:
-        if not isinstance(tile_info.get(tile_id), dict):
+        if tile_id not in tile_info:
             raise InputError(f"{info_path}: no entry for tile {tile_id!r}: download it again, with {path.name}")
     return Source(
         path=path,
@@ -150,34 +149,9 @@ def _check(path: Path, file: h5py.File, datasets: Sequence[str] | None) -> Sourc
             name=path.name,
             bytes=path.stat().st_size,
             rows=rows,
-            fingerprint=_fingerprint(path, known, tile_ids, (stats_path, splits_path, info_path)),
+            fingerprint=fingerprint(path, known, tile_ids, (stats_path, splits_path, info_path)),
         ),
     )
-
-
-def _read_metadata(path: Path, file: h5py.File) -> tuple[list[str], NDArray[np.uint8]]:
-    """Tile ids and S2 levels. Field names differ among writers, so fields are taken by position."""
-    if METADATA not in file or not isinstance(file[METADATA], h5py.Dataset):
-        raise InputError(f"{path}: no dataset {METADATA!r}: is this MMEarth's file?")
-    table = file[METADATA]
-    fields: tuple[str, ...] = table.dtype.names or ()
-    if table.ndim != 1 or len(fields) < 2:
-        raise InputError(f"{path}: {METADATA!r} is not a table of tile id and S2 type: is this MMEarth's file?")
-    try:
-        entries = table[:]
-    except (OSError, RuntimeError) as error:
-        raise InputError(f"{path}: {METADATA!r} cannot be read ({_first_line(error)}): download it again") from error
-    tile_ids = [_text(value) for value in entries[fields[0]].tolist()]
-    levels = [_text(value).lower() for value in entries[fields[1]].tolist()]
-    for row, name in enumerate(levels):
-        if name not in S2_LEVELS:
-            raise InputError(f"{path}: row {row} (tile {tile_ids[row]}): S2 type {name!r} is neither l1c nor l2a")
-    codes = {name: code for code, name in enumerate(S2_LEVELS)}
-    return tile_ids, np.array([codes[name] for name in levels], np.uint8)  # type: ignore[index]
-
-
-def _text(value: object) -> str:
-    return value.decode("utf-8", "replace").strip("\0 ") if isinstance(value, bytes) else str(value)
 
 
 def _row_counts_agree(path: Path, file: h5py.File, rows: int) -> dict[str, DatasetInfo]:
@@ -200,6 +174,10 @@ def _choose(path: Path, known: Mapping[str, DatasetInfo], asked: Sequence[str] |
         if name not in storable:
             raise InputError(f"{path}: dataset {name!r} ({known[name].dtype}) cannot be stored: leave it out")
     chosen = set(storable if asked is None else asked)
+    for name in chosen:
+        info = known[name]
+        if info.dtype.itemsize * math.prod(info.shape) > MAX_NBYTES or len(info.shape) > MAX_NDIM:
+            raise InputError(f"{path}: a row of {name!r} is {info.shape}, too large for a tile: leave it out")
     if not chosen:
         raise InputError(f"{path}: no dataset to pack: name some of {', '.join(storable) or 'another file'}")
     return [*_first(chosen), *sorted(chosen - set(_first(chosen)))]
@@ -208,22 +186,3 @@ def _choose(path: Path, known: Mapping[str, DatasetInfo], asked: Sequence[str] |
 def _first(chosen: Iterable[str]) -> list[str]:
     """What training reads stands together at the front of a tile."""
     return [name for name in dict.fromkeys(row.dataset for row in MODALITIES.values()) if name in chosen]
-
-
-def _fingerprint(path: Path, known: Mapping[str, DatasetInfo], tile_ids: Sequence[str], beside: Iterable[Path]) -> str:
-    """Identity of the source. Hashing all of a file of hundreds of gigabytes takes too long: samples stand for it."""
-    hasher = xxhash.xxh3_128()
-    described = {name: [info.dtype.str, list(info.shape)] for name, info in known.items()}
-    size = path.stat().st_size
-    hasher.update(json.dumps([size, described, list(tile_ids)], sort_keys=True).encode())
-    for json_path in beside:
-        hasher.update(json_path.read_bytes())
-    with path.open("rb") as file:
-        for sample in range(_SAMPLES):
-            file.seek(max(0, size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))
-            hasher.update(file.read(_SAMPLE_BYTES))
-    return hasher.hexdigest()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from data_tools.raw import RawTiles, TileArrays, UnreadableTileError
 from data_tools.source_json import standard
 from mmae.data.codec import encode
-from mmae.errors import InputError
 from mmae.modalities import S2_LEVELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from data_tools.hdf5 import Source
+    from data_tools.moments import Moments
+    from mmae.data.index import DatasetInfo
+
+_GLANCE: Final = 64
+_MEMO_STORED: Final = 256
+_MEMO_BYTES: Final = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -37,43 +42,159 @@ class PackedTile:
     info: bytes
 
 
-def pack_tile(source: Source, row: int, split: str, codec: str) -> PackedTile:
-    """Read and encode one tile.
+class LostTileError(Exception):
+    """A tile that cannot be packed: the dataset, and what keeps it from being read."""
 
-    Raises:
-        InputError: the source is damaged there, or an array is too large for a tile.
+    def __init__(self, dataset: str, what: str) -> None:
+        super().__init__(dataset, what)
+        self.dataset = dataset
+        self.what = what
+
+
+class _Packed(NamedTuple):
+    """One array as it is stored: a member, or a constant and how the `.json` member says so."""
+
+    member: bytes | None
+    constant: NDArray[Any] | None
+    entry: str
+
+
+class Memo:
+    """What short compressed chunks became: constant and one-hot arrays recur in thousands of tiles."""
+
+    def __init__(self) -> None:
+        self._packed: dict[tuple[str, int, bytes], _Packed] = {}
+        self._bytes = 0
+
+    def get(self, key: tuple[str, int, bytes]) -> _Packed | None:
+        return self._packed.get(key)
+
+    def put(self, key: tuple[str, int, bytes], packed: _Packed) -> None:
+        self._bytes += 4 * _MEMO_STORED + len(packed.member or b"")
+        if self._bytes > _MEMO_BYTES:
+            self._packed.clear()
+            self._bytes = 0
+        self._packed[key] = packed
+
+
+class TilePacker:
+    """Packs the tiles of one shard.
+
+    Args:
+        datasets: what to pack, in the order in which members are stored.
+        tiles: dataset -> its arrays, by number within the shard.
+        codec: one of `codec.CODECS`.
+        split: of the shard.
+        memo: may outlive the packer, for the same source and codec.
+        moments: takes in the datasets of `statistics`.
     """
-    members: dict[str, bytes] = {}
-    constants: dict[str, NDArray[Any]] = {}
-    for name in source.datasets:
-        array = source.read(name, row)
+
+    def __init__(
+        self,
+        datasets: Mapping[str, DatasetInfo],
+        tiles: Mapping[str, TileArrays],
+        codec: str,
+        split: str,
+        memo: Memo,
+        moments: Moments,
+        statistics: Sequence[str] = (),
+    ) -> None:
+        self._datasets = datasets
+        self._tiles = tiles
+        self._codec = codec
+        self._split = split
+        self._memo = memo
+        self._moments = moments
+        self._statistics = frozenset(statistics)
+
+    def pack(self, number: int, row: int, tile_id: str, level: int, tile_info: str) -> PackedTile:
+        """Read and encode one tile.
+
+        Args:
+            number: of the tile within the shard.
+            tile_info: its entry in the tile_info file, as it stands there.
+
+        Raises:
+            LostTileError: the source cannot be read there.
+        """
+        members: dict[str, bytes] = {}
+        constants: dict[str, NDArray[Any]] = {}
+        entries: list[str] = []
+        counted: list[tuple[str, NDArray[Any]]] = []
+        for name in self._datasets:
+            try:
+                packed = self._array(name, number, counted)
+            except UnreadableTileError as error:
+                raise LostTileError(name, str(error)) from error
+            if packed.member is not None:
+                members[name] = packed.member
+            elif packed.constant is not None:
+                constants[name] = packed.constant
+                entries.append(packed.entry)
+        # Only now: what a lost tile shows is not counted.
+        for name, array in counted:
+            self._moments.update(name, array, level)
+        info = info_member(row, tile_id, self._split, level, tile_info, entries)
+        return PackedTile(row, members, constants, info)
+
+    def _array(self, name: str, number: int, counted: list[tuple[str, NDArray[Any]]]) -> _Packed:
+        tiles = self._tiles[name]
+        if name in self._statistics:
+            array = tiles.array(number)
+            counted.append((name, array))
+            return self._encode(name, array)
+        if not isinstance(tiles, RawTiles):
+            return self._encode(name, tiles.array(number))
+        stored = tiles.stored(number)
+        if not 0 < len(stored) <= _MEMO_STORED:
+            return self._encode(name, tiles.decode(number, stored))
+        key = (name, tiles.chunks.skipped.item(number), stored)
+        packed = self._memo.get(key)
+        if packed is None:
+            packed = self._encode(name, tiles.decode(number, stored))
+            self._memo.put(key, packed)
+        return packed
+
+    def _encode(self, name: str, array: NDArray[Any]) -> _Packed:
         if is_constant(array):
-            constants[name] = array.reshape(-1)[0:1].reshape(())
-            continue
-        try:
-            members[name] = encode(array, codec)
-        except ValueError as error:
-            raise InputError(f"{source.path}: row {row} of {name}: {error}: leave the dataset out") from error
-    return PackedTile(row, members, constants, _info(source, row, split, constants))
+            value = array.reshape(-1)[0:1].reshape(()).astype(self._datasets[name].dtype)
+            entry = json.dumps(constant_entry(array.shape, value), separators=(",", ":"))
+            return _Packed(None, value, f'"{name}":{entry}')
+        return _Packed(encode(array, self._codec), None, "")
 
 
 def is_constant(array: NDArray[Any]) -> bool:
     """Whether all elements have the same bits (two NaNs may differ); False without elements."""
-    bits = np.ascontiguousarray(array).reshape(-1).view(f"u{array.dtype.itemsize}")
-    return bits.size > 0 and bool((bits == bits[0]).all())
+    flat = array.reshape(-1)
+    # Bytes first: few arrays are constant, and most of the others show it at once.
+    head, itemsize = flat[:_GLANCE].tobytes(), array.dtype.itemsize
+    if head != head[:itemsize] * (len(head) // itemsize) or not head:
+        return False
+    bits = np.ascontiguousarray(flat).view(f"u{itemsize}")
+    return bool((bits == bits[0]).all())
 
 
-def _info(source: Source, row: int, split: str, constants: Mapping[str, NDArray[Any]]) -> bytes:
-    tile_id = source.tile_ids[row]
-    info = {
-        "row": row,
-        "tile_id": tile_id,
-        "split": split,
-        "s2_level": S2_LEVELS[source.level[row]],
-        "tile_info": standard(source.tile_info[tile_id]),
-        "constants": {name: constant_entry(source.datasets[name].shape, value) for name, value in constants.items()},
-    }
-    return json.dumps(info, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+def info_member(row: int, tile_id: str, split: str, level: int, tile_info: str, constants: Sequence[str]) -> bytes:
+    """The `.json` member: standard JSON, keys sorted, no spaces.
+
+    Args:
+        tile_info: JSON text, in which NaN and infinities may occur.
+        constants: `"<dataset>":<constant_entry>` of each constant array.
+    """
+    entry = json.loads(tile_info)
+    try:
+        listed = _dumps(entry)
+    except ValueError:
+        listed = _dumps(standard(entry))
+    # Datasets and splits are plain words; tile ids may hold anything.
+    return (
+        f'{{"constants":{{{",".join(sorted(constants))}}},"row":{row},"s2_level":"{S2_LEVELS[level]}",'
+        f'"split":"{split}","tile_id":{json.dumps(tile_id)},"tile_info":{listed}}}'
+    ).encode()
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def constant_entry(shape: tuple[int, ...], value: NDArray[Any]) -> list[Any]:

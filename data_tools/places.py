@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mmae.data.index import UNKNOWN_BIOME, UNKNOWN_DATE
+from data_tools.tile_info import Facts
+from mmae.data.index import UNKNOWN_BIOME
 from mmae.draws import tile_keys
 
 if TYPE_CHECKING:
@@ -22,63 +20,38 @@ CELL_KM: Final = 2.0
 the same cell or in two that touch, and no place of the sparsely sampled Earth is chained to the next."""
 
 _EARTH_KM: Final = 6371.0
-_DATE: Final = re.compile(r"(\d{4})-(\d{2})-(\d{2})")
 _GROUP_DRAW: Final = 1
 """The epoch of `draws.tile_keys` that orders places; shards take 0."""
 
 
-class Facts(NamedTuple):
-    """One entry a source row: degrees (NaN unknown), yyyymmdd (0 unknown), biome (255 unknown)."""
-
-    lat: NDArray[np.float64]
-    lon: NDArray[np.float64]
-    date: NDArray[np.int32]
-    biome: NDArray[np.uint8]
-
-
 def tile_facts(source: Source) -> Facts:
-    """Facts from tile_info; where it is silent on places and biomes, from the datasets that encode them."""
-    entries = [source.tile_info[tile_id] for tile_id in source.tile_ids]
+    """One entry a source row: from tile_info; where it is silent, from the datasets that encode places and biomes."""
+    listed = source.tile_info.facts(source.tile_ids)
     return Facts(
-        lat=_degrees(entries, source, "lat", 90.0),
-        lon=_degrees(entries, source, "lon", 180.0),
-        date=np.array([_date(entry.get("S2_DATE")) for entry in entries], np.int32),
-        biome=_biomes(entries, source),
+        lat=_degrees(listed.lat, source, "lat", 90.0),
+        lon=_degrees(listed.lon, source, "lon", 180.0),
+        date=listed.date,
+        biome=_biomes(listed.biome, source),
     )
 
 
-def _degrees(entries: list[Mapping[str, Any]], source: Source, name: str, bound: float) -> NDArray[np.float64]:
-    degrees = np.array([_number(entry.get(name), bound) for entry in entries], np.float64)
-    unknown = np.isnan(degrees)
+def _degrees(listed: NDArray[np.float64], source: Source, name: str, bound: float) -> NDArray[np.float64]:
+    unknown = np.isnan(listed)
     encoded = source.read_all(name) if unknown.any() else None
-    if encoded is not None and encoded.shape[1:] == (2,):
-        sine, cosine = encoded[:, 0].astype(np.float64), encoded[:, 1].astype(np.float64)
-        angle = np.degrees(np.arctan2(sine, cosine))
-        # A zero vector encodes no angle.
-        known = unknown & (np.abs(np.hypot(sine, cosine) - 1) < 0.1) & (np.abs(angle) <= bound)
-        degrees[known] = angle[known]
-    return degrees
+    if encoded is None or encoded.shape[1:] != (2,):
+        return listed
+    sine, cosine = encoded[:, 0].astype(np.float64), encoded[:, 1].astype(np.float64)
+    angle = np.degrees(np.arctan2(sine, cosine))
+    # A zero vector encodes no angle.
+    known = unknown & (np.abs(np.hypot(sine, cosine) - 1) < 0.1) & (np.abs(angle) <= bound)
+    return np.where(known, angle, listed)
 
 
-def _number(value: object, bound: float) -> float:
-    known = isinstance(value, int | float) and math.isfinite(value) and abs(value) <= bound
-    return float(value) if known else math.nan  # type: ignore[arg-type]
-
-
-def _date(value: object) -> int:
-    match = _DATE.match(value) if isinstance(value, str) else None
-    return int("".join(match.groups())) if match else UNKNOWN_DATE
-
-
-def _biomes(entries: list[Mapping[str, Any]], source: Source) -> NDArray[np.uint8]:
-    listed = [entry.get("biome") for entry in entries]
-    biome = np.array(
-        [value if type(value) is int and 0 <= value < UNKNOWN_BIOME else UNKNOWN_BIOME for value in listed], np.uint8
-    )
+def _biomes(listed: NDArray[np.uint8], source: Source) -> NDArray[np.uint8]:
     one_hot = source.read_all("biome")
-    if one_hot is not None and one_hot.ndim == 2 and one_hot.shape[1] < UNKNOWN_BIOME:
-        return np.where(one_hot.any(axis=1), one_hot.argmax(axis=1), biome).astype(np.uint8)
-    return biome
+    if one_hot is None or one_hot.ndim != 2 or one_hot.shape[1] >= UNKNOWN_BIOME:
+        return listed
+    return np.where(one_hot.any(axis=1), one_hot.argmax(axis=1), listed).astype(np.uint8)
 
 
 def place_groups(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import mmap
-import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -13,6 +12,8 @@ import numpy as np
 import xxhash
 
 from data_tools.pack import PackedTile
+from data_tools.records import ShardRecord, record_path, save_record
+from data_tools.ustar import end, header, padding
 from mmae.data.atomic import atomic_file
 from mmae.data.index import DatasetInfo, ShardInfo
 from mmae.data.layout import extents, info_name, member_checksum, member_name, spans
@@ -20,43 +21,41 @@ from mmae.data.layout import extents, info_name, member_checksum, member_name, s
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_CONSTANT: Final = "constant."
+    from data_tools.moments import Moments
+    from mmae.data.index import Loss
+
 _HASH_CHUNK: Final = 1 << 24
-
-
-@dataclass(frozen=True, eq=False)
-class ShardRecord:
-    """What the index needs to know about one shard.
-
-    Attributes:
-        info: name, split, tiles, bytes, hash.
-        columns: row, offset, span, checksum, size, info_size as in `index.Columns`, one entry a tile.
-        constants: dataset -> (tiles,) of its dtype, 0 where the array is not constant.
-    """
-
-    info: ShardInfo
-    columns: Mapping[str, NDArray[Any]]
-    constants: Mapping[str, NDArray[Any]]
-
-
-def record_path(shard: Path) -> Path:
-    """Where a shard's record lies until the index takes it over."""
-    return shard.with_name(f".{shard.stem}.npz")
+_WRITE_BYTES: Final = 1 << 20
 
 
 def write_shard(
-    path: Path, split: str, tiles: Iterable[PackedTile], datasets: Mapping[str, DatasetInfo]
+    path: Path,
+    split: str,
+    tiles: Iterable[PackedTile],
+    datasets: Mapping[str, DatasetInfo],
+    lost: Sequence[Loss] = (),
+    moments: Moments | None = None,
+    recorded: bool = True,
 ) -> ShardRecord:
     """Write a shard and, before it takes its name, its record: a shard under its name is whole and recorded.
 
+    Args:
+        tiles: in the order in which they are stored.
+        lost: tiles that had to be left out; looked at once `tiles` has ended.
+        moments: statistics of what was packed; looked at once `tiles` has ended.
+        recorded: save the record beside the shard.
+
     Raises:
         InputError: from `tiles`; nothing is left of the shard then.
+        OSError: the disk is full, or fails.
     """
     with atomic_file(path) as file:
         packed = list(_write_tar(file, tiles))
         file.flush()
-        record = _record(file, path.name, split, packed, datasets)
-        _save_record(record_path(path), record)
+        statistics = moments.arrays() if moments is not None else {}
+        record = _record(file, path.name, split, packed, datasets, statistics, tuple(lost))
+        if recorded:
+            save_record(record_path(path), record)
     return record
 
 
@@ -70,22 +69,32 @@ class _Written:
     info_size: int
 
 
-def _write_tar(file: IO[bytes], tiles: Iterable[PackedTile]) -> Iterable[_Written]:
-    from webdataset import TarWriter
-
-    with TarWriter(file, user="", group="", mode=0o444, mtime=0, encoder=False, compress=False) as writer:
-        for tile in tiles:
-            members = {member_name(tile.row, name): payload for name, payload in tile.members.items()}
-            # One call a member: within a call the writer sorts by name, and the order of members is the format's.
-            for name, payload in (members | {info_name(tile.row): tile.info}).items():
-                key, _, extension = name.partition(".")
-                writer.write({"__key__": key, extension: payload})
-            sizes = {name: len(payload) for name, payload in tile.members.items()}
-            yield _Written(tile.row, sizes, tile.constants, len(tile.info))
+def _write_tar(file: IO[bytes], tiles: Iterable[PackedTile]) -> Iterator[_Written]:
+    total = waiting = 0
+    parts: list[bytes] = []
+    for tile in tiles:
+        begin = len(parts)
+        for name, payload in tile.members.items():
+            parts += (header(member_name(tile.row, name), len(payload)), payload, padding(len(payload)))
+        parts += (header(info_name(tile.row), len(tile.info)), tile.info, padding(len(tile.info)))
+        waiting += sum(map(len, parts[begin:]))
+        if waiting >= _WRITE_BYTES:
+            total += file.write(b"".join(parts))
+            parts, waiting = [], 0
+        sizes = {name: len(payload) for name, payload in tile.members.items()}
+        yield _Written(tile.row, sizes, tile.constants, len(tile.info))
+    total += file.write(b"".join(parts))
+    file.write(end(total))
 
 
 def _record(
-    file: IO[bytes], name: str, split: str, written: Sequence[_Written], datasets: Mapping[str, DatasetInfo]
+    file: IO[bytes],
+    name: str,
+    split: str,
+    written: Sequence[_Written],
+    datasets: Mapping[str, DatasetInfo],
+    moments: Mapping[str, NDArray[Any]],
+    lost: tuple[Loss, ...],
 ) -> ShardRecord:
     size = np.array([[tile.sizes.get(key, 0) for key in datasets] for tile in written], np.uint32)
     size = size.reshape(len(written), len(datasets))
@@ -96,16 +105,15 @@ def _record(
         # Read back: the checksums are those of what was written, not of what was meant.
         checksum = _checksums(view, offset, size, info_size)
         info = ShardInfo(name, split, len(written), len(view), xxhash.xxh3_128_hexdigest(view))
-    constants = {key: _constants(key, info_of.dtype, written) for key, info_of in datasets.items()}
     columns = {
         "row": np.array([tile.row for tile in written], np.int64),
         "offset": offset,
-        "span": span,
         "checksum": checksum,
         "size": size,
         "info_size": info_size,
     }
-    return ShardRecord(info, columns, constants)
+    constants = {key: _constants(key, info_of.dtype, written) for key, info_of in datasets.items()}
+    return ShardRecord(info, columns, constants, moments, lost)
 
 
 def _checksums(
@@ -126,28 +134,6 @@ def _constants(name: str, dtype: np.dtype[Any], written: Sequence[_Written]) -> 
         if name in tile.constants:
             values[number] = tile.constants[name]
     return values
-
-
-def _save_record(path: Path, record: ShardRecord) -> None:
-    info = record.info
-    arrays = {**record.columns, **{_CONSTANT + name: values for name, values in record.constants.items()}}
-    with atomic_file(path) as file:
-        np.savez(file, allow_pickle=False, info=np.array([info.split, str(info.bytes), info.hash]), **arrays)
-
-
-def load_record(path: Path) -> ShardRecord | None:
-    """The record of the finished shard at `path`; None where there is no such shard, or it is not as recorded."""
-    try:
-        with np.load(record_path(path), allow_pickle=False) as stored:
-            arrays = dict(stored)
-        split, size, digest = arrays.pop("info").tolist()
-        if path.stat().st_size != int(size) or file_hash(path) != digest:
-            return None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return None
-    constants = {name[len(_CONSTANT) :]: values for name, values in arrays.items() if name.startswith(_CONSTANT)}
-    columns = {name: values for name, values in arrays.items() if not name.startswith(_CONSTANT)}
-    return ShardRecord(ShardInfo(path.name, split, len(columns["row"]), int(size), digest), columns, constants)
 
 
 def file_hash(path: Path) -> str:

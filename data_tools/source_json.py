@@ -31,16 +31,29 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: no such file, not JSON, or not an object.
     """
     try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file: MMEarth puts it beside the .h5 file, download it too") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
+        content = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error}): download it again") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a JSON object: download it again")
     return content
+
+
+def read_text(path: Path) -> str:
+    """A JSON file as text, UTF-8, -16 or -32.
+
+    Raises:
+        InputError: no such file, it cannot be read, or is no text.
+    """
+    try:
+        content = path.read_bytes()
+        return content.decode(json.detect_encoding(content))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file: MMEarth puts it beside the .h5 file, download it too") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not JSON ({error}): download it again") from None
 
 
 def standard(value: Any) -> Any:
@@ -55,14 +68,14 @@ def standard(value: Any) -> Any:
 
 
 def read_band_stats(path: Path) -> dict[str, Any]:
-    """Statistics a band, as standard JSON.
+    """Statistics a band, as standard JSON; what the file lacks can be computed.
 
     Raises:
-        InputError: mean or std of Sentinel-2 is missing for a level, or is not 13 finite numbers.
+        InputError: Sentinel-2's mean or std for a level is there, but is not 13 finite numbers.
     """
     stats: dict[str, Any] = standard(read_json(path))
-    for key in (f"sentinel2_{level}" for level in S2_LEVELS):
-        entry = stats.get(key)
+    for key in (f"sentinel2_{level}" for level in S2_LEVELS if f"sentinel2_{level}" in stats):
+        entry = stats[key]
         for kind in ("mean", "std"):
             values = entry.get(kind) if isinstance(entry, dict) else None
             if not isinstance(values, list) or len(values) != S2_BANDS or not all(map(_number, values)):

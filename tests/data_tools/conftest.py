@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,3 +75,17 @@ def mmearth() -> Callable[..., MMEarth]:
 def source(tmp_path: Path) -> Path:
     """A small, sound data set."""
     return MMEarth().write(tmp_path / "source")
+
+
+@pytest.fixture
+def damage() -> Callable[..., None]:
+    """Call it with an HDF5 file, a dataset and a row: the bytes of that chunk are overwritten."""
+
+    def overwrite(path: Path, dataset: str, row: int, stored: bytes | None = None) -> None:
+        with h5py.File(path) as file:
+            chunk = file[dataset].id.get_chunk_info(row)
+        with path.open("r+b") as raw:
+            raw.seek(chunk.byte_offset)
+            raw.write((stored or os.urandom(chunk.size))[: chunk.size])
+
+    return overwrite

@@ -1,0 +1,153 @@
+"""Worker processes that take tasks one by one, say how far they are, and never outlive the process that started them.
+
+Unlike a pool of `concurrent.futures`: a worker that is killed is noticed at once and named with its task, an
+interrupt ends everything within a moment, and when the parent is killed its workers end with it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from itertools import islice
+from multiprocessing import connection, get_context, resource_tracker
+from typing import Any, Final
+
+from data_tools.crew_worker import Failure, Progress, Result, Tally, Work, serve
+from mmae.errors import InputError
+
+__all__ = ["Tally", "Work", "available_cores", "in_processes"]
+
+_GRACE_SECONDS: Final = 2.0
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_processes(
+    work: Work, tasks: Iterable[Any], workers: int, tally: Tally, name: Callable[[Any], str] = str
+) -> Iterator[tuple[Any, Any]]:
+    """Task and `work(task, tally)` for each task, as they are done.
+
+    Args:
+        tasks: taken as they are needed; not all need to be in memory.
+        workers: processes. With 1, all is done in this one.
+        name: what a task is called where its process was killed.
+
+    Raises:
+        InputError: of `work`, as it is; or a process was killed.
+    """
+    if workers == 1:
+        yield from ((task, work(task, tally)) for task in tasks)
+        return
+    waiting = _Waiting(tasks)
+    crew: list[_Worker] = []
+    try:
+        # No more processes than tasks: each takes half a second to start.
+        while len(crew) < workers and waiting.peek(len(crew)):
+            crew.append(_Worker(work))
+        while crew:
+            for worker in _with_news(crew):
+                yield from _listen(worker, crew, waiting, tally, name)
+            tally.add(0, 0)
+    finally:
+        _end(crew)
+
+
+class _Waiting:
+    """Tasks that no worker has yet."""
+
+    def __init__(self, tasks: Iterable[Any]) -> None:
+        self._tasks = iter(tasks)
+        self._made: deque[Any] = deque()
+
+    def peek(self, number: int) -> bool:
+        """Whether there are more than `number` tasks; makes them up to there."""
+        self._made.extend(islice(self._tasks, number + 1 - len(self._made)))
+        return len(self._made) > number
+
+    def take(self) -> Any:
+        """The next task; None where all are taken."""
+        return self._made.popleft() if self._made else next(self._tasks, None)
+
+
+def _with_news(crew: list[_Worker]) -> list[_Worker]:
+    ready = connection.wait([worker.pipe for worker in crew], timeout=1.0)
+    return [worker for worker in crew if worker.pipe in ready]
+
+
+def _listen(
+    worker: _Worker, crew: list[_Worker], waiting: _Waiting, tally: Tally, name: Callable[[Any], str]
+) -> Iterator[tuple[Any, Any]]:
+    try:
+        message = worker.pipe.recv()
+    except (EOFError, OSError):
+        raise InputError(worker.obituary(name)) from None
+    if isinstance(message, Progress):
+        tally.add(message.tiles, message.read)
+        return
+    if isinstance(message, Failure):
+        raise message.error
+    done, task = worker.task, waiting.take()
+    if task is None:
+        crew.remove(worker)
+        worker.dismiss()
+    else:
+        worker.give(task)
+    if isinstance(message, Result):
+        yield done, message.result
+
+
+class _Worker:
+    """The parent's end of a worker process."""
+
+    def __init__(self, work: Work) -> None:
+        context = get_context("spawn")  # h5py and Blosc2 hold threads and locks that a fork would copy half-way
+        self.pipe, child = context.Pipe()
+        self._process = context.Process(target=serve, args=(child, work), daemon=True)
+        # An interrupt from the keyboard reaches all processes: it is for the parent to act on. The tracker that
+        # multiprocessing starts first lets interrupts through again.
+        resource_tracker.ensure_running()
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            child.close()
+        self.task: Any = None
+
+    def give(self, task: Any) -> None:
+        self.task = task
+        with suppress(BrokenPipeError, ConnectionResetError):  # killed: noticed when its news are read
+            self.pipe.send(task)
+
+    def obituary(self, name: Callable[[Any], str]) -> str:
+        """What to say when its pipe has broken."""
+        self._process.join(_GRACE_SECONDS)
+        code = self._process.exitcode
+        how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with status {code}"
+        hint = " (out of memory?)" if code == -signal.SIGKILL else ""
+        where = f" while it was at {name(self.task)}" if self.task is not None else ""
+        return f"a worker process {how}{hint}{where}: run again, with fewer --workers if memory is short"
+
+    def dismiss(self) -> None:
+        self.pipe.close()
+        self._process.join(_GRACE_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        if self._process.is_alive():
+            self._process.kill()
+        self._process.join()
+        self._process.close()
+
+
+def _end(crew: list[_Worker]) -> None:
+    for worker in crew:
+        worker.pipe.close()
+    for worker in crew:
+        worker.kill()

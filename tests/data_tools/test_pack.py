@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_tools.moments import Moments
+from data_tools.pack import LostTileError, Memo, TilePacker, constant_entry, info_member, is_constant
+from data_tools.raw import UnreadableTileError
+from data_tools.source_json import standard
+from mmae.data.codec import DTYPES, decode
+from mmae.data.index import DatasetInfo
+from mmae.modalities import S2_LEVELS
+
+
+@given(
+    st.sampled_from(DTYPES),
+    st.lists(st.integers(0, 4), max_size=3),
+    st.integers(0, 2**64 - 1),
+    st.integers(0, 200),
+    st.booleans(),
+)
+def test_is_constant_looks_at_bits(dtype: Any, shape: list[int], value: int, place: int, turned: bool) -> None:
+    bits = value.to_bytes(8, "little")[: dtype.itemsize]
+    array = np.frombuffer(bits * int(np.prod(shape)), dtype).reshape(shape).copy()
+    array = array.T if turned else array
+    assert is_constant(array) == (array.size > 0)
+    if array.size > 1:
+        array.view(f"u{dtype.itemsize}")[np.unravel_index(place % array.size, array.shape)] ^= 1
+        assert not is_constant(array)
+
+
+def test_a_late_difference_is_seen() -> None:
+    array = np.zeros((2, 64, 64), np.int16)
+    array[-1, -1, -1] = 1
+    assert not is_constant(array)
+    assert not is_constant(np.array([0.0, -0.0]))
+    assert is_constant(np.full(70, np.nan, np.float32))
+    assert is_constant(np.array(3, np.int32))
+    assert is_constant(np.broadcast_to(np.int16(3), (5, 5)))
+
+
+CONSTANTS = st.dictionaries(
+    st.text("abz_09AZ", min_size=1, max_size=5), st.integers(0, 255).map(lambda value: np.array(value, np.uint8))
+)
+ENTRIES = st.dictionaries(st.text(), st.none() | st.floats() | st.text() | st.lists(st.floats(), max_size=2))
+
+
+@given(st.integers(0, 10**10), st.text(), st.sampled_from([0, 1]), ENTRIES, CONSTANTS)
+def test_the_info_member_is_sorted_standard_json(
+    row: int, tile_id: str, level: int, entry: dict[str, Any], constants: dict[str, Any]
+) -> None:
+    listed = [f'"{key}":{json.dumps(constant_entry((2, 3), value))}' for key, value in constants.items()]
+    made = info_member(row, tile_id, "val", level, json.dumps(entry), [text.replace(" ", "") for text in listed])
+    expected = {
+        "row": row,
+        "tile_id": tile_id,
+        "split": "val",
+        "s2_level": S2_LEVELS[level],
+        "tile_info": standard(entry),
+        "constants": {key: constant_entry((2, 3), value) for key, value in constants.items()},
+    }
+    assert made == json.dumps(expected, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+class Arrays:
+    """Tiles that are in memory; None cannot be read."""
+
+    def __init__(self, *arrays: Any) -> None:
+        self.arrays = arrays
+
+    def array(self, number: int) -> Any:
+        if self.arrays[number] is None:
+            raise UnreadableTileError("cannot be read (for a test)")
+        return self.arrays[number]
+
+
+def packer(tiles: dict[str, Any], moments: Moments, statistics: tuple[str, ...] = ()) -> TilePacker:
+    infos = {name: DatasetInfo(of.arrays[0].dtype.newbyteorder("<"), of.arrays[0].shape) for name, of in tiles.items()}
+    return TilePacker(infos, tiles, "small", "train", Memo(), moments, statistics)
+
+
+def test_members_and_constants() -> None:
+    varied, flat = np.arange(8, dtype=">i2").reshape(2, 4), np.full((1, 2), 7, ">u4")
+    tile = packer({"a": Arrays(varied), "b": Arrays(flat)}, Moments()).pack(0, 11, "id", 1, "{}")
+    assert list(tile.members) == ["a"]
+    assert np.array_equal(decode(tile.members["a"]), varied)
+    assert tile.constants["b"].dtype == np.dtype("<u4")
+    assert tile.constants["b"] == 7
+    assert json.loads(tile.info)["constants"] == {"b": ["<u4", [1, 2], "07000000"]}
+
+
+def test_a_lost_tile_is_not_counted() -> None:
+    moments = Moments()
+    good = np.arange(8, dtype=np.int16).reshape(2, 4)
+    tiles = {"aster": Arrays(good, good), "esa_worldcover": Arrays(good, None)}
+    made = packer(tiles, moments, ("aster",))
+    made.pack(0, 0, "x", 0, "{}")
+    with pytest.raises(LostTileError) as caught:
+        made.pack(1, 1, "y", 0, "{}")
+    assert (caught.value.dataset, caught.value.what) == ("esa_worldcover", "cannot be read (for a test)")
+    assert moments.counts() == {"aster": [4, 4]}
+
+
+def test_a_memo_is_bounded() -> None:
+    memo = Memo()
+    varied = packer({"a": Arrays(np.arange(8, dtype=np.int16))}, Moments())._encode("a", np.arange(8, dtype=np.int16))
+    for number in range(100_000):
+        key = ("a", 0, str(number).encode())
+        memo.put(key, varied)
+        assert memo.get(key) is varied
+        assert len(memo._packed) < 20_000
