@@ -1,14 +1,21 @@
-"""`mmae verify SHARDS [--against SRC]`: is every shard what was packed, and is that what the source holds?"""
+"""`mmae verify SHARDS [--against SRC [--repair]]`: is every shard what was packed, and that what the source holds?"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from mmae.errors import InputError
+
 if TYPE_CHECKING:
-    from mmae.data.index import Index
+    from data_tools.hdf5 import Source
+    from data_tools.verify_findings import Difference, Findings, ShardReport
+    from data_tools.verify_shard import Task
+    from mmae.data.index import Index, Loss
 
 EXIT_DIFFERENT: Final = 1
 
@@ -18,85 +25,147 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against", metavar="SRC", type=Path, help="compare every value with the HDF5 file that was packed"
     )
+    parser.add_argument(
+        "--repair", action="store_true", help="write damaged and missing shards anew from the source (needs --against)"
+    )
+    parser.add_argument("--workers", metavar="N", type=int, help="processes (default: one a core)")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit status 0 where all is well, 1 where anything differs. Unusable input is an InputError."""
-    report = verify(args.shards, args.against)
-    for difference in report.differences:
-        print(difference)
-    against = f" against {args.against}" if args.against else ""
-    print(f"checked {report.tiles} tiles in {report.shards} shards{against}: {len(report.differences)} differences")
-    return EXIT_DIFFERENT if report.differences else 0
+    """Exit status 0 where all is well (in the end), 1 where anything differs. Unusable input is an InputError."""
+    if args.workers is not None and args.workers < 1:
+        raise InputError(f"--workers {args.workers}: must be at least 1")
+    if args.repair:
+        from data_tools.verify_repair import verify_and_repair
 
-
-@dataclass(frozen=True)
-class Difference:
-    """One thing that is not as it should be; `shard` is empty where it concerns the whole set."""
-
-    shard: str
-    row: int | None
-    dataset: str | None
-    what: str
-
-    def __str__(self) -> str:
-        where = [self.shard or "index"]
-        where += [f"row {self.row}"] if self.row is not None else []
-        where += [self.dataset] if self.dataset is not None else []
-        return f"{', '.join(where)}: {self.what}"
+        return EXIT_DIFFERENT if verify_and_repair(args.shards, args.against, args.workers).count else 0
+    report = verify(args.shards, args.against, args.workers)
+    tell(report, args.against)
+    if report.damaged:
+        remedy = "--repair" if args.against else "--against SRC --repair"
+        print(f"{len(report.damaged)} shards are not as they were packed: {remedy} writes them anew")
+    return EXIT_DIFFERENT if report.count else 0
 
 
 @dataclass
 class Report:
-    """What was looked at and what was found."""
+    """What was looked at and what was found.
 
-    tiles: int = 0
-    shards: int = 0
-    differences: list[Difference] = field(default_factory=list)
+    Attributes:
+        of_set: differences of the whole set.
+        of_shards: one a shard of the index.
+        losses: tiles that could not be packed, as the index lists them: known, and no differences.
+        damaged: numbers of the shards whose file is not the one that was packed.
+    """
+
+    of_set: Findings
+    of_shards: list[ShardReport] = field(default_factory=list)
+    losses: tuple[Loss, ...] = ()
+
+    @property
+    def tiles(self) -> int:
+        return sum(shard.tiles for shard in self.of_shards)
+
+    @property
+    def shards(self) -> int:
+        return len(self.of_shards)
+
+    @property
+    def damaged(self) -> list[int]:
+        return [shard.number for shard in self.of_shards if not shard.whole]
+
+    @property
+    def findings(self) -> list[Findings]:
+        return [self.of_set, *(shard.findings for shard in self.of_shards)]
+
+    @property
+    def count(self) -> int:
+        """All differences, listed or not."""
+        return sum(findings.count for findings in self.findings)
+
+    @property
+    def differences(self) -> list[Difference]:
+        """The first differences of the set and of each shard."""
+        return [difference for findings in self.findings for difference in findings.listed]
 
 
-def verify(shards: Path | str, against: Path | str | None = None, progress: bool = True) -> Report:
-    """Check every shard with the standard library's tarfile, every member's checksum and content.
+def verify(
+    shards: Path | str,
+    against: Path | str | None = None,
+    workers: int | None = 1,
+    shown: bool = True,
+    only: Sequence[int] | None = None,
+) -> Report:
+    """Look at every byte, every checksum and the content of every member of every shard.
 
     Args:
         shards: folder that `mmae repack` wrote.
         against: NAME.h5 or its folder: every value of every dataset, splits and metadata are compared with it.
-        progress: draw a bar where the output is a terminal.
+        workers: processes, a shard at a time each; None: one a core.
+        shown: tell of the progress on standard error.
+        only: numbers of the shards to look at; None: all.
 
     Raises:
-        InputError: there is no finished set to check, or the source cannot be used.
+        InputError: there is no finished set to check, its index is damaged, or the source cannot be used.
     """
-    from contextlib import ExitStack
-
-    from tqdm import tqdm
-
-    from data_tools.verify_shard import check_shard
+    from data_tools.crew import available_cores, in_processes
+    from data_tools.progress import progress
+    from data_tools.verify_findings import Findings
+    from data_tools.verify_shard import ShardCheck
     from mmae.data.index import open_index
 
     index = open_index(shards)
-    report = Report()
-    report.differences += _unlisted(index)
+    report = Report(Findings(), losses=index.losses)
+    report.of_set.add(_unlisted(index))
     with ExitStack() as stack:
-        reference = None
+        source, reference = None, None
         if against is not None:
             from data_tools.hdf5 import open_source
             from data_tools.verify_source import Reference, compare_sets
 
             source = stack.enter_context(open_source(against, list(index.datasets)))
-            report.differences += compare_sets(index, source)
-            reference = Reference(index, source)
-        bar = stack.enter_context(
-            tqdm(total=len(index), unit="tile", desc="verify", disable=None if progress else True)
-        )
-        for number in range(len(index.shards)):
-            tiles, differences = check_shard(index, number, reference, bar)
-            report.tiles += tiles
-            report.shards += 1
-            report.differences += differences
+            report.of_set.add(compare_sets(index, source))
+            reference = stack.enter_context(Reference(source.path))
+        numbers = range(len(index.shards)) if only is None else only
+        total = sum(index.shards[number].tiles for number in numbers)
+        bar = stack.enter_context(progress(total, "verify", shown))
+        tasks = _tasks(index, source, numbers)
+        done = in_processes(ShardCheck(index, reference), tasks, workers or available_cores(), bar)
+        report.of_shards += sorted((found for _, found in done), key=lambda found: found.number)
     return report
 
 
-def _unlisted(index: Index) -> list[Difference]:
+def _tasks(index: Index, source: Source | None, numbers: Iterable[int]) -> Iterator[Task]:
+    """One task a shard, made when it is needed: each carries the text of its tiles' entries."""
+    import numpy as np
+
+    from data_tools.verify_shard import Task
+
+    for number in numbers:
+        rows = index.row[np.flatnonzero(index.shard == number)].tolist() if source is not None else []
+        yield Task(number, None if source is None else [_tile_info(source, row) for row in rows])
+
+
+def _tile_info(source: Source, row: int) -> str:
+    # A row beyond the source is told of once, for the whole set.
+    return source.tile_info.text(source.tile_ids[row]) if row < source.info.rows else "null"
+
+
+def _unlisted(index: Index) -> Iterable[Difference]:
+    from data_tools.verify_findings import Difference
+
     listed = {shard.name for shard in index.shards}
     found = sorted(path.name for path in index.folder.glob("*.tar"))
     return [Difference(name, None, None, "is not in the index") for name in found if name not in listed]
+
+
+def tell(report: Report, against: Path | str | None) -> None:
+    """Print what was found."""
+    for findings in report.findings:
+        for line in findings.lines():
+            print(line)
+    for loss in report.losses:
+        print(f"known loss: row {loss.row} (tile {loss.tile_id}), {loss.dataset}: {loss.what}")
+    compared = f" against {against}" if against is not None else ""
+    lost = f", {len(report.losses)} known losses" if report.losses else ""
+    print(f"checked {report.tiles} tiles in {report.shards} shards{compared}: {report.count} differences{lost}")

@@ -1,192 +1,123 @@
-"""One shard against the index, by other means than the reader: tarfile finds members, names say what they are.
-
-Checksums alone are looked up by offset.
-"""
+"""One shard against the index, by other means than the reader: every byte is looked at, and every member decoded."""
 
 from __future__ import annotations
 
-import json
-import tarfile
-from collections.abc import Iterator
-from pathlib import PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, Final
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
+import xxhash
 
-from data_tools.pack import constant_entry, is_constant
-from data_tools.shards import file_hash
-from data_tools.verify import Difference
-from mmae.data.codec import CodecError, decode
-from mmae.data.layout import BLOCK, extents, info_name, member_bytes, member_checksum, member_name
-from mmae.modalities import S2_LEVELS
+from data_tools.verify_findings import Difference, ShardReport
+from data_tools.verify_header import strays
+from data_tools.verify_tile import TileCheck
+from mmae.data.layout import extents, info_name, member_name
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from tqdm import tqdm
-
+    from data_tools.crew import Tally
     from data_tools.verify_source import Reference
     from mmae.data.index import Index
 
-Members = dict[str, tarfile.TarInfo]
-
-INFO: Final = "json"
-"""What the `.json` member is called where a dataset would be named."""
+_CHUNK: Final = 1 << 22
 
 
-def check_shard(index: Index, number: int, reference: Reference | None, bar: tqdm[Any]) -> tuple[int, list[Difference]]:
-    """Tiles looked at, and everything that is wrong with a shard."""
-    info = index.shards[number]
-    path = index.folder / info.name
-    positions = np.flatnonzero(index.shard == number).tolist()
-    found: list[Difference] = []
-    if not path.is_file():
-        return 0, [Difference(info.name, None, None, "is missing")]
-    if path.stat().st_size != info.bytes:
-        found.append(Difference(info.name, None, None, f"{path.stat().st_size} bytes, {info.bytes} were packed"))
-    elif file_hash(path) != info.hash:
-        found.append(Difference(info.name, None, None, "the file's hash differs"))
-    try:
-        # Apart from tarfile, which does not go on after a damaged header.
-        with path.open("rb") as file:
-            found += _wrong_checksums(index, positions, file)
-        with tarfile.open(path, "r:") as tar:
-            members, hostile = _members(tar, info.name)
-            found += hostile
-            for position in positions:
-                found += _Tile(index, position, tar, members).differences(reference)
-                bar.update()
-    except (tarfile.TarError, OSError) as error:
-        return 0, [*found, Difference(info.name, None, None, f"not a readable tar ({error})")]
-    found += [Difference(info.name, None, None, f"member {name!r} is not in the index") for name in members]
-    return len(positions), found
+@dataclass(frozen=True)
+class Task:
+    """A shard to look at.
+
+    Attributes:
+        number: of the shard in the index.
+        tile_info: the source's entry for each of its tiles, as JSON text; None where no source is compared.
+    """
+
+    number: int
+    tile_info: list[str] | None = None
+
+    def __str__(self) -> str:
+        return f"shard {self.number}"
 
 
-def _wrong_checksums(index: Index, positions: list[int], file: IO[bytes]) -> Iterator[Difference]:
-    """Members whose extent is not the one that was packed. Those wholly behind a cut are left to the other checks."""
-    names = (*index.datasets, INFO)
-    for position in positions:
-        begin = index.offset.item(position)
-        file.seek(begin)
-        tile = memoryview(file.read(index.span.item(position)))
-        shard, row = index.shards[index.shard.item(position)].name, index.row.item(position)
-        for column, start, length in extents(index.size[position].tolist(), index.info_size.item(position)):
-            extent = tile[start : start + length]
-            if len(extent) and member_checksum(extent) != index.checksum.item(position, column):
-                what = f"the checksum of its {length} bytes from {begin + start} on differs"
-                yield Difference(shard, row, names[column], what)
+class ShardCheck:
+    """The work on one shard; picklable.
 
+    Args:
+        reference: the source that every value is compared with; None: the shards alone are looked at.
+    """
 
-def _members(tar: tarfile.TarFile, shard: str) -> tuple[Members, list[Difference]]:
-    members: Members = {}
-    found = []
-    try:
-        for member in tar:
-            if wrong := _hostile(member, members):
-                found.append(Difference(shard, None, None, f"member {member.name!r} {wrong}"))
-            else:
-                members[member.name] = member
-    except tarfile.TarError as error:
-        found.append(Difference(shard, None, None, f"not a whole tar ({error})"))
-    return members, found
-
-
-def _hostile(member: tarfile.TarInfo, members: Members) -> str | None:
-    name = PurePosixPath(member.name)
-    if name.is_absolute() or len(name.parts) != 1 or ".." in name.parts:
-        return "would leave its folder"
-    if not member.isreg():
-        return "is a link or no plain file"
-    return "is there twice" if member.name in members else None
-
-
-class _Tile:
-    """One tile of the index; its members are taken out of `members` as they are looked at."""
-
-    def __init__(self, index: Index, position: int, tar: tarfile.TarFile, members: Members) -> None:
+    def __init__(self, index: Index, reference: Reference | None) -> None:
         self._index = index
-        self._position = position
-        self._tar = tar
-        self._members = members
-        self._row = int(index.row[position])
-        self._shard = index.shards[int(index.shard[position])]
+        self._reference = reference
 
-    def differences(self, reference: Reference | None) -> list[Difference]:
-        return list(self._check(reference))
-
-    def _difference(self, dataset: str, what: str) -> Difference:
-        return Difference(self._shard.name, self._row, dataset, what)
-
-    def _check(self, reference: Reference | None) -> Iterator[Difference]:
-        index, position = self._index, self._position
-        offset = int(index.offset[position])
-        for column, dataset in enumerate(index.datasets):
-            size = int(index.size[position, column])
-            array: NDArray[Any] | None = self._constant(dataset)
-            if size:
-                content, wrong = self._member(member_name(self._row, dataset), offset, size)
-                offset += member_bytes(size)
-                array, undecoded = self._decoded(dataset, content)
-                yield from (self._difference(dataset, what) for what in wrong + undecoded)
-            if array is not None and reference is not None:
-                yield from (self._difference(dataset, what) for what in reference.compare(position, dataset, array))
-        content, wrong = self._member(info_name(self._row), offset, int(index.info_size[position]))
-        yield from (self._difference(INFO, what) for what in wrong)
-        if content is not None:
-            yield from (self._difference(INFO, what) for what in self._info(content, reference))
-
-    def _constant(self, dataset: str) -> NDArray[Any]:
-        info = self._index.datasets[dataset]
-        return np.full(info.shape, self._index.constants[dataset][self._position], info.dtype)
-
-    def _member(self, name: str, offset: int, size: int) -> tuple[bytes | None, list[str]]:
-        member = self._members.pop(name, None)
-        if member is None:
-            return None, [f"member {name!r} is missing"]
-        wrong = []
-        if (member.offset, member.offset_data, member.size) != (offset, offset + BLOCK, size):
-            wrong.append(f"{member.size} bytes at {member.offset}, the index says {size} at {offset}")
-        stream = self._tar.extractfile(member)
-        assert stream is not None
+    def __call__(self, task: Task, tally: Tally) -> ShardReport:
+        """Look at a shard. Damage is reported, never raised."""
+        info = self._index.shards[task.number]
+        path = self._index.folder / info.name
+        report = ShardReport(task.number)
+        if not path.is_file():
+            what = "is no plain file" if os.path.lexists(path) else "is missing"
+            report.findings.add([Difference(info.name, None, None, what)])
+            tally.add(info.tiles, 0)
+            return report
         try:
-            return stream.read(), wrong
-        except tarfile.ReadError:
-            return None, [*wrong, "the shard ends within it"]
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                _look(self._index, TileCheck(self._index, self._reference), task, descriptor, report, tally)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            report.findings.put_first([Difference(info.name, None, None, f"cannot be read ({error.strerror})")])
+        return report
 
-    def _decoded(self, dataset: str, content: bytes | None) -> tuple[NDArray[Any] | None, list[str]]:
-        if content is None:
-            return None, []
-        info = self._index.datasets[dataset]
-        try:
-            array = decode(content)
-        except CodecError as error:
-            return None, [str(error)]
-        if array.dtype != info.dtype or array.shape != info.shape:
-            return None, [f"{array.dtype} {array.shape}, the index says {info.dtype} {info.shape}"]
-        return array, ["constant, yet stored as a member"] if is_constant(array) else []
 
-    def _info(self, content: bytes, reference: Reference | None) -> list[str]:
-        index, position = self._index, self._position
-        try:
-            info = json.loads(content)
-        except ValueError as error:
-            return [f"not JSON ({error})"]
-        if not isinstance(info, dict):
-            return ["not a JSON object"]
-        constants = {
-            name: constant_entry(index.datasets[name].shape, index.constants[name][position : position + 1])
-            for column, name in enumerate(index.datasets)
-            if index.size[position, column] == 0
-        }
-        expected = {
-            "row": self._row,
-            "tile_id": index.tile_id[position].decode(),
-            "split": index.splits[index.split[position]],
-            "s2_level": S2_LEVELS[index.level[position]],
-            "constants": constants,
-        }
-        wrong = [
-            f"{key} is {info.get(key)!r}, not {value!r}" for key, value in expected.items() if info.get(key) != value
-        ]
-        if expected["split"] != self._shard.split:
-            wrong.append(f"split {expected['split']!r} in a shard of {self._shard.split!r}")
-        return wrong + (reference.compare_info(position, info.get("tile_info")) if reference is not None else [])
+def _look(index: Index, check: TileCheck, task: Task, descriptor: int, report: ShardReport, tally: Tally) -> None:
+    """Fill the report: tile by tile in one pass over the file, then what follows the last tile."""
+    info = index.shards[task.number]
+    positions = np.flatnonzero(index.shard == task.number).tolist()
+    file_bytes = os.fstat(descriptor).st_size
+    hasher, at, adjoining = xxhash.xxh3_128(), 0, True
+    for number, position in enumerate(positions):
+        begin, length = index.offset.item(position), index.span_of(position)
+        content = os.pread(descriptor, max(0, min(length, file_bytes - begin)), begin)
+        adjoining &= begin == at
+        if adjoining:
+            hasher.update(content)
+        at = begin + length
+        tile_info = task.tile_info[number] if task.tile_info is not None else None
+        report.findings.add(check.differences(position, content, tile_info))
+        report.tiles += 1
+        tally.add(1, length)
+    empty = _rest(descriptor, at, hasher)
+    found = [] if adjoining else ["its tiles do not follow one another in the index"]
+    if file_bytes != info.bytes:
+        found.append(f"{file_bytes} bytes, {info.bytes} were packed")
+    elif adjoining and hasher.hexdigest() != info.hash:
+        found.append("the file's hash differs")
+    report.whole = not found
+    if not empty:
+        found.append(f"what follows its last tile, from byte {at} on, is not all 0")
+    if not (check.regular and empty and adjoining):
+        found += strays(descriptor, file_bytes, _places(index, positions))
+    report.findings.put_first([Difference(info.name, None, None, what) for what in found])
+
+
+def _rest(descriptor: int, at: int, hasher: xxhash.xxh3_128) -> bool:
+    """Hash what lies behind the last tile; whether it is nothing but 0."""
+    empty = True
+    while chunk := os.pread(descriptor, _CHUNK, at):
+        hasher.update(chunk)
+        empty &= chunk.count(0) == len(chunk)
+        at += len(chunk)
+    return empty
+
+
+def _places(index: Index, positions: list[int]) -> dict[str, int]:
+    """Name of each member -> where its header begins."""
+    names = list(index.datasets)
+    places = {}
+    for position in positions:
+        begin, row = index.offset.item(position), index.row.item(position)
+        for column, start, _ in extents(index.size[position].tolist(), index.info_size.item(position)):
+            name = member_name(row, names[column]) if column < len(names) else info_name(row)
+            places[name] = begin + start
+    return places

@@ -1,15 +1,16 @@
-"""Shards against the HDF5 file they were packed from, by plain h5py reads."""
+"""Shards against the HDF5 file they were packed from, by plain h5py reads: nothing that packed them reads here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data_tools.places import tile_facts
-from data_tools.source_json import TRAIN, VAL, standard
-from data_tools.verify import Difference
+from data_tools.source_json import TRAIN, VAL
+from data_tools.verify_findings import Difference
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,30 +20,48 @@ if TYPE_CHECKING:
 
 
 class Reference:
-    """What the source says about each tile of an index."""
+    """The pixels of the source; opened where it is first asked, so that each process has its own."""
 
-    def __init__(self, index: Index, source: Source) -> None:
-        self._index = index
-        self._source = source
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: Any = None
+        self._datasets: dict[str, Any] = {}
 
-    def compare(self, position: int, dataset: str, array: NDArray[Any]) -> list[str]:
+    def __reduce__(self) -> tuple[type[Reference], tuple[Path]]:
+        return Reference, (self._path,)
+
+    def compare(self, row: int, dataset: str, array: NDArray[Any]) -> list[str]:
         """How a decoded array (or a constant one, filled in) differs from the source, bit by bit."""
-        row = int(self._index.row[position])
-        if row >= self._source.info.rows:
-            return ["the source has no such row"]
-        original = self._source.read(dataset, row)
+        try:
+            data = self._dataset(dataset)
+            if row >= len(data):
+                return ["the source has no such row"]
+            original = np.asarray(data[row])
+        except (OSError, RuntimeError, KeyError) as error:
+            return [f"the source cannot be read there ({(str(error).splitlines() or [''])[0]})"]
+        original = original.astype(original.dtype.newbyteorder("<"), copy=False)
         if original.dtype != array.dtype or original.shape != array.shape:
             return [f"{array.dtype} {array.shape}, the source has {original.dtype} {original.shape}"]
         differing = np.count_nonzero(_bits(original) != _bits(array))
         return [f"{differing} of {array.size} values differ from the source"] if differing else []
 
-    def compare_info(self, position: int, tile_info: object) -> list[str]:
-        """How the `.json` member's tile_info differs from the source's."""
-        row = int(self._index.row[position])
-        if row >= self._source.info.rows:
-            return []
-        original = standard(self._source.tile_info[self._source.tile_ids[row]])
-        return [] if tile_info == original else ["tile_info differs from the source"]
+    def _dataset(self, name: str) -> Any:
+        if self._file is None:
+            import h5py
+
+            self._file = h5py.File(self._path, "r")
+        if name not in self._datasets:
+            self._datasets[name] = self._file[name]
+        return self._datasets[name]
+
+    def __enter__(self) -> Reference:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._datasets.clear()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 def _bits(array: NDArray[Any]) -> NDArray[Any]:
@@ -50,12 +69,27 @@ def _bits(array: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(array).reshape(-1).view(f"u{array.dtype.itemsize}")
 
 
-def compare_sets(index: Index, source: Source) -> list[Difference]:
+def compare_sets(index: Index, source: Source) -> Iterator[Difference]:
     """Differences of the whole set: statistics, splits, and what the index says about each tile."""
-    found = [] if dict(index.band_stats) == source.band_stats else [Difference("", None, None, "band_stats differ")]
+    computed = set(index.options.get("computed_stats", ()))
+    for entry in sorted({*index.band_stats, *source.band_stats} - computed):
+        if index.band_stats.get(entry) != source.band_stats.get(entry):
+            yield Difference("", None, None, f"band_stats of {entry} differ from the source's")
     if bool((index.row >= source.info.rows).any()):
-        return [*found, Difference("", None, None, f"rows beyond the source's {source.info.rows}")]
-    return [*found, *_compare_splits(index, source), *_compare_columns(index, source)]
+        yield Difference("", None, None, f"rows beyond the source's {source.info.rows}")
+        return
+    yield from _compare_losses(index, source)
+    yield from _compare_splits(index, source)
+    yield from _compare_columns(index, source)
+
+
+def _compare_losses(index: Index, source: Source) -> Iterator[Difference]:
+    packed = set(index.row.tolist()) if index.losses else set()
+    for loss in index.losses:
+        if loss.row in packed:
+            yield Difference("", loss.row, loss.dataset, "is in the list of losses, yet packed")
+        elif not 0 <= loss.row < source.info.rows or source.tile_ids[loss.row] != loss.tile_id:
+            yield Difference("", loss.row, loss.dataset, f"lost tile {loss.tile_id!r} is not the source's")
 
 
 def _compare_splits(index: Index, source: Source) -> Iterator[Difference]:
@@ -65,12 +99,11 @@ def _compare_splits(index: Index, source: Source) -> Iterator[Difference]:
         # val was taken out of train: only together are they the source's train.
         packed[TRAIN] = np.concatenate([packed[TRAIN], packed.pop(VAL)])
         expected.pop(VAL, None)
+    lost = np.array([loss.row for loss in index.losses], np.int64)
     for name in sorted({*packed, *expected}):
-        have, want = (
-            np.sort(packed.get(name, np.empty(0, np.int64))),
-            np.sort(expected.get(name, np.empty(0, np.int64))),
-        )
-        if not np.array_equal(have, want):
+        have, want = packed.get(name, np.empty(0, np.int64)), expected.get(name, np.empty(0, np.int64))
+        want = want[~np.isin(want, lost)]
+        if not np.array_equal(np.sort(have), np.sort(want)):
             yield Difference("", None, None, f"split {name!r}: {len(have)} tiles, not the source's {len(want)}")
 
 
@@ -87,8 +120,8 @@ def _compare_columns(index: Index, source: Source) -> Iterator[Difference]:
             yield _column_difference(
                 index, position, f"{name} is {stored[position]}, the source has {values[position]}"
             )
-    for position, row in enumerate(index.row.tolist()):
-        if index.tile_id[position] != source.tile_ids[row].encode():
+    for position, (tile_id, row) in enumerate(zip(index.tile_id.tolist(), index.row.tolist(), strict=True)):
+        if tile_id != source.tile_ids[row].encode():
             yield _column_difference(index, position, f"tile id, the source has {source.tile_ids[row]!r}")
 
 

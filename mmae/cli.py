@@ -13,10 +13,13 @@ from mmae.errors import EXIT_BAD_INPUT, InputError
 COMMANDS: Final = {
     "synth": ("data_tools.synth", "write a small data set in MMEarth's layout"),
     "repack": ("data_tools.repack", "repack MMEarth's HDF5 into WebDataset shards"),
+    "stats": ("data_tools.stats", "band statistics over the valid pixels of a split"),
     "verify": ("data_tools.verify", "check every shard, and every tile against its source"),
     "train": ("mmae.train", "train, or go on training (ranks are started by deepspeed, torchrun or accelerate)"),
-    "export": ("mmae.export", "turn a run's ZeRO checkpoint into a model folder (safetensors)"),
+    "export": ("mmae.export", "turn a run's ZeRO checkpoint into a model folder (safetensors) or a published file"),
+    "import-published": ("mmae.import_published", "turn a checkpoint of the published code into a model folder"),
     "reconstruct": ("mmae.reconstruct", "draw what a run's model reconstructs"),
+    "bench": ("mmae.bench.command", "what limits this machine, beside what others reach on it"),
     "baseline": ("mmae.baseline", "a run's validation losses beside those of constant predictions"),
 }
 

@@ -1,0 +1,138 @@
+"""`mmae stats SHARDS`: band statistics over the valid pixels of a split, in the layout of MMEarth's `band_stats`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmae.errors import InputError
+from mmae.modalities import MODALITIES
+
+if TYPE_CHECKING:
+    from data_tools.crew import Tally
+    from data_tools.moments import Moments
+    from mmae.data.index import Index
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shards", metavar="SHARDS", type=Path, help="folder that `mmae repack` wrote")
+    parser.add_argument("--split", default="train", help="tiles to measure (default: train)")
+    parser.add_argument("--workers", metavar="N", type=int, help="processes (default: one a core)")
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, help="write the statistics as JSON too; the file must not be there yet"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status 0. Bad input is an InputError."""
+    if args.out is not None:
+        _writable(args.out)
+    if args.workers is not None and args.workers < 1:
+        raise InputError(f"--workers {args.workers}: must be at least 1")
+    moments = measure(args.shards, args.split, args.workers)
+    for line in _lines(moments):
+        print(line)
+    if args.out is not None:
+        _write(args.out, moments.band_stats())
+        print(f"{args.out}: written")
+    return 0
+
+
+def measure(shards: Path | str, split: str = "train", workers: int | None = None, shown: bool = True) -> Moments:
+    """Moments of all continuous datasets that the shards hold.
+
+    Args:
+        shards: folder that `mmae repack` wrote.
+        workers: processes, a shard at a time each; None: one a core. Their number changes no digit.
+        shown: tell of the progress on standard error.
+
+    Raises:
+        InputError: no finished set, no such split, no continuous dataset, or a damaged tile.
+    """
+    from data_tools.crew import available_cores, in_processes
+    from data_tools.moments import CONTINUOUS, Moments
+    from data_tools.progress import progress
+    from mmae.data.index import open_index
+
+    index = open_index(shards)
+    positions = index.positions(split)
+    names = tuple(name for name in index.datasets if name in CONTINUOUS)
+    if not names:
+        raise InputError(f"{shards}: none of {', '.join(CONTINUOUS)} is in the shards: repack with one of them")
+    numbers = [number for number, shard in enumerate(index.shards) if shard.split == split]
+    with progress(len(positions), "stats", shown) as bar:
+        found = dict(in_processes(_Measure(index, names), numbers, workers or available_cores(), bar))
+    moments = Moments()
+    for number in numbers:
+        moments.merge(Moments.from_arrays(found[number]))
+    return moments
+
+
+class _Measure:
+    """Moments of one shard, as arrays."""
+
+    def __init__(self, index: Index, names: tuple[str, ...]) -> None:
+        self._index = index
+        self._names = names
+
+    def __call__(self, number: int, tally: Tally) -> Mapping[str, Any]:
+        import numpy as np
+
+        from data_tools.moments import Moments
+        from mmae.data.reader import ShardReader
+
+        index = self._index
+        reader = ShardReader(index, self._names)
+        infos = {name: index.datasets[name] for name in self._names}
+        arrays = {name: np.empty((1, *info.shape), info.dtype) for name, info in infos.items()}
+        moments = Moments()
+        for position in np.flatnonzero(index.shard == number).tolist():
+            reader.read_into(position, arrays, 0)
+            for name, array in arrays.items():
+                moments.update(name, array[0], index.level.item(position))
+            tally.add(1, index.span_of(position))
+        return moments.arrays()
+
+
+def _lines(moments: Moments) -> Iterator[str]:
+    stats, counts = moments.band_stats(), moments.counts()
+    yield f"{'dataset':<20}{'band':<10}{'valid pixels':>15}{'mean':>14}{'std':>14}{'min':>12}{'max':>12}"
+    for entry, table in stats.items():
+        names = _band_names(entry)
+        rows = zip(*(table[key] for key in ("mean", "std", "min", "max")), strict=True)
+        for band, values in enumerate(rows):
+            count = counts[entry][band] if entry in counts else 0
+            numbers = ["-" if value is None or count == 0 else f"{value:.6g}" for value in values]
+            name = names.get(band, str(band))
+            yield f"{entry:<20}{name:<10}{count:>15}" + "".join(
+                f"{number:>{width}}" for number, width in zip(numbers, (14, 14, 12, 12), strict=True)
+            )
+
+
+def _band_names(entry: str) -> dict[int, str]:
+    """Names of the bands that a modality takes."""
+    rows = [
+        row for row in MODALITIES.values() if entry == row.dataset or (row.by_level and entry.startswith(row.dataset))
+    ]
+    return {band: name for row in rows for band, name in zip(row.bands, row.band_names, strict=True)}
+
+
+def _writable(path: Path) -> None:
+    if path.exists() or path.is_symlink():
+        raise InputError(f"{path}: exists already: give --out another name, or remove it")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: no such folder as {path.parent}: make it, or give --out another name")
+
+
+def _write(path: Path, stats: Mapping[str, Any]) -> None:
+    from mmae.data.atomic import atomic_file
+
+    _writable(path)  # the pass took its time
+    try:
+        with atomic_file(path) as file:
+            file.write((json.dumps(stats, indent=1, allow_nan=False) + "\n").encode())
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}): give --out another place") from error
