@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +16,12 @@ TEMPORARY: Final = ".tmp"
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """A binary file (also readable) that takes the name `path` once the block has ended without an error.
 
-    Until then it is a neighbour whose name begins with a dot and ends with `.tmp`; an error takes it away.
+    Until then it is a neighbour, `.<name>.<this process and a draw>.tmp`, which an error takes away: of several
+    processes that write `path` at once none sees another's half, and the last one's file stays.
     """
-    temporary = path.with_name(f".{path.name.lstrip('.')}{TEMPORARY}")
+    temporary = path.with_name(f".{path.name.lstrip('.')}.{os.getpid()}-{secrets.token_hex(4)}{TEMPORARY}")
     try:
-        with temporary.open("w+b") as file:
+        with temporary.open("x+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import blosc2
 import numpy as np
 
+from mmae.data import blosc
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -36,26 +38,9 @@ MAX_NDIM: Final = 8
 MAX_NBYTES: Final = 1 << 28
 """No array of one tile is larger: a header that says so is damaged or hostile."""
 
-# Left to itself Blosc2 chooses by machine and version; bytes must depend on the array alone.
-_BLOCK_SIZE: Final = 1 << 15
-
 _PREFIX: Final = struct.Struct("<4sBBBB")
 _DTYPE_CODES: Final = MappingProxyType({dtype: code for code, dtype in enumerate(DTYPES)})
-
-
-class _Blosc2(NamedTuple):
-    codec: Any
-    filter: Any
-    flag: int
-    """The codec's number in the three high bits of a chunk's flags."""
-
-
-_BLOSC2: Final = MappingProxyType(
-    {
-        1: _Blosc2(blosc2.Codec.LZ4, blosc2.Filter.SHUFFLE, 1),
-        2: _Blosc2(blosc2.Codec.ZSTD, blosc2.Filter.BITSHUFFLE, 4),
-    }
-)
+_BLOSC2: Final = MappingProxyType({1: blosc.FAST, 2: blosc.SMALL})
 
 # A chunk's own header: version, codec version, flags, type size, bytes, block size, compressed bytes,
 # six filters, user codec, its meta, six filters' meta, reserved, more flags.
@@ -111,6 +96,11 @@ def decode(buffer: Readable) -> NDArray[Any]:
     return out
 
 
+def header_bytes(ndim: int) -> int:
+    """Bytes before the payload of an array of so many axes."""
+    return _PREFIX.size + 4 * ndim
+
+
 def decode_into(buffer: Readable, out: NDArray[Any]) -> None:
     """Decode straight into `out`: C-contiguous, writable, of the stored shape and dtype.
 
@@ -129,17 +119,7 @@ def _payload(plain: NDArray[Any], number: int) -> tuple[int, bytes]:
     """The codec that was used, and its bytes: what does not shrink is stored raw, which also decodes faster."""
     if number == 0 or plain.nbytes <= _CHUNK.size:
         return 0, plain.tobytes()
-    settings = _BLOSC2[number]
-    chunk: bytes = blosc2.compress2(
-        plain.reshape(-1).view(np.uint8),
-        typesize=plain.itemsize,
-        codec=settings.codec,
-        clevel=1,
-        filters=[settings.filter],
-        filters_meta=[0],
-        blocksize=_BLOCK_SIZE,
-        nthreads=1,
-    )
+    chunk = blosc.compress(plain, _BLOSC2[number])
     return (number, chunk) if len(chunk) < plain.nbytes else (0, plain.tobytes())
 
 
@@ -154,7 +134,7 @@ def _read_header(buffer: Readable) -> _Header:
         raise CodecError(f"array format {version}, this mmae reads {VERSION}")
     if number >= len(CODECS) or dtype_code >= len(DTYPES) or ndim > MAX_NDIM:
         raise CodecError(f"unknown codec {number}, dtype {dtype_code} or number of axes {ndim}")
-    start = _PREFIX.size + 4 * ndim
+    start = header_bytes(ndim)
     if length < start:
         raise CodecError(f"{length} bytes are too few for {ndim} axes")
     shape = struct.unpack_from(f"<{ndim}I", buffer, _PREFIX.size)
@@ -178,7 +158,7 @@ def _check_payload(buffer: Readable, start: int, nbytes: int, number: int, items
     _, _, flags, typesize, said, block, packed, filters, _, _, metas, _, more = _CHUNK.unpack_from(buffer, start)
     if said != nbytes or packed != length:
         raise CodecError(f"the chunk says {said} bytes in {packed}, but {nbytes} in {length} are expected")
-    if nbytes == 0 or not 0 < block <= _BLOCK_SIZE or typesize != itemsize or flags >> 5 != settings.flag:
+    if nbytes == 0 or not 0 < block <= blosc.BLOCK_SIZE or typesize != itemsize or flags >> 5 != settings.flag:
         raise CodecError("the chunk's header contradicts the array's")
     if filters.strip(b"\0") != bytes((settings.filter.value,)) or any(metas) or more & ~_RUN_BITS:
         raise CodecError("the chunk uses a feature that this format does not have")

@@ -56,6 +56,19 @@ def member_checksum(extent: bytes | memoryview) -> int:
     return xxhash.xxh3_64_intdigest(extent) & 0xFFFFFFFF
 
 
+def members_bytes(size: NDArray[np.uint32]) -> NDArray[np.int64]:
+    """Bytes of the extents of each tile's members, int64 (N,).
+
+    Args:
+        size: payload bytes of each member, (N, D); 0 where there is no member.
+    """
+    # Column by column: an index of millions of tiles should not be held twice as int64.
+    total = np.zeros(len(size), np.int64)
+    for column in range(size.shape[1]):
+        total += np.where(size[:, column] > 0, _padded(size[:, column]), 0)
+    return total
+
+
 def spans(size: NDArray[np.uint32], info_size: NDArray[np.uint32]) -> NDArray[np.int64]:
     """Bytes of each tile in its shard, int64 (N,).
 
@@ -63,11 +76,7 @@ def spans(size: NDArray[np.uint32], info_size: NDArray[np.uint32]) -> NDArray[np
         size: payload bytes of each member, (N, D); 0 where there is no member.
         info_size: payload bytes of the `.json` member, (N,).
     """
-    # Column by column: an index of millions of tiles should not be held twice as int64.
-    total = _padded(info_size)
-    for column in range(size.shape[1]):
-        total += np.where(size[:, column] > 0, _padded(size[:, column]), 0)
-    return total
+    return members_bytes(size) + _padded(info_size)
 
 
 def _padded(size: NDArray[np.uint32]) -> NDArray[np.int64]:

@@ -3,11 +3,12 @@
 The order of an epoch is a hash of (seed, epoch, position); ranks, micro-batches and workers take slices
 of it. A run's data state is therefore one integer, the step, whatever the world that continues it.
 
-Shape suffix: B tiles.
+Shape suffixes: B tiles of a batch, N tiles of an epoch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -23,20 +24,52 @@ if TYPE_CHECKING:
     from mmae.batching import BatchSplit
 
 ORDER_VERSION: Final = 1
-"""Part of what makes a run reproducible: raised whenever `epoch_order` would answer differently."""
+"""Part of what makes a run reproducible: raised whenever a step would read other tiles."""
 
 
 def epoch_order(num_tiles: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The permutation of 0 .. num_tiles-1 in which an epoch reads its tiles, int64 (num_tiles,)."""
+    return _permutation(num_tiles, seed, epoch, Stream.ORDER)
+
+
+def windowed_order(window_N: NDArray[np.int64], seed: int, epoch: int) -> NDArray[np.int64]:
+    """The permutation of 0 .. N-1 that reads the tiles of window 0, then those of window 1, ..., each shuffled.
+
+    With a single window it is `epoch_order`.
+
+    Args:
+        window_N: the window of each tile.
+    """
+    order_N = epoch_order(len(window_N), seed, epoch)
+    return order_N[np.argsort(window_N[order_N], kind="stable")]
+
+
+def window_numbers(num_shards: int, window: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Which window an epoch reads each shard in, int64 (num_shards,): `window` shards each, the last perhaps fewer."""
+    numbers = np.empty(num_shards, dtype=np.int64)
+    numbers[_permutation(num_shards, seed, epoch, Stream.SHARD_ORDER)] = np.arange(num_shards) // window
+    return numbers
+
+
+def hashes(seed: int, epoch: int, rows_N: NDArray[np.int64], stream: Stream) -> NDArray[np.int64]:
+    """A random number for each of `rows_N`, int64 (N,), which nothing but the arguments decides."""
+    key_N = tile_keys(seed, epoch, rows_N)
+    return mix(key_N ^ mix(np.full_like(key_N, int(stream))))
+
+
+def _permutation(length: int, seed: int, epoch: int, stream: Stream) -> NDArray[np.int64]:
     # Sorted hashes rather than a numpy Generator: numpy may change a Generator's stream between versions.
-    key = tile_keys(seed, epoch, np.arange(num_tiles, dtype=np.int64))
-    key = mix(key ^ mix(np.full_like(key, int(Stream.ORDER))))
+    key = hashes(seed, epoch, np.arange(length, dtype=np.int64), stream)
     return np.argsort(key, kind="stable").astype(np.int64, copy=False)
 
 
+Windows = Callable[[int], "NDArray[np.int64]"]
+"""Epoch -> the window that it reads each tile in, int64 (num_tiles,)."""
+
+
 @lru_cache(maxsize=2)
-def _current_order(num_tiles: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    order = epoch_order(num_tiles, seed, epoch)
+def _current_order(num_tiles: int, seed: int, windows: Windows | None, epoch: int) -> NDArray[np.int64]:
+    order = epoch_order(num_tiles, seed, epoch) if windows is None else windowed_order(windows(epoch), seed, epoch)
     order.setflags(write=False)
     return order
 
@@ -47,6 +80,10 @@ class TrainOrder:
 
     An epoch drops only its last, incomplete global batch; another epoch drops other tiles.
 
+    Args:
+        num_tiles: that an epoch reads.
+        windows: where an epoch shuffles within windows only.
+
     Raises:
         InputError: the split holds fewer tiles than one global batch.
     """
@@ -54,6 +91,7 @@ class TrainOrder:
     num_tiles: int
     global_batch: int
     seed: int
+    windows: Windows | None = None
 
     def __post_init__(self) -> None:
         if not self.num_tiles:
@@ -76,7 +114,8 @@ class TrainOrder:
         """The epoch of `step`, and its tiles: int64 (global_batch,) positions within the split, read-only."""
         epoch, within = divmod(step, self.steps_per_epoch)
         start = within * self.global_batch
-        return epoch, _current_order(self.num_tiles, self.seed, epoch)[start : start + self.global_batch]
+        order = _current_order(self.num_tiles, self.seed, self.windows, epoch)
+        return epoch, order[start : start + self.global_batch]
 
 
 def rank_slices(split: BatchSplit, rank: int) -> list[slice]:

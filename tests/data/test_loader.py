@@ -17,9 +17,10 @@ import torch
 
 from mmae.batching import BatchSplit
 from mmae.config import DataConfig
-from mmae.data import loader
-from mmae.data.index import DatasetInfo, Index
+from mmae.data import loader, micro_batches
+from mmae.data.index import DatasetInfo, Index, ShardInfo
 from mmae.data.order import TrainOrder
+from mmae.data.reader import ShardStore
 from mmae.draws import VALIDATION_EPOCH, tile_keys
 from mmae.errors import InputError
 from mmae.types import Batch
@@ -43,6 +44,11 @@ class FakeIndex:
     row: np.ndarray = field(default_factory=lambda: np.arange(TILES, dtype=np.int64) * 3)
     level: np.ndarray = field(default_factory=lambda: (np.arange(TILES) % 2).astype(np.uint8))
 
+    shards: tuple[ShardInfo, ...] = (
+        ShardInfo("train-000000.tar", "train", TRAIN, 0, ""),
+        ShardInfo("val-000000.tar", "val", TILES - TRAIN, 0, ""),
+    )
+
     def positions(self, split: str) -> np.ndarray:
         return {"train": np.arange(10, TILES), "val": np.arange(10)}[split]
 
@@ -52,12 +58,18 @@ class FakeReader:
 
     broken = False
 
-    def __init__(self, index: FakeIndex, datasets: Sequence[str]) -> None:
+    def __init__(self, index: FakeIndex, datasets: Sequence[str], store: ShardStore | None) -> None:
         assert tuple(datasets) == ("sentinel2", "aster")
+        assert store is None
         self.process = os.getpid()
+        self.expected: list[int] = []
+
+    def will_need(self, positions: np.ndarray) -> None:
+        self.expected += positions.tolist()
 
     def read_into(self, position: int, out: Mapping[str, np.ndarray], slot: int) -> None:
         assert self.process == os.getpid()
+        self.expected.remove(position)
         if FakeReader.broken and position == 13:
             raise InputError("train-000000.tar: damaged, repack")
         if FakeReader.broken and position == 17:
@@ -70,7 +82,7 @@ class FakeReader:
 
 @pytest.fixture(autouse=True)
 def _fake_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "ShardReader", FakeReader)
+    monkeypatch.setattr(micro_batches, "ShardReader", FakeReader)
     monkeypatch.setattr(FakeReader, "broken", False)
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import os
 import pickle
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 from data_tools.pack import PackedTile, is_constant
-from data_tools.shards import ShardRecord, write_shard
+from data_tools.records import ShardRecord
+from data_tools.shards import write_shard
+from mmae.data import open_shards
 from mmae.data import reader as reader_module
 from mmae.data.codec import encode
 from mmae.data.index import Columns, DatasetInfo, Index, SourceInfo, write_index
@@ -200,7 +204,7 @@ def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     index = build(tmp_path)
     (tmp_path / "train-000000.tar").unlink()
     with pytest.raises(InputError, match=r"train-000000\.tar: cannot be read"):
-        ShardReader(index, ["era5"]).read(0)
+        ShardReader(index, ["era5"]).read(2)
 
 
 def test_opens_lazily_and_travels(tmp_path: Path) -> None:
@@ -210,17 +214,178 @@ def test_opens_lazily_and_travels(tmp_path: Path) -> None:
     assert copy.read(5).row == 5
 
 
-def test_open_shards_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader_module, "MAX_OPEN_SHARDS", 1)
-    opened: list[Path] = []
-    mapped: Callable[[Path], memoryview] = reader_module._map
+def test_a_shard_cut_while_it_is_open_is_an_error(tmp_path: Path) -> None:
+    """A mapped file would end the process here."""
+    reader = ShardReader(build(tmp_path), list(DATASETS))
+    assert reader.read(2).row == 2
+    os.truncate(tmp_path / "train-000000.tar", 0)
+    with pytest.raises(DamagedTile, match="the shard ends before it does"):
+        reader.read(2)
 
-    def count(path: Path) -> memoryview:
-        opened.append(path)
-        return mapped(path)
 
-    monkeypatch.setattr(reader_module, "_map", count)
-    reader = ShardReader(build(tmp_path), ["era5"])
-    for position in (0, 1, 3, 4, 0):
-        assert reader.read(position).row == position
-    assert len(opened) == 3
+def test_a_failing_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = ShardReader(build(tmp_path), list(DATASETS))
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "preadv", fail)
+    with pytest.raises(DamagedTile, match=r"sentinel2 of row 4 at byte \d+ is damaged .Input/output error"):
+        reader.read(4)
+    reader.will_need(np.arange(COUNT))
+    monkeypatch.undo()
+    assert reader.read(4).arrays["sentinel2"].tobytes() == content(4)["sentinel2"].tobytes()
+
+
+@pytest.mark.parametrize("size", [DATASETS["sentinel2"].dtype.itemsize * 768 + 21, (1 << 32) - 1])
+def test_a_member_larger_than_its_array_is_refused_before_memory_is_taken(tmp_path: Path, size: int) -> None:
+    index = build(tmp_path)
+    sizes = index.size.copy()
+    sizes[4, 0] = size
+    reader = ShardReader(replace(index, size=sizes), ["sentinel2"])
+    with pytest.raises(DamagedTile, match=f"sentinel2 of row 4 .*{size} bytes, 1556 at most are expected"):
+        reader.read(4)
+
+
+def test_damage_does_not_outlive_its_tile(tmp_path: Path) -> None:
+    index = build(tmp_path)
+    offset, length = extent(index, 4, "sentinel2")
+    path = tmp_path / "train-000001.tar"
+    sound = path.read_bytes()
+    expected = content(4)["sentinel2"].tobytes()
+    reader = ShardReader(index, ["sentinel2"], check=False)
+    assert reader.read(4).arrays["sentinel2"].tobytes() == expected
+    errors = 0
+    for place in range(offset + 512, offset + length, 7):
+        flip(path, place)
+        try:
+            reader.read(4)
+        except DamagedTile:
+            errors += 1
+        path.write_bytes(sound)
+        assert reader.read(4).arrays["sentinel2"].tobytes() == expected
+    assert errors > 0
+
+
+def test_arrays_that_do_not_fit_are_no_damage(tmp_path: Path) -> None:
+    reader = ShardReader(build(tmp_path), ["sentinel2"])
+    for wrong in (
+        np.zeros((2, 3, 16, 16), np.int16),
+        np.zeros((2, 3, 16, 15), np.uint16),
+        np.zeros((3, 16, 16), np.uint16),
+        np.zeros((2, 16, 16, 3), np.uint16).transpose(0, 3, 1, 2),
+        np.frombuffer(bytes(2 * 768 * 2), np.uint16).reshape(2, 3, 16, 16),
+    ):
+        with pytest.raises(ValueError, match="slots"):
+            reader.read_into(4, {"sentinel2": wrong}, 0)
+    for slot in (-1, 2):
+        with pytest.raises(IndexError):
+            reader.read_into(4, {"sentinel2": np.zeros((2, 3, 16, 16), np.uint16)}, slot)
+
+
+def test_members_that_stand_together_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = build(tmp_path)
+    reads: list[int] = []
+    preadv = os.preadv
+
+    def count(file: int, buffers: Sequence[memoryview], offset: int) -> int:
+        reads.append(offset)
+        return preadv(file, buffers, offset)
+
+    monkeypatch.setattr(os, "preadv", count)
+    ShardReader(index, list(DATASETS)).read(4)
+    assert reads == [index.offset[4]]
+    reads.clear()
+    ShardReader(index, ["sentinel2", "scalar"]).read(1)
+    assert reads == [], "everything is constant"
+    monkeypatch.setattr(reader_module, "_WORTH_A_READ", 0)
+    tile = ShardReader(index, ["sentinel2", "scalar"]).read(4)
+    assert tile.arrays["sentinel2"].tobytes() == content(4)["sentinel2"].tobytes()
+    assert len(reads) == 1
+    ShardReader(wide(tmp_path / "wide"), ["a", "c"]).read(0)
+    assert len(reads) == 3, "b is not worth a read"
+
+
+def wide(folder: Path) -> Index:
+    """One tile of three datasets."""
+    folder.mkdir()
+    infos = {name: DatasetInfo(np.dtype("<u1"), (64,)) for name in "abc"}
+    tile = PackedTile(0, {name: encode(np.arange(64, dtype=np.uint8)) for name in "abc"}, {}, b"{}")
+    record = write_shard(folder / "train-000000.tar", "train", [tile], infos)
+    columns = Columns(
+        **record.columns,
+        split=np.zeros(1, np.uint8),
+        level=np.zeros(1, np.uint8),
+        shard=np.zeros(1, np.int32),
+        lat=np.zeros(1),
+        lon=np.zeros(1),
+        date=np.zeros(1, np.int32),
+        biome=np.zeros(1, np.uint8),
+        tile_id=np.array([b"x"]),
+    )
+    return write_index(
+        folder,
+        columns=columns,
+        constants=record.constants,
+        datasets=infos,
+        band_stats={},
+        shards=[record.info],
+        splits=["train"],
+        options={},
+        source=SourceInfo("data.h5", 1, 1, "ff"),
+    )
+
+
+class Elsewhere:
+    """A store whose shards lie in another folder; counts what it is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.asked: list[int] = []
+
+    def path(self, shard: int) -> Path:
+        self.asked.append(shard)
+        found = self.folder / f"fetched-{shard}"
+        if not found.exists():
+            raise InputError(f"{found}: cannot be fetched")
+        return found
+
+
+def test_a_store_says_where_shards_are(tmp_path: Path) -> None:
+    index = build(tmp_path)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "train-000001.tar").rename(tmp_path / "cache" / "fetched-1")
+    (tmp_path / "train-000000.tar").unlink()
+    store = Elsewhere(tmp_path / "cache")
+    reader = ShardReader(index, list(DATASETS), store=store)
+    reader.will_need(np.arange(COUNT))
+    assert store.asked == [], "reading ahead does not fetch"
+    assert reader.read(4).row == 4
+    assert reader.read(5).row == 5
+    assert store.asked == [1]
+    with pytest.raises(InputError, match="fetched-0: cannot be fetched"):
+        reader.read(2)
+    copy = pickle.loads(pickle.dumps(reader))  # noqa: S301
+    assert copy.read(4).row == 4
+
+
+def test_what_is_needed_next_is_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = build(tmp_path)
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _file, offset, length, _advice: asked.append((offset, length)))
+    reader = ShardReader(index, ["sentinel2", "era5"])
+    reader.will_need(np.array([0, 4]))
+    assert asked == [], "it was written just now, and is in memory still"
+    monkeypatch.setattr(open_shards, "_in_memory", lambda _file, _offset: False)
+    reader.will_need(np.array([0, 4, 1]))
+    lengths = [sum(extent(index, 0, "sentinel2")[1:]), extent(index, 4, "sentinel2")[1] + extent(index, 4, "era5")[1]]
+    assert asked[:2] == [(index.offset[0], lengths[0]), (index.offset[4], lengths[1])]
+    assert asked[2][1] == 0
+    reader.will_need(np.zeros(0, np.int64))
+
+
+def test_reading_ahead_of_a_missing_shard_is_no_error(tmp_path: Path) -> None:
+    reader = ShardReader(build(tmp_path), list(DATASETS))
+    (tmp_path / "train-000000.tar").unlink()
+    reader.will_need(np.arange(COUNT))
+    assert reader.read(4).row == 4

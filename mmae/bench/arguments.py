@@ -1,0 +1,74 @@
+"""Options that the benches of the data's way share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from mmae.bench.machine import usable_cores
+from mmae.bench.table import add_json_argument
+from mmae.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    import argparse
+
+_TILES: Final = 20_000
+_CODECS: Final = "small,fast"
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """SRC, `--tiles`, `--workers`, `--codec`, `--repeats`, `--scratch` and `--json`."""
+    parser.add_argument(
+        "src",
+        metavar="SRC",
+        type=Path,
+        nargs="?",
+        help="MMEarth's .h5 file or its folder (default: a synthetic set; real pixels compress otherwise)",
+    )
+    parser.add_argument(
+        "--tiles",
+        metavar="N",
+        type=int,
+        default=_TILES,
+        help=f"repeat or cut the source to so many tiles (default: {_TILES})",
+    )
+    parser.add_argument(
+        "--workers", metavar="N", type=int, help="measure one process, and so many (default: as many as cores)"
+    )
+    parser.add_argument("--codec", metavar="A,B", default=_CODECS, help=f"of the shards (default: {_CODECS})")
+    parser.add_argument("--repeats", metavar="N", type=int, default=3, help="take the median of N (default: 3)")
+    parser.add_argument(
+        "--scratch",
+        metavar="DIR",
+        type=Path,
+        help="put files there, keep them, and use those of an earlier run (default: a temporary folder, removed)",
+    )
+    add_json_argument(parser)
+
+
+def codecs_of(args: argparse.Namespace) -> list[str]:
+    """The codecs asked for, each once.
+
+    Raises:
+        InputError: an unknown one.
+    """
+    from mmae.data.codec import CODECS
+
+    asked = list(dict.fromkeys(name.strip() for name in args.codec.split(",")))
+    for name in asked:
+        if name not in CODECS:
+            raise InputError(f"--codec {name}: no such codec{did_you_mean(name, CODECS)}")
+    return asked
+
+
+def counts_of(args: argparse.Namespace) -> int:
+    """How many processes are measured beside one.
+
+    Raises:
+        InputError: a number of tiles, workers or repetitions below one.
+    """
+    for name in ("tiles", "workers", "repeats"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise InputError(f"--{name} {value}: must be at least 1")
+    return usable_cores() if args.workers is None else args.workers

@@ -1,0 +1,76 @@
+"""What a measurement was taken on, and how much memory a process holds for itself."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Final
+
+PACKAGES: Final = ("numpy", "torch", "blosc2", "h5py", "webdataset", "zlib-ng", "xxhash")
+
+
+def facts() -> dict[str, object]:
+    """CPU, cores that may be used, memory, load before the run, Python and package versions."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": usable_cores(),
+        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "load": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        **{name: _version(name) for name in PACKAGES},
+    }
+
+
+def lines(known: dict[str, object]) -> list[str]:
+    """The facts as notes under a table."""
+    versions = ", ".join(f"{name} {known[name]}" for name in ("python", *PACKAGES))
+    return [
+        f"{known['cpu']}, {known['cores']} cores, {known['memory_gb']} GB; load {known['load']} before the run",
+        f"{versions}; Linux {known['kernel']}",
+    ]
+
+
+def usable_cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process started and that live, their children too."""
+    try:
+        direct = [int(word) for task in Path(f"/proc/{pid}/task").iterdir() for word in _children_of(task)]
+    except OSError:
+        return []
+    return [*direct, *(below for child in direct for below in children(child))]
+
+
+def own_bytes(pid: int) -> int:
+    """Bytes of memory that would come free if the process ended (its unique set size); 0 where it cannot be told."""
+    try:
+        entries = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(entry.split()[1]) * 1024 for entry in entries if entry.startswith("Private_"))
+
+
+def _children_of(task: Path) -> list[str]:
+    try:
+        return (task / "children").read_text().split()
+    except OSError:
+        return []
+
+
+def _cpu_name() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"

@@ -1,0 +1,29 @@
+"""How many multiplications and additions a device can do at most: what a share of FLOPs (MFU) is a share of."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+import torch
+
+from mmae.bench.phases import seconds
+
+_DENSE_BF16: Final = MappingProxyType({"H100": 989e12, "H200": 989e12, "GH200": 989e12, "A100": 312e12, "L40S": 362e12})
+"""Makers' figures without sparsity, for boards with the full power limit (H100 SXM: NVIDIA H100 datasheet)."""
+
+_SIDE: Final = MappingProxyType({"cuda": 8192, "cpu": 2048})
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
+    """FLOPs a second, and where the figure is from: the maker's where known, else a large product, measured."""
+    if device.type == "cuda" and dtype in {torch.bfloat16, torch.float16}:
+        name = torch.cuda.get_device_name(device)
+        for model, flops in _DENSE_BF16.items():
+            if model in name.split() or model in name.replace("-", " ").split():
+                return flops, f"{model}'s datasheet"
+    side = _SIDE[device.type]
+    left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    out = torch.empty_like(left)
+    taken = min(seconds(lambda: torch.mm(left, right, out=out), device, 3) for _ in range(3))
+    return 2 * side**3 / taken, f"a product of {side} x {side}, measured"

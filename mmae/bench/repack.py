@@ -1,0 +1,69 @@
+"""`mmae bench repack [SRC]`: from MMEarth's HDF5 file to shards on disk."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from mmae.bench.arguments import add_common_arguments, codecs_of, counts_of
+from mmae.bench.speeds import COLUMNS, Key, label, speed_rows
+from mmae.bench.table import Table, check_json_path, report
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from mmae.bench.runner import Way
+    from mmae.bench.source import BenchSource
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_common_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status 0. Bad input is an InputError."""
+    from mmae.bench import machine
+    from mmae.bench.scratch import need_room, scratch_folder
+    from mmae.bench.shards import shard_bytes, warm
+    from mmae.bench.source import prepare
+
+    check_json_path(args.json)
+    codecs, processes = codecs_of(args), counts_of(args)
+    known = machine.facts()
+    with scratch_folder(args.scratch) as scratch:
+        source = prepare(args.src, scratch, args.tiles)
+        need_room(scratch, max(shard_bytes(source, codec) for codec in codecs))
+        warm(source.file)
+        table = _measure(source, scratch, codecs, processes, args.repeats)
+    report(table.noting(machine.lines(known)), args.json, known)
+    return 0
+
+
+def _measure(source: BenchSource, scratch: Path, codecs: Sequence[str], processes: int, repeats: int) -> Table:
+    from data_tools.hdf5 import open_source
+    from mmae.bench.repack_limit import PackLimit, inflate_name
+    from mmae.bench.repack_ways import Job, Ours, Stock
+    from mmae.bench.runner import measure_all
+    from mmae.bench.shards import tiles_per_shard
+
+    with open_source(source.file) as opened:
+        infos = dict(opened.datasets)
+    ways: dict[Key, Way] = {}
+    per_shard = tiles_per_shard(source.tiles, processes)
+    jobs = [Job(source.file, source.tiles, tuple(infos), codec, per_shard, scratch) for codec in codecs]
+    for job in jobs:
+        ways["h5py + webdataset", job.codec] = Stock(job)
+        ways["mmae", job.codec] = Ours(job)
+        ways["limit", job.codec] = PackLimit(job)
+    results = measure_all({label(key): way for key, way in ways.items()}, processes, repeats)
+    tile_bytes = sum(math.prod(info.shape) * info.dtype.itemsize for info in infos.values())
+    rows = speed_rows(results, list(ways), processes, tile_bytes, "h5py + webdataset")
+    notes = [
+        f"{source.about}; {len(infos)} datasets, {tile_bytes / 1e3:.0f} KB a tile; "
+        f"median of {repeats}, ways in turns; the source in the page cache",
+        f"limit: inflated ({inflate_name(jobs[0])}) and compressed (Blosc2) in memory, by processes on their own; "
+        "arrays that are constant over a tile are inflated only",
+    ]
+    return Table("mmae bench repack", COLUMNS, rows, notes)

@@ -1,0 +1,132 @@
+"""Ways to do the same work, each measured in a process of its own, in turns.
+
+A machine's speed drifts while others use it: way after way, repeated, and medians are fairer than one after another.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import statistics
+import sys
+import traceback
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from mmae.bench.machine import children, own_bytes
+from mmae.errors import InputError
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+_LOOK_SECONDS: Final = 0.5
+
+
+class Way(Protocol):
+    """Something to measure; it is pickled into the process that runs it."""
+
+    def measure(self, processes: int) -> float:
+        """Do the work with so many processes (1: in this one) and return tiles a second."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The median over repetitions.
+
+    Attributes:
+        tiles_per_s: all processes together.
+        own_mb: most memory seen in one process that did the work, not counting what it shares; None: too short a look.
+    """
+
+    tiles_per_s: float
+    own_mb: float | None
+
+
+def measure_all(
+    ways: Mapping[str, Way], processes: int, repeats: int, progress: bool = True
+) -> dict[tuple[str, int], Result]:
+    """Measure each way by one process and, where that is more, by `processes`: (name, processes) -> result.
+
+    Raises:
+        InputError: what a way raised, or that its process ended.
+    """
+    counts = sorted({1, processes})
+    rates: dict[tuple[str, int], list[float]] = {(name, count): [] for count in counts for name in ways}
+    memory = dict.fromkeys(rates, 0)
+    with ExitStack() as stack:
+        runners = {name: stack.enter_context(_Runner(name, way)) for name, way in ways.items()}
+        for count in counts:
+            for repeat in range(repeats):
+                for name, runner in runners.items():
+                    rate, own = runner.measure(count)
+                    rates[name, count].append(rate)
+                    memory[name, count] = max(memory[name, count], own)
+                    if progress:
+                        told = f"{name}, {count} process(es), {repeat + 1} of {repeats}: {rate:.0f} tiles/s"
+                        print(told, file=sys.stderr, flush=True)
+    return {key: Result(statistics.median(found), memory[key] / 1e6 or None) for key, found in rates.items()}
+
+
+class _Runner:
+    """A process that holds one way, so that what it imports and opens is not measured again and again."""
+
+    def __init__(self, name: str, way: Way) -> None:
+        # Spawned: a fork would inherit what this process has loaded, and its threads' locks.
+        context = multiprocessing.get_context("spawn")
+        self._name = name
+        self._ours, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, way), name=name)
+        self._process.start()
+        theirs.close()
+
+    def __enter__(self) -> _Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ours.close()
+        self._process.join(timeout=10)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+    def measure(self, processes: int) -> tuple[float, int]:
+        """Tiles a second, and the most bytes that one working process held for itself."""
+        pid = self._process.pid
+        assert pid is not None
+        most = 0
+        try:
+            self._ours.send(processes)
+            while not self._ours.poll(_LOOK_SECONDS):
+                working = children(pid) if processes > 1 else [pid]
+                most = max([most, *map(own_bytes, working)])
+            answer = self._ours.recv()
+        except (EOFError, OSError):
+            self._process.join(timeout=10)
+            raise InputError(
+                f"bench: the process of {self._name!r} ended ({self._process.exitcode}): is there memory enough?"
+            ) from None
+        kind, content = answer
+        if kind == "rate":
+            return content, most
+        if kind == "input":
+            raise InputError(content)
+        raise RuntimeError(f"{self._name}: {content}")
+
+
+def _serve(connection: Connection[Any, Any], way: Way) -> None:
+    # A spawned process would spawn its own too; ways start theirs as they would anywhere else.
+    multiprocessing.set_start_method(None, force=True)
+    while True:
+        try:
+            processes = connection.recv()
+        except (EOFError, OSError):
+            return
+        answer: tuple[str, float | str]
+        try:
+            answer = ("rate", float(way.measure(processes)))
+        except InputError as error:
+            answer = ("input", str(error))
+        except Exception:  # whatever it is, the table's process should say it
+            answer = ("defect", traceback.format_exc())
+        connection.send(answer)

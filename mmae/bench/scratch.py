@@ -1,0 +1,47 @@
+"""Where a bench puts its files: a temporary folder, or one that is kept for the next time."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from mmae.errors import InputError
+
+# Room that is left for others.
+_SPARE_BYTES: Final = 1 << 29
+
+
+@contextmanager
+def scratch_folder(asked: Path | None) -> Iterator[Path]:
+    """The folder to work in.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    if asked is None:
+        with tempfile.TemporaryDirectory(prefix="mmae-bench-") as folder:
+            yield Path(folder)
+        return
+    try:
+        asked.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--scratch {asked}: cannot be made ({error.strerror}): choose another") from error
+    yield asked
+
+
+def need_room(folder: Path, needed: int) -> None:
+    """Refuse before anything is written what would fill the disk.
+
+    Raises:
+        InputError: fewer than `needed` bytes and some to spare are free in the folder.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed + _SPARE_BYTES:
+        raise InputError(
+            f"{folder}: {free / 1e9:.1f} GB are free and {(needed + _SPARE_BYTES) / 1e9:.1f} GB are needed: "
+            "give another --scratch, or fewer --tiles"
+        )

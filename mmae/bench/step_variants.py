@@ -1,0 +1,136 @@
+"""What `mmae bench step` compares: the step as training runs it, a plain one, and its matrix products alone."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from mmae.bench.matmuls import Replay, record
+from mmae.bench.phases import drop_gradients, part_runs, seconds, synchronise
+from mmae.bench.plain_model import PlainMultiMAE
+from mmae.bench.step_batch import made_up_band_stats, made_up_batch
+from mmae.config import Config
+from mmae.data.preprocess import Preprocess
+from mmae.engine.build import build_engine
+from mmae.engine.ds_config import precision_of
+from mmae.engine.module import PretrainModule, compile_parts
+from mmae.engine.step import optimiser_step, prepare_step
+from mmae.losses import combine, sample_losses, scored
+
+
+@dataclass(frozen=True)
+class EngineRecipe:
+    """What an engine is built from."""
+
+    config: Config
+    ds_config: dict[str, Any]
+
+    @property
+    def zero_stage(self) -> int:
+        stage: int = self.ds_config["zero_optimization"]["stage"]
+        return stage
+
+    @property
+    def precision(self) -> str:
+        return precision_of(self.ds_config)
+
+
+class Trained:
+    """Training's own step on one micro-batch that lies on the device."""
+
+    def __init__(self, recipe: EngineRecipe, micro_batch: int) -> None:
+        self.config = recipe.config
+        held = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
+        self.engine = build_engine(recipe, load_initial=False)
+        self.device: torch.device = self.engine.device
+        self._preprocess = Preprocess(self.config.data, self.config.model, made_up_band_stats(), self.device)
+        self._batches = [made_up_batch(self.config.model.domains, micro_batch).to(self.device)]
+        self._held = torch.cuda.memory_allocated() - held if torch.cuda.is_available() else 0
+
+    def prepare(self) -> Any:
+        return prepare_step(self._batches, self._preprocess, self.config)
+
+    def __call__(self) -> None:
+        optimiser_step(self.engine, self.prepare(), self.config)
+
+    def peak_gigabytes(self) -> float | None:
+        """Most memory that is in use during a step, on a GPU; other variants' is left out."""
+        if self.device.type != "cuda":
+            return None
+        self()
+        before = torch.cuda.memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        self()
+        return (torch.cuda.max_memory_allocated(self.device) - before + self._held) / 1e9
+
+    def products(self) -> Replay:
+        """Its matrix products, to be run alone."""
+        prepared = self.prepare()
+        found = record(lambda: optimiser_step(self.engine, prepared, self.config))
+        return Replay(found, self.device)
+
+    def parts(self, repeats: int) -> dict[str, float]:
+        """Seconds of each part of a step, run on a model of its own without DeepSpeed's hooks."""
+        (inputs, plan), *_ = self.prepare()
+        count_O = scored(inputs, plan, self.config.model).sum(1).float()
+        recompute = self.engine.module.model.encoder.recompute
+        dtype = next(self.engine.module.parameters()).dtype
+        module = PretrainModule(self.config.model, None, recompute).to(self.device, dtype)
+        if self.config.train.compile:
+            compile_parts(module)
+        taken = {"data": seconds(self.prepare, self.device, repeats)}
+        for name, run in part_runs(module, inputs, plan, count_O).items():
+            taken[name] = seconds(run, self.device, repeats)
+            drop_gradients(module)
+        return taken
+
+    def optimiser(self, repeats: int) -> float:
+        """Seconds of the optimiser's part of a step."""
+        taken = []
+        engine, step = self.engine, self.engine.step
+
+        def timed() -> None:
+            synchronise(self.device)
+            began = time.perf_counter()
+            step()
+            synchronise(self.device)
+            taken.append(time.perf_counter() - began)
+
+        engine.step = timed
+        for _ in range(repeats):
+            self()
+        engine.step = step
+        return sorted(taken)[len(taken) // 2]
+
+    def close(self) -> None:
+        self.engine.destroy()
+        del self.engine
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def plain_step(config: Config, micro_batch: int, device: torch.device, dtype: torch.dtype) -> Callable[[], None]:
+    """The same step in plain torch: weights in float32, autocast, one decoder after another, AdamW."""
+    model = PlainMultiMAE(config.model, config.model.variant).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, betas=config.train.opt_betas)
+    preprocess = Preprocess(config.data, config.model, made_up_band_stats(), device)
+    batches = [made_up_batch(config.model.domains, micro_batch).to(device)]
+
+    def step() -> None:
+        ((inputs, plan),) = prepare_step(batches, preprocess, config)
+        count_O = scored(inputs, plan, config.model).sum(1).float()
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            output = model(inputs.values, plan)
+        loss_OB = sample_losses(output, inputs, plan, config.model)
+        torch.autograd.backward([combine(loss_OB, count_O, 1.0)[0]])
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step

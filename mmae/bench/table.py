@@ -1,0 +1,105 @@
+"""One table for people and for programs: the same rows printed, and written as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmae.errors import InputError
+
+if TYPE_CHECKING:
+    import argparse
+
+Value = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its key in a row (and in the JSON), its heading, and how its numbers are printed."""
+
+    key: str
+    heading: str
+    form: str = "{}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows are mappings from the columns' keys; a value that is absent or None prints as a dash."""
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Mapping[str, Value]]
+    notes: Sequence[str] = ()
+
+    def noting(self, more: Sequence[str]) -> Table:
+        """The same table with more notes."""
+        return replace(self, notes=(*self.notes, *more))
+
+    def text(self) -> str:
+        """The table in Markdown, which a terminal shows well too, and the notes under it."""
+        cells = [[_cell(row.get(column.key), column.form) for column in self.columns] for row in self.rows]
+        headings = [column.heading for column in self.columns]
+        widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
+        right = [any(_is_number(row.get(column.key)) for row in self.rows) for column in self.columns]
+
+        def line(words: Sequence[str]) -> str:
+            padded = (
+                word.rjust(width) if number else word.ljust(width)
+                for word, width, number in zip(words, widths, right, strict=True)
+            )
+            return f"| {' | '.join(padded)} |"
+
+        rule = ["-" * (width - 1) + ":" if number else "-" * width for width, number in zip(widths, right, strict=True)]
+        return "\n".join([f"# {self.title}", line(headings), line(rule), *map(line, cells), "", *self.notes])
+
+    def json(self, facts: Mapping[str, object]) -> str:
+        """Title, rows (by key), notes, and facts about where they were taken, as standard JSON."""
+        rows = [{column.key: row.get(column.key) for column in self.columns} for row in self.rows]
+        content = {"title": self.title, "rows": rows, "notes": list(self.notes), **facts}
+        return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", metavar="FILE", type=Path, help="write the table there too; it must not exist yet")
+
+
+def check_json_path(path: Path | None) -> None:
+    """Refuse a file that could not be written at the end, before the time is spent.
+
+    Raises:
+        InputError: it exists, or its folder does not.
+    """
+    if path is None:
+        return
+    if os.path.lexists(path):
+        raise InputError(f"--json {path}: exists already: choose another name, or remove it")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"--json {path}: there is no folder {path.absolute().parent}: make it first")
+
+
+def report(table: Table, path: Path | None, facts: Mapping[str, object]) -> None:
+    """Print the table and write its JSON.
+
+    Raises:
+        InputError: the file appeared meanwhile, or cannot be written; the table is printed first.
+    """
+    print(table.text())
+    if path is None:
+        return
+    try:
+        with path.open("x") as file:
+            file.write(table.json(facts))
+    except OSError as error:
+        raise InputError(f"--json {path}: cannot be written ({error.strerror}): choose another name") from error
+
+
+def _is_number(value: Value) -> bool:
+    return isinstance(value, int | float)
+
+
+def _cell(value: Value, form: str) -> str:
+    return "-" if value is None else form.format(value)

@@ -1,0 +1,123 @@
+"""Micro-batches from worker processes, in the order in which they are requested."""
+
+from __future__ import annotations
+
+import atexit
+import signal
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from mmae.data.slabs import Slabs
+from mmae.errors import InputError
+from mmae.types import Batch
+
+if TYPE_CHECKING:
+    from mmae.config import DataConfig
+    from mmae.data.micro_batches import Arrays, MicroBatches
+    from mmae.data.requests import Request, Requests
+
+
+def deliver(
+    reading: MicroBatches, requests: Requests, config: DataConfig, *, tiles: int, in_hand: int, pin: bool
+) -> Iterator[Batch]:
+    """The micro-batch of each request, read by `data.workers` processes, or in this one where there are none.
+
+    Args:
+        tiles: of a micro-batch.
+        in_hand: micro-batches that the caller holds at a time; more are no error, but cost copies.
+        pin: hand over pinned memory.
+
+    Raises:
+        InputError: also where a worker found out.
+    """
+    slabs = Slabs(reading.infos, tiles, config.workers * config.prefetch + in_hand) if config.workers else None
+    loader: DataLoader[Batch | _Filled | InputError] = DataLoader(
+        _Items(reading, slabs),
+        batch_size=None,
+        sampler=_Sampler(requests, slabs),
+        num_workers=config.workers,
+        prefetch_factor=config.prefetch if config.workers else None,
+        pin_memory=pin,
+        worker_init_fn=_leave_signals_to_the_trainer,
+        # Forked, they share the slabs and the index.
+        multiprocessing_context="fork" if config.workers else None,
+        # An own generator: starting workers must not advance the global one, or a resumed run would differ.
+        generator=torch.Generator(),
+    )
+    items = iter(loader)
+    # After an error elsewhere the interpreter ends with this iteration still open. It would ask the workers to end by
+    # SIGTERM, which they leave to the trainer, and wait for them for ever.
+    end = partial(_kill_workers, weakref.ref(items))
+    atexit.register(end)
+    try:
+        for item in items:
+            if isinstance(item, InputError):
+                raise item
+            yield item.batch() if isinstance(item, _Filled) else item
+    finally:
+        atexit.unregister(end)
+        # The last reference: its workers end here, also where the iteration is abandoned.
+        del items
+
+
+@dataclass(frozen=True, eq=False)
+class _Filled:
+    """What a worker sends of a micro-batch whose pixels stand in a slab of the training process."""
+
+    arrays: Arrays
+    owner: int
+    slab: int
+
+    def batch(self) -> Batch:
+        return replace(self.arrays, pixels=Slabs.of(self.owner).handed_over(self.slab)).batch()
+
+    def pin_memory(self) -> Batch:
+        return self.batch().pin_memory()
+
+
+class _Items(Dataset["Batch | _Filled | InputError"]):
+    """The micro-batch of a request, in the slab that it came with."""
+
+    def __init__(self, reading: MicroBatches, slabs: Slabs | None) -> None:
+        self._reading = reading
+        self._slabs = slabs
+
+    def __getitem__(self, asked: tuple[Request, int | None]) -> Batch | _Filled | InputError:
+        request, slab = asked
+        # Raised in a worker, torch would wrap the one line in two tracebacks: it is handed over instead.
+        try:
+            if self._slabs is None or slab is None:
+                return self._reading.read(request).batch()
+            arrays = self._reading.read(request, self._slabs.to_write(slab))
+            return _Filled(replace(arrays, pixels={}), self._slabs.number, slab)
+        except InputError as error:
+            return error
+
+
+class _Sampler:
+    """Requests and slabs, made as they are asked for: a run has more steps than a list should hold."""
+
+    def __init__(self, requests: Requests, slabs: Slabs | None) -> None:
+        self._requests = requests
+        self._slabs = slabs
+
+    def __iter__(self) -> Iterator[tuple[Request, int | None]]:
+        for request in self._requests():
+            yield request, None if self._slabs is None else self._slabs.take()
+
+
+def _kill_workers(items: weakref.ref[Any]) -> None:
+    for worker in getattr(items(), "_workers", ()):
+        worker.kill()
+
+
+def _leave_signals_to_the_trainer(_worker: int) -> None:
+    # Schedulers signal every process of a job. The trainer answers by saving, for which it may need its workers.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mmae.bench.table import Column, Table, check_json_path, report
+from mmae.errors import InputError
+
+TABLE = Table(
+    "a bench",
+    (Column("way", "way"), Column("rate", "tiles/s", "{:.1f}"), Column("share", "of the limit", "{:.0%}")),
+    [{"way": "ours", "rate": 12.345, "share": 0.7}, {"way": "the limit", "rate": 17, "share": None}, {"way": "none"}],
+    ["a note"],
+)
+
+
+def test_prints_a_table_that_lines_up() -> None:
+    assert TABLE.noting(["another"]).text().splitlines() == [
+        "# a bench",
+        "| way       | tiles/s | of the limit |",
+        "| --------- | ------: | -----------: |",
+        "| ours      |    12.3 |          70% |",
+        "| the limit |    17.0 |            - |",
+        "| none      |       - |            - |",
+        "",
+        "a note",
+        "another",
+    ]
+
+
+def test_a_table_without_rows() -> None:
+    assert Table("t", (Column("a", "heading"),), []).text().splitlines() == ["# t", "| heading |", "| ------- |"]
+
+
+def test_writes_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "table.json"
+    report(TABLE, path, {"cpu": "x"})
+    assert capsys.readouterr().out == TABLE.text() + "\n"
+    assert json.loads(path.read_text()) == {
+        "title": "a bench",
+        "rows": [
+            {"way": "ours", "rate": 12.345, "share": 0.7},
+            {"way": "the limit", "rate": 17, "share": None},
+            {"way": "none", "rate": None, "share": None},
+        ],
+        "notes": ["a note"],
+        "cpu": "x",
+    }
+
+
+def test_no_file_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    check_json_path(None)
+    report(TABLE, None, {})
+    assert "ours" in capsys.readouterr().out
+
+
+def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "table.json"
+    check_json_path(path)
+    path.write_text("mine")
+    with pytest.raises(InputError, match="exists already"):
+        check_json_path(path)
+    with pytest.raises(InputError, match=r"table\.json: cannot be written"):
+        report(TABLE, path, {})
+    assert "ours" in capsys.readouterr().out, "what was measured is not lost"
+    assert path.read_text() == "mine"
+    link = tmp_path / "link.json"
+    link.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="exists already"):
+        check_json_path(link)
+
+
+def test_a_file_without_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no folder .*: make it first"):
+        check_json_path(tmp_path / "absent" / "table.json")
