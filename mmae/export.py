@@ -1,32 +1,98 @@
-"""`mmae export RUN OUT`: a run's ZeRO checkpoint as a model folder that needs no DeepSpeed."""
+"""`mmae export RUN OUT`: a checkpoint as a model folder that needs no DeepSpeed, or under published names."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmae.model.mmae import MultiMAE
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model to export.
+
+    Attributes:
+        band_stats: the statistics its inputs are normalised with.
+        extra: JSON-able notes: `run`, `step`, `log_vars` by output, ...
+    """
+
+    model: MultiMAE
+    band_stats: Mapping[str, Any]
+    extra: Mapping[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run's folder (run.dir)")
-    parser.add_argument("out", metavar="OUT", help="folder to write: model.safetensors and config.json")
+    parser.add_argument("run", metavar="RUN", help="a run's folder (run.dir), or a model folder to export again")
+    parser.add_argument("out", metavar="OUT", help="folder to write (model.safetensors and config.json), or file")
+    parser.add_argument(
+        "--format",
+        choices=("folder", "published"),
+        default="folder",
+        help="a model folder (default), or one file under the names that the published code loads",
+    )
     parser.add_argument("--step", type=int, help="checkpoint to export; the latest if not said")
     parser.add_argument("--trust", action="store_true", help="load a checkpoint that another user wrote")
 
 
 def run(args: argparse.Namespace) -> int:
+    from mmae.errors import InputError
+
+    out, published = Path(args.out), args.format == "published"
+    if published and out.exists():
+        raise InputError(f"{out} exists already: choose another name, or remove it first")
+    source = _from_folder(args) if (Path(args.run) / "config.json").is_file() else _from_run(args)
+    if published:
+        _write_published(out, source)
+    else:
+        from mmae.model.folder import save_model
+
+        save_model(out, source.model, source.band_stats, source.extra)
+    step = f"step {source.extra['step']}, " if "step" in source.extra else ""
+    print(f"{out}: {step}{sum(p.numel() for p in source.model.parameters()):,} parameters, float32")
+    return 0
+
+
+def _from_run(args: argparse.Namespace) -> Source:
     from mmae.engine.run_folder import open_run
 
     # Before seconds of imports.
     open_run(args.run)
     from mmae.engine.consolidate import load_trained
-    from mmae.model.folder import save_model
 
     trained = load_trained(args.run, args.step, args.trust)
-    extra = {"run": str(trained.folder.path), "step": trained.step}
+    extra: dict[str, Any] = {"run": str(trained.folder.path), "step": trained.step}
     if trained.log_vars is not None:
         extra["log_vars"] = dict(zip(trained.config.model.outputs, trained.log_vars.tolist(), strict=True))
-    save_model(Path(args.out), trained.model, trained.band_stats, extra)
-    print(
-        f"{args.out}: step {trained.step}, {sum(p.numel() for p in trained.model.parameters()):,} parameters, float32"
+    return Source(trained.model, trained.band_stats, extra)
+
+
+def _from_folder(args: argparse.Namespace) -> Source:
+    from mmae.errors import InputError
+
+    if args.step is not None:
+        raise InputError(f"--step {args.step}: {args.run} is a model folder, which holds one step only")
+    from mmae.model.folder import load_model, read_model_config
+
+    saved = read_model_config(args.run)
+    return Source(load_model(args.run), saved.band_stats, saved.extra)
+
+
+def _write_published(out: Path, source: Source) -> None:
+    """One torch save: float32 weights and options. Band statistics have no place in it."""
+    import torch
+
+    from mmae.data.atomic import atomic_file
+    from mmae.model.published_file import published_checkpoint
+
+    model, epoch = source.model, source.extra.get("epoch")
+    checkpoint = published_checkpoint(
+        model.state_dict(), model.config, model.variant, source.extra.get("log_vars"), epoch
     )
-    return 0
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_file(out) as file:
+        torch.save(checkpoint, file)

@@ -1,4 +1,4 @@
-"""Activation checkpointing: trade a second forward pass of each block for the memory of its activations.
+"""Activation checkpointing: what the backward pass computes again, to trade time for the memory of activations.
 
 none        keep everything
 selective   keep the results of matrix products and attention, compute the cheap rest again
@@ -7,6 +7,8 @@ full        keep the blocks' inputs only
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -15,6 +17,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 Checkpointing = Literal["none", "selective", "full"]
+
+
+@dataclass(frozen=True)
+class Recompute:
+    """How, and for which blocks: those whose number is a multiple of `every`."""
+
+    how: Checkpointing = "none"
+    every: int = 1
+
 
 _aten = torch.ops.aten
 _KEPT: Final = frozenset(
@@ -32,22 +43,26 @@ _KEPT: Final = frozenset(
 """Results that cost much to compute again, for the bytes they take."""
 
 
-def run_blocks(blocks: nn.ModuleList, x: Tensor, checkpointing: Checkpointing) -> Tensor:
-    """One block after another."""
-    for block in blocks:
-        x = _run(block, x, checkpointing) if torch.is_grad_enabled() else block(x)
+def run_blocks(
+    blocks: nn.ModuleList, x: Tensor, recompute: Recompute, others: Sequence[tuple[Any, ...]] | None = None
+) -> Tensor:
+    """One block after another; `others` holds each block's further arguments."""
+    for number, block in enumerate(blocks):
+        how = recompute.how if number % recompute.every == 0 and torch.is_grad_enabled() else "none"
+        x = _run(block, how, x, *(others[number] if others is not None else ()))
     return x
 
 
-def _run(block: nn.Module, x: Tensor, checkpointing: Checkpointing) -> Tensor:
-    match checkpointing:
+def _run(block: nn.Module, how: Checkpointing, *args: Any) -> Tensor:
+    # Blocks draw no random numbers, so no random state is kept for them: reading a device's waits for it.
+    match how:
         case "none":
-            out = block(x)
+            out = block(*args)
         case "full":
-            out = checkpoint(block, x, use_reentrant=False)
+            out = checkpoint(block, *args, use_reentrant=False, preserve_rng_state=False)
         case "selective":
             contexts = partial(create_selective_checkpoint_contexts, _policy)
-            out = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
+            out = checkpoint(block, *args, use_reentrant=False, preserve_rng_state=False, context_fn=contexts)
     result: Tensor = out
     return result
 

@@ -5,15 +5,12 @@ Dosovitskiy et al., "An Image is Worth 16x16 Words" (ICLR 2021), section 3.1; no
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from mmae.config import ModelConfig
-from mmae.model.checkpointing import Checkpointing, run_blocks
-from mmae.model.layers import NORM_EPS
+from mmae.model.block import EncoderBlock
+from mmae.model.checkpointing import Recompute, run_blocks
 from mmae.variants import Variant
 
 
@@ -22,34 +19,39 @@ def drop_path_rates(last: float, depth: int) -> list[float]:
     return [last * block / max(depth - 1, 1) for block in range(depth)]
 
 
-def _block(variant: Variant, drop_path: float) -> nn.Module:
-    block: nn.Module = Block(
-        variant.dim,
-        variant.num_heads,
-        # The block takes a ratio and truncates the product: half a unit keeps it from falling one short.
-        mlp_ratio=(variant.mlp_dim + 0.5) / variant.dim,
-        qkv_bias=True,
-        drop_path=drop_path,
-        norm_layer=partial(nn.LayerNorm, eps=NORM_EPS),
-    )
-    return block
-
-
 class Encoder(nn.Module):
     """Visible tokens in, encoded visible and global tokens out."""
 
-    def __init__(self, config: ModelConfig, variant: Variant, checkpointing: Checkpointing) -> None:
+    def __init__(self, config: ModelConfig, variant: Variant, recompute: Recompute) -> None:
         super().__init__()
-        self.checkpointing = checkpointing
+        self.recompute = recompute
         # Without global tokens there is no parameter: sharding optimisers do not take empty ones.
         shape = (config.num_global_tokens, variant.dim)
         self.global_tokens = nn.Parameter(torch.zeros(shape)) if config.num_global_tokens else None
-        rates = drop_path_rates(config.drop_path, variant.depth)
-        self.blocks = nn.ModuleList([_block(variant, rate) for rate in rates])
+        self.drop_path = config.drop_path
+        self.blocks = nn.ModuleList([EncoderBlock(variant) for _ in range(variant.depth)])
 
     def forward(self, tokens_BND: Tensor, keep_BK: Tensor) -> Tensor:
         """All tokens (B, N, D), ids of the visible ones (B, K) -> (B, L, D): those as listed, then global ones."""
         x_BLD = tokens_BND.gather(1, keep_BK[:, :, None].expand(-1, -1, tokens_BND.shape[-1]))
+        return self.encode(x_BLD)
+
+    def encode(self, x_BKD: Tensor) -> Tensor:
+        """Tokens that are all visible (B, K, D) -> (B, L, D), the global ones behind them."""
         if self.global_tokens is not None:
-            x_BLD = torch.cat([x_BLD, self.global_tokens.expand(x_BLD.shape[0], -1, -1)], dim=1)
-        return run_blocks(self.blocks, x_BLD, self.checkpointing)
+            x_BKD = torch.cat([x_BKD, self.global_tokens.expand(x_BKD.shape[0], -1, -1)], dim=1)
+        return run_blocks(self.blocks, x_BKD, self.recompute, self._drop_paths(x_BKD))
+
+    def _drop_paths(self, x_BLD: Tensor) -> list[tuple[Tensor | None]]:
+        """For each block: what its two branches are multiplied with, (2, B, 1, 1), or None to leave them alone.
+
+        One draw serves all blocks: a small kernel for each of two branches of dozens of blocks costs more to start
+        than to run.
+        """
+        depth = len(self.blocks)
+        if not self.training or self.drop_path == 0:
+            return [(None,)] * depth
+        rates = torch.linspace(0, self.drop_path, depth, device=x_BLD.device)[:, None, None]
+        draws = torch.rand(depth, 2, x_BLD.shape[0], device=x_BLD.device)
+        scales = torch.where(draws < rates, 0.0, 1 / (1 - rates)).to(x_BLD.dtype)
+        return [(scale_2B[..., None, None],) for scale_2B in scales.unbind(0)]

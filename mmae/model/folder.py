@@ -16,6 +16,8 @@ from torch import Tensor
 from mmae.errors import InputError
 from mmae.model.description import CONFIG_NAME, SavedModel, describe, read_model_config
 from mmae.model.mmae import MultiMAE
+from mmae.model.posembed import first_positions
+from mmae.model.published_config import published_weights
 
 __all__ = ["SavedModel", "initial_weights", "load_model", "read_model_config", "save_model"]
 
@@ -67,12 +69,20 @@ def load_model(folder: str | Path) -> MultiMAE:
     return model.eval()
 
 
-def initial_weights(model: MultiMAE, folder: str | Path) -> dict[str, Tensor]:
-    """A folder's weights to start a model from, by the model's own names; the model's weights may be sharded.
+def initial_weights(model: MultiMAE, source: str | Path) -> dict[str, Tensor]:
+    """Weights to start a model from, by the model's own names; the model's weights may be sharded.
+
+    A model that learns positions can start from one whose positions are fixed.
+
+    Args:
+        source: a model folder, or a published checkpoint's file.
 
     Raises:
         InputError: a file is missing or damaged, or inputs, outputs or shapes differ from the model's.
     """
+    if Path(source).is_file():
+        return published_weights(source, model.config, model.variant)
+    folder = source
     saved = read_model_config(folder)
     for key in ("in_domains", "outputs"):
         theirs, ours = getattr(saved.config, key), getattr(model.config, key)
@@ -81,6 +91,8 @@ def initial_weights(model: MultiMAE, folder: str | Path) -> dict[str, Tensor]:
     state = _read_weights(folder)
     with torch.device("meta"):
         whole = MultiMAE(model.config, model.variant)
+    if saved.config.positions == "fixed":
+        state |= first_positions(whole)
     _check_fit(whole.state_dict(), state, Path(folder) / WEIGHTS_NAME)
     return state
 

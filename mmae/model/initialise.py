@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mmae.model.decoders import Decoders
 from mmae.model.encoder import Encoder
 from mmae.model.layers import StackedLayerNorm, StackedLinear
+from mmae.model.posembed import LearnedPositions
 
 EMBEDDING_STD: Final = 0.02
 
@@ -62,6 +63,8 @@ def _fill(module: nn.Module, name: str, generator: torch.Generator) -> None:
             module.bias.zero_()
         case nn.Embedding():
             module.weight.copy_(_truncated_normal(module.weight, generator))
+        case LearnedPositions():
+            module.table.copy_(module.start())
         case Encoder():
             assert module.global_tokens is not None
             module.global_tokens.copy_(_truncated_normal(module.global_tokens, generator))

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mmae.model.attention import attend
+
 NORM_EPS: Final = 1e-6
 MLP_RATIO: Final = 4
 
@@ -62,14 +64,14 @@ class StackedMlp(nn.Module):
         return out
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
+def attend_stacked(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
     """Multi-head attention, one for each of the O x B: (O, B, n, d), (O, B, L, d), (O, B, L, d) -> (O, B, n, d)."""
 
     def heads(x: Tensor) -> Tensor:
         stack, batch, length, width = x.shape
         return x.reshape(stack * batch, length, num_heads, width // num_heads).transpose(1, 2)
 
-    attended = functional.scaled_dot_product_attention(heads(query), heads(key), heads(value))
+    attended = attend(heads(query), heads(key), heads(value))
     return attended.transpose(1, 2).reshape(query.shape)
 
 
@@ -84,7 +86,7 @@ class StackedSelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = self.qkv(x).chunk(3, dim=-1)
-        out: Tensor = self.proj(attend(query, key, value, self.num_heads))
+        out: Tensor = self.proj(attend_stacked(query, key, value, self.num_heads))
         return out
 
 
@@ -100,7 +102,7 @@ class StackedCrossAttention(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         key, value = self.kv(context).chunk(2, dim=-1)
-        out: Tensor = self.proj(attend(self.q(x), key, value, self.num_heads))
+        out: Tensor = self.proj(attend_stacked(self.q(x), key, value, self.num_heads))
         return out
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from mmae.config import ModelConfig
-from mmae.model.checkpointing import Checkpointing
+from mmae.model.checkpointing import Recompute
 from mmae.model.decoders import Decoders
 from mmae.model.encoder import Encoder
 from mmae.model.initialise import initialise
@@ -26,7 +26,7 @@ class MultiMAE(nn.Module):
     Args:
         config: the model's configuration, already checked.
         variant: encoder size; that of `config.size` if None.
-        checkpointing: `full` recomputes each encoder and decoder block in the backward pass.
+        recompute: what of which encoder and decoder blocks the backward pass computes again.
         seed: of the initial weights.
     """
 
@@ -34,15 +34,15 @@ class MultiMAE(nn.Module):
         self,
         config: ModelConfig,
         variant: Variant | None = None,
-        checkpointing: Checkpointing = "none",
+        recompute: Recompute = Recompute(),  # noqa: B008  (frozen)
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.config = config
         self.variant = variant or config.variant
         self.tokenizer = Tokenizer(config, self.variant.dim)
-        self.encoder = Encoder(config, self.variant, checkpointing)
-        self.decoders = Decoders(config, self.variant.dim, checkpointing)
+        self.encoder = Encoder(config, self.variant, recompute)
+        self.decoders = Decoders(config, self.variant.dim, recompute)
         initialise(self, seed)
 
     def tokens(self, values: Mapping[str, Tensor]) -> Tensor:

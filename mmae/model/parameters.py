@@ -15,7 +15,7 @@ _EMBEDDING: Final = "class_emb"
 def decays(name: str) -> bool:
     """Whether a parameter, by its name here or in the published model, is a matrix of a linear map.
 
-    Biases, norms, embeddings, tokens and the log variances of the loss balancer are not.
+    Biases, norms, embeddings, positions, tokens and the log variances of the loss balancer are not.
     """
     *_, module, leaf = ["", *name.split(".")]
     return leaf == "weight" and module != _EMBEDDING and not _NORM.fullmatch(module)

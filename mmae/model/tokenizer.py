@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mmae.config import ModelConfig
 from mmae.modalities import MODALITIES, Modality
-from mmae.model.posembed import PositionEmbedding
+from mmae.model.posembed import position_embedding
 
 CLASS_WIDTH: Final = 64
 """Width of a class embedding."""
@@ -26,12 +26,13 @@ class ImageAdapter(nn.Module):
         super().__init__()
         patch = modality.patch(config.patch_size)
         self.proj = nn.Conv2d(len(modality.bands), dim, kernel_size=patch, stride=patch)
-        self.positions = PositionEmbedding(dim, config.patch_size, config.grid_hw, "bicubic")
+        self.positions = position_embedding(config, dim, "bicubic")
 
-    def forward(self, values_BChw: Tensor) -> Tensor:
+    def forward(self, values_BChw: Tensor, grid_hw: tuple[int, int] | None = None) -> Tensor:
+        """`grid_hw` says the patches of an image of another size than the configuration's."""
         dtype = self.proj.weight.dtype
         patches_BDhw = self.proj(values_BChw.to(dtype))
-        tokens_BnD: Tensor = patches_BDhw.flatten(2).transpose(1, 2) + self.positions(dtype)
+        tokens_BnD: Tensor = patches_BDhw.flatten(2).transpose(1, 2) + self.positions(dtype, grid_hw)
         return tokens_BnD
 
 
@@ -43,12 +44,14 @@ class CategoricalAdapter(nn.Module):
         patch = modality.patch(config.patch_size)
         self.class_emb = nn.Embedding(modality.num_classes, CLASS_WIDTH)
         self.proj = nn.Conv2d(CLASS_WIDTH, dim, kernel_size=patch, stride=patch)
-        self.positions = PositionEmbedding(dim, config.patch_size, config.grid_hw, "bilinear")
+        self.positions = position_embedding(config, dim, "bilinear")
 
-    def forward(self, ids_Bhw: Tensor) -> Tensor:
+    def forward(self, ids_Bhw: Tensor, grid_hw: tuple[int, int] | None = None) -> Tensor:
+        """`grid_hw` says the patches of an image of another size than the configuration's."""
         embedded_BChw = self.class_emb(ids_Bhw).permute(0, 3, 1, 2)
         patches_BDhw = self.proj(embedded_BChw)
-        tokens_BnD: Tensor = patches_BDhw.flatten(2).transpose(1, 2) + self.positions(patches_BDhw.dtype)
+        positions_nD = self.positions(patches_BDhw.dtype, grid_hw)
+        tokens_BnD: Tensor = patches_BDhw.flatten(2).transpose(1, 2) + positions_nD
         return tokens_BnD
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from mmae.config import ModelConfig
 from mmae.modalities import output_source
+from mmae.model.checkpointing import Recompute
 from mmae.model.decoders import Decoders
 from mmae.model.layers import SharedInputLinear, StackedBlock, StackedLayerNorm, StackedLinear, StackedMlp
 
@@ -52,7 +53,7 @@ def attention(q_nd: Tensor, k_Ld: Tensor, v_Ld: Tensor, heads: int) -> Tensor:
 def decode_one(decoders: Decoders, config: ModelConfig, output: str, encoded_LD: Tensor, keep_K: Tensor) -> Tensor:
     """One output of one tile, (n, values of a patch)."""
     o, heads, n = config.outputs.index(output), config.decoder_num_heads, config.tokens_per_modality
-    positions = decoders.positions(torch.float32)
+    positions = decoders.positions(torch.float32).expand(len(config.outputs), -1, -1)[o]
     context = linear(decoders.proj_context, o)(encoded_LD)
     queries = [decoders.mask_token[o] + positions[place] for place in range(n)]
     source = output_source(output).name
@@ -87,13 +88,14 @@ CASES = {
     "output only": {"in_domains": ("depth", "semseg"), "out_domains": ("rgb", "depth", "sentinel1")},
     "one modality": {"in_domains": ("rgb",), "out_domains": ("rgb",), "num_encoded_tokens": 3},
     "no global tokens": {"num_global_tokens": 0},
+    "learned positions": {"positions": "learned", "out_domains": ("sentinel1", "rgb")},
 }
 
 
 @pytest.mark.parametrize("changes", CASES.values(), ids=CASES.keys())
 def test_stacked_decoders_are_a_loop_over_decoders(changes: dict[str, object], config: ModelConfig) -> None:
     config = replace(config, **changes)  # type: ignore[arg-type]
-    decoders = Decoders(config, DIM, "none")
+    decoders = Decoders(config, DIM, Recompute())
     randomise(decoders)
     generator = torch.Generator().manual_seed(0)
     keep = torch.stack([torch.randperm(config.num_tokens, generator=generator) for _ in range(3)])
@@ -111,7 +113,7 @@ def test_stacked_decoders_are_a_loop_over_decoders(changes: dict[str, object], c
 
 def test_gradients_are_those_of_the_loop(config: ModelConfig) -> None:
     config = replace(config, in_domains=("rgb", "semseg"), out_domains=("rgb", "depth"), num_encoded_tokens=6)
-    decoders = Decoders(config, DIM, "none")
+    decoders = Decoders(config, DIM, Recompute())
     randomise(decoders)
     keep = torch.tensor([[0, 3, 7, 8, 11, 15], [2, 15, 1, 0, 14, 9]])
     encoded = torch.randn(2, 7, DIM, requires_grad=True)
@@ -152,7 +154,7 @@ def test_stacked_layer_norm() -> None:
 
 def test_an_output_without_its_input_sees_masks_only(config: ModelConfig) -> None:
     config = replace(config, in_domains=("depth",), out_domains=("rgb",), num_encoded_tokens=3)
-    decoders = Decoders(config, DIM, "none")
+    decoders = Decoders(config, DIM, Recompute())
     randomise(decoders)
     encoded = torch.randn(1, 4, DIM)
     before = decoders(encoded, torch.tensor([[0, 1, 2]]))["rgb"]

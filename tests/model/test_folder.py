@@ -163,3 +163,32 @@ def test_a_tensor_too_many(folder: Path) -> None:
     save_file({**load_file(path), "spare": torch.zeros(1)}, path)
     with pytest.raises(InputError, match="unexpected tensor spare"):
         load_model(folder)
+
+
+def test_learned_positions_are_weights(
+    tmp_path: Path, config: ModelConfig, variant: Variant, make_values: MakeValues
+) -> None:
+    model = MultiMAE(replace(config, positions="learned"), variant)
+    with torch.no_grad():
+        model.decoders.get_parameter("positions.table").normal_()
+    save_model(tmp_path / "model", model, STATS)
+    loaded = load_model(tmp_path / "model")
+    assert loaded.config.positions == "learned"
+    plan = plan_from_ids(torch.tensor([[0, 5, 9]]), config.num_tokens)
+    values = make_values(config, 1)
+    here, there = model.eval()(values, plan), loaded(values, plan)
+    assert all(torch.equal(here.patches[name], there.patches[name]) for name in config.outputs)
+    with pytest.raises(InputError, match=r"unexpected tensor .*positions\.table"):
+        initial_weights(MultiMAE(config, variant), tmp_path / "model")
+    other = MultiMAE(replace(model.config, input_size=(24, 32)), variant)
+    with pytest.raises(InputError, match=r"positions\.table has shape \(8, 32\), this model needs \(12, 32\)"):
+        initial_weights(other, tmp_path / "model")
+
+
+def test_a_model_that_learns_positions_starts_from_fixed_ones(folder: Path, model: MultiMAE) -> None:
+    learned = MultiMAE(replace(model.config, positions="learned", input_size=(24, 40)), model.variant)
+    weights = initial_weights(learned, folder)
+    first = learned.state_dict()
+    assert weights.keys() == first.keys()
+    assert all(torch.equal(weights[name], first[name]) for name in first if "positions" in name)
+    assert torch.equal(weights["encoder.global_tokens"], model.state_dict()["encoder.global_tokens"])

@@ -170,6 +170,27 @@ def test_dirichlet_of_one_matches_general_sampler() -> None:
     assert distance < 1.95 * (2 / count) ** 0.5
 
 
+@pytest.mark.parametrize("alphas", [(1.0, 1.0, 1.0), (0.5, 2.0, 1.0), (6.0, 6.0, 6.0)])
+def test_visible_tokens_follow_a_dirichlet(alphas: tuple[float, ...]) -> None:
+    """Shares of the visible tokens against torch's own sampler, where no modality can run out of tokens."""
+    count, kept = 2500, 60
+    config = small(3, kept, input_size=(64, 64), alphas=alphas)
+    plan = plan_masks(all_valid(count, config), keys(count), config)
+    assert plan.keep_BK.shape == (count, kept)
+    shares = kept_by_modality(plan.keep_BK, config).double() / kept
+    torch.testing.assert_close(shares.sum(1), torch.ones(count, dtype=torch.float64))
+    generator_state = torch.random.get_rng_state()
+    torch.manual_seed(0)
+    reference = torch.distributions.Dirichlet(torch.tensor(alphas, dtype=torch.float64)).sample((100_000,))
+    torch.random.set_rng_state(generator_state)
+    error = 4.5 * (reference.var(0) / count).sqrt()
+    assert ((shares.mean(0) - reference.mean(0)).abs() < error).all()
+    # Rounding to whole tokens, and cutting or filling one, adds a variance below (1 / kept)^2.
+    torch.testing.assert_close(torch.cov(shares.T), torch.cov(reference.T), rtol=0.12, atol=kept**-2)
+    third = ((shares - shares.mean(0)) ** 3).mean(0) - ((reference - reference.mean(0)) ** 3).mean(0)
+    assert (third.abs() < 0.25 * reference.var(0) ** 1.5).all()
+
+
 def test_dirichlet_edges() -> None:
     chosen = torch.tensor([[False, False], [True, False], [True, True]])
     shares = dirichlet_shares(keys(3), (1e-4, 1e-4), chosen)

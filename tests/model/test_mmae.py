@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mmae.config import ModelConfig
 from mmae.modalities import MODALITIES, output_source
+from mmae.model.checkpointing import Recompute
 from mmae.model.encoder import drop_path_rates
 from mmae.model.initialise import initialise
 from mmae.model.masking import plan_from_ids
@@ -34,6 +35,7 @@ CASES = {
     "all modalities": {"in_domains": tuple(MODALITIES), "out_domains": tuple(MODALITIES)},
     "no global tokens": {"num_global_tokens": 0},
     "one token": {"num_encoded_tokens": 1, "num_global_tokens": 3},
+    "learned positions": {"positions": "learned"},
     "odd patch": {"patch_size": 12, "input_size": (36, 60), "num_encoded_tokens": 7},
 }  # fmt: skip
 
@@ -82,8 +84,9 @@ def test_checkpointing_changes_no_gradient(
     config = replace(config, drop_path=drop_path)
     plan, values = make_plan(config, 4), make_values(config, 4)
     gradients: list[list[Tensor]] = []
-    for checkpointing in ("none", "selective", "full"):
-        model = MultiMAE(config, variant, checkpointing)
+    ways: tuple[Recompute, ...] = (Recompute("none"), Recompute("selective"), Recompute("full"), Recompute("full", 2))
+    for recompute in ways:
+        model = MultiMAE(config, variant, recompute)
         torch.manual_seed(5)
         loss = torch.stack([patch.square().mean() for patch in model(values, plan).patches.values()]).sum()
         gradients.append(list(torch.autograd.grad(loss, list(model.parameters()))))
@@ -99,6 +102,32 @@ def test_drop_path_drops_in_training_only(config: ModelConfig, variant: Variant,
     assert torch.equal(dropping.eval()(values, plan).encoded_BLD, plain_encoded)
     torch.manual_seed(0)
     assert not torch.equal(dropping.train()(values, plan).encoded_BLD, plain_encoded)
+
+
+def test_learned_positions_start_as_fixed_ones(config: ModelConfig, variant: Variant, make_values: MakeValues) -> None:
+    learned = MultiMAE(replace(config, positions="learned"), variant)
+    plan, values = make_plan(config, 2), make_values(config, 2)
+    fixed = MultiMAE(config, variant)(values, plan)
+    seen = learned(values, plan)
+    assert torch.equal(seen.encoded_BLD, fixed.encoded_BLD)
+    assert all(torch.equal(seen.patches[name], fixed.patches[name]) for name in config.outputs)
+    tables = {name: parameter for name, parameter in learned.named_parameters() if "positions" in name}
+    assert tables.keys() == {f"tokenizer.adapters.{name}.positions.table" for name in config.in_domains} | {
+        "decoders.positions.table"
+    }
+    torch.autograd.backward([patch.square().sum() for patch in seen.patches.values()])
+    # Every place of every modality and every decoder learns.
+    for name, table in tables.items():
+        assert table.grad is not None
+        assert table.grad.any(dim=-1).all() or name.startswith("tokenizer"), name
+
+
+def test_learned_positions_in_half_precision(config: ModelConfig, variant: Variant, make_values: MakeValues) -> None:
+    model = MultiMAE(replace(config, positions="learned"), variant).to(torch.bfloat16)
+    output = model(make_values(config, 2), make_plan(config, 2))
+    torch.autograd.backward([patch.float().sum() for patch in output.patches.values()])
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert output.encoded_BLD.dtype == torch.bfloat16
 
 
 def test_drop_path_grows_linearly() -> None:

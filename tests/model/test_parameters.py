@@ -31,6 +31,8 @@ def test_published_matrices_decay_and_nothing_else(shared: Path) -> None:
         ("decoders.mlp.fc1.bias", False),
         ("decoders.mask_token", False),
         ("decoders.task_embeddings", False),
+        ("decoders.positions.table", False),
+        ("tokenizer.adapters.rgb.positions.table", False),
         ("encoder.global_tokens", False),
         ("tokenizer.adapters.semseg.class_emb.weight", False),
         ("model.tokenizer.adapters.semseg.proj.weight", True),

@@ -83,3 +83,48 @@ def test_other_positions_are_refused(config: ModelConfig, variant: Variant) -> N
     weights["output_adapters.norm_rgb.pos_emb"] = weights["output_adapters.norm_rgb.pos_emb"] + 1e-3
     with pytest.raises(InputError, match=r"norm_rgb\.pos_emb is not"):
         from_published(weights, config, variant)
+
+
+def test_stacks_of_several_dtypes_are_not_rounded(config: ModelConfig, variant: Variant) -> None:
+    weights = to_published(random_state(config, variant), config, variant)
+    first = "output_adapters.rgb.mlp.fc1.weight"
+    mixed = {name: tensor.half() if name == first else tensor for name, tensor in weights.items()}
+    back = to_published(from_published(mixed, config, variant), config, variant)
+    assert all(torch.equal(back[name], mixed[name].float()) for name in weights)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_rounded_positions_are_positions(dtype: torch.dtype, config: ModelConfig, variant: Variant) -> None:
+    weights = to_published(random_state(config, variant), config, variant)
+    state = from_published({name: tensor.to(dtype) for name, tensor in weights.items()}, config, variant)
+    assert {tensor.dtype for tensor in state.values()} == {dtype}
+
+
+def test_learned_positions_are_not_exported(config: ModelConfig, variant: Variant) -> None:
+    learned = replace(config, positions="learned")
+    with pytest.raises(InputError, match=r"learned positions \(model\.positions=learned\).*model folder") as refused:
+        to_published(random_state(learned, variant), learned, variant)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_learned_positions_start_from_the_files(shift: float, config: ModelConfig, variant: Variant) -> None:
+    """Those the published model would compute with on this grid, whether they are sine-cosine ones or not."""
+    learned = replace(config, positions="learned")
+    published = to_published(random_state(config, variant), config, variant)
+    for name in ("input_adapters.semseg.pos_emb", "output_adapters.norm_rgb.pos_emb"):
+        published[name] = published[name] + shift * torch.randn_like(published[name])
+    state = from_published(published, learned, variant)
+    assert state.keys() == MultiMAE(learned, variant).state_dict().keys()
+
+    def table(name: str, mode: str) -> Tensor:
+        grid = torch.nn.functional.interpolate(published[name], size=config.grid_hw, mode=mode, align_corners=False)
+        return grid[0].flatten(1).T
+
+    for name in config.in_domains:
+        expected = table(f"input_adapters.{name}.pos_emb", "bilinear" if name == "semseg" else "bicubic")
+        torch.testing.assert_close(state[f"tokenizer.adapters.{name}.positions.table"], expected)
+    for o, name in enumerate(config.outputs):
+        expected = table(f"output_adapters.{name}.pos_emb", "bilinear")
+        torch.testing.assert_close(state["decoders.positions.table"][o], expected)
+    MultiMAE(learned, variant).load_state_dict(state)

@@ -1,0 +1,58 @@
+"""A torch save read without trusting its pickle: tensors, plain containers and an `argparse.Namespace`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from mmae.errors import InputError
+
+_REFUSED: Final = re.compile(r"(?:GLOBAL|function|class) ([\w.]+)")
+"""How torch names what a pickle asks for and may not have."""
+_CAUSE: Final = re.compile(r"WeightsUnpickler error:\s+(.+)")
+
+
+def load_plain(path: Path) -> Any:
+    """What a file holds, on the CPU.
+
+    Raises:
+        InputError: no such file, a damaged one, or one that asks for anything else; nothing it asks for is run.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} is no file: name a published checkpoint (a torch save)")
+    try:
+        _check_sums(path)
+        with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}") from None
+    except Exception as error:
+        # A damaged or hostile stream fails in any way that an interpreter of pickles can.
+        raise InputError(f"{path} {_why(error)}") from None
+
+
+def _check_sums(path: Path) -> None:
+    """torch does not look at the checksums that its own archives carry."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"wrong checksum of {damaged}: the file is damaged")
+
+
+def _why(error: Exception) -> str:
+    """One line for torch's page, which advises to trust the file."""
+    if refused := _REFUSED.search(str(error)):
+        return (
+            f"asks for {refused.group(1).rstrip('.')} in its pickle: nothing was run; only tensors, plain values and "
+            "argparse.Namespace are read, so have it saved again with nothing else"
+        )
+    cause = _CAUSE.search(str(error))
+    first = cause.group(1) if cause else (str(error).strip().splitlines() or [""])[0]
+    return f"cannot be read as a torch save ({type(error).__name__}: {first[:160].strip()})"
