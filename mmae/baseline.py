@@ -1,7 +1,8 @@
 """`mmae baseline RUN`: a run's validation losses beside what constant predictions would score on the same pixels.
 
 The constants are fitted on the training tiles: the mean of each channel, and the class frequencies of a label map.
-A model that does not beat them has learned nothing from its visible tokens.
+A model that does not beat them has learned nothing from its visible tokens. With `--hide` whole input modalities are
+hidden: a model that predicts those better than the constants has learned how the others tell of them.
 """
 
 from __future__ import annotations
@@ -9,16 +10,20 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from mmae.errors import InputError, did_you_mean
 
-    from mmae.config import Config
-    from mmae.data.preprocess import Preprocess
-    from mmae.types import Batch, Inputs, MaskPlan, ModelOutput
+if TYPE_CHECKING:
+    from mmae.config import Config, ModelConfig
+    from mmae.data.mixture import Places
+    from mmae.model.mmae import MultiMAE
+    from mmae.scores import Score
+    from mmae.types import Inputs, MaskPlan
+
+Row = dict[str, str | float | None]
 
 FIT_TILES = 2048
 """Training tiles that the constants are fitted on, at most: means of so many tiles no longer move."""
@@ -26,7 +31,13 @@ FIT_TILES = 2048
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's folder (run.dir)")
-    parser.add_argument("--shards", help="the shards' folder, where it is not the run's data.shards any more")
+    parser.add_argument(
+        "--shards", action="append", help="where the shards are, if not at the run's data.shards any more; once a set"
+    )
+    parser.add_argument(
+        "--hide", metavar="A,B", help="run the latest checkpoint with no token of these input modalities visible"
+    )
+    parser.add_argument("--trust", action="store_true", help="load a checkpoint that another user wrote")
     parser.add_argument("--json", metavar="FILE", help="also write the table to this file")
 
 
@@ -35,112 +46,116 @@ def run(args: argparse.Namespace) -> int:
 
     # Before seconds of imports.
     folder = open_run(args.run)
-    import torch
-
-    from mmae.data.index import open_index
-    from mmae.data.loader import read_batches, training_positions
-    from mmae.data.preprocess import Preprocess
-    from mmae.draws import VALIDATION_EPOCH
-
     config = folder.stored_config()
     assert config is not None
-    index = open_index(Path(args.shards or config.data.shards))
-    preprocess = Preprocess(config.data, config.model, folder.stored_band_stats(), torch.device("cpu"))
-    train = training_positions(index, config.data)[:FIT_TILES]
-    seed = config.train.seed
-    fitted = read_batches(index, config.model.domains, train, seed=seed, epoch=VALIDATION_EPOCH)
-    constants = fit(fitted, preprocess, config)
-    scored = read_batches(index, config.model.domains, index.positions("val"), seed=seed, epoch=VALIDATION_EPOCH)
-    losses = score(constants, scored, preprocess, config)
-    first, last = _validation_losses(folder.log_file)
-    rows = [
-        {"output": name, "first": first.get(name), "last": last.get(name), "constant": losses[name]} for name in losses
-    ]
+    hidden = hidden_names(args.hide, config.model)
+    model = None
+    if hidden:
+        from mmae.engine.consolidate import load_trained
+
+        trained = load_trained(args.run, None, args.trust)
+        print(f"{args.run}, step {trained.step}: no token of {', '.join(hidden)} is visible")
+        model = trained.model
+    scores = _scores(config, args.shards, folder.stored_band_stats(), model, hidden)
+    rows = _trained_rows(scores["constant"], folder.log_file) if model is None else _hidden_rows(scores)
+    rows = [{key: _finite(value) for key, value in row.items()} for row in rows]
     print(_table(rows))
     if args.json:
         write_whole(Path(args.json), json.dumps(rows, indent=2) + "\n")
     return 0
 
 
-def fit(batches: Iterable[Batch], preprocess: Preprocess, config: Config) -> dict[str, Tensor]:
-    """The best constant prediction of each output: (C,) channel means, or logits of the class frequencies."""
-    import torch
+def hidden_names(said: str | None, model: ModelConfig) -> tuple[str, ...]:
+    """The modalities of `--hide`, in the model's order.
 
-    from mmae.modalities import NORM_RGB, output_source
-
-    sums: dict[str, Tensor] = {}
-    for batch in batches:
-        inputs = preprocess(batch, train=False)
-        for name in config.model.outputs:
-            modality = output_source(name)
-            values, valid = inputs.values[modality.name], inputs.valid[modality.name]
-            if modality.categorical:
-                counted = torch.bincount(values[valid], minlength=modality.num_classes).double()
-                part = torch.stack([counted, torch.ones_like(counted)])
-            else:
-                part = torch.stack([(values * valid).sum((0, 2, 3)), valid.sum((0, 2, 3))]).double()
-            sums[name] = sums.get(name, 0) + part
-    constants = {}
-    for name, (total_C, count_C) in sums.items():
-        if name == NORM_RGB:
-            # Its target has mean zero in every patch.
-            constants[name] = torch.zeros_like(total_C)
-        elif output_source(name).categorical:
-            constants[name] = (total_C / total_C.sum()).clamp(min=1e-9).log()
-        else:
-            constants[name] = total_C / count_C
-    return {name: constant.float() for name, constant in constants.items()}
-
-
-def score(
-    constants: dict[str, Tensor], batches: Iterable[Batch], preprocess: Preprocess, config: Config
-) -> dict[str, float]:
-    """The loss of the constant predictions, on the very pixels that validation scores."""
-    import torch
-
-    from mmae.engine.step import prepare
-    from mmae.losses import sample_losses, scored
-
-    names = config.model.outputs
-    sums = torch.zeros(2, len(names), dtype=torch.float64)
-    for batch in batches:
-        inputs, plan = prepare(batch, preprocess, config, train=False)
-        output = _constant_output(constants, inputs, plan, config)
-        sums[0] += sample_losses(output, inputs, plan, config.model).sum(1)
-        sums[1] += scored(inputs, plan, config.model).sum(1)
-    return dict(zip(names, (sums[0] / sums[1]).tolist(), strict=True))
-
-
-def _constant_output(constants: dict[str, Tensor], inputs: Inputs, plan: MaskPlan, config: Config) -> ModelOutput:
-    import torch
-
-    from mmae.modalities import output_source
-    from mmae.types import ModelOutput
-
-    size, tokens = len(inputs.key_B), config.model.tokens_per_modality
-    patches = {}
-    for name, constant_C in constants.items():
-        side = output_source(name).patch(config.model.patch_size)
-        patches[name] = constant_C[None, None, :, None, None].expand(size, tokens, -1, side, side)
-    return ModelOutput(patches=patches, encoded_BLD=torch.empty(size, 0, 0))
-
-
-def _validation_losses(log: Path) -> tuple[dict[str, float], dict[str, float]]:
-    """The first and the last validation of a run."""
-    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    losses = [record["losses"] for record in records if record["kind"] == "val"]
-    return (losses[0], losses[-1]) if losses else ({}, {})
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-    def cell(value: float | None) -> str:
-        return "-" if value is None or not math.isfinite(value) else f"{value:.4f}"
-
-    lines = [f"{'output':<14}{'first':>10}{'last':>10}{'constant':>10}{'last/constant':>15}"]
-    for row in rows:
-        ratio = None if row["last"] is None or not row["constant"] else row["last"] / row["constant"]
-        lines.append(
-            f"{row['output']:<14}{cell(row['first']):>10}{cell(row['last']):>10}{cell(row['constant']):>10}"
-            f"{cell(ratio):>15}"
+    Raises:
+        InputError: one is no input of the model, or the others have fewer tokens than the encoder is given.
+    """
+    names = [name.strip() for name in said.split(",")] if said is not None else []
+    for name in names:
+        if name not in model.in_domains:
+            raise InputError(f"--hide {said}: {name!r} is no input of this run{did_you_mean(name, model.in_domains)}")
+    left = (len(model.in_domains) - len(set(names))) * model.tokens_per_modality
+    if left < model.num_encoded_tokens:
+        raise InputError(
+            f"--hide {said}: the other inputs have {left} tokens, and the encoder sees {model.num_encoded_tokens} "
+            "(model.num_encoded_tokens): hide fewer"
         )
-    return "\n".join(lines)
+    return tuple(name for name in model.in_domains if name in names)
+
+
+def _scores(
+    config: Config, shards: list[str] | None, band_stats: dict[str, Any], model: MultiMAE | None, hidden: Sequence[str]
+) -> dict[str, dict[str, Score]]:
+    """Scores on the validation split of the constant predictions, and of a model where there is one."""
+    import torch
+
+    from mmae.constant_predictions import constant_output, fit
+    from mmae.data.loader import read_batches
+    from mmae.data.mixture import all_places
+    from mmae.data.preprocess import Preprocess
+    from mmae.data.sets import common_datasets, moved, open_sets, split_positions
+    from mmae.data.training_tiles import training_tiles
+    from mmae.draws import VALIDATION_EPOCH
+    from mmae.model.hiding import plan_masks_without
+    from mmae.scores import Predict, score
+
+    sets = open_sets(moved(config.data, shards))
+    common_datasets(sets, config.model.domains)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    preprocess = Preprocess(config.data, config.model, band_stats, device)
+
+    def read(places: Places) -> Iterator[Inputs]:
+        seed = config.train.seed
+        for batch in read_batches(sets, config.model.domains, places, seed=seed, epoch=VALIDATION_EPOCH):
+            yield preprocess(batch.to(device), train=False)
+
+    def masked(inputs: Inputs) -> tuple[Inputs, MaskPlan]:
+        token_valid_BN = torch.cat([inputs.token_valid[name] for name in config.model.in_domains], dim=1)
+        return inputs, plan_masks_without(hidden, token_valid_BN, inputs.key_B, config.model)
+
+    train = training_tiles(sets, config.data, config.train.seed).sample(FIT_TILES)
+    constants = fit(read(train), config.model.outputs)
+    predictors: dict[str, Predict] = {"constant": lambda inputs, _: constant_output(constants, inputs, config.model)}
+    if model is not None:
+        on_device = model.to(device)
+        predictors["model"] = lambda inputs, plan: on_device(inputs.values, plan)
+    val = all_places(split_positions(sets, "val"))
+    return score(predictors, map(masked, read(val)), config.model)
+
+
+def _trained_rows(constant: dict[str, Score], log: Path) -> list[Row]:
+    """Beside the constants' losses the first and the last validation of the run."""
+    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    losses = [record["losses"] for record in records if record["kind"] == "val"] or [{}]
+    rows: list[Row] = []
+    for name, each in constant.items():
+        first, last = losses[0].get(name), losses[-1].get(name)
+        ratio = last / each.loss if last is not None and each.loss else None
+        rows.append({"output": name, "first": first, "last": last, "constant": each.loss, "last/constant": ratio})
+    return rows
+
+
+def _hidden_rows(scores: dict[str, dict[str, Score]]) -> list[Row]:
+    """Losses of model and constants, and for label maps the accuracy of each: the majority class is a constant too."""
+    rows: list[Row] = []
+    for name, model in scores["model"].items():
+        constant = scores["constant"][name]
+        ratio = model.loss / constant.loss if constant.loss else None
+        losses = {"hidden": model.loss, "constant": constant.loss, "hidden/constant": ratio}
+        rows.append({"output": name, **losses, "accuracy": model.accuracy, "majority": constant.accuracy})
+    return rows
+
+
+def _finite(value: str | float | None) -> str | float | None:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _table(rows: list[Row]) -> str:
+    def cell(value: str | float | None) -> str:
+        if isinstance(value, str):
+            return f"{value:<14}"
+        return f"{'-' if value is None else format(value, '.4f'):>16}"
+
+    headings = [f"{name:<14}" if name == "output" else f"{name:>16}" for name in rows[0]]
+    return "\n".join(["".join(headings), *("".join(map(cell, row.values())) for row in rows)])

@@ -24,6 +24,7 @@ from mmae.yaml_file import read_yaml
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 
 
 class Resume(StrEnum):
@@ -56,10 +57,28 @@ class RunConfig:
 class DataConfig:
     """Which tiles, and how each becomes a sample."""
 
-    shards: str = _free("")
-    """Folder that `mmae repack` wrote. It may move: its identity is the index's fingerprint."""
+    shards: str | tuple[str, ...] = _free("")
+    """Where the shards lie that `mmae repack` wrote: a folder or an address, or a list of several sets to mix.
+    They may move: the identity of a set is its index's fingerprint."""
+    weights: tuple[Weight, ...] | None = None
+    """How often an epoch reads a tile of each set, on average: 2.5 is two passes and a fresh half. 1 if not said."""
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Train on this share of each set: the tiles of 0.1 are among those of 0.2, with the same `train.seed`."""
+    keys: str | None = _free(None)
+    """Train on the tiles of this list only: a file of tile ids, one a line. It may move: its content may not change."""
     max_tiles: Positive | None = None
-    """Train on the first so many tiles of the split only (shards are fair samples of it)."""
+    """Train on the first so many tiles of each set's split only (shards are fair samples of it)."""
+    window: Positive | None = None
+    """Shuffle among so many shards at a time, for disks and networks that want long reads; all at once if not said."""
+    on_damage: Literal["raise", "skip"] = _free("raise")
+    """A damaged tile ends the run, or is left out of the loss, named and counted."""
+    band_stats: str | None = _free(None)
+    """JSON file (`mmae stats`) to normalise with instead of the statistics in the first set's index.
+    It may move: its content may not change."""
+    cache_dir: str | None = _free(None)
+    """Folder on this machine for shards that are fetched over the network."""
+    cache_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = _free(100.0)
+    """What fetched shards may take there."""
     crop: Literal["random", "resize"] = "random"
     """How a tile comes to `model.input_size`: a random crop (MMEarth) or a resize of the whole tile (published)."""
     flip: Literal["none", "horizontal", "dihedral"] = "dihedral"
@@ -70,6 +89,12 @@ class DataConfig:
     """Loader processes a rank; 0 reads in the training process."""
     prefetch: Positive = _free(4)
     """Micro-batches that each worker reads ahead."""
+
+    @property
+    def locations(self) -> tuple[str, ...]:
+        """Where each shard set lies; empty where none is named."""
+        listed = (self.shards,) if isinstance(self.shards, str) else self.shards
+        return () if listed == ("",) else listed
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -92,13 +117,15 @@ class ModelConfig:
     decoder_dim: Positive = 128
     decoder_depth: Count = 2
     decoder_num_heads: Positive = 8
+    positions: Literal["fixed", "learned"] = "fixed"
+    """Sine-cosine positions of the grid, kept or trained; trained ones belong to one `input_size`."""
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
     loss_on_unmasked: bool = False
     task_balancer: Literal["none", "uncertainty"] = "none"
     paper_exact: bool = False
     """Turn off what goes beyond the published code: validity rules, the global-batch loss, no decay on biases."""
     init_from: str | None = _free(None)
-    """A folder that `mmae export` wrote: start a new run from its weights."""
+    """Start a new run from the weights of a folder that `mmae export` wrote, or of a published checkpoint's file."""
 
     @property
     def image_hw(self) -> tuple[int, int]:
@@ -165,6 +192,10 @@ class TrainConfig:
     """None takes what the DeepSpeed JSON says."""
     activation_checkpointing: Literal["none", "selective", "full"] = _free("none")
     """What the backward pass computes again: nothing; all but matrix products and attention; whole blocks."""
+    checkpoint_blocks_every: Positive = _free(1)
+    """Recompute only every n-th encoder and decoder block."""
+    compile: bool = _free(False)
+    """Compile the encoder's blocks, the decoders and the losses (`torch.compile`): fewer and larger kernels."""
 
     @property
     def lr(self) -> float:

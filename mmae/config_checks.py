@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mmae.config import Config, ModelConfig, TrainConfig
+from mmae.config import Config, DataConfig, ModelConfig, TrainConfig
+from mmae.draws import MAX_SETS
 from mmae.errors import did_you_mean
 from mmae.modalities import MODALITIES
 from mmae.variants import VARIANTS
@@ -12,10 +13,23 @@ from mmae.variants import VARIANTS
 
 def contradiction(config: Config) -> str | None:
     """The first contradiction in one line, or None."""
-    for problems in (_names(config.model), _grid(config.model), _tokens(config.model), _steps(config.train)):
+    model, train = config.model, config.train
+    for problems in (_sets(config.data), _names(model), _grid(model), _tokens(model), _steps(train)):
         for problem in problems:
             return problem
     return None
+
+
+def _sets(data: DataConfig) -> Iterator[str]:
+    if len(data.locations) > MAX_SETS:
+        yield f"data.shards names {len(data.locations)} shard sets, at most {MAX_SETS} can be mixed"
+    for place in data.locations:
+        if not place:
+            yield "data.shards holds an empty name: remove it"
+        if data.locations.count(place) > 1:
+            yield f"data.shards names {place} twice: give it a weight of 2 instead (data.weights)"
+    if data.weights is not None and len(data.weights) != max(1, len(data.locations)):
+        yield f"data.weights has {len(data.weights)} numbers for {len(data.locations)} shard sets (data.shards)"
 
 
 def _names(model: ModelConfig) -> Iterator[str]:
@@ -70,6 +84,11 @@ def _steps(train: TrainConfig) -> Iterator[str]:
         yield (
             f"train.warmup_steps={train.warmup_steps} is longer than the whole schedule "
             f"(train.max_steps={train.max_steps})"
+        )
+    if train.compile and train.activation_checkpointing == "selective":
+        yield (
+            "train.activation_checkpointing=selective does not go with train.compile=true, "
+            "which recomputes the cheap parts by itself: say none or full"
         )
     if train.stop_at is not None and train.stop_at > train.max_steps:
         yield f"train.stop_at={train.stop_at} lies behind train.max_steps={train.max_steps}"

@@ -34,7 +34,15 @@ class Stream(IntEnum):
     MASK_WITHIN = 5
     MASK_UNION = 6
     ORDER = 7
+    SHARD_ORDER = 8
+    REPEAT = 9
+    FRACTION = 10
 
+
+_ROW_BITS: Final = 40
+_REPEAT_SHIFT: Final = 52
+MAX_SETS: Final = 1 << (_REPEAT_SHIFT - _ROW_BITS)
+MAX_REPEATS: Final = 1 << (63 - _REPEAT_SHIFT)
 
 VALIDATION_EPOCH: Final = -1
 """The epoch that keys validation's masks: one that training never reaches, the same at every validation."""
@@ -65,6 +73,19 @@ def tile_keys(seed: int, epoch: int, rows_B: NDArray[np.int64]) -> NDArray[np.in
     rows_B = np.asarray(rows_B, dtype=np.int64)
     key = _absorb(np.zeros_like(rows_B), np.full_like(rows_B, seed))
     return _absorb(_absorb(key, np.full_like(rows_B, epoch)), rows_B)
+
+
+def draw_rows(
+    rows_B: NDArray[np.int64], set_B: NDArray[np.int64] | int, repeat_B: NDArray[np.int64] | int
+) -> NDArray[np.int64]:
+    """What stands for each tile in its draws, int64 (B,): another number for every set and repeat within an epoch.
+
+    Args:
+        rows_B: source rows.
+        set_B: which of the run's shard sets, from 0.
+        repeat_B: how often the epoch has taken the tile before; of set 0, repeat 0 it is the row itself.
+    """
+    return rows_B | (np.asarray(set_B, np.int64) << _ROW_BITS) | (np.asarray(repeat_B, np.int64) << _REPEAT_SHIFT)
 
 
 def bits(keys_B: Tensor, stream: Stream, count: int) -> Tensor:

@@ -28,7 +28,7 @@ def scored(inputs: Inputs, plan: MaskPlan, config: ModelConfig) -> Tensor:
 
     No prediction is needed, so that the counts of a global batch are known before any backward pass.
     """
-    hidden_OBn = [_hidden(output, inputs, plan, config) for output in config.outputs]
+    hidden_OBn = [hidden_tokens(output, inputs, plan, config) for output in config.outputs]
     valid_OBn = [_token_valid(output, inputs, config) for output in config.outputs]
     return (torch.stack(hidden_OBn) & torch.stack(valid_OBn)).any(dim=2) & inputs.real_B
 
@@ -90,7 +90,7 @@ def _output_losses(name: str, output: ModelOutput, inputs: Inputs, plan: MaskPla
         error_BnCpp = predicted_BnCpp - target
         error_BnCpp = error_BnCpp.abs() if source.loss == "l1" else error_BnCpp.square()
         error_Bnpp, valid_Bnpp = _masked_mean(error_BnCpp, valid, (2,)), valid.any(dim=2)
-    scored_Bnpp = valid_Bnpp & _hidden(name, inputs, plan, config)[:, :, None, None]
+    scored_Bnpp = valid_Bnpp & hidden_tokens(name, inputs, plan, config)[:, :, None, None]
     return _masked_mean(error_Bnpp, scored_Bnpp, (1, 2, 3))
 
 
@@ -101,7 +101,7 @@ def patchify(pixels: Tensor, side: int) -> Tensor:
     return split.movedim((-4, -2), (1, 2)).flatten(1, 2)
 
 
-def _hidden(name: str, inputs: Inputs, plan: MaskPlan, config: ModelConfig) -> Tensor:
+def hidden_tokens(name: str, inputs: Inputs, plan: MaskPlan, config: ModelConfig) -> Tensor:
     """Tokens whose pixels an output is scored on, bool (B, n): an output that is no input is hidden everywhere."""
     source = output_source(name).name
     if config.loss_on_unmasked or source not in config.in_domains:

@@ -21,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", help="folder for the pictures; RUN/pictures if not said")
     parser.add_argument("--tiles", type=int, default=1, help="how many tiles of the split (default 1)")
     parser.add_argument("--split", default="val", help="split to take them from (default val)")
-    parser.add_argument("--shards", help="the shards' folder, where it is not the run's data.shards any more")
+    parser.add_argument(
+        "--shards", action="append", help="where the shards are, if not at the run's data.shards any more; once a set"
+    )
     parser.add_argument("--step", type=int, help="checkpoint to use; the latest if not said")
     parser.add_argument("--trust", action="store_true", help="load a checkpoint that another user wrote")
 
@@ -37,25 +39,26 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from mmae.data.atomic import atomic_file
-    from mmae.data.index import open_index
     from mmae.data.loader import read_batches
+    from mmae.data.mixture import all_places
     from mmae.data.preprocess import Preprocess
+    from mmae.data.sets import moved, open_sets, split_positions
     from mmae.draws import VALIDATION_EPOCH
     from mmae.engine.consolidate import load_trained
     from mmae.engine.step import prepare
 
     trained = load_trained(args.run, args.step, args.trust)
     config = trained.config
-    index = open_index(Path(args.shards or config.data.shards))
-    positions = index.positions(args.split)[: args.tiles]
+    sets = open_sets(moved(config.data, args.shards))
+    places = all_places(split_positions(sets, args.split))[: args.tiles]
     batch = next(
         read_batches(
-            index,
+            sets,
             config.model.domains,
-            positions,
+            places,
             seed=config.train.seed,
             epoch=VALIDATION_EPOCH,
-            size=len(positions),
+            size=len(places),
         )
     )
     preprocess = Preprocess(config.data, config.model, trained.band_stats, torch.device("cpu"))

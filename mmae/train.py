@@ -54,9 +54,11 @@ def train(plan: Plan) -> int:  # noqa: PLR0915 (one story, told in one place)
     import torch.distributed as dist
 
     from mmae.data.loader import train_batches
+    from mmae.data.prefetch import on_device
     from mmae.data.preprocess import Preprocess
     from mmae.engine import checkpoint, report
     from mmae.engine.build import build_engine
+    from mmae.engine.damage import DamageLog
     from mmae.engine.logging import RunLog
     from mmae.engine.sample_log import SampleLog
     from mmae.engine.step import optimiser_step, prepare_step
@@ -71,17 +73,17 @@ def train(plan: Plan) -> int:  # noqa: PLR0915 (one story, told in one place)
     engine = build_engine(plan, load_initial=found is None)
     step = checkpoint.load(engine, plan, found) if found else 0
     if rank == 0:
-        folder.write_configs(config, plan.ds_config, plan.index.band_stats)
+        folder.write_configs(config, plan.ds_config, plan.band_stats)
     dist.barrier()
     log = RunLog(folder.log_file, config, rank, step)
     samples = SampleLog(folder.path, rank, config.log.samples)
+    damage = DamageLog(folder.path, rank)
     report.announce(log, plan, engine, found)
 
     # 3. Data, from where the step says the run stands in it.
-    pin = engine.device.type == "cuda"
-    preprocess = Preprocess(config.data, config.model, plan.index.band_stats, engine.device)
-    batches = train_batches(
-        plan.index,
+    preprocess = Preprocess(config.data, config.model, plan.band_stats, engine.device)
+    read = train_batches(
+        plan.tiles,
         config.model.domains,
         config.data,
         seed=config.train.seed,
@@ -90,8 +92,9 @@ def train(plan: Plan) -> int:  # noqa: PLR0915 (one story, told in one place)
         rank=rank,
         start_step=step,
         stop_step=plan.stop,
-        pin=pin,
+        pin=engine.device.type == "cuda",
     )
+    batches = on_device(read, engine.device, ahead=plan.split.accumulation)
     clock = report.Clock(step)
     losses: dict[str, float] = {}
     val_losses: dict[str, float] = {}
@@ -99,14 +102,16 @@ def train(plan: Plan) -> int:  # noqa: PLR0915 (one story, told in one place)
 
     # 4. The loop.
     while step < plan.stop:
-        micro_batches = [batch.to(engine.device) for batch in clock.take(batches, plan.split.accumulation)]
+        micro_batches = clock.take(batches, plan.split.accumulation)
+        damage.write(step + 1, micro_batches)
         prepared = prepare_step(micro_batches, preprocess, config)
         samples.write(step, micro_batches, prepared)
         stats = optimiser_step(engine, prepared, config)
+        damage.count(stats)
         step += 1
         last = step == plan.stop
         if last or step % config.log.every == 0:
-            record = report.step_record(step, stats, plan, engine, clock)
+            record = report.step_record(step, stats, plan, engine, clock, damage)
             losses = record["losses"]
             log.write("train", **record)
             log.progress(step, record["loss"], record["tiles_per_second"])
@@ -115,7 +120,7 @@ def train(plan: Plan) -> int:  # noqa: PLR0915 (one story, told in one place)
                 return EXIT_LOST_NUMBERS
         if last or (config.val.every and step % config.val.every == 0):
             with clock.paused():
-                val_losses = validate_split(engine, plan, preprocess, pin)
+                val_losses = validate_split(engine, plan, preprocess, damage, step)
             log.write("val", step=step, losses=val_losses)
         if last or step % config.checkpoint.every == 0:
             with clock.paused() as pause:

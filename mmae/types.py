@@ -39,6 +39,25 @@ class Tile:
 
 
 @dataclass(frozen=True)
+class Damage:
+    """A tile that could not be read and was left out.
+
+    Attributes:
+        shard: path of its shard.
+        row: its source row.
+        dataset: of the first array that is damaged.
+        offset: byte of the shard where that array's member begins.
+        what: is wrong with it.
+    """
+
+    shard: str
+    row: int
+    dataset: str
+    offset: int
+    what: str
+
+
+@dataclass(frozen=True)
 class Batch:
     """A micro-batch in stored integers, before any floating-point number is made.
 
@@ -47,7 +66,9 @@ class Batch:
         level_B: uint8, index into `modalities.S2_LEVELS`.
         row_B: int64, source rows.
         key_B: int64, the key of each tile's random draws (`draws.tile_keys`).
-        real_B: bool; False where a tile only pads the last micro-batch of a validation.
+        real_B: bool; False where a tile only pads the last micro-batch of a validation, or is damaged: it is in
+            no loss and counts nowhere.
+        damaged: the damaged ones among its tiles, whose pixels are 0.
     """
 
     pixels: Mapping[str, Tensor]
@@ -55,6 +76,7 @@ class Batch:
     row_B: Tensor
     key_B: Tensor
     real_B: Tensor
+    damaged: tuple[Damage, ...] = ()
 
     def _map(self, name: str, *args: object, **kwargs: object) -> Batch:
         def move(tensor: Tensor) -> Tensor:
@@ -77,6 +99,11 @@ class Batch:
         """The batch on a device; pinned memory is copied without waiting."""
         return self._map("to", device, non_blocking=True)
 
+    def record_stream(self, stream: torch.cuda.Stream) -> None:
+        """Keep the batch's device memory until `stream` has done what it was told so far."""
+        for tensor in (*self.pixels.values(), self.level_B, self.row_B, self.key_B, self.real_B):
+            tensor.record_stream(stream)
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -88,7 +115,7 @@ class Inputs:
         valid: modality -> bool, shaped like the values ((B, C, h, w) or (B, h, w)): True where a value is data.
         token_valid: modality -> bool (B, n): True where any value of the token's patch is data.
         key_B: int64, the key of each tile's random draws.
-        real_B: bool, False for padding tiles: they are in no loss.
+        real_B: bool, False for padding and damaged tiles: they are in no loss.
     """
 
     values: Mapping[str, Tensor]

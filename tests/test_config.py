@@ -41,6 +41,16 @@ def test_overrides_win_over_the_recipe_and_keep_their_kinds(tmp_path: Path) -> N
     assert config.model.in_domains == ("rgb", "depth")
 
 
+def test_one_shard_set_or_several(tmp_path: Path) -> None:
+    recipe = write(tmp_path, "{}")
+    for override, expected in (("data.shards=''", []), ("data.shards=a", ["a"]), ("data.shards=[a]", ["a"])):
+        assert list(load_config(recipe, [override]).data.locations) == expected
+    several = load_config(recipe, ["data.shards=[a, b]", "data.weights=[1, 2.5]"])
+    assert list(several.data.locations) == ["a", "b"]
+    assert list(several.data.weights or ()) == [1, 2.5]
+    assert build_config(flatten(several), "again") == several
+
+
 def test_a_config_survives_being_flattened_and_built_again() -> None:
     config = load_config("vit_l", ["model.alphas=[1,2,3,4,5,6]", "model.input_size=[56,64]"])
     assert build_config(flatten(config), "again") == config
@@ -75,6 +85,18 @@ def test_a_config_survives_being_flattened_and_built_again() -> None:
         ("model.decoder_num_heads=7", "not divisible by model.decoder_num_heads=7"),
         ("model.decoder_dim=6", "not divisible by model.decoder_num_heads"),
         ("train.seed={", "not YAML"),
+        ("data.weights=[1,2]", "data.weights has 2 numbers for 0 shard sets"),
+        ("data.weights=[0]", "data.weights"),
+        ("data.weights=[.inf]", "data.weights"),
+        ("data.weights=[1001]", "data.weights"),
+        ("data.shards=[a,b,a]", "data.shards names a twice: give it a weight of 2"),
+        ("data.shards=[a,'']", "data.shards holds an empty name"),
+        ("data.shards=3", "data.shards=3"),
+        ("data.fraction=0", "data.fraction=0"),
+        ("data.fraction=1.5", "data.fraction=1.5"),
+        ("data.window=0", "data.window=0"),
+        ("data.on_damage=ignore", "data.on_damage='ignore'"),
+        ("data.cache_gb=0", "data.cache_gb=0"),
     ],
 )
 def test_bad_values_are_refused_in_one_line_that_names_them(tmp_path: Path, override: str, says: str) -> None:

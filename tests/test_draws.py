@@ -6,7 +6,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmae.draws import _GOLDEN, VALIDATION_EPOCH, Stream, below, bits, mix, tile_keys, uniform
+from mmae.draws import (
+    _GOLDEN,
+    MAX_REPEATS,
+    MAX_SETS,
+    VALIDATION_EPOCH,
+    Stream,
+    below,
+    bits,
+    draw_rows,
+    mix,
+    tile_keys,
+    uniform,
+)
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
@@ -92,3 +104,19 @@ def test_uniform_is_open_at_the_extremes(word: int, monkeypatch: pytest.MonkeyPa
 def test_below_stays_below(bound: int, seed: int) -> None:
     draws = below(keys(10, seed=seed), Stream.CROP, 3, bound)
     assert ((draws >= 0) & (draws < bound)).all()
+
+
+def test_set_0_repeat_0_draws_by_its_rows() -> None:
+    rows = np.array([0, 1, (1 << 40) - 1])
+    assert draw_rows(rows, 0, 0).tolist() == rows.tolist()
+    assert draw_rows(rows, np.zeros(3, np.int64), np.zeros(3, np.int64)).tolist() == rows.tolist()
+
+
+def test_every_set_repeat_and_row_draws_by_a_number_of_its_own() -> None:
+    ends = [(row, number, repeat) for row in (0, 5, (1 << 40) - 1)
+            for number in (0, 1, MAX_SETS - 1) for repeat in (0, 1, MAX_REPEATS - 1)]  # fmt: skip
+    row, number, repeat = np.array(ends).T
+    drawn = draw_rows(row, number, repeat)
+    assert drawn.dtype == np.int64
+    assert (drawn >= 0).all()
+    assert len(np.unique(drawn)) == len(ends)

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 
-from mmae.engine.module import PretrainModule
+from mmae.config import Config
+from mmae.engine.grad_norm import norm_at_once
+from mmae.engine.module import PretrainModule, compile_parts
 from mmae.engine.optim import build_optimizer, build_scheduler
-from mmae.engine.plan import Plan
+from mmae.model.checkpointing import Recompute
 from mmae.model.folder import initial_weights
 
 
-def build_engine(plan: Plan, load_initial: bool) -> Any:
+class EngineRecipe(Protocol):
+    """The part of a plan that decides what the engine is."""
+
+    @property
+    def config(self) -> Config: ...
+    @property
+    def ds_config(self) -> dict[str, Any]: ...
+    @property
+    def zero_stage(self) -> int: ...
+    @property
+    def precision(self) -> str: ...
+
+
+def build_engine(plan: EngineRecipe, load_initial: bool) -> Any:
     """DeepSpeed's engine around model, losses, optimiser and schedule.
 
     Args:
@@ -25,9 +40,10 @@ def build_engine(plan: Plan, load_initial: bool) -> Any:
     config = plan.config
     # Initial weights have a seed of their own; what is left to torch's generator is drop path, which differs by rank.
     torch.manual_seed(config.train.seed * 65_537 + dist.get_rank())
+    recompute = Recompute(config.train.activation_checkpointing, config.train.checkpoint_blocks_every)
     # At stage 3 no rank ever holds the whole model: each parameter is sharded as soon as it is initialised.
     with deepspeed.zero.Init(config_dict_or_path=plan.ds_config, enabled=plan.zero_stage == 3):
-        module = PretrainModule(config.model, None, config.train.activation_checkpointing, seed=config.train.seed)
+        module = PretrainModule(config.model, None, recompute, seed=config.train.seed)
     _buffers_to_device(module)
     if load_initial and config.model.init_from is not None:
         _start_from(module, Path(config.model.init_from))
@@ -41,6 +57,9 @@ def build_engine(plan: Plan, load_initial: bool) -> Any:
     )
     if plan.zero_stage == 0 and plan.precision != "fp32":
         _undo_first_step(engine)
+    norm_at_once(engine)
+    if config.train.compile:
+        compile_parts(module)
     return engine
 
 

@@ -87,11 +87,7 @@ def find(plan: Plan) -> Found | None:
         return None
     check_owner(path, plan.trust)
     state = read_state(path)
-    if state.shards != plan.index.fingerprint:
-        raise InputError(
-            f"{path}: was trained on other shards (index {state.shards[:12]}) than {plan.index.folder} "
-            f"(index {plan.index.fingerprint[:12]}): point data.shards at the former, or choose another run.dir"
-        )
+    _check_data(path, state, plan)
     if state.order_version != ORDER_VERSION:
         raise InputError(
             f"{path}: counts its steps in order {state.order_version} of the tiles, this mmae has {ORDER_VERSION}: "
@@ -135,6 +131,32 @@ def difference(plan: Plan, state: TrainState) -> str:
     return ", ".join(f"{there} -> {here}" for there, here in pairs if there != here)
 
 
+def _check_data(path: Path, state: TrainState, plan: Plan) -> None:
+    indexes = [each.index for each in plan.tiles.sets]
+    before = state.shards.split()
+    if len(before) != len(indexes):
+        raise InputError(
+            f"{path}: was trained on {len(before)} shard sets, data.shards names {len(indexes)}: "
+            "put the list back, or choose another run.dir"
+        )
+    for index, fingerprint in zip(indexes, before, strict=True):
+        if index.fingerprint != fingerprint:
+            raise InputError(
+                f"{path}: was trained on other shards (index {fingerprint[:12]}) than {index.folder} "
+                f"(index {index.fingerprint[:12]}): point data.shards at the former, or choose another run.dir"
+            )
+    if state.keys != plan.tiles.keys:
+        raise InputError(
+            f"{path}: was trained on another list of tiles than data.keys={plan.config.data.keys}: "
+            "put the list back, or choose another run.dir"
+        )
+    if plan.folder.stored_band_stats() != plan.band_stats:
+        raise InputError(
+            f"{path}: was trained with other band statistics: say data.band_stats={plan.folder.band_stats_file} "
+            "to go on with them, or choose another run.dir"
+        )
+
+
 def _state(plan: Plan, step: int) -> TrainState:
     return TrainState(
         step=step,
@@ -142,7 +164,8 @@ def _state(plan: Plan, step: int) -> TrainState:
         world=plan.split.world,
         zero_stage=plan.zero_stage,
         precision=plan.precision,
-        shards=plan.index.fingerprint,
+        shards=" ".join(each.index.fingerprint for each in plan.tiles.sets),
+        keys=plan.tiles.keys,
         order_version=ORDER_VERSION,
         versions={"mmae": __version__, "torch": torch.__version__, "deepspeed": deepspeed.__version__},
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def world_size() -> int:
@@ -40,7 +42,8 @@ def join() -> int:
     elif "OMP_NUM_THREADS" not in os.environ:
         # Each rank would start a thread a core, and the ranks' threads would wait for one another.
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_world_size()))
-    deepspeed.init_distributed(verbose=False)
+    with _without_shared_buffers():
+        deepspeed.init_distributed(verbose=False)
     return dist.get_rank()
 
 
@@ -50,6 +53,21 @@ def leave() -> None:
 
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+@contextmanager
+def _without_shared_buffers() -> Iterator[None]:
+    """Keep DeepSpeed from making a file of 69 MB a rank in /dev/shm, which it never removes.
+
+    Where all ranks of a group are CPU ranks of this node, as LOCAL_SIZE tells it, DeepSpeed makes one for an
+    all-reduce of its own, which only its tensor parallelism calls. Seen with deepspeed 0.19.8.
+    """
+    local_size = os.environ.pop("LOCAL_SIZE", None)
+    try:
+        yield
+    finally:
+        if local_size is not None:
+            os.environ["LOCAL_SIZE"] = local_size
 
 
 def _free_port() -> int:

@@ -15,7 +15,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mmae.config import Config, flatten
+from mmae.config import Config
+from mmae.engine.run_folder import without_passwords
 
 Record = dict[str, Any]
 
@@ -102,7 +103,7 @@ def _start_wandb(folder: Path, config: Config) -> Any:
             dir=str(folder),
             # Its own step only increases: a resumed run is a new run in the same group, drawn over our step.
             group=folder.resolve().name,
-            config=flatten(config),
+            config=without_passwords(config),
             mode=None if "WANDB_MODE" in os.environ or _has_wandb_key() else "offline",
             settings=wandb.Settings(silent=True, console="off"),
         )

@@ -6,11 +6,12 @@ in a step runs inside this forward.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from mmae.config import ModelConfig
 from mmae.losses import LossBalancer, combine, sample_losses
-from mmae.model.checkpointing import Checkpointing
+from mmae.model.checkpointing import Recompute
 from mmae.model.mmae import MultiMAE
 from mmae.types import Inputs, MaskPlan
 from mmae.variants import Variant
@@ -23,13 +24,14 @@ class PretrainModule(nn.Module):
         self,
         config: ModelConfig,
         variant: Variant | None = None,
-        checkpointing: Checkpointing = "none",
+        recompute: Recompute = Recompute(),  # noqa: B008  (frozen)
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.config = config
-        self.model = MultiMAE(config, variant, checkpointing, seed=seed)
+        self.model = MultiMAE(config, variant, recompute, seed=seed)
         self.loss_balancer = LossBalancer(len(config.outputs)) if config.task_balancer == "uncertainty" else None
+        self.sample_losses = sample_losses
 
     def forward(self, inputs: Inputs, plan: MaskPlan, count_O: Tensor, share: float) -> tuple[Tensor, Tensor]:
         """This micro-batch's part of the step's loss.
@@ -45,6 +47,19 @@ class PretrainModule(nn.Module):
             micro-batches and ranks they are the loss of the global batch.
         """
         output = self.model(inputs.values, plan)
-        loss_OB = sample_losses(output, inputs, plan, self.config)
+        loss_OB = self.sample_losses(output, inputs, plan, self.config)
         log_vars_O = self.loss_balancer() if self.loss_balancer is not None else None
         return combine(loss_OB, count_O, share, log_vars_O)
+
+
+def compile_parts(module: PretrainModule) -> None:
+    """Compile the tokenizer, each encoder block, the decoders as one, and the losses; what lies between stays as it is.
+
+    All blocks share one compiled code. Shapes are compiled as they are: micro-batches of one size, training and
+    validation apart.
+    """
+    module.model.tokenizer.compile(dynamic=False)
+    for block in module.model.encoder.blocks:
+        block.compile(dynamic=False)
+    module.model.decoders.compile(dynamic=False)
+    module.sample_losses = torch.compile(sample_losses, dynamic=False)

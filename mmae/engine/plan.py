@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import torch
 
 from mmae.batching import BatchSplit, split_global_batch
 from mmae.config import Config, load_config, parse_overrides
-from mmae.data.index import Index, open_index
-from mmae.data.loader import needed_datasets, training_positions
+from mmae.data.band_stats import read_band_stats
 from mmae.data.order import TrainOrder
 from mmae.data.preprocess import Preprocess
+from mmae.data.sets import check_cache, common_datasets, open_sets
+from mmae.data.training_tiles import TrainingTiles, training_tiles
 from mmae.engine.ds_config import load_deepspeed_json, merge, precision_of
 from mmae.engine.run_folder import RunFolder, changes_on_resume
 from mmae.errors import InputError
@@ -26,6 +28,9 @@ class Plan:
     Attributes:
         changes: values that a resumed run changes, by dotted key: old and new.
         ds_config: what `deepspeed.initialize` is given.
+        tiles: of every shard set, what training takes.
+        order: in which it reads them.
+        band_stats: what tiles are normalised with.
         trust: load a checkpoint that another user wrote.
     """
 
@@ -34,8 +39,9 @@ class Plan:
     folder: RunFolder
     ds_config: dict[str, Any]
     split: BatchSplit
-    index: Index
+    tiles: TrainingTiles
     order: TrainOrder
+    band_stats: Mapping[str, Any]
     trust: bool = False
 
     @property
@@ -72,11 +78,15 @@ def plan_run(recipe: str, deepspeed_config: str, overrides: list[str], world: in
     stored = folder.stored_config()
     said = parse_overrides(overrides)
     changes = {} if stored is None else changes_on_resume(stored, config, said, folder)
-    if not config.data.shards:
+    if not config.data.locations:
         raise InputError(f"{recipe}: data.shards is not set: say data.shards=FOLDER, written by mmae repack")
-    index = open_index(Path(config.data.shards))
-    needed_datasets(index, config.model.domains)
-    preprocess = Preprocess(config.data, config.model, index.band_stats, torch.device("cpu"))
+    sets = open_sets(config.data)
+    check_cache(sets, config.data)
+    common_datasets(sets, config.model.domains)
+    index = sets[0].index
+    band_stats = read_band_stats(Path(config.data.band_stats)) if config.data.band_stats else index.band_stats
+    preprocess = Preprocess(config.data, config.model, band_stats, torch.device("cpu"))
     preprocess.tile_size({name: dataset.shape for name, dataset in index.datasets.items()})
-    order = TrainOrder(len(training_positions(index, config.data)), config.train.global_batch, config.train.seed)
-    return Plan(config, changes, folder, ds_config, split, index, order, trust)
+    tiles = training_tiles(sets, config.data, config.train.seed)
+    order = tiles.order(config.train.global_batch)
+    return Plan(config, changes, folder, ds_config, split, tiles, order, band_stats, trust)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmae.engine.checkpoint import Found, difference
+from mmae.engine.damage import DamageLog
 from mmae.engine.logging import RunLog
 from mmae.engine.plan import Plan
 from mmae.engine.step import StepStats
@@ -58,7 +59,9 @@ class Clock:
         self._waited = self._paused = 0.0
 
 
-def step_record(step: int, stats: StepStats, plan: Plan, engine: Any, clock: Clock) -> dict[str, Any]:
+def step_record(
+    step: int, stats: StepStats, plan: Plan, engine: Any, clock: Clock, damage: DamageLog
+) -> dict[str, Any]:
     """The record of the step that has just been done. Reads device values, so it waits for the device."""
     config = plan.config
     rate, waiting = clock.lap(step, config.train.global_batch)
@@ -74,6 +77,7 @@ def step_record(step: int, stats: StepStats, plan: Plan, engine: Any, clock: Clo
         "hidden_share": dict(zip(domains, stats.hidden_M.tolist(), strict=True)),
         "valid_share": dict(zip(domains, stats.valid_M.tolist(), strict=True)),
         "filled_tokens": int(stats.filled),
+        "damaged_tiles": damage.lap(),
         "lr": engine.get_lr()[0],
         "grad_norm": None if grad_norm is None else float(grad_norm),
         "tiles_per_second": rate,

@@ -14,6 +14,7 @@ import yaml
 
 from mmae.config import Config, Flat, Resume, build_config, flatten, resume_policy
 from mmae.data.atomic import atomic_file
+from mmae.data.remote import without_secrets
 from mmae.errors import InputError
 from mmae.yaml_file import read_yaml
 
@@ -69,7 +70,7 @@ class RunFolder:
         With the statistics in the run folder a model can be exported where the shards are not.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        write_whole(self.config_file, yaml.safe_dump(flatten(config), sort_keys=False))
+        write_whole(self.config_file, yaml.safe_dump(without_passwords(config), sort_keys=False))
         write_whole(self.ds_config_file, json.dumps(ds_config, indent=2) + "\n")
         write_whole(self.band_stats_file, json.dumps(band_stats) + "\n")
 
@@ -127,3 +128,11 @@ def write_whole(path: Path, text: str) -> None:
     """Replace a small text file at once: readers see the old or the new, never a part."""
     with atomic_file(path) as file:
         file.write(text.encode())
+
+
+def without_passwords(config: Config) -> Flat:
+    """`flatten(config)` as it may be written down and sent to others: addresses of shards without user and query."""
+    flat = flatten(config)
+    shown = [without_secrets(place) if "://" in place else place for place in config.data.locations]
+    flat["data.shards"] = shown[0] if len(shown) == 1 else shown or ""
+    return flat

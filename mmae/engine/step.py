@@ -32,6 +32,7 @@ class StepStats:
         hidden_M: share of each input modality's tokens that was hidden.
         valid_M: share of each input modality's tokens that holds data.
         filled: visible tokens without data, over the global batch.
+        left_out: tiles of the global batch that are not real: damaged, in training. No other number counts them.
     """
 
     loss: Tensor
@@ -40,6 +41,7 @@ class StepStats:
     hidden_M: Tensor
     valid_M: Tensor
     filled: Tensor
+    left_out: Tensor
 
 
 def prepare(batch: Batch, preprocess: Preprocess, config: Config, train: bool) -> tuple[Inputs, MaskPlan]:
@@ -88,19 +90,22 @@ def optimiser_step(engine: Any, prepared: Prepared, config: Config) -> StepStats
 
 
 def _token_counts(prepared: Prepared, config: Config) -> Tensor:
-    """[tokens a modality, hidden tokens x M, valid tokens x M, filled tokens], int64."""
-    domains = config.model.in_domains
+    """[tokens a modality, hidden tokens x M, valid tokens x M, filled tokens] of real tiles, and others: int64."""
+    domains, tokens = config.model.in_domains, config.model.tokens_per_modality
     counts = []
     for inputs, plan in prepared:
-        hidden_BMn = plan.hidden_BN.view(len(plan.hidden_BN), len(domains), -1)
-        valid_M = torch.stack([inputs.token_valid[name].sum() for name in domains])
-        total = torch.full((1,), hidden_BMn[:, 0].numel(), device=hidden_BMn.device, dtype=torch.int64)
-        counts.append(torch.cat([total, hidden_BMn.sum((0, 2)), valid_M, plan.filled_B.sum().reshape(1)]))
+        hidden_BM = plan.hidden_BN.view(len(plan.hidden_BN), len(domains), tokens).sum(2)
+        valid_BM = torch.stack([inputs.token_valid[name].sum(1) for name in domains], dim=1)
+        total_B1 = torch.full_like(plan.filled_B, tokens)[:, None]
+        counts_BX = torch.cat([total_B1, hidden_BM, valid_BM, plan.filled_B[:, None]], dim=1)
+        others = (~inputs.real_B).sum().reshape(1)
+        counts.append(torch.cat([(counts_BX * inputs.real_B[:, None]).sum(0), others]))
     return torch.stack(counts).sum(0)
 
 
 def _stats(losses: Tensor, count_O: Tensor, tokens: Tensor, modalities: int) -> StepStats:
-    total, hidden_M, valid_M, filled = torch.split(tokens, [1, modalities, modalities, 1])
+    total, hidden_M, valid_M, filled, left_out = torch.split(tokens, [1, modalities, modalities, 1, 1])
+    total = total.clamp(min=1)
     return StepStats(
         loss=losses[0],
         loss_O=losses[1:],
@@ -108,4 +113,5 @@ def _stats(losses: Tensor, count_O: Tensor, tokens: Tensor, modalities: int) -> 
         hidden_M=hidden_M / total,
         valid_M=valid_M / total,
         filled=filled[0],
+        left_out=left_out[0],
     )

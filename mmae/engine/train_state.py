@@ -24,9 +24,10 @@ class TrainState:
         world: ranks that wrote the checkpoint.
         zero_stage: of the optimiser's files.
         precision: of the weights: bf16, fp16 or fp32.
-        shards: fingerprint of the shards' index.
+        shards: fingerprint of the shards' index; of several sets, with a space between.
         order_version: which order of tiles (`data.order`) the step counts in.
         versions: of mmae, torch and deepspeed, for people.
+        keys: identity of the list of tiles that was trained on; empty without one.
     """
 
     step: int
@@ -37,6 +38,7 @@ class TrainState:
     shards: str
     order_version: int
     versions: dict[str, str]
+    keys: str = ""
 
 
 def latest(checkpoints: Path) -> Path | None:

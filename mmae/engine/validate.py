@@ -10,28 +10,31 @@ import torch.distributed as dist
 
 from mmae.config import Config
 from mmae.data.loader import validation_batches
+from mmae.data.prefetch import on_device
 from mmae.data.preprocess import Preprocess
+from mmae.data.sets import has_split
+from mmae.engine.damage import DamageLog
 from mmae.engine.plan import Plan
 from mmae.engine.step import prepare
 from mmae.losses import scored
 from mmae.types import Batch
 
 
-def validate_split(engine: Any, plan: Plan, preprocess: Preprocess, pin: bool) -> dict[str, float]:
-    """The loss of each output over the `val` split; empty where the shards have none."""
-    config = plan.config
-    if not any(shard.split == "val" for shard in plan.index.shards):
+def validate_split(engine: Any, plan: Plan, preprocess: Preprocess, damage: DamageLog, step: int) -> dict[str, float]:
+    """The loss of each output over the `val` split of every shard set; empty where none has one."""
+    config, device = plan.config, engine.device
+    if not any(has_split(each.index, "val") for each in plan.tiles.sets):
         return {}
     batches = validation_batches(
-        plan.index,
+        plan.tiles.sets,
         config.model.domains,
         config.data,
         seed=config.train.seed,
         split=plan.split,
         rank=dist.get_rank(),
-        pin=pin,
+        pin=device.type == "cuda",
     )
-    return validate(engine, batches, preprocess, config)
+    return validate(engine, damage.watch(step, on_device(batches, device)), preprocess, config)
 
 
 @torch.no_grad()
@@ -39,7 +42,8 @@ def validate(engine: Any, batches: Iterable[Batch], preprocess: Preprocess, conf
     """The loss of each output over every tile of the split that can be scored; NaN where there is none.
 
     Args:
-        batches: this rank's micro-batches; every rank has equally many, padding tiles have `real_B` False.
+        batches: this rank's micro-batches on the engine's device; every rank has equally many, padding tiles have
+            `real_B` False.
     """
     names = config.model.outputs
     device = engine.device
@@ -47,7 +51,7 @@ def validate(engine: Any, batches: Iterable[Batch], preprocess: Preprocess, conf
     one_O = torch.ones(len(names), device=device)
     engine.eval()
     for batch in batches:
-        inputs, plan = prepare(batch.to(device), preprocess, config, train=False)
+        inputs, plan = prepare(batch, preprocess, config, train=False)
         _, loss_O = engine(inputs, plan, one_O, 1.0)
         sums[0] += loss_O
         sums[1] += scored(inputs, plan, config.model).sum(1)

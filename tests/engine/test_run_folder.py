@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmae.config import Config, build_config
+from mmae.config import Config, build_config, flatten
 from mmae.engine.run_folder import RunFolder, changes_on_resume, open_run, write_whole
 from mmae.errors import InputError
 
@@ -75,3 +75,17 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     write_whole(path, "two")
     assert path.read_text() == "two"
     assert [entry.name for entry in tmp_path.iterdir()] == ["latest"]
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ("https://me:word@host/set?token=1", "https://host/set"),
+        (["/data/a b", "s3://key:word@bucket/set"], ["/data/a b", "s3://bucket/set"]),
+        ("", ""),
+    ],
+)
+def test_no_password_is_written(folder: RunFolder, said: object, written: object) -> None:
+    folder.write_configs(build_config({"data.shards": said}, "here"), {}, {})
+    assert "word" not in folder.config_file.read_text()
+    assert flatten(folder.stored_config() or Config())["data.shards"] == written

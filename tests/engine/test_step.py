@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,50 @@ def test_accumulation_changes_neither_loss_nor_gradient(parts: int, balancer: st
         assert b.grad is not None, name
         scale = b.grad.abs().max().clamp(min=1e-6)
         assert (a.grad - b.grad).abs().max() <= 1e-4 * scale, name
+
+
+def without(batch: Batch, damaged: list[int]) -> Batch:
+    """The batch as the loader hands it over where some tiles are damaged: zeros that are not real."""
+    real_B = torch.ones(len(batch.row_B), dtype=torch.bool)
+    real_B[damaged] = False
+    pixels = {name: array * real_B[:, None, None, None].to(array.dtype) for name, array in batch.pixels.items()}
+    return replace(batch, pixels=pixels, real_B=real_B)
+
+
+def only(batch: Batch, some: list[int]) -> Batch:
+    return Batch(
+        {name: pixels[some] for name, pixels in batch.pixels.items()},
+        batch.level_B[some], batch.row_B[some], batch.key_B[some], batch.real_B[some],
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("balancer", ["none", "uncertainty"])
+@pytest.mark.parametrize("damaged", [[3], [0, 5, 6, 7], [4, 5, 6, 7]])
+def test_a_step_with_damaged_tiles_is_the_step_without_them(damaged: list[int], balancer: str) -> None:
+    cfg = config(model__task_balancer=balancer)
+    with_them, without_them = (PretrainModule(cfg.model, VARIANT, seed=1) for _ in range(2))
+    seen = run_step(with_them, cut(without(tiles(8), damaged), 2), cfg)
+    expected = run_step(without_them, [only(tiles(8), [tile for tile in range(8) if tile not in damaged])], cfg)
+    assert float(seen.left_out) == len(damaged)
+    assert float(expected.left_out) == 0
+    for name in ("loss", "loss_O", "count_O", "hidden_M", "valid_M", "filled"):
+        torch.testing.assert_close(getattr(seen, name), getattr(expected, name))
+    for (name, a), b in zip(with_them.named_parameters(), without_them.parameters(), strict=True):
+        assert a.grad is not None, name
+        assert b.grad is not None, name
+        assert (a.grad - b.grad).abs().max() <= 1e-4 * b.grad.abs().max().clamp(min=1e-6), name
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_step_of_damaged_tiles_learns_nothing(exact: bool) -> None:
+    cfg = config(model__paper_exact=exact, model__task_balancer="uncertainty")
+    module = PretrainModule(cfg.model, VARIANT, seed=1)
+    stats = run_step(module, cut(without(tiles(8), list(range(8))), 2), cfg)
+    assert float(stats.left_out) == 8
+    for name in ("loss", "loss_O", "count_O", "hidden_M", "valid_M", "filled"):
+        assert not getattr(stats, name).any(), name
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is None or not parameter.grad.any(), name
 
 
 def test_what_a_step_tells_is_counted_from_the_tiles() -> None:

@@ -136,6 +136,17 @@ def test_constants_are_scored_on_the_same_pixels(trained: Finished, home: Path) 
     assert rows["norm_rgb"]["constant"] == pytest.approx(1, abs=0.1)
 
 
+def test_hidden_modalities_are_told_from_the_others(trained: Finished, home: Path) -> None:
+    done = run_command("mmae", "baseline", "run", "--hide", "depth,semseg", "--json", "hidden.json", cwd=home)
+    assert done.status == 0, done.err
+    assert "run, step 4: no token of depth, semseg is visible" in done.out
+    rows = {row["output"]: row for row in json.loads((home / "hidden.json").read_text())}
+    assert rows.keys() == trained.last_json["val_losses"].keys()
+    assert all(row["hidden"] > 0 and row["constant"] > 0 for row in rows.values())
+    assert {name for name, row in rows.items() if row["accuracy"] is not None} == {"semseg"}
+    assert 0 < rows["semseg"]["majority"] < 1
+
+
 def test_accelerate_starts_the_same_training(synthetic_shards: Path, command: Command, tmp_path: Path) -> None:
     done = command(
         "accelerate", "launch", "--config_file", ROOT / "launchers" / "accelerate.yaml",

@@ -1,0 +1,61 @@
+"""Damaged tiles that a run goes on without (`data.on_damage=skip`): each is named, and they are counted."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from torch import Tensor
+from tqdm import tqdm
+
+from mmae.engine.step import StepStats
+from mmae.types import Batch
+
+MAX_LINES: Final = 20
+"""Lines that a rank prints, at most: a lost shard is thousands of tiles. The file has them all."""
+
+
+class DamageLog:
+    """A rank's own: `damaged_rankR.jsonl` in the run's folder, which exists once there is something to say."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self._path = folder / f"damaged_rank{rank}.jsonl"
+        self._rank = rank
+        self._lines = 0
+        self._count: Tensor | int = 0
+
+    def write(self, step: int, batches: Sequence[Batch]) -> None:
+        """Name the damaged tiles of a step's micro-batches: a line each on stderr, and in the file."""
+        found = [each for batch in batches for each in batch.damaged]
+        if not found:
+            return
+        for each in found[: MAX_LINES - self._lines]:
+            tqdm.write(
+                f"rank {self._rank}, step {step}: left out a damaged tile: {each.shard}: {each.dataset} of row "
+                f"{each.row} at byte {each.offset} ({each.what})",
+                file=sys.stderr,
+            )
+        if self._lines < MAX_LINES <= self._lines + len(found):
+            tqdm.write(f"rank {self._rank}: further damaged tiles are named in {self._path} only", file=sys.stderr)
+        self._lines = min(MAX_LINES, self._lines + len(found))
+        with self._path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps({"step": step, **asdict(each)}) + "\n" for each in found)
+
+    def watch(self, step: int, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The same batches; damaged tiles are named as they pass."""
+        for batch in batches:
+            self.write(step, [batch])
+            yield batch
+
+    def count(self, stats: StepStats) -> None:
+        """Add what a training step left out over all ranks; does not wait for the device."""
+        self._count = self._count + stats.left_out
+
+    def lap(self) -> int:
+        """Tiles that training left out over all ranks since the last lap. Waits for the device."""
+        count, self._count = int(self._count), 0
+        return count
