@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from data_tools.fingerprint import fingerprint
-from data_tools.metadata import METADATA, first_line, read_metadata
+from data_tools.metadata import METADATA, first_line, read_metadata, read_rows
 from data_tools.source_json import read_band_stats, read_splits
 from data_tools.tile_info import TileInfo, read_tile_info
 from mmae.data.codec import DTYPES, MAX_NBYTES, MAX_NDIM
@@ -81,12 +81,11 @@ class Source:
         if dataset not in self.file or self.file[dataset].shape[:1] != (self.info.rows,):
             return None
         try:
-            values: NDArray[Any] = self.file[dataset][:]
+            return read_rows(self.file[dataset])
         except (OSError, RuntimeError) as error:
             raise InputError(
                 f"{self.path}: {dataset} cannot be read ({first_line(error)}): download the file again"
             ) from error
-        return values
 
 
 def open_source(src: Path | str, datasets: Sequence[str] | None = None) -> Source:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import h5py
 import numpy as np
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 METADATA: Final = "metadata"
+_ROWS: Final = 1024
 
 
 def read_metadata(path: Path, file: h5py.File) -> tuple[list[str], NDArray[np.uint8]]:
@@ -26,7 +27,7 @@ def read_metadata(path: Path, file: h5py.File) -> tuple[list[str], NDArray[np.ui
     if table.ndim != 1 or len(fields) < 2:
         raise InputError(f"{path}: {METADATA!r} is not a table of tile id and S2 type: is this MMEarth's file?")
     try:
-        entries = table[:]
+        entries = read_rows(table)
     except (OSError, RuntimeError) as error:
         raise InputError(f"{path}: {METADATA!r} cannot be read ({first_line(error)}): download it again") from error
     tile_ids = [_text(value) for value in entries[fields[0]].tolist()]
@@ -36,6 +37,14 @@ def read_metadata(path: Path, file: h5py.File) -> tuple[list[str], NDArray[np.ui
             raise InputError(f"{path}: row {row} (tile {tile_ids[row]}): S2 type {name!r} is neither l1c nor l2a")
     codes = {name: code for code, name in enumerate(S2_LEVELS)}
     return tile_ids, np.array([codes[name] for name in levels], np.uint8)  # type: ignore[index]
+
+
+def read_rows(dataset: h5py.Dataset) -> NDArray[Any]:
+    """All rows of a small dataset. Asked for a million chunks at once, HDF5 takes gigabytes, and longer."""
+    values: NDArray[Any] = np.empty(dataset.shape, dataset.dtype)
+    for begin in range(0, len(values), _ROWS):
+        values[begin : begin + _ROWS] = dataset[begin : begin + _ROWS]
+    return values
 
 
 def _text(value: object) -> str:

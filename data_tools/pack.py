@@ -138,22 +138,25 @@ class TilePacker:
         return PackedTile(row, members, constants, info)
 
     def _array(self, name: str, number: int, counted: list[tuple[str, NDArray[Any]]]) -> _Packed:
-        tiles = self._tiles[name]
-        if name in self._statistics:
-            array = tiles.array(number)
-            counted.append((name, array))
-            return self._encode(name, array)
+        tiles, wanted = self._tiles[name], name in self._statistics
         if not isinstance(tiles, RawTiles):
-            return self._encode(name, tiles.array(number))
+            return self._packed(name, tiles.array(number), wanted, counted)
         stored = tiles.stored(number)
         if not 0 < len(stored) <= _MEMO_STORED:
-            return self._encode(name, tiles.decode(number, stored))
+            return self._packed(name, tiles.decode(number, stored), wanted, counted)
         key = (name, tiles.chunks.skipped.item(number), stored)
         packed = self._memo.get(key)
         if packed is None:
-            packed = self._encode(name, tiles.decode(number, stored))
+            packed = self._packed(name, tiles.decode(number, stored), wanted, counted)
             self._memo.put(key, packed)
+        elif wanted:
+            counted.append((name, tiles.decode(number, stored)))
         return packed
+
+    def _packed(self, name: str, array: NDArray[Any], wanted: bool, counted: list[tuple[str, NDArray[Any]]]) -> _Packed:
+        if wanted:
+            counted.append((name, array))
+        return self._encode(name, array)
 
     def _encode(self, name: str, array: NDArray[Any]) -> _Packed:
         if is_constant(array):

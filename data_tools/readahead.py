@@ -27,7 +27,7 @@ def will_need(file: int, tiles: Sequence[Chunks], begin: int, end: int) -> None:
     offset = np.concatenate([chunks.offset[begin:end] for chunks in tiles])
     size = np.concatenate([chunks.size[begin:end] for chunks in tiles])
     order = np.argsort(offset)[np.count_nonzero(offset < 0) :]
-    start, stop = offset[order], (offset + size)[order]
+    start, stop = offset[order], np.maximum.accumulate((offset + size)[order])
     if len(start) == 0:
         return
     first = np.flatnonzero(np.append(True, start[1:] > stop[:-1] + _JOIN_BYTES))

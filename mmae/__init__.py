@@ -1,22 +1,25 @@
 """mmae: a DeepSpeed-accelerated scaling framework for multi-modal masked autoencoders on MMEarth.
 
-Importing this package is light. `load_model` brings torch with it when it is first asked for.
+Importing this package is light. `load_model` and `features` bring torch with them when they are first asked for.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from mmae.model.features import features as features
     from mmae.model.folder import load_model as load_model
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_model"]
+__all__ = ["__version__", "features", "load_model"]
+
+_HOMES: Final = MappingProxyType({"features": "mmae.model.features", "load_model": "mmae.model.folder"})
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load_model":
-        from mmae.model.folder import load_model
-
-        return load_model
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'mmae' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Options that the benches of the data's way share."""
+"""Options that benches share."""
 
 from __future__ import annotations
 
@@ -72,3 +72,30 @@ def counts_of(args: argparse.Namespace) -> int:
         if value is not None and value < 1:
             raise InputError(f"--{name} {value}: must be at least 1")
     return usable_cores() if args.workers is None else args.workers
+
+
+def numbers_of(text: str, option: str) -> list[int]:
+    """Whole numbers with commas between them.
+
+    Raises:
+        InputError: something else, or one below 1.
+    """
+    try:
+        numbers = [int(word) for word in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise InputError(f"{option} {text}: give whole numbers of at least 1, with commas between them")
+    return numbers
+
+
+def words_of(text: str, known: tuple[str, ...], option: str) -> list[str]:
+    """Known words with commas between them.
+
+    Raises:
+        InputError: an unknown one.
+    """
+    for word in text.split(","):
+        if word not in known:
+            raise InputError(f"{option} {text}: unknown {word!r}{did_you_mean(word, known)}")
+    return text.split(",")

@@ -124,13 +124,14 @@ def _operands(product: Matmul, device: torch.device) -> list[tuple[Tensor, Tenso
     size = torch.empty(0, dtype=product.dtype).element_size()
     elements = product.b * (product.m * product.k + product.k * product.n + product.m * product.n)
     sets = max(1, min(16, _ROTATE_BYTES // (size * elements)))
-    return [_operand_set(product, device) for _ in range(sets)]
+    noise = torch.randn(1 << 16, device=device).to(product.dtype)
+    return [_operand_set(product, noise) for _ in range(sets)]
 
 
-def _operand_set(product: Matmul, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+def _operand_set(product: Matmul, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     def filled(rows: int, columns: int, transposed: bool) -> Tensor:
         shape = (product.b, columns, rows) if transposed else (product.b, rows, columns)
-        values = _noise(product.b * rows * columns, product.dtype, device).view(shape)
+        values = _repeated(noise, product.b * rows * columns).view(shape)
         values = values.transpose(1, 2) if transposed else values
         return values[0] if product.b == 1 else values
 
@@ -139,6 +140,6 @@ def _operand_set(product: Matmul, device: torch.device) -> tuple[Tensor, Tensor,
     return left, right, filled(product.m, product.n, False)
 
 
-def _noise(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Numbers that are not all alike: devices multiply zeros with less power, and so faster."""
-    return torch.randn(1 << 16, device=device).to(dtype).repeat(-(-count // (1 << 16)))[:count]
+def _repeated(noise: Tensor, count: int) -> Tensor:
+    """A new buffer of numbers that are not all alike: devices multiply zeros with less power, and so faster."""
+    return noise.repeat(-(-count // len(noise)))[:count] if count > len(noise) else noise[:count].clone()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from types import MappingProxyType
 from typing import Final
 
 import torch
 
-from mmae.bench.phases import seconds
+from mmae.bench.phases import timed
 
 _DENSE_BF16: Final = MappingProxyType({"H100": 989e12, "H200": 989e12, "GH200": 989e12, "A100": 312e12, "L40S": 362e12})
 """Makers' figures without sparsity, for boards with the full power limit (H100 SXM: NVIDIA H100 datasheet)."""
@@ -15,6 +16,7 @@ _DENSE_BF16: Final = MappingProxyType({"H100": 989e12, "H200": 989e12, "GH200": 
 _SIDE: Final = MappingProxyType({"cuda": 8192, "cpu": 2048})
 
 
+@cache
 def peak_flops(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
     """FLOPs a second, and where the figure is from: the maker's where known, else a large product, measured."""
     if device.type == "cuda" and dtype in {torch.bfloat16, torch.float16}:
@@ -25,5 +27,6 @@ def peak_flops(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
     side = _SIDE[device.type]
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(left)
-    taken = min(seconds(lambda: torch.mm(left, right, out=out), device, 3) for _ in range(3))
+    # The first runs are slower, and so never the quickest.
+    taken = min(timed(lambda: torch.mm(left, right, out=out), device) for _ in range(8))
     return 2 * side**3 / taken, f"a product of {side} x {side}, measured"

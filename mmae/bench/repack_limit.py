@@ -109,23 +109,33 @@ def _chunk(data: h5py.Dataset, row: int) -> _Chunk:
 
 def _pack_all(tiles: list[list[_Chunk]], codec: str, count: int) -> float:
     _, inflate = fastest_inflate(_samples(tiles))
-    compress = _compressor(codec)
-    chunks = [chunk for tile in tiles for chunk in tile]
+    compress = _compressor(codec, max(chunk.array.nbytes for tile in tiles for chunk in tile))
+    chunks = [(chunk, chunk.array.nbytes, chunk.array.ctypes.data) for tile in tiles for chunk in tile]
     rounds = -(-count // len(tiles))
     begin = time.perf_counter()
     for _ in range(rounds):
-        for chunk in chunks:
-            raw = inflate(chunk.stored, chunk.array.nbytes) if chunk.gzip else chunk.stored
+        for chunk, nbytes, address in chunks:
+            raw = inflate(chunk.stored, nbytes) if chunk.gzip else chunk.stored
             if chunk.shuffle:
                 np.ascontiguousarray(np.frombuffer(raw, np.uint8).reshape(chunk.array.itemsize, -1).T)
-            if not chunk.constant:
-                compress(chunk.array)
+            if not chunk.constant and nbytes > blosc.HEADER_BYTES:
+                compress(chunk.array, address)
     return rounds * len(tiles) / (time.perf_counter() - begin)
 
 
-def _compressor(codec: str) -> Callable[[NDArray[Any]], object]:
-    """Blosc2 at the codec's settings, the array as it is; `none` compresses nothing."""
+def _compressor(codec: str, most: int) -> Callable[[NDArray[Any], int], object]:
+    """Blosc2 at the codec's settings into one buffer, for an array and its address; `none` compresses nothing."""
     if codec == "none":
-        return lambda _: None
+        return lambda _array, _address: None
     settings = {"fast": blosc.FAST, "small": blosc.SMALL}[codec]
-    return lambda array: blosc.compress(array, settings) if array.nbytes > blosc.HEADER_BYTES else None
+    library = blosc.library()
+    if library is None:
+        return lambda array, _address: blosc.compress(array, settings)
+    blosc.set_up(library, settings)
+    buffer = np.empty(most + blosc.HEADER_BYTES, np.uint8)
+    target, room, shuffle, call = buffer.ctypes.data, buffer.nbytes, settings.filter.value, library.blosc2_compress
+
+    def compress(array: NDArray[Any], address: int, _held: NDArray[np.uint8] = buffer) -> object:
+        return call(blosc.LEVEL, shuffle, array.itemsize, address, array.nbytes, target, room)
+
+    return compress

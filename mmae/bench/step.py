@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
+from mmae.bench.arguments import numbers_of, words_of
 from mmae.bench.table import Column, Table, Value, add_json_argument, check_json_path, report
-from mmae.errors import InputError, did_you_mean
+from mmae.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -49,11 +51,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0. Bad input is an InputError."""
-    wanted = _Wanted(_numbers(args.micro_batch), _words(args.precision, PRECISIONS, "--precision"), args)
-    modes = _words(args.modes, MODES, "--modes")
+    wanted = _Wanted(
+        numbers_of(args.micro_batch, "--micro-batch"), words_of(args.precision, PRECISIONS, "--precision"), args
+    )
+    modes = words_of(args.modes, MODES, "--modes")
     check_json_path(args.json)
     if args.repeats < 1:
         raise InputError(f"--repeats {args.repeats}: must be at least 1")
+    # A bad recipe is refused before seconds of imports.
+    for precision, micro_batch, mode in product(wanted.precisions, wanted.micro_batches, modes):
+        wanted.recipe(precision, micro_batch, mode)
     from mmae.bench.machine import facts, lines
     from mmae.engine.distributed import join, leave
     from mmae.engine.logging import quiet_libraries
@@ -186,20 +193,3 @@ def _device_name() -> str:
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-
-
-def _numbers(text: str) -> list[int]:
-    try:
-        numbers = [int(word) for word in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 1:
-        raise InputError(f"--micro-batch {text}: give whole numbers of at least 1, with commas between them")
-    return numbers
-
-
-def _words(text: str, known: tuple[str, ...], option: str) -> list[str]:
-    for word in text.split(","):
-        if word not in known:
-            raise InputError(f"{option} {text}: unknown {word!r}{did_you_mean(word, known)}")
-    return text.split(",")

@@ -25,7 +25,7 @@ HEADER_BYTES: Final = 32
 
 # Left to itself Blosc2 chooses by machine and version; bytes must depend on the array alone.
 BLOCK_SIZE: Final = 1 << 15
-_LEVEL: Final = 1
+LEVEL: Final = 1
 
 
 class Settings(NamedTuple):
@@ -74,7 +74,7 @@ def library() -> Any:
     return loaded
 
 
-def compress(plain: NDArray[Any], settings: Settings) -> bytes:
+def compress(plain: NDArray[Any], settings: Settings) -> bytes | memoryview:
     """A C-contiguous array of at least one byte as one chunk; the same bytes with and without `library`.
 
     Raises:
@@ -84,12 +84,19 @@ def compress(plain: NDArray[Any], settings: Settings) -> bytes:
     return _by_wrapper(plain, settings) if loaded is None else _by_library(loaded, plain, settings)
 
 
+def set_up(loaded: Any, settings: Settings) -> None:
+    """Have the library's `blosc2_compress` use a codec."""
+    loaded.blosc1_set_compressor(settings.name)
+    loaded.blosc1_set_blocksize(BLOCK_SIZE)
+    loaded.blosc1_set_splitmode(blosc2.SplitMode.FORWARD_COMPAT_SPLIT.value)
+
+
 def _by_wrapper(plain: NDArray[Any], settings: Settings) -> bytes:
     chunk: bytes = blosc2.compress2(
         plain.reshape(-1).view(np.uint8),
         typesize=plain.itemsize,
         codec=settings.codec,
-        clevel=_LEVEL,
+        clevel=LEVEL,
         filters=[settings.filter],
         filters_meta=[0],
         blocksize=BLOCK_SIZE,
@@ -98,21 +105,26 @@ def _by_wrapper(plain: NDArray[Any], settings: Settings) -> bytes:
     return chunk
 
 
-def _by_library(loaded: Any, plain: NDArray[Any], settings: Settings) -> bytes:
-    # Each time: the state is the process's, and others may use the library too.
-    loaded.blosc1_set_compressor(settings.name)
-    loaded.blosc1_set_blocksize(BLOCK_SIZE)
-    loaded.blosc1_set_splitmode(blosc2.SplitMode.FORWARD_COMPAT_SPLIT.value)
+def _by_library(loaded: Any, plain: NDArray[Any], settings: Settings) -> memoryview:
+    set_up(loaded, settings)  # each time: the state is the process's, and others may use the library too
     buffer = np.empty(plain.nbytes + HEADER_BYTES, np.uint8)
     shuffle, itemsize = settings.filter.value, plain.itemsize
-    source, target = plain.ctypes.data, buffer.ctypes.data
-    length = loaded.blosc2_compress(_LEVEL, shuffle, itemsize, source, plain.nbytes, target, buffer.nbytes)
+    source, target = address(plain), address(buffer)
+    length = loaded.blosc2_compress(LEVEL, shuffle, itemsize, source, plain.nbytes, target, buffer.nbytes)
     if length <= 0:
         raise RuntimeError(f"Blosc2 failed to compress ({length})")
-    chunk = bytearray(buffer[:length])
+    chunk = buffer.data
+    if chunk[_FLAGS] >> 5 != settings.flag:  # another thread has set up another codec in between
+        return memoryview(_by_wrapper(plain, settings))
     # This function puts the filter in the last of six places, the wrapper in the first; and it leaves out a shuffle
     # of single bytes, which changes nothing but a flag.
     chunk[_FILTERS] = bytes((shuffle, 0, 0, 0, 0, 0))
     if itemsize == 1 and settings.filter is blosc2.Filter.SHUFFLE:
         chunk[_FLAGS] &= ~_NOT_SPLIT
-    return bytes(chunk)
+    return chunk[:length]
+
+
+def address(array: NDArray[Any]) -> int:
+    """Where an array's first element is in memory; `array.ctypes.data` in a third of the time."""
+    place: int = array.__array_interface__["data"][0]
+    return place

@@ -115,7 +115,7 @@ def decode_into(buffer: Readable, out: NDArray[Any]) -> None:
     _decode_payload(buffer, header, out)
 
 
-def _payload(plain: NDArray[Any], number: int) -> tuple[int, bytes]:
+def _payload(plain: NDArray[Any], number: int) -> tuple[int, bytes | memoryview]:
     """The codec that was used, and its bytes: what does not shrink is stored raw, which also decodes faster."""
     if number == 0 or plain.nbytes <= _CHUNK.size:
         return 0, plain.tobytes()

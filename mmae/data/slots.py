@@ -97,5 +97,5 @@ class SlotDecoder:
             raise ValueError("the slots to decode into must be C-contiguous and writable")
         # Weakly: a batch that was handed over should not live until the next one comes.
         self._bound = weakref.ref(out)
-        self._address = out.ctypes.data
+        self._address = blosc.address(out)
         self._slots = len(out)

@@ -14,8 +14,11 @@ from mmae.config import Config
 from mmae.engine.grad_norm import norm_at_once
 from mmae.engine.module import PretrainModule, compile_parts
 from mmae.engine.optim import build_optimizer, build_scheduler
+from mmae.model.block import EncoderBlock
 from mmae.model.checkpointing import Recompute
+from mmae.model.decoders import Decoders
 from mmae.model.folder import initial_weights
+from mmae.model.tokenizer import Tokenizer
 
 
 class EngineRecipe(Protocol):
@@ -47,6 +50,8 @@ def build_engine(plan: EngineRecipe, load_initial: bool) -> Any:
     _buffers_to_device(module)
     if load_initial and config.model.init_from is not None:
         _start_from(module, Path(config.model.init_from))
+    if config.train.compile:
+        deepspeed.utils.set_z3_leaf_modules(module, [EncoderBlock])
     optimizer = build_optimizer(module, config.train, config.model.paper_exact)
     engine, *_ = deepspeed.initialize(
         model=module,

@@ -54,6 +54,16 @@ def test_the_state_that_others_leave_changes_nothing() -> None:
     assert [blosc.compress(plain, used) for used in SETTINGS.values()] == expected
 
 
+@needs_library
+def test_a_thread_with_another_codec_in_between_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = array("few values", np.dtype("<u2"), 40000)
+    set_up = blosc.set_up
+    other = {blosc.FAST: blosc.SMALL, blosc.SMALL: blosc.FAST}
+    monkeypatch.setattr(blosc, "set_up", lambda library, used: set_up(library, other[used]))
+    for used in SETTINGS.values():
+        assert blosc.compress(plain, used) == blosc._by_wrapper(plain, used)
+
+
 @pytest.mark.parametrize("name", ["BLOSC_NTHREADS", "BLOSC_CLEVEL"])
 def test_variables_that_change_the_library_keep_it_out(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "2")

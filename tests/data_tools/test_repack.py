@@ -366,3 +366,13 @@ def test_help_is_light() -> None:
         "print([m for m in ('h5py', 'webdataset', 'blosc2', 'torch', 'numpy') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"[]"
+
+
+def test_keywords_are_the_options() -> None:
+    from dataclasses import fields
+
+    from data_tools.repack import Options, _Keywords
+
+    assert {field.name: field.type for field in fields(Options)} == {
+        name: of.__forward_arg__ for name, of in _Keywords.__annotations__.items()
+    }

@@ -227,7 +227,7 @@ def _prediction_difference(run: Path, reference: Reference) -> float:
     from mmae.engine.consolidate import load_trained
 
     config = reference.config
-    index = open_index(Path(config.data.shards))
+    index = open_index(config.data.locations[0])
     preprocess = Preprocess(config.data, config.model, index.band_stats, torch.device("cpu"))
     batch = next(read_batches(index, config.model.domains, index.positions("val")[:4], seed=0, epoch=VALIDATION_EPOCH))
     inputs, plan = prepare(batch, preprocess, config, train=False)
