@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from data_tools.moments import Moments
 from data_tools.raw import RawTiles, TileArrays, UnreadableTileError
 from data_tools.source_json import standard
 from mmae.data.codec import encode
@@ -17,12 +19,12 @@ from mmae.modalities import S2_LEVELS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from data_tools.moments import Moments
     from mmae.data.index import DatasetInfo
 
 _GLANCE: Final = 64
 _MEMO_STORED: Final = 256
 _MEMO_BYTES: Final = 1 << 24
+_dumps: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class TilePacker:
         codec: one of `codec.CODECS`.
         split: of the shard.
         memo: may outlive the packer, for the same source and codec.
-        moments: takes in the datasets of `statistics`.
+        moments: takes in the datasets of `statistics`; call `finish` at the end.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class TilePacker:
         self._memo = memo
         self._moments = moments
         self._statistics = frozenset(statistics)
+        self._flat: Counter[tuple[str, int, bytes]] = Counter()
 
     def pack(self, number: int, row: int, tile_id: str, level: int, tile_info: str) -> PackedTile:
         """Read and encode one tile.
@@ -123,7 +126,7 @@ class TilePacker:
         counted: list[tuple[str, NDArray[Any]]] = []
         for name in self._datasets:
             try:
-                packed = self._array(name, number, counted)
+                packed, array = self._array(name, number)
             except UnreadableTileError as error:
                 raise LostTileError(name, str(error)) from error
             if packed.member is not None:
@@ -131,32 +134,46 @@ class TilePacker:
             elif packed.constant is not None:
                 constants[name] = packed.constant
                 entries.append(packed.entry)
-        # Only now: what a lost tile shows is not counted.
-        for name, array in counted:
-            self._moments.update(name, array, level)
+            if array is not None:
+                counted.append((name, array))
+        self._count(level, counted, constants)
         info = info_member(row, tile_id, self._split, level, tile_info, entries)
         return PackedTile(row, members, constants, info)
 
-    def _array(self, name: str, number: int, counted: list[tuple[str, NDArray[Any]]]) -> _Packed:
-        tiles, wanted = self._tiles[name], name in self._statistics
-        if not isinstance(tiles, RawTiles):
-            return self._packed(name, tiles.array(number), wanted, counted)
-        stored = tiles.stored(number)
-        if not 0 < len(stored) <= _MEMO_STORED:
-            return self._packed(name, tiles.decode(number, stored), wanted, counted)
-        key = (name, tiles.chunks.skipped.item(number), stored)
-        packed = self._memo.get(key)
-        if packed is None:
-            packed = self._packed(name, tiles.decode(number, stored), wanted, counted)
-            self._memo.put(key, packed)
-        elif wanted:
-            counted.append((name, tiles.decode(number, stored)))
-        return packed
+    def _count(self, level: int, arrays: list[tuple[str, NDArray[Any]]], constants: Mapping[str, NDArray[Any]]) -> None:
+        """Count a whole tile: what a lost one shows is in no statistics."""
+        for name, array in arrays:
+            self._moments.update(name, array, level)
+        for name in self._statistics & constants.keys():
+            self._flat[name, level, constants[name].tobytes()] += 1
 
-    def _packed(self, name: str, array: NDArray[Any], wanted: bool, counted: list[tuple[str, NDArray[Any]]]) -> _Packed:
-        if wanted:
-            counted.append((name, array))
-        return self._encode(name, array)
+    def finish(self) -> None:
+        """Let the moments take in the constant arrays. They recur, mostly as no-data, and were only counted so far."""
+        for (name, level, value), times in sorted(self._flat.items()):
+            info = self._datasets[name]
+            one = Moments()
+            one.update(name, np.full(info.shape, np.frombuffer(value, info.dtype)[0]), level)
+            for _ in range(times if any(map(any, one.counts().values())) else 1):
+                self._moments.merge(one)
+        self._flat.clear()
+
+    def _array(self, name: str, number: int) -> tuple[_Packed, NDArray[Any] | None]:
+        """A packed array; and the array itself where its values are yet to be counted."""
+        tiles, wanted, key = self._tiles[name], name in self._statistics, None
+        if isinstance(tiles, RawTiles):
+            stored = tiles.stored(number)
+            if 0 < len(stored) <= _MEMO_STORED:
+                key = (name, tiles.chunks.skipped.item(number), stored)
+                known = self._memo.get(key)
+                if known is not None and not (wanted and known.constant is None):
+                    return known, None
+            array = tiles.decode(number, stored)
+        else:
+            array = tiles.array(number)
+        packed = self._encode(name, array)
+        if key is not None:
+            self._memo.put(key, packed)
+        return packed, array if wanted and packed.constant is None else None
 
     def _encode(self, name: str, array: NDArray[Any]) -> _Packed:
         if is_constant(array):
@@ -194,10 +211,6 @@ def info_member(row: int, tile_id: str, split: str, level: int, tile_info: str, 
         f'{{"constants":{{{",".join(sorted(constants))}}},"row":{row},"s2_level":"{S2_LEVELS[level]}",'
         f'"split":"{split}","tile_id":{json.dumps(tile_id)},"tile_info":{listed}}}'
     ).encode()
-
-
-def _dumps(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def constant_entry(shape: tuple[int, ...], value: NDArray[Any]) -> list[Any]:

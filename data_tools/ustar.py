@@ -18,6 +18,8 @@ _MODE_TO_GID: Final = b"0000444\0" + b"0000000\0" * 2
 _MTIME: Final = b"00000000000\0"
 _BLANK_CHECKSUM: Final = b" " * 8
 _REST: Final = (b"0" + bytes(100) + b"ustar\x0000").ljust(BLOCK - 156, b"\0")
+_FILL: Final = tuple(bytes(_MAX_NAME - length) for length in range(_MAX_NAME + 1))
+_PADDING: Final = tuple(bytes(length) for length in range(BLOCK))
 _FIXED_SUM: Final = sum(_MODE_TO_GID + b"\0" + _MTIME + _BLANK_CHECKSUM + _REST)
 
 
@@ -35,13 +37,13 @@ def header(name: str, size: int) -> bytes:
     digits = b"%011o" % size
     if not 0 < len(named) <= _MAX_NAME or not 0 <= size < _MAX_SIZE:
         raise ValueError(f"member {name!r} of {size} bytes does not fit into a tar header")
-    checksum = b"%06o\0 " % (_FIXED_SUM + sum(named) + sum(digits))
-    return b"".join((named.ljust(_MAX_NAME, b"\0"), _MODE_TO_GID, digits, b"\0", _MTIME, checksum, _REST))
+    checksum = _FIXED_SUM + sum(named) + sum(digits)
+    return b"%b%b%b%b\0%b%06o\0 %b" % (named, _FILL[len(named)], _MODE_TO_GID, digits, _MTIME, checksum, _REST)
 
 
 def padding(size: int) -> bytes:
     """What fills a content of `size` bytes up to whole blocks."""
-    return bytes(-size % BLOCK)
+    return _PADDING[-size % BLOCK]
 
 
 def end(size: int) -> bytes:

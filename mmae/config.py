@@ -195,7 +195,7 @@ class TrainConfig:
     checkpoint_blocks_every: Positive = _free(1)
     """Recompute only every n-th encoder and decoder block."""
     compile: bool = _free(False)
-    """Compile the encoder's blocks, the decoders and the losses (`torch.compile`): fewer and larger kernels."""
+    """Compile tokenizer, encoder blocks, decoders and losses (at ZeRO stage 3 blocks and losses) by `torch.compile`."""
 
     @property
     def lr(self) -> float:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import struct
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -70,18 +71,26 @@ def encode(array: NDArray[Any], codec: str = "small") -> bytes:
     Raises:
         CodecError: an unknown codec, a dtype that is not in `DTYPES`, more than `MAX_NDIM` axes or `MAX_NBYTES` bytes.
     """
+    dtype, heads = _heads(array.dtype, array.shape)
     if codec not in CODECS:
         raise CodecError(f"unknown codec {codec!r} (known: {', '.join(CODECS)})")
-    dtype = array.dtype.newbyteorder("<")
-    if dtype not in _DTYPE_CODES:
-        raise CodecError(f"dtype {array.dtype} cannot be stored (known: {', '.join(d.name for d in DTYPES)})")
-    if array.ndim > MAX_NDIM or array.nbytes > MAX_NBYTES:
-        raise CodecError(f"an array of shape {array.shape} and dtype {array.dtype} is too large for one tile")
     # Not ascontiguousarray: it makes an axis where there is none.
     plain = np.asarray(array, dtype=dtype, order="C")
     number, payload = _payload(plain, CODECS.index(codec))
-    prefix = _PREFIX.pack(MAGIC, VERSION, number, _DTYPE_CODES[dtype], plain.ndim)
-    return prefix + struct.pack(f"<{plain.ndim}I", *plain.shape) + payload
+    return heads[number] + payload
+
+
+@lru_cache(maxsize=1 << 10)
+def _heads(dtype: np.dtype[Any], shape: tuple[int, ...]) -> tuple[np.dtype[Any], tuple[bytes, ...]]:
+    """The dtype that is stored, and what comes before the payload, by codec. A set has few dtypes and shapes."""
+    stored = dtype.newbyteorder("<")
+    if stored not in _DTYPE_CODES:
+        raise CodecError(f"dtype {dtype} cannot be stored (known: {', '.join(d.name for d in DTYPES)})")
+    if len(shape) > MAX_NDIM or math.prod(shape) * dtype.itemsize > MAX_NBYTES:
+        raise CodecError(f"an array of shape {shape} and dtype {dtype} is too large for one tile")
+    dims = struct.pack(f"<{len(shape)}I", *shape)
+    prefixes = (_PREFIX.pack(MAGIC, VERSION, code, _DTYPE_CODES[stored], len(shape)) for code in range(len(CODECS)))
+    return stored, tuple(prefix + dims for prefix in prefixes)
 
 
 def decode(buffer: Readable) -> NDArray[Any]:

@@ -16,9 +16,7 @@ from mmae.engine.module import PretrainModule, compile_parts
 from mmae.engine.optim import build_optimizer, build_scheduler
 from mmae.model.block import EncoderBlock
 from mmae.model.checkpointing import Recompute
-from mmae.model.decoders import Decoders
 from mmae.model.folder import initial_weights
-from mmae.model.tokenizer import Tokenizer
 
 
 class EngineRecipe(Protocol):
@@ -45,13 +43,14 @@ def build_engine(plan: EngineRecipe, load_initial: bool) -> Any:
     torch.manual_seed(config.train.seed * 65_537 + dist.get_rank())
     recompute = Recompute(config.train.activation_checkpointing, config.train.checkpoint_blocks_every)
     # At stage 3 no rank ever holds the whole model: each parameter is sharded as soon as it is initialised.
-    with deepspeed.zero.Init(config_dict_or_path=plan.ds_config, enabled=plan.zero_stage == 3):
+    sharded = plan.zero_stage == 3
+    with deepspeed.zero.Init(config_dict_or_path=plan.ds_config, enabled=sharded):
         module = PretrainModule(config.model, None, recompute, seed=config.train.seed)
     _buffers_to_device(module)
     if load_initial and config.model.init_from is not None:
         _start_from(module, Path(config.model.init_from))
-    if config.train.compile:
-        deepspeed.utils.set_z3_leaf_modules(module, [EncoderBlock])
+    if sharded and config.train.compile:
+        gather_whole_blocks(module)
     optimizer = build_optimizer(module, config.train, config.model.paper_exact)
     engine, *_ = deepspeed.initialize(
         model=module,
@@ -64,8 +63,17 @@ def build_engine(plan: EngineRecipe, load_initial: bool) -> Any:
         _undo_first_step(engine)
     norm_at_once(engine)
     if config.train.compile:
-        compile_parts(module)
+        compile_parts(module, sharded)
     return engine
+
+
+def gather_whole_blocks(module: PretrainModule) -> None:
+    """Have ZeRO-3 gather a block's weights at once, around the block. Before `deepspeed.initialize`.
+
+    Seen with deepspeed 0.19.8: not so the tokenizer, no input of which needs a gradient. Its weights are let go of
+    before their gradients are known.
+    """
+    deepspeed.utils.set_z3_leaf_modules(module, [EncoderBlock])
 
 
 def _buffers_to_device(module: PretrainModule) -> None:

@@ -52,15 +52,20 @@ class PretrainModule(nn.Module):
         return combine(loss_OB, count_O, share, log_vars_O)
 
 
-def compile_parts(module: PretrainModule, backend: str = "inductor") -> None:
+def compile_parts(module: PretrainModule, sharded: bool = False, backend: str = "inductor") -> None:
     """Compile the tokenizer, each encoder block, the decoders as one, and the losses; what lies between stays as it is.
 
     All blocks share one compiled code. Shapes are compiled as they are: micro-batches of one size, training and
     validation apart.
+
+    Args:
+        sharded: weights are gathered by hooks on the modules that own them (ZeRO-3), each of which would cut the code
+            in two: only blocks, whose weights `gather_whole_blocks` has gathered around them, and losses are compiled.
+        backend: torch's name of what compiles.
     """
-    import os
-    parts = [*module.model.encoder.blocks] if os.environ.get("ONLYB") else (module.model.tokenizer, *module.model.encoder.blocks, module.model.decoders)
+    model = module.model
+    parts = [*model.encoder.blocks] if sharded else [model.tokenizer, *model.encoder.blocks, model.decoders]
     for part in parts:
-        # Not the hooks around it, by which ZeRO-3 gathers weights.
+        # Without the hooks around it.
         part.forward = torch.compile(part.forward, dynamic=False, backend=backend)
     module.sample_losses = torch.compile(sample_losses, dynamic=False, backend=backend)

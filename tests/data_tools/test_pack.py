@@ -103,7 +103,32 @@ def test_a_lost_tile_is_not_counted() -> None:
     with pytest.raises(LostTileError) as caught:
         made.pack(1, 1, "y", 0, "{}")
     assert (caught.value.dataset, caught.value.what) == ("esa_worldcover", "cannot be read (for a test)")
+    made.finish()
     assert moments.counts() == {"aster": [4, 4]}
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.float32])
+def test_constant_arrays_are_counted_as_often_as_they_come(dtype: Any) -> None:
+    flat = [np.full((2, 3, 3), value, dtype) for value in (5, 127, 5, 0, 127, 5)]
+    varied = np.arange(18, dtype=dtype).reshape(2, 3, 3)
+    moments, expected = Moments(), Moments()
+    made = packer({"canopy_height_eth": Arrays(*flat, varied)}, moments, ("canopy_height_eth",))
+    for number, array in enumerate([*flat, varied]):
+        made.pack(number, number, "x", 0, "{}")
+        expected.update("canopy_height_eth", array)
+    made.finish()
+    assert moments.counts() == expected.counts() == {"canopy_height_eth": [4 * 9 + 9, 4 * 9 + 9]}
+    found, wanted = (of.band_stats()["canopy_height_eth"] for of in (moments, expected))
+    for kind, values in wanted.items():
+        assert np.allclose(found[kind], values, rtol=1e-12)  # type: ignore[arg-type]
+
+
+def test_nothing_but_gaps_is_counted_as_nothing() -> None:
+    moments = Moments()
+    made = packer({"canopy_height_eth": Arrays(np.full((2, 3), 127, np.int8))}, moments, ("canopy_height_eth",))
+    made.pack(0, 0, "x", 0, "{}")
+    made.finish()
+    assert moments.counts() == {"canopy_height_eth": [0, 0]}
 
 
 def test_a_memo_is_bounded() -> None:

@@ -12,10 +12,13 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 
 @dataclass(frozen=True)
@@ -27,12 +30,14 @@ class Job:
         ds: packaged DeepSpeed JSON.
         overrides: of the debug recipe.
         copy_of: a run folder to start from a copy of.
+        compiler: what compiles where `train.compile` is true, instead of torch's own, which takes a minute.
     """
 
     run: str
     ds: str
     overrides: tuple[str, ...]
     copy_of: str | None = None
+    compiler: str | None = None
 
 
 @dataclass(frozen=True)
@@ -81,12 +86,26 @@ def _run(job: Job) -> Done:
         plan = plan_run("debug", job.ds, [*job.overrides, f"run.dir={job.run}"], dist.get_world_size())
         # Elsewhere joining the group stands here: no rank writes the run's folder while another looks at it.
         dist.barrier()
-        status = train(plan)
+        with _compiling_by(job.compiler):
+            status = train(plan)
     except InputError as refused:
         status, error = 2, str(refused)
     dist.barrier()
     gc.collect()
     return Done(job.run, status, error, round(time.monotonic() - began, 2))
+
+
+@contextmanager
+def _compiling_by(compiler: str | None) -> Iterator[None]:
+    import torch
+
+    from mmae.engine import build, module
+
+    # One process runs many trainings: what one compiled must not count as another's.
+    torch.compiler.reset()
+    compile_parts = partial(module.compile_parts, backend=compiler or "inductor")
+    with patch.object(build, "compile_parts", compile_parts):
+        yield
 
 
 def main() -> int:

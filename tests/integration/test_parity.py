@@ -55,10 +55,11 @@ class Shape:
     accumulation: int
     checkpointing: str
     precision: str = "fp32"
+    every: int = 1
 
     @property
     def name(self) -> str:
-        return f"{self.ds}-{self.ranks}r-{self.accumulation}a-{self.checkpointing}-{self.precision}"
+        return f"{self.ds}-{self.ranks}r-{self.accumulation}a-{self.checkpointing}{self.every}-{self.precision}"
 
     def job(self, shards: Path) -> Job:
         micro = GLOBAL_BATCH // self.ranks // self.accumulation
@@ -67,7 +68,7 @@ class Shape:
             self.ds,
             (
                 *RECIPE, f"data.shards={shards}", f"train.micro_batch={micro}", f"train.precision={self.precision}",
-                f"train.activation_checkpointing={self.checkpointing}",
+                f"train.activation_checkpointing={self.checkpointing}", f"train.checkpoint_blocks_every={self.every}",
             ),
         )  # fmt: skip
 
@@ -84,6 +85,7 @@ SPANNING = [
     Shape("zero3", 2, 2, "full"),
     Shape("zero2_offload", 2, 2, "none"),
     Shape("zero3_offload", 2, 1, "selective"),
+    *(Shape(ds, 2, 1, "full", every=2) for ds in ("zero0", "zero1", "zero2", "zero3")),
 ]
 """Each stage, each number of ranks, each accumulation, each kind of checkpointing, and most pairs of them."""
 

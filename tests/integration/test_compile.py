@@ -1,0 +1,83 @@
+"""Compiled or not, at any ZeRO stage, a training learns the same; here with learned positions and drop path too."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.integration.compare import final_weights, largest_difference, largest_loss_difference, train_records
+from tests.integration.group import Job, run_jobs
+from tests.integration.launch import ROOT, SMALL
+
+GRAPHS_ONLY = "aot_eager_decomp_partition"
+"""Torch's compiler up to, but without, the code for the machine: seconds instead of a minute."""
+
+LOSS_BOUND, WEIGHT_BOUND = 1e-5, 1e-4
+"""Adam divides by the size of the gradient, so that rounding shows in biases that started from 0. Seen: 2e-5."""
+
+FEW = (
+    "model.in_domains=[rgb,semseg]", "model.out_domains=[depth,semseg]", "model.extra_norm_pix_loss=false",
+    "model.num_encoded_tokens=20",
+)  # fmt: skip
+
+
+def recipe(shards: Path, checkpointing: str) -> tuple[str, ...]:
+    return (
+        *SMALL, f"data.shards={shards}", "data.workers=0", "train.global_batch=16", "train.micro_batch=4",
+        "train.max_steps=6", "train.blr=1.6e-2", "train.precision=fp32", "model.drop_path=0.3",
+        "model.positions=learned", "model.task_balancer=uncertainty", "log.every=1", "checkpoint.every=1000",
+        "val.every=3", f"train.activation_checkpointing={checkpointing}",
+    )  # fmt: skip
+
+
+def never_whole(folder: Path) -> Path:
+    """ZeRO-3 that keeps no weight gathered, however small: as with models of a real size."""
+    tree = json.loads((ROOT / "ds_configs" / "zero3.json").read_text())
+    tree["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+    path = folder / "never_whole.json"
+    path.write_text(json.dumps(tree))
+    return path
+
+
+def check(
+    stages: dict[str, str], shards: Path, folder: Path, overrides: tuple[str, ...] = (), compiler: str | None = None
+) -> None:
+    """Train at each stage, compiled and not; all learn what the first does, uncompiled."""
+    jobs = []
+    for ds, checkpointing in stages.items():
+        words = (*recipe(shards, checkpointing), *overrides)
+        jobs += [
+            Job(f"{Path(ds).stem}-plain", ds, words),
+            Job(f"{Path(ds).stem}-compiled", ds, (*words, "train.compile=true"), compiler=compiler),
+        ]
+    for done in run_jobs(jobs, 2, folder).values():
+        assert (done.status, done.error) == (0, ""), done.run
+    expected = folder / jobs[0].run
+    initial = final_weights(expected)
+    for job in jobs[1:]:
+        run = folder / job.run
+        difference, where = largest_difference(final_weights(run), initial)
+        losses = largest_loss_difference(train_records(run), train_records(expected))
+        validation = largest_loss_difference(val_records(run), val_records(expected))
+        print(f"{job.run:<24}{difference:>10.1e}{losses:>10.1e}{validation:>10.1e}  {where}")
+        assert difference <= WEIGHT_BOUND, (job.run, where)
+        assert max(losses, validation) <= LOSS_BOUND, job.run
+
+
+def val_records(run: Path) -> list[dict[str, object]]:
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [record for record in records if record["kind"] == "val"]
+
+
+def test_compiled_trainings_learn_the_same(synthetic_shards: Path, tmp_path: Path) -> None:
+    stages = {"zero1": "full", str(never_whole(tmp_path)): "none"}
+    check(stages, synthetic_shards, tmp_path, FEW, GRAPHS_ONLY)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_compiled_trainings_learn_the_same_at_every_stage(synthetic_shards: Path, tmp_path: Path) -> None:
+    stages = {"zero0": "none", "zero1": "full", "zero2": "none", "zero3": "full", str(never_whole(tmp_path)): "full"}
+    check(stages, synthetic_shards, tmp_path)
