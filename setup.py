@@ -54,7 +54,7 @@ setup(
             "types-PyYAML",
             "types-setuptools",
             "types-tqdm",
-        ]
+        ],
     },
     entry_points={"console_scripts": ["mmae = mmae.cli:main"]},
 )
