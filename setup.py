@@ -23,6 +23,7 @@ setup(
         "accelerate>=1.0",
         "blosc2>=3.0",
         "deepspeed>=0.19.4",
+        "deflate>=0.7",
         "fsspec>=2024.2",
         "h5py>=3.10",
         "ninja",

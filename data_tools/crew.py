@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from multiprocessing import connection, get_context, resource_tracker
@@ -30,8 +30,8 @@ def available_cores() -> int:
 
 def in_processes(
     work: Work, tasks: Iterable[Any], workers: int, tally: Tally, name: Callable[[Any], str] = str
-) -> Iterator[tuple[Any, Any]]:
-    """Task and `work(task, tally)` for each task, as they are done.
+) -> Generator[tuple[Any, Any], None, None]:
+    """Task and `work(task, tally)` for each task, as they are done. Close it where it may be left early.
 
     Args:
         tasks: taken as they are needed; not all need to be in memory.

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from zlib_ng import zlib_ng
+
+_DAMAGED: Final = "it does not inflate to its size"
 
 Inflate = Callable[[bytes, int], bytes]
 """Stored bytes and the size expected -> what they hold; a ValueError where they hold anything else."""
@@ -22,9 +24,9 @@ def by_zlib_ng(stored: bytes, nbytes: int) -> bytes:
         # One byte more, so that a sound stream comes to its end and its checksum is compared.
         content: bytes = stream.decompress(stored, nbytes + 1)
     except zlib_ng.error as error:  # type: ignore[misc]  # its stub has it as an instance
-        raise ValueError("it does not inflate") from error
+        raise ValueError(_DAMAGED) from error
     if not stream.eof or len(content) != nbytes:
-        raise ValueError("it inflates to another size")
+        raise ValueError(_DAMAGED)
     return content
 
 
@@ -40,9 +42,9 @@ def by_libdeflate() -> Inflate | None:
         try:
             content: bytes = decompress(stored, nbytes)
         except failure as error:
-            raise ValueError("it does not inflate to its size") from error
+            raise ValueError(_DAMAGED) from error
         if len(content) != nbytes:
-            raise ValueError("it inflates to another size")
+            raise ValueError(_DAMAGED)
         return content
 
     return inflate

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from data_tools.info_member import info_member
 from data_tools.moments import Moments
 from data_tools.raw import RawTiles, TileArrays, UnreadableTileError
-from data_tools.source_json import standard
 from mmae.data.codec import encode
-from mmae.modalities import S2_LEVELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 _GLANCE: Final = 64
 _MEMO_STORED: Final = 256
 _MEMO_BYTES: Final = 1 << 24
-_dumps: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 
 @dataclass(frozen=True)
@@ -192,25 +190,6 @@ def is_constant(array: NDArray[Any]) -> bool:
         return False
     bits = np.ascontiguousarray(flat).view(f"u{itemsize}")
     return bool((bits == bits[0]).all())
-
-
-def info_member(row: int, tile_id: str, split: str, level: int, tile_info: str, constants: Sequence[str]) -> bytes:
-    """The `.json` member: standard JSON, keys sorted, no spaces.
-
-    Args:
-        tile_info: JSON text, in which NaN and infinities may occur.
-        constants: `"<dataset>":<constant_entry>` of each constant array.
-    """
-    entry = json.loads(tile_info)
-    try:
-        listed = _dumps(entry)
-    except ValueError:
-        listed = _dumps(standard(entry))
-    # Datasets and splits are plain words; tile ids may hold anything.
-    return (
-        f'{{"constants":{{{",".join(sorted(constants))}}},"row":{row},"s2_level":"{S2_LEVELS[level]}",'
-        f'"split":"{split}","tile_id":{json.dumps(tile_id)},"tile_info":{listed}}}'
-    ).encode()
 
 
 def constant_entry(shape: tuple[int, ...], value: NDArray[Any]) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,8 +121,9 @@ def _write_shards(source: Source, request: Request, mine: Sequence[PlannedShard]
         with progress(tiles, "repack", request.shown) as bar:
             bar.skip(tiles - to_do)
             workers = min(request.workers, len(left))
-            for _ in in_processes(ShardWork(recipe), jobs, workers, bar, _job_name):
-                pass
+            with closing(in_processes(ShardWork(recipe), jobs, workers, bar, _job_name)) as done:
+                for _ in done:
+                    pass
     except BaseException:
         remove_temporaries(out, _stems(left))
         raise

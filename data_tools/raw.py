@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
-from zlib_ng import zlib_ng
+
+from data_tools.inflate import inflate
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,29 +77,16 @@ class RawTiles:
             return np.frombuffer(storage.fill, storage.dtype).reshape(storage.shape)
         nbytes = storage.nbytes
         if storage.deflate is not None and not skipped >> storage.deflate & 1:
-            stored = inflate(stored, nbytes)
+            try:
+                stored = inflate(stored, nbytes)
+            except ValueError as error:
+                raise UnreadableTileError(f"cannot be read (damaged: {error})") from error
         if len(stored) != nbytes:
             raise UnreadableTileError(f"cannot be read (damaged: {len(stored)} bytes, not {nbytes})")
         if storage.shuffle is not None and not skipped >> storage.shuffle & 1:
             planes = np.frombuffer(stored, np.uint8).reshape(storage.dtype.itemsize, -1)
             return np.ascontiguousarray(planes.T).view(storage.dtype).reshape(storage.shape)
         return np.frombuffer(stored, storage.dtype).reshape(storage.shape)
-
-
-def inflate(stored: bytes, nbytes: int) -> bytes:
-    """Undo deflate; never more than `nbytes` + 1 bytes, whatever the stream holds.
-
-    Raises:
-        UnreadableTileError: damaged, or more than `nbytes`.
-    """
-    stream = zlib_ng.decompressobj()
-    try:
-        content: bytes = stream.decompress(stored, nbytes + 1)
-    except zlib_ng.error as error:  # type: ignore[misc]  # its stub has it as an instance
-        raise UnreadableTileError("cannot be read (damaged: it does not inflate)") from error
-    if not stream.eof or len(content) > nbytes:
-        raise UnreadableTileError("cannot be read (damaged: it inflates to another size)")
-    return content
 
 
 @dataclass(frozen=True, eq=False)

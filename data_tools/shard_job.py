@@ -82,7 +82,7 @@ class ShardWork:
                 return _write(recipe, job, opened, descriptor, self._memo, tally, recorded=True)
             except OSError as error:
                 raise InputError(
-                    f"{error.filename or job.path}: cannot be written ({error.strerror}): make room or get access, "
+                    f"{job.path}: cannot be written ({error.strerror}): make room or get access, "
                     "and run again; whole shards are kept"
                 ) from error
 

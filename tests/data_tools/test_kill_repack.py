@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -110,13 +111,12 @@ def killed_once(source: Path, out: Path, draw: random.Random, at_temporary: bool
         at_temporary: fall while a shard's temporary lies there; else anywhere.
     """
     run = Run(source, out)
-    time.sleep(draw.uniform(0, 2 if at_temporary else 4))
-    pids = run.stop()
-    # What lies there while all processes are held lies there at the moment of the kill.
-    while at_temporary and not temporaries(out) and not run.ended():
-        _go_on(pids)
-        time.sleep(0.002)
-        pids = run.stop()
+    if at_temporary:
+        whole = len(hashes(out)) + draw.randint(0, 8)
+        pids = _held(run, lambda: len(list(out.glob("*.tar"))) >= whole and bool(temporaries(out)))
+    else:
+        end = time.monotonic() + draw.uniform(0, 2)
+        pids = _held(run, lambda: time.monotonic() > end)
     if run.ended():
         run.process.communicate()
         return None
@@ -127,6 +127,17 @@ def killed_once(source: Path, out: Path, draw: random.Random, at_temporary: bool
         assert run.errors.startswith("mmae: error: a worker process was killed by signal 9 (out of memory?)")
         assert len(run.errors.splitlines()) == 1
     return kind
+
+
+def _held(run: Run, moment: Callable[[], bool]) -> list[int]:
+    """The processes of a run, held at such a moment (it lasts while they are held), or at the run's end."""
+    while True:
+        while not moment() and not run.ended():
+            time.sleep(0.001)
+        pids = run.stop()
+        if moment() or run.ended():
+            return pids
+        _go_on(pids)
 
 
 def kill_and_resume(source: Path, folder: Path, whole: dict[str, str], kills: int, seed: int) -> Counter[str]:

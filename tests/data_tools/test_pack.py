@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from data_tools.info_member import info_member
 from data_tools.moments import Moments
-from data_tools.pack import LostTileError, Memo, TilePacker, constant_entry, info_member, is_constant
+from data_tools.pack import LostTileError, Memo, TilePacker, constant_entry, is_constant
 from data_tools.raw import UnreadableTileError
 from data_tools.source_json import standard
 from mmae.data.codec import DTYPES, decode

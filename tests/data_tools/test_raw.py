@@ -13,11 +13,9 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from data_tools.chunks import Chunks, find_tiles
-from data_tools.raw import PlainTiles, RawTiles, UnreadableTileError, inflate
+from data_tools.raw import PlainTiles, RawTiles, UnreadableTileError
 
 ROWS = 7
 
@@ -226,29 +224,6 @@ def test_damaged_chunks(tmp_path: Path, stored: bytes) -> None:
 
 def test_what_follows_a_stream_does_not_matter(tmp_path: Path) -> None:
     same(one_chunk(tmp_path, zlib.compress(b"x" * 16) + b"more"))
-
-
-def test_a_bomb_takes_no_memory() -> None:
-    import tracemalloc
-
-    bomb = zlib.compress(bytes(1 << 26))
-    tracemalloc.start()
-    try:
-        with pytest.raises(UnreadableTileError, match="another size"):
-            inflate(bomb, 1000)
-        assert tracemalloc.get_traced_memory()[1] < 1 << 20
-    finally:
-        tracemalloc.stop()
-
-
-@given(st.binary(max_size=200), st.integers(0, 250))
-def test_inflate_gives_all_or_nothing(content: bytes, nbytes: int) -> None:
-    stored = zlib.compress(content)
-    if len(content) <= nbytes:
-        assert inflate(stored, nbytes) == content
-    else:
-        with pytest.raises(UnreadableTileError):
-            inflate(stored, nbytes)
 
 
 def test_a_cut_file(tmp_path: Path) -> None:
