@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -140,6 +141,10 @@ class Options:
             raise InputError(f"--on-error {self.on_error}: no such choice{did_you_mean(self.on_error, ON_ERROR)}")
         if self.workers < 1:
             raise InputError(f"--workers {self.workers}: must be at least 1")
+        # Blosc2 obeys them before its arguments, and the bytes of a shard must follow from source and options.
+        for name in sorted(os.environ):
+            if name.startswith("BLOSC_"):
+                raise InputError(f"{name}={os.environ[name]}: would change what Blosc2 writes: unset it")
 
 
 def repack(src: Path | str, out: Path | str, **options: Unpack[_Keywords]) -> Index:

@@ -376,3 +376,12 @@ def test_keywords_are_the_options() -> None:
     assert {field.name: field.type for field in fields(Options)} == {
         name: of.__forward_arg__ for name, of in _Keywords.__annotations__.items()
     }
+
+
+def test_variables_that_change_the_bytes_are_refused(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BLOSC_CLEVEL", "9")
+    with pytest.raises(InputError, match="BLOSC_CLEVEL=9: would change"):
+        repack(source, tmp_path / "out", progress=False)
+    assert not (tmp_path / "out").exists()
