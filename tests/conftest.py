@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -19,6 +21,15 @@ def shared() -> Path:
             pytest.fail(f"MMAE_SHARED: {folder} is missing, and under CI nothing may be skipped for that")
         pytest.skip(f"MMAE_SHARED: {folder} is missing")
     return folder
+
+
+def pytest_configure() -> None:
+    """What may not depend on how the tests were started, or on how busy the machine is."""
+    # A shell that starts them in the background leaves interrupts ignored, and children inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    settings.register_profile("mmae", deadline=None)
+    settings.load_profile("mmae")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
