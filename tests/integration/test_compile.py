@@ -71,6 +71,7 @@ def val_records(run: Path) -> list[dict[str, object]]:
     return [record for record in records if record["kind"] == "val"]
 
 
+@pytest.mark.slow
 def test_compiled_trainings_learn_the_same(synthetic_shards: Path, tmp_path: Path) -> None:
     stages = {"zero1": "full", str(never_whole(tmp_path)): "none"}
     check(stages, synthetic_shards, tmp_path, FEW, GRAPHS_ONLY)

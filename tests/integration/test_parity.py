@@ -182,6 +182,7 @@ def test_every_shape_learns_what_a_plain_loop_learns(
         assert predictions <= FLOAT32_BOUND, shape.name
 
 
+@pytest.mark.slow
 def test_bf16_stays_within_its_own_rounding(
     synthetic_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,7 +201,7 @@ def test_bf16_stays_within_its_own_rounding(
         assert losses <= BF16_LOSS_BOUND, shape.name
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_zero_3_starts_from_the_weights_of_zero_0(
     precision: str, reference: Reference, synthetic_shards: Path, tmp_path: Path
 ) -> None:

@@ -135,6 +135,7 @@ def test_any_shape_goes_on_in_any_other(
         assert weights <= WEIGHT_BOUND, (source.name, target.name, where)
 
 
+@pytest.mark.slow
 def test_another_precision_goes_on(synthetic_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The master weights and moments are carried over; what differs is the rounding of the steps that follow."""
     to_float, to_half = (Shape(1, 2, "bf16"), Shape(2, 2, "fp32")), (Shape(0, 2, "fp32"), Shape(3, 2, "bf16"))
