@@ -70,7 +70,7 @@ def train(plan: Plan) -> int:  # noqa: PLR0915 (one story, told in one place)
     found = checkpoint.find(plan)
 
     # 2. The engine; then, if there is a checkpoint, everything it holds. Only what got so far writes into the folder.
-    engine = build_engine(plan, load_initial=found is None)
+    engine = build_engine(config, plan.ds_config, load_initial=found is None)
     step = checkpoint.load(engine, plan, found) if found else 0
     if rank == 0:
         folder.write_configs(config, plan.ds_config, plan.band_stats)

@@ -68,10 +68,14 @@ def counts_of(args: argparse.Namespace) -> int:
         InputError: a number of tiles, workers or repetitions below one.
     """
     for name in ("tiles", "workers", "repeats"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name} {value}: must be at least 1")
+        at_least_one(f"--{name}", getattr(args, name))
     return usable_cores() if args.workers is None else args.workers
+
+
+def at_least_one(option: str, value: int | None) -> None:
+    """Raise InputError where an option's number is below 1; None was not said."""
+    if value is not None and value < 1:
+        raise InputError(f"{option} {value}: must be at least 1")
 
 
 def numbers_of(text: str, option: str) -> list[int]:

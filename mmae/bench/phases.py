@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from statistics import median_high
 from typing import Any
 
 import torch
@@ -31,8 +32,7 @@ def timed(run: Callable[[], object], device: torch.device) -> float:
 def seconds(run: Callable[[], object], device: torch.device, repeats: int) -> float:
     """Median seconds of a run that is repeated after one warm-up."""
     run()
-    taken = sorted(timed(run, device) for _ in range(repeats))
-    return taken[len(taken) // 2]
+    return median_high(timed(run, device) for _ in range(repeats))
 
 
 def part_runs(module: PretrainModule, inputs: Inputs, plan: MaskPlan, count_O: Tensor) -> dict[str, Callable[[], None]]:

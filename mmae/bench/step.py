@@ -6,11 +6,11 @@ import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
+from statistics import median_high
 from typing import TYPE_CHECKING, Any, Final
 
-from mmae.bench.arguments import numbers_of, words_of
+from mmae.bench.arguments import at_least_one, numbers_of, words_of
 from mmae.bench.table import Column, Table, Value, add_json_argument, check_json_path, report
-from mmae.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -56,8 +56,7 @@ def run(args: argparse.Namespace) -> int:
     )
     modes = words_of(args.modes, MODES, "--modes")
     check_json_path(args.json)
-    if args.repeats < 1:
-        raise InputError(f"--repeats {args.repeats}: must be at least 1")
+    at_least_one("--repeats", args.repeats)
     # A bad recipe is refused before seconds of imports.
     for precision, micro_batch, mode in product(wanted.precisions, wanted.micro_batches, modes):
         wanted.recipe(precision, micro_batch, mode)
@@ -115,7 +114,7 @@ def _compare(wanted: _Wanted, precision: str, micro_batch: int, modes: list[str]
     import torch
 
     from mmae.bench.peak import peak_flops
-    from mmae.bench.step_variants import EngineRecipe, Trained, plain_step
+    from mmae.bench.step_variants import Trained, plain_step
     from mmae.model.flops import training_flops_per_tile
 
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
@@ -123,7 +122,7 @@ def _compare(wanted: _Wanted, precision: str, micro_batch: int, modes: list[str]
     trained: dict[str, Trained] = {}
     rows: dict[str, dict[str, Value]] = {}
     for mode in modes:
-        variant = Trained(EngineRecipe(*wanted.recipe(precision, micro_batch, mode)), micro_batch)
+        variant = Trained(*wanted.recipe(precision, micro_batch, mode), micro_batch)
         if not _fits(variant):
             print(f"{precision}, micro-batch {micro_batch}, {mode}: does not fit the device's memory")
             variant.close()
@@ -170,7 +169,7 @@ def _rounds(steps: Mapping[str, Callable[[], object]], device: torch.device, rep
     for _ in range(repeats):
         for name, step in fitting.items():
             taken[name].append(timed(step, device))
-    return {name: sorted(times)[len(times) // 2] for name, times in taken.items()}
+    return {name: median_high(times) for name, times in taken.items()}
 
 
 def _fits(run: Callable[[], object]) -> bool:

@@ -3,50 +3,31 @@
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from statistics import median_high
 from typing import Any
 
 import torch
 
 from mmae.bench.matmuls import Replay, record
-from mmae.bench.phases import drop_gradients, part_runs, seconds, synchronise
+from mmae.bench.phases import drop_gradients, part_runs, seconds, timed
 from mmae.bench.plain_model import PlainMultiMAE
 from mmae.bench.step_batch import made_up_band_stats, made_up_batch
 from mmae.config import Config
 from mmae.data.preprocess import Preprocess
 from mmae.engine.build import build_engine
-from mmae.engine.ds_config import precision_of
 from mmae.engine.module import PretrainModule, compile_parts
 from mmae.engine.step import optimiser_step, prepare_step
 from mmae.losses import combine, sample_losses, scored
 
 
-@dataclass(frozen=True)
-class EngineRecipe:
-    """What an engine is built from."""
-
-    config: Config
-    ds_config: dict[str, Any]
-
-    @property
-    def zero_stage(self) -> int:
-        stage: int = self.ds_config["zero_optimization"]["stage"]
-        return stage
-
-    @property
-    def precision(self) -> str:
-        return precision_of(self.ds_config)
-
-
 class Trained:
     """Training's own step on one micro-batch that lies on the device."""
 
-    def __init__(self, recipe: EngineRecipe, micro_batch: int) -> None:
-        self.config = recipe.config
+    def __init__(self, config: Config, ds_config: dict[str, Any], micro_batch: int) -> None:
+        self.config = config
         held = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
-        self.engine = build_engine(recipe, load_initial=False)
+        self.engine = build_engine(config, ds_config, load_initial=False)
         self.device: torch.device = self.engine.device
         self._preprocess = Preprocess(self.config.data, self.config.model, made_up_band_stats(), self.device)
         self._batches = [made_up_batch(self.config.model.domains, micro_batch).to(self.device)]
@@ -91,21 +72,14 @@ class Trained:
 
     def optimiser(self, repeats: int) -> float:
         """Seconds of the optimiser's part of a step."""
-        taken = []
+        taken: list[float] = []
         engine, step = self.engine, self.engine.step
 
-        def timed() -> None:
-            synchronise(self.device)
-            began = time.perf_counter()
-            step()
-            synchronise(self.device)
-            taken.append(time.perf_counter() - began)
-
-        engine.step = timed
+        engine.step = lambda: taken.append(timed(step, self.device))
         for _ in range(repeats):
             self()
         engine.step = step
-        return sorted(taken)[len(taken) // 2]
+        return median_high(taken)
 
     def close(self) -> None:
         self.engine.destroy()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import deepspeed
 import torch
@@ -11,6 +11,7 @@ import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 
 from mmae.config import Config
+from mmae.engine.ds_config import precision_of, zero_stage_of
 from mmae.engine.grad_norm import norm_at_once
 from mmae.engine.module import PretrainModule, compile_parts
 from mmae.engine.optim import build_optimizer, build_scheduler
@@ -19,32 +20,20 @@ from mmae.model.checkpointing import Recompute
 from mmae.model.folder import initial_weights
 
 
-class EngineRecipe(Protocol):
-    """The part of a plan that decides what the engine is."""
-
-    @property
-    def config(self) -> Config: ...
-    @property
-    def ds_config(self) -> dict[str, Any]: ...
-    @property
-    def zero_stage(self) -> int: ...
-    @property
-    def precision(self) -> str: ...
-
-
-def build_engine(plan: EngineRecipe, load_initial: bool) -> Any:
+def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool) -> Any:
     """DeepSpeed's engine around model, losses, optimiser and schedule.
 
     Args:
+        ds_config: the merged DeepSpeed JSON.
         load_initial: take the weights of `model.init_from` where the recipe names one.
     """
-    config = plan.config
     # Initial weights have a seed of their own; what is left to torch's generator is drop path, which differs by rank.
     torch.manual_seed(config.train.seed * 65_537 + dist.get_rank())
     recompute = Recompute(config.train.activation_checkpointing, config.train.checkpoint_blocks_every)
     # At stage 3 no rank ever holds the whole model: each parameter is sharded as soon as it is initialised.
-    sharded = plan.zero_stage == 3
-    with deepspeed.zero.Init(config_dict_or_path=plan.ds_config, enabled=sharded):
+    stage = zero_stage_of(ds_config)
+    sharded = stage == 3
+    with deepspeed.zero.Init(config_dict_or_path=ds_config, enabled=sharded):
         module = PretrainModule(config.model, None, recompute, seed=config.train.seed)
     _buffers_to_device(module)
     if load_initial and config.model.init_from is not None:
@@ -56,10 +45,10 @@ def build_engine(plan: EngineRecipe, load_initial: bool) -> Any:
         model=module,
         optimizer=optimizer,
         lr_scheduler=build_scheduler(optimizer, config.train),
-        config=plan.ds_config,
+        config=ds_config,
         dist_init_required=False,
     )
-    if plan.zero_stage == 0 and plan.precision != "fp32":
+    if stage == 0 and precision_of(ds_config) != "fp32":
         _undo_first_step(engine)
     norm_at_once(engine)
     if config.train.compile:

@@ -65,6 +65,12 @@ def merge(path: Path, parsed: DeepSpeedJson, train: TrainConfig, split: BatchSpl
     return merged
 
 
+def zero_stage_of(merged: dict[str, Any]) -> int:
+    """0 .. 3."""
+    stage: int = merged["zero_optimization"]["stage"]
+    return stage
+
+
 def precision_of(merged: dict[str, Any]) -> str:
     """`bf16`, `fp16` or `fp32`."""
     return next((name for name in ("bf16", "fp16") if merged.get(name, {}).get("enabled")), "fp32")

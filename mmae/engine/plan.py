@@ -16,7 +16,7 @@ from mmae.data.order import TrainOrder
 from mmae.data.preprocess import Preprocess
 from mmae.data.sets import check_cache, common_datasets, open_sets
 from mmae.data.training_tiles import TrainingTiles, training_tiles
-from mmae.engine.ds_config import load_deepspeed_json, merge, precision_of
+from mmae.engine.ds_config import load_deepspeed_json, merge, precision_of, zero_stage_of
 from mmae.engine.run_folder import RunFolder, changes_on_resume
 from mmae.errors import InputError
 
@@ -51,8 +51,7 @@ class Plan:
 
     @property
     def zero_stage(self) -> int:
-        stage: int = self.ds_config["zero_optimization"]["stage"]
-        return stage
+        return zero_stage_of(self.ds_config)
 
     @property
     def precision(self) -> str:

@@ -14,9 +14,9 @@ from mmae.model.checkpointing import Recompute, run_blocks
 from mmae.variants import Variant
 
 
-def drop_path_rates(last: float, depth: int) -> list[float]:
-    """Stochastic depth, growing linearly from 0 at the first block (Huang et al., ECCV 2016, section 3)."""
-    return [last * block / max(depth - 1, 1) for block in range(depth)]
+def drop_path_rates(last: float, depth: int, device: torch.device | None = None) -> Tensor:
+    """Stochastic depth, growing linearly from 0 at the first block (Huang et al., ECCV 2016, section 3): (depth,)."""
+    return torch.linspace(0, last, depth, device=device)
 
 
 class Encoder(nn.Module):
@@ -51,7 +51,7 @@ class Encoder(nn.Module):
         depth = len(self.blocks)
         if not self.training or self.drop_path == 0:
             return [(None,)] * depth
-        rates = torch.linspace(0, self.drop_path, depth, device=x_BLD.device)[:, None, None]
+        rates = drop_path_rates(self.drop_path, depth, x_BLD.device)[:, None, None]
         draws = torch.rand(depth, 2, x_BLD.shape[0], device=x_BLD.device)
         scales = torch.where(draws < rates, 0.0, 1 / (1 - rates)).to(x_BLD.dtype)
         return [(scale_2B[..., None, None],) for scale_2B in scales.unbind(0)]

@@ -131,8 +131,8 @@ def test_learned_positions_in_half_precision(config: ModelConfig, variant: Varia
 
 
 def test_drop_path_grows_linearly() -> None:
-    assert drop_path_rates(0.3, 4) == pytest.approx([0.0, 0.1, 0.2, 0.3])
-    assert drop_path_rates(0.3, 1) == [0.0]
+    assert drop_path_rates(0.3, 4).tolist() == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    assert drop_path_rates(0.3, 1).tolist() == [0.0]
 
 
 def test_half_precision_stays_half(config: ModelConfig, variant: Variant, make_values: MakeValues) -> None:
