@@ -13,19 +13,6 @@ from mmae.data.sets import ShardSet, common_datasets, moved, open_sets, split_po
 from mmae.errors import InputError
 from tests.data.tiny_sets import DATASETS, write_set
 
-ROWS = [5, 3, 9, 11, 2, 8, 20]
-
-
-@pytest.fixture
-def one(tmp_path: Path) -> Index:
-    """Validation tiles stand first in the index."""
-    return write_set(tmp_path / "one", {"val": [100, 101], "train": ROWS}, shard_tiles=3)
-
-
-@pytest.fixture
-def two(tmp_path: Path) -> Index:
-    return write_set(tmp_path / "two", {"train": list(range(40, 60))}, shard_tiles=5)
-
 
 def test_sets_must_store_what_is_read_alike(tmp_path: Path, one: Index) -> None:
     def other(name: str, **changes: DatasetInfo) -> ShardSet:

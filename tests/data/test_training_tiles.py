@@ -12,20 +12,7 @@ from mmae.data.index import Index
 from mmae.data.sets import ShardSet
 from mmae.data.training_tiles import training_positions, training_tiles
 from mmae.errors import InputError
-from tests.data.tiny_sets import write_set
-
-ROWS = [5, 3, 9, 11, 2, 8, 20]
-
-
-@pytest.fixture
-def one(tmp_path: Path) -> Index:
-    """Validation tiles stand first in the index."""
-    return write_set(tmp_path / "one", {"val": [100, 101], "train": ROWS}, shard_tiles=3)
-
-
-@pytest.fixture
-def two(tmp_path: Path) -> Index:
-    return write_set(tmp_path / "two", {"train": list(range(40, 60))}, shard_tiles=5)
+from tests.data.tiny_sets import ROWS
 
 
 def rows(index: Index, **config: object) -> list[int]:

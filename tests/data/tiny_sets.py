@@ -17,6 +17,9 @@ from mmae.data.codec import encode
 from mmae.data.index import Columns, DatasetInfo, Index, ShardInfo, SourceInfo, write_index
 from mmae.data.layout import extents, info_name, member_checksum, member_name, shard_name, spans
 
+ROWS = [5, 3, 9, 11, 2, 8, 20]
+"""Source rows of a training split, in stored order."""
+
 DATASETS = MappingProxyType(
     {
         "sentinel2": DatasetInfo(np.dtype("<u2"), (13, 8, 8)),

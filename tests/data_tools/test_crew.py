@@ -12,15 +12,7 @@ import pytest
 
 from data_tools.crew import Tally, available_cores, in_processes
 from mmae.errors import InputError
-
-
-class Count:
-    def __init__(self) -> None:
-        self.tiles = self.read = 0
-
-    def add(self, tiles: int, read: int) -> None:
-        self.tiles += tiles
-        self.read += read
+from tests.data_tools.counting import Count
 
 
 def square(task: int, tally: Tally) -> int:

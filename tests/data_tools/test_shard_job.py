@@ -20,19 +20,11 @@ from data_tools.records import load_record
 from data_tools.shard_job import ShardWork, pack_shard
 from mmae.data.index import Loss
 from mmae.errors import InputError
+from tests.data_tools.counting import Count
 
 Make = Callable[..., Any]
 Damage = Callable[..., None]
 ROWS = np.array([7, 2, 9, 4], np.int64)
-
-
-class Count:
-    def __init__(self) -> None:
-        self.tiles = self.read = 0
-
-    def add(self, tiles: int, read: int) -> None:
-        self.tiles += tiles
-        self.read += read
 
 
 def by_place(path: Path, out: Path, rows: Any = ROWS, on_error: Any = "raise", codec: str = "small") -> Any:
