@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
@@ -24,4 +25,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     if query.is_cuda and query.shape[-1] <= _NARROW_HEAD:
         with sdpa_kernel(list(_NARROW), set_priority=True):
             return scaled_dot_product_attention(query, key, value)
+    if query.device.type == "cpu" and query.dtype is torch.bfloat16:
+        # Seen on two cores, batch 32, 12 heads of 64, 50 tokens, forward and backward: in bfloat16 49 ms by
+        # FlashAttention for CPUs and 23 by the math path, from contiguous float32 18.
+        whole = [x.to(torch.float32, memory_format=torch.contiguous_format) for x in (query, key, value)]
+        return scaled_dot_product_attention(*whole).to(query.dtype)
     return scaled_dot_product_attention(query, key, value)
