@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mmae.config import Config
 
 PRECISIONS: Final = ("bf16", "fp32")
-MODES: Final = ("none", "selective", "full", "compile", "compile+full")
+MODES: Final = ("none", "selective", "full/2", "full", "compile", "compile+selective", "compile+full")
 PARTS: Final = ("encoder", "decoders", "losses", "optimiser", "data")
 BOUND: Final = "matrix products alone"
 PLAIN: Final = "plain torch, autocast"
@@ -42,7 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--deepspeed_config", default="zero1", metavar="JSON", help="packaged name or JSON file")
     parser.add_argument("--micro-batch", default="32", metavar="N,N", help="tiles a step (default: 32)")
     parser.add_argument("--precision", default="bf16", metavar="P,P", help=f"of {', '.join(PRECISIONS)}")
-    parser.add_argument("--modes", default="none", metavar="M,M", help=f"checkpointing, compiled or not: {MODES}")
+    parser.add_argument(
+        "--modes",
+        default="none",
+        metavar="M,M",
+        help=f"checkpointing (full/2: every second block), compiled or not: {MODES}",
+    )
     parser.add_argument("--no-plain", action="store_true", help="leave the plain implementation out")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="rounds over all steps; medians count")
     add_json_argument(parser)
@@ -93,6 +98,8 @@ class _Wanted:
         from mmae.config import load_config
         from mmae.engine.ds_config import load_deepspeed_json, merge
 
+        compiled, checkpointing = mode.startswith("compile"), mode.removeprefix("compile").removeprefix("+")
+        how, _, every = checkpointing.partition("/")
         config = load_config(
             self.args.config,
             [
@@ -100,8 +107,9 @@ class _Wanted:
                 f"train.global_batch={micro_batch}",
                 f"train.micro_batch={micro_batch}",
                 f"train.precision={precision}",
-                f"train.compile={str(mode.startswith('compile')).lower()}",
-                f"train.activation_checkpointing={mode.removeprefix('compile').removeprefix('+') or 'none'}",
+                f"train.compile={str(compiled).lower()}",
+                f"train.activation_checkpointing={how or 'none'}",
+                f"train.checkpoint_blocks_every={every or 1}",
                 "model.init_from=null",
             ],
         )

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mmae.bench.matmuls import Replay, record
+from mmae.bench.peak_memory import in_use, peak_during
 from mmae.bench.phases import drop_gradients, part_runs, seconds, timed
 from mmae.bench.plain_model import PlainMultiMAE
 from mmae.bench.step_batch import made_up_band_stats, made_up_batch
@@ -26,12 +27,12 @@ class Trained:
 
     def __init__(self, config: Config, ds_config: dict[str, Any], micro_batch: int) -> None:
         self.config = config
-        held = torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
+        before = in_use(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
         self.engine = build_engine(config, ds_config, load_initial=False)
         self.device: torch.device = self.engine.device
         self._preprocess = Preprocess(self.config.data, self.config.model, made_up_band_stats(), self.device)
         self._batches = [made_up_batch(self.config.model.domains, micro_batch).to(self.device)]
-        self._held = torch.cuda.memory_allocated() - held if torch.cuda.is_available() else 0
+        self._before = before
 
     def prepare(self) -> Any:
         return prepare_step(self._batches, self._preprocess, self.config)
@@ -40,14 +41,10 @@ class Trained:
         optimiser_step(self.engine, self.prepare(), self.config)
 
     def peak_gigabytes(self) -> float | None:
-        """Most memory that is in use during a step, on a GPU; other variants' is left out."""
-        if self.device.type != "cuda":
-            return None
+        """Most memory that is in use during a step, on top of what was there before this variant was."""
         self()
-        before = torch.cuda.memory_allocated(self.device)
-        torch.cuda.reset_peak_memory_stats(self.device)
-        self()
-        return (torch.cuda.max_memory_allocated(self.device) - before + self._held) / 1e9
+        peak = peak_during(self, self.device)
+        return None if peak is None else (peak - self._before) / 1e9
 
     def products(self) -> Replay:
         """Its matrix products, to be run alone."""

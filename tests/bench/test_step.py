@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def done(folder: Path) -> Finished:
     """Every kind of row, of one nano model."""
-    words = ["--config", "debug", "--micro-batch", "2", "--precision", "fp32,bf16", "--modes", "none,full"]
+    words = ["--config", "debug", "--micro-batch", "2", "--precision", "fp32,bf16", "--modes", "none,full/2"]
     more = ["--repeats", "3", "--json", "table.json", "model.size=nano", "model.decoder_dim=32"]
     finished = run_command("mmae", "bench", "step", *words, *more, cwd=folder)
     assert finished.status == 0, finished.err
@@ -42,7 +42,7 @@ def ours(table: dict[str, Any]) -> list[Row]:
 
 
 def test_a_row_a_step(table: dict[str, Any]) -> None:
-    steps = ["ours, none", "ours, full", BOUND, PLAIN]
+    steps = ["ours, none", "ours, full/2", BOUND, PLAIN]
     found = [(row["precision"], row["micro_batch"], row["what"]) for row in table["rows"]]
     assert found == [(precision, 2, step) for precision in ("fp32", "bf16") for step in steps]
 
