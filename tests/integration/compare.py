@@ -76,3 +76,22 @@ def samples_seen(run: Path) -> dict[int, dict[int, tuple[int, str]]]:
                 {row: (key, made) for row, key, made in zip(line["rows"], line["keys"], line["samples"], strict=True)}
             )
     return seen
+
+
+def checkpoint_tensors(checkpoint: Path) -> dict[str, Tensor]:
+    """Every tensor of a checkpoint of ours, by file and place: weights, masters, moments."""
+    tensors: dict[str, Tensor] = {}
+
+    def walk(value: object, name: str) -> None:
+        if isinstance(value, Tensor):
+            tensors[name] = value
+        elif isinstance(value, dict):
+            for key, inner in value.items():
+                walk(inner, f"{name}/{key}")
+        elif isinstance(value, list | tuple):
+            for key, inner in enumerate(value):
+                walk(inner, f"{name}/{key}")
+
+    for file in sorted(checkpoint.glob("*.pt")):
+        walk(torch.load(file, map_location="cpu", weights_only=False), file.name)
+    return tensors

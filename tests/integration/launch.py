@@ -48,10 +48,15 @@ class Finished:
 Command = Callable[..., Finished]
 
 
+def command_environment(**more: str) -> dict[str, str]:
+    """Variables under which the commands of the environment that the tests run in are found."""
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **more}
+
+
 def run_command(*words: str | Path, cwd: Path, deadline: float = DEADLINE, **environment: str) -> Finished:
     """Run a command of the environment the tests run in."""
-    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-    env = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **environment}
+    env = command_environment(**environment)
     done = subprocess.run(
         [str(word) for word in words], cwd=cwd, env=env, capture_output=True, text=True, timeout=deadline, check=False
     )

@@ -8,28 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.integration.compare import checkpoint_tensors
 from tests.integration.launch import Command, train_words
 
 SCHEDULE = ("train.max_steps=12", "checkpoint.every=100", "val.every=0", "model.task_balancer=uncertainty")
-
-
-def weights_and_moments(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """Every tensor of a checkpoint of ours, by file and place."""
-    tensors: dict[str, torch.Tensor] = {}
-
-    def walk(value: object, name: str) -> None:
-        if isinstance(value, torch.Tensor):
-            tensors[name] = value
-        elif isinstance(value, dict):
-            for key, inner in value.items():
-                walk(inner, f"{name}/{key}")
-        elif isinstance(value, list | tuple):
-            for key, inner in enumerate(value):
-                walk(inner, f"{name}/{key}")
-
-    for file in sorted(checkpoint.glob("*.pt")):
-        walk(torch.load(file, map_location="cpu", weights_only=False), file.name)
-    return tensors
 
 
 @pytest.mark.parametrize("stage", [1, 2])
@@ -48,8 +30,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert second.last_json["losses"] == whole.last_json["losses"]
     assert second.last_json["val_losses"] == whole.last_json["val_losses"]
 
-    expected = weights_and_moments(tmp_path / "whole" / "checkpoints" / "global_step12")
-    seen = weights_and_moments(tmp_path / "halves" / "checkpoints" / "global_step12")
+    expected = checkpoint_tensors(tmp_path / "whole" / "checkpoints" / "global_step12")
+    seen = checkpoint_tensors(tmp_path / "halves" / "checkpoints" / "global_step12")
     assert expected.keys() == seen.keys()
     assert len(expected) > 50
     different = [name for name in expected if not torch.equal(expected[name], seen[name])]

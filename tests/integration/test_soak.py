@@ -1,0 +1,13 @@
+"""A short soak; `python -m tests.soak --kills 30` is the long one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.soak import soak
+
+
+def test_five_kills_lose_nothing(tmp_path: Path) -> None:
+    tally = soak(tmp_path, kills=5, ranks=2, stage=1, seed=3)
+    assert sum(tally.during.values()) == 5
+    assert tally.in_saves >= 1, tally.report()
