@@ -27,6 +27,8 @@ class RunLog:
         if not self._active:
             return
         self._file = file.open("a", encoding="utf-8", buffering=1)
+        if ends_in_a_torn_line(file):
+            self._file.write("\n")
         self._trackers: list[Background] = start_trackers(file.parent, config, self.say)
         self._bar: tqdm[Any] = tqdm(
             total=config.train.max_steps,
@@ -76,6 +78,15 @@ class RunLog:
         self._bar.close()
         self._file.close()
         close_trackers(self._trackers)
+
+
+def ends_in_a_torn_line(file: Path) -> bool:
+    """Whether a file's last line is half written, by a process that was killed."""
+    with file.open("rb") as read:
+        if not read.seek(0, 2):
+            return False
+        read.seek(-1, 2)
+        return read.read() != b"\n"
 
 
 def quiet_libraries() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ class StepProfile:
             os.replace(temporary, path)
             self._say(f"profile of steps {self._first} to {self._done}: {path}")
         except Exception as error:  # a trace must not end a training
-            temporary.unlink(missing_ok=True)
+            with suppress(OSError):
+                temporary.unlink()
             self._give_up(error)
 
     def _give_up(self, error: Exception) -> None:

@@ -75,7 +75,7 @@ class RankLog:
         """Record how this rank ends: whole in its file; on stderr in one line, and whole for the first that fails."""
         said = next(iter(str(error).splitlines()), "")
         logging.getLogger("mmae").error("rank %d failed", self._rank, exc_info=error)
-        if self._path is None or self._is_first():
+        if self.is_first():
             traceback.print_exception(error)
         where = f": traceback in {self._path}" if self._path is not None else ""
         line = f"mmae: rank {self._rank} on {socket.gethostname()} failed with {type(error).__name__}: {said}{where}"
@@ -96,8 +96,10 @@ class RankLog:
             logger.removeHandler(handler)
             self._muted.append((logger, handler))
 
-    def _is_first(self) -> bool:
-        assert self._path is not None
+    def is_first(self) -> bool:
+        """True for the rank that fails first, as far as it can be told."""
+        if self._path is None:
+            return True
         try:
             os.close(os.open(self._path.with_name(FAILED), os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         except OSError:

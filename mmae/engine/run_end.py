@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from types import TracebackType
 
@@ -47,12 +48,19 @@ class RunEnd:
             ended = self._explained(error)
         if isinstance(ended, Exception) and not isinstance(ended, InputError):
             self._rank_log.failed(ended)
+        if isinstance(ended, InputError) and not isinstance(ended, DoesNotFitError) and self._found_alone():
+            # The others may never come to it.
+            print(f"mmae: error: rank {dist.get_rank()}: {ended}", file=sys.stderr, flush=True)
         # An error's own report must not be hidden by another of what it broke.
         with suppress(Exception):
             self._close(ended)
         self._rank_log.close()
         if isinstance(ended, DoesNotFitError) and ended is not error:
             raise ended from error
+
+    def _found_alone(self) -> bool:
+        """In the middle of training, by a rank that does not speak for its node."""
+        return self._log is not None and not is_local_main() and self._rank_log.is_first()
 
     def _close(self, error: BaseException | None) -> None:
         if self._profile is not None:

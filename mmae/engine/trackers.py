@@ -85,7 +85,7 @@ class Background:
     def _warn(self, what: str) -> None:
         if not self._warned:
             self._warned = True
-            self._say(f"{self._name}: {what}; training goes on, log.jsonl has everything")
+            self._say(f"{self._name}: {what}; log.jsonl has everything")
 
     def _work(self) -> None:
         try:
