@@ -46,12 +46,14 @@ setup(
     extras_require={
         "s3": ["s3fs"],
         "gs": ["gcsfs"],
+        "tensorboard": ["tensorboard>=2.14"],
         "dev": [
             "hypothesis>=6.100",
             "mypy>=1.10",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "ruff>=0.6",
+            "tensorboard>=2.14",
             "types-PyYAML",
             "types-setuptools",
             "types-tqdm",

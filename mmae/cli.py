@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "export": ("mmae.export", "turn a run's ZeRO checkpoint into a model folder (safetensors) or a published file"),
     "import-published": ("mmae.import_published", "turn a checkpoint of the published code into a model folder"),
     "reconstruct": ("mmae.reconstruct", "draw what a run's model reconstructs"),
+    "status": ("mmae.status", "how a run does: step, losses, speed, time left, checkpoint, warnings"),
     "bench": ("mmae.bench.command", "what limits this machine, beside what others reach on it"),
     "baseline": ("mmae.baseline", "a run's validation losses beside those of constant predictions"),
 }

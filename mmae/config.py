@@ -6,6 +6,7 @@ Each field says what resuming may do with it (`Resume`): a field is fixed unless
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, field, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -196,6 +197,16 @@ class TrainConfig:
     """Recompute only every n-th encoder and decoder block."""
     compile: bool = _free(False)
     """Compile tokenizer, encoder blocks, decoders and losses (at ZeRO stage 3 blocks and losses) by `torch.compile`."""
+    profile: Annotated[str, Field(pattern=r"^[0-9]+:[0-9]+$")] | None = _free(None)
+    """`a:b` writes a trace of steps a to b of rank 0 into the run folder's profile/."""
+
+    @property
+    def profiled(self) -> tuple[int, int] | None:
+        """First and last step to profile."""
+        if self.profile is None:
+            return None
+        first, last = self.profile.split(":")
+        return int(first), int(last)
 
     @property
     def lr(self) -> float:
@@ -225,6 +236,10 @@ class LogConfig:
     wandb: bool = _free(True)
     """Also log to Weights & Biases: offline in the run folder where no key is set."""
     wandb_project: str = _free("mmae")
+    tensorboard: bool = _free(False)
+    """Also log to TensorBoard, in the run folder's tensorboard/."""
+    pictures: Count = _free(4)
+    """Tiles of the `val` split that each validation draws into pictures/step_N.png; 0 draws none."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -288,7 +303,8 @@ def parse_overrides(overrides: list[str]) -> Flat:
             raise InputError(f"command line: {override!r} is not of the form section.key=value")
         _check_key(key, "command line")
         try:
-            flat[key] = yaml.safe_load(text)
+            # YAML 1.1 takes 10:20 for a number of base 60.
+            flat[key] = text if re.fullmatch(r"\d+:\d+", text) else yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise InputError(f"command line: the value of {key} is not YAML: {text!r}") from error
     return flat

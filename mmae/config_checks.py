@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 from mmae.config import Config, DataConfig, ModelConfig, TrainConfig
 from mmae.draws import MAX_SETS
@@ -10,11 +11,14 @@ from mmae.errors import did_you_mean
 from mmae.modalities import MODALITIES
 from mmae.variants import VARIANTS
 
+MAX_PROFILED: Final = 100
+"""Steps of one profile."""
+
 
 def contradiction(config: Config) -> str | None:
     """The first contradiction in one line, or None."""
     model, train = config.model, config.train
-    for problems in (_sets(config.data), _names(model), _grid(model), _tokens(model), _steps(train)):
+    for problems in (_sets(config.data), _names(model), _grid(model), _tokens(model), _steps(train), _profile(train)):
         for problem in problems:
             return problem
     return None
@@ -92,3 +96,19 @@ def _steps(train: TrainConfig) -> Iterator[str]:
         )
     if train.stop_at is not None and train.stop_at > train.max_steps:
         yield f"train.stop_at={train.stop_at} lies behind train.max_steps={train.max_steps}"
+
+
+def _profile(train: TrainConfig) -> Iterator[str]:
+    if train.profiled is None:
+        return
+    first, last = train.profiled
+    end = train.stop_at or train.max_steps
+    if not 1 <= first <= last:
+        yield f"train.profile={train.profile} is no range of steps: say first:last, counted from 1, such as 10:12"
+    elif first > end:
+        yield f"train.profile={train.profile} begins after the last step ({end}): choose earlier steps"
+    elif last - first >= MAX_PROFILED:
+        yield (
+            f"train.profile={train.profile} is {last - first + 1} steps, whose trace no viewer opens: "
+            f"at most {MAX_PROFILED}"
+        )

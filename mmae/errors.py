@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Final
 
+EXIT_FAILED: Final = 1
 EXIT_BAD_INPUT: Final = 2
 EXIT_LOST_NUMBERS: Final = 3
 EXIT_LOST_RANK: Final = 4
@@ -17,6 +18,10 @@ class InputError(Exception):
     Commands print the line and leave with status 2. It is raised before anything is written,
     or after what was written has been taken away again.
     """
+
+
+class DoesNotFitError(InputError):
+    """A recipe that does not fit into a rank's memory. Only the rank that it happens to knows: it speaks itself."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -92,3 +92,16 @@ def grid(rows: Sequence[tuple[str, Sequence[NDArray[np.uint8]]]], columns: Seque
             enlarged = Image.fromarray(cell).resize((side, side), Image.Resampling.NEAREST)
             canvas.paste(enlarged, (left + column * (side + gap), y))
     return canvas
+
+
+def side_by_side(pictures: Sequence[Image], gap: int = 12) -> Image:
+    """One image of at least one."""
+    from PIL import Image
+
+    width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
+    canvas = Image.new("RGB", (width, max(picture.height for picture in pictures)), "white")
+    left = 0
+    for picture in pictures:
+        canvas.paste(picture, (left, 0))
+        left += picture.width + gap
+    return canvas

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from typing import TYPE_CHECKING
 
-from mmae.errors import EXIT_BAD_INPUT, EXIT_LOST_NUMBERS, InputError
+from mmae.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_LOST_NUMBERS, DoesNotFitError, InputError
 
 if TYPE_CHECKING:
     from mmae.engine.plan import Plan
+    from mmae.engine.run_end import RunEnd
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,21 +38,38 @@ def run(args: argparse.Namespace) -> int:
 
     plan = plan_run(args.config, args.deepspeed_config, args.overrides, world_size(), args.trust)
     from mmae.engine.logging import quiet_libraries
+    from mmae.engine.trackers import any_left_behind
 
     quiet_libraries()
     join()
     try:
-        return train(plan)
+        status = train(plan)
+    except InputError:
+        raise
+    except Exception:  # it has been said, by `RunEnd`
+        status = EXIT_FAILED
     finally:
         leave()
+    if any_left_behind():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    return status
 
 
-def train(plan: Plan) -> int:  # noqa: PLR0915 (one story, told in one place)
+def train(plan: Plan) -> int:
     """Train to the end, or to `train.stop_at`. Every rank of the process group calls this.
 
     Returns:
         the exit status.
     """
+    from mmae.engine.run_end import RunEnd
+
+    with RunEnd(plan) as end:
+        return _train(plan, end)
+
+
+def _train(plan: Plan, end: RunEnd) -> int:  # noqa: PLR0915 (one story, told in one place)
     import torch.distributed as dist
 
     from mmae.data.loader import train_batches
@@ -58,10 +77,14 @@ def train(plan: Plan) -> int:  # noqa: PLR0915 (one story, told in one place)
     from mmae.data.preprocess import Preprocess
     from mmae.engine import checkpoint, report
     from mmae.engine.build import build_engine
+    from mmae.engine.clock import Clock
     from mmae.engine.damage import DamageLog
     from mmae.engine.logging import RunLog
+    from mmae.engine.profile import StepProfile
+    from mmae.engine.records import StepRecords
     from mmae.engine.sample_log import SampleLog
     from mmae.engine.step import optimiser_step, prepare_step
+    from mmae.engine.val_pictures import ValPictures
     from mmae.engine.validate import validate_split
 
     config, folder, rank = plan.config, plan.folder, dist.get_rank()
@@ -78,7 +101,11 @@ def train(plan: Plan) -> int:  # noqa: PLR0915 (one story, told in one place)
     log = RunLog(folder.log_file, config, rank, step)
     samples = SampleLog(folder.path, rank, config.log.samples)
     damage = DamageLog(folder.path, rank)
-    report.announce(log, plan, engine, found)
+    clock = Clock(step)
+    records = StepRecords(plan, engine, clock, damage)
+    profile = StepProfile(folder.profiles, config.train.profiled if rank == 0 else None, log.say)
+    end.open(log, records, profile)
+    report.announce(log, plan, engine, found, records.device_peak)
 
     # 3. Data, from where the step says the run stands in it.
     preprocess = Preprocess(config.data, config.model, plan.band_stats, engine.device)
@@ -95,38 +122,49 @@ def train(plan: Plan) -> int:  # noqa: PLR0915 (one story, told in one place)
         pin=engine.device.type == "cuda",
     )
     batches = on_device(read, engine.device, ahead=plan.split.accumulation)
-    clock = report.Clock(step)
     losses: dict[str, float] = {}
     val_losses: dict[str, float] = {}
     saved = found.path if found else None
 
     # 4. The loop.
     while step < plan.stop:
+        profile.before(step + 1)
         micro_batches = clock.take(batches, plan.split.accumulation)
         damage.write(step + 1, micro_batches)
         prepared = prepare_step(micro_batches, preprocess, config)
         samples.write(step, micro_batches, prepared)
         stats = optimiser_step(engine, prepared, config)
-        damage.count(stats)
         step += 1
         last = step == plan.stop
-        if last or step % config.log.every == 0:
-            record = report.step_record(step, stats, plan, engine, clock, damage)
+        validates = last or bool(config.val.every and step % config.val.every == 0)
+        saves = last or step % config.checkpoint.every == 0
+        records.add(step, stats, wanted=last or step % config.log.every == 0)
+        profile.after(step)
+        # Read late, but never behind what a validation or a checkpoint says of the same step.
+        for record in records.drain() if validates or saves else records.due(step):
             losses = record["losses"]
             log.write("train", **record)
-            log.progress(step, record["loss"], record["tiles_per_second"])
+            log.progress(record["step"], record["loss"], record["tiles_per_second"])
             if not math.isfinite(record["loss"]):
-                log.say(f"step {step}: the loss is not finite ({losses}); the last checkpoint ({saved}) is untouched")
+                log.say(
+                    f"step {record['step']}: the loss is not finite ({losses}); "
+                    f"the last checkpoint ({saved}) is untouched"
+                )
+                log.write("end", step=step, why="lost numbers")
                 return EXIT_LOST_NUMBERS
-        if last or (config.val.every and step % config.val.every == 0):
-            with clock.paused():
-                val_losses = validate_split(engine, plan, preprocess, damage, step)
-            log.write("val", step=step, losses=val_losses)
-        if last or step % config.checkpoint.every == 0:
-            with clock.paused() as pause:
+        if validates:
+            pictures = ValPictures(engine.module, config.model, config.log.pictures if rank == 0 else 0)
+            with clock.paused("val") as pause:
+                val_losses = validate_split(engine, plan, preprocess, damage, step, pictures)
+                drawn = pictures.draw(folder.pictures / f"step_{step}.png", log.say)
+            log.write("val", step=step, losses=val_losses, seconds=pause.seconds)
+            log.picture(step, drawn)
+        if saves:
+            with clock.paused("save") as pause:
                 saved = checkpoint.save(engine, plan, step)
             log.write("save", step=step, checkpoint=str(saved), seconds=pause.seconds)
 
+    log.write("end", step=step, why="finished" if step == config.train.max_steps else "stopped")
     samples.close()
     log.close()
     engine.destroy()
@@ -146,7 +184,7 @@ def main(argv: list[str] | None = None) -> int:
         return run(args)
     except InputError as error:
         # Every rank meets the same bad input; one line a node is enough.
-        if is_local_main():
+        if is_local_main() or isinstance(error, DoesNotFitError):
             print(f"mmae: error: {error}", file=sys.stderr, flush=True)
         return EXIT_BAD_INPUT
 

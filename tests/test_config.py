@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mmae.config import Config, Resume, build_config, flatten, load_config, parse_overrides, resume_policy
 from mmae.errors import InputError
@@ -71,6 +72,12 @@ def test_a_config_survives_being_flattened_and_built_again() -> None:
         ("train.global_batch=0", "train.global_batch=0"),
         ("train.global_batch=1.5", "train.global_batch=1.5"),
         ("train.stop_at=2000", "behind train.max_steps=1000"),
+        ("train.profile=5:2", "is no range of steps"),
+        ("train.profile=0:2", "is no range of steps"),
+        ("train.profile=1001:1002", "begins after the last step (1000)"),
+        ("train.profile=1:500", "at most 100"),
+        ("train.profile=x", "train.profile"),
+        ("train.profile=10", "train.profile"),
         ("train.warmup_steps=2000", "longer than the whole schedule"),
         ("model.input_size=60", "not divisible by model.patch_size=8: the nearest that is: 64"),
         ("model.input_size=[56,57]", "model.input_size=57"),
@@ -158,3 +165,13 @@ def test_overrides_are_yaml() -> None:
         "model.init_from": None,
         "run.dir": "a=b",
     }
+
+
+def test_a_range_of_steps_is_no_number_of_base_60(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, "{}"), ["train.profile=10:20"])
+    assert (config.train.profile, config.train.profiled) == ("10:20", (10, 20))
+    assert Config().train.profiled is None
+    # It comes back from the run's config.yaml as it was.
+    stored = tmp_path / "stored.yaml"
+    stored.write_text(yaml.safe_dump(flatten(config)), encoding="utf-8")
+    assert build_config(yaml.safe_load(stored.read_text(encoding="utf-8")), "stored") == config

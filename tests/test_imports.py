@@ -21,7 +21,18 @@ from tests.conftest import ROOT
 PACKAGES = ("mmae", "data_tools")
 
 FOUNDATION = frozenset(
-    {"batching", "draws", "errors", "modalities", "resources", "types", "variants", "yaml_file", "__version__"}
+    {
+        "batching",
+        "draws",
+        "errors",
+        "modalities",
+        "pictures",
+        "resources",
+        "types",
+        "variants",
+        "yaml_file",
+        "__version__",
+    }
 )
 """Modules of `mmae` that everything may stand on; they know only one another."""
 
@@ -73,7 +84,7 @@ HOMES = MappingProxyType(
         "requests": {"mmae.data.remote_http"},
         "blosc2": {"mmae.data.blosc", "mmae.data.codec", "mmae.bench"},
         "timm": {"mmae.model.block"},
-        "wandb": {"mmae.engine.logging"},
+        "wandb": {"mmae.engine.trackers"},
         "pydantic": {"mmae.config", "mmae.engine"},
     }
 )  # fmt: skip

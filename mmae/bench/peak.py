@@ -9,9 +9,7 @@ from typing import Final
 import torch
 
 from mmae.bench.phases import timed
-
-_DENSE_BF16: Final = MappingProxyType({"H100": 989e12, "H200": 989e12, "GH200": 989e12, "A100": 312e12, "L40S": 362e12})
-"""Makers' figures without sparsity, for boards with the full power limit (H100 SXM: NVIDIA H100 datasheet)."""
+from mmae.engine.device_peak import datasheet_flops
 
 _SIDE: Final = MappingProxyType({"cuda": 8192, "cpu": 2048})
 
@@ -19,11 +17,9 @@ _SIDE: Final = MappingProxyType({"cuda": 8192, "cpu": 2048})
 @cache
 def peak_flops(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
     """FLOPs a second, and where the figure is from: the maker's where known, else a large product, measured."""
-    if device.type == "cuda" and dtype in {torch.bfloat16, torch.float16}:
-        name = torch.cuda.get_device_name(device)
-        for model, flops in _DENSE_BF16.items():
-            if model in name.split() or model in name.replace("-", " ").split():
-                return flops, f"{model}'s datasheet"
+    if (known := datasheet_flops(device, dtype)) is not None:
+        flops, model = known
+        return flops, f"{model}'s datasheet"
     side = _SIDE[device.type]
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(left)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -55,7 +56,7 @@ class DamageLog:
         """Add what a training step left out over all ranks; does not wait for the device."""
         self._count = self._count + stats.left_out
 
-    def lap(self) -> int:
-        """Tiles that training left out over all ranks since the last lap. Waits for the device."""
-        count, self._count = int(self._count), 0
-        return count
+    def lap(self) -> Tensor:
+        """Tiles that training left out over all ranks since the last lap: a scalar, on the device."""
+        count, self._count = self._count, 0
+        return count if isinstance(count, Tensor) else torch.zeros(())

@@ -1,12 +1,10 @@
-"""The record of a run: log.jsonl first, Weights & Biases and a progress bar from the same records."""
+"""The record of a run: log.jsonl first, trackers and a progress bar from the same records."""
 
 from __future__ import annotations
 
 import json
 import logging
 import math
-import netrc
-import os
 import sys
 import time
 import warnings
@@ -16,24 +14,22 @@ from typing import Any
 from tqdm import tqdm
 
 from mmae.config import Config
-from mmae.engine.run_folder import without_passwords
+from mmae.engine.trackers import Background, close_trackers, start_trackers
 
 Record = dict[str, Any]
 
 
 class RunLog:
-    """Writes a run's records; on other ranks than 0 it writes nothing.
-
-    Weights & Biases can fail in many ways of its own. None of them stops training: it is tried, and dropped with
-    one line when it fails.
-    """
+    """Writes a run's records; on other ranks than 0 it writes nothing."""
 
     def __init__(self, file: Path, config: Config, rank: int, first_step: int) -> None:
         self._active = rank == 0
         if not self._active:
             return
         self._file = file.open("a", encoding="utf-8", buffering=1)
-        self._wandb = _start_wandb(file.parent, config) if config.log.wandb else None
+        if ends_in_a_torn_line(file):
+            self._file.write("\n")
+        self._trackers: list[Background] = start_trackers(file.parent, config, self.say)
         self._bar: tqdm[Any] = tqdm(
             total=config.train.max_steps,
             initial=first_step,
@@ -44,12 +40,20 @@ class RunLog:
         self._last_line = 0.0
 
     def write(self, kind: str, **values: Any) -> None:
-        """One record: a line of log.jsonl, and the numbers in it to Weights & Biases."""
+        """One record: a line of log.jsonl, and the numbers in it to the trackers."""
         if not self._active:
             return
         record = {"kind": kind, "time": round(time.time(), 3), **values}
         self._file.write(json.dumps(_standard(record)) + "\n")
-        self._to_wandb(kind, values)
+        numbers = {f"{kind}/{key}": value for key, value in _flat(values).items() if isinstance(value, int | float)}
+        for tracker in self._trackers:
+            tracker.log(values.get("step", 0), numbers)
+
+    def picture(self, step: int, path: Path | None) -> None:
+        """Show a picture that lies in the run's folder, if there is one, in the trackers too."""
+        if self._active and path is not None:
+            for tracker in self._trackers:
+                tracker.picture(step, path)
 
     def progress(self, step: int, loss: float, rate: float) -> None:
         """Show people where training stands: a bar on a terminal, elsewhere a line a minute."""
@@ -62,68 +66,33 @@ class RunLog:
             self.say(f"step {step}: loss {loss:.4f}, {rate:.1f} tiles/s")
 
     def say(self, line: str) -> None:
+        """A line for people, on stderr and in the rank's log file."""
         if self._active:
+            logging.getLogger("mmae").info("%s", line)
             tqdm.write(line, file=sys.stderr)
 
     def close(self) -> None:
-        if not self._active:
+        """Also after an error, and more than once."""
+        if not self._active or self._file.closed:
             return
         self._bar.close()
         self._file.close()
-        if self._wandb is not None:
-            self._drop_wandb_on_error(self._wandb.finish)
+        close_trackers(self._trackers)
 
-    def _to_wandb(self, kind: str, values: Record) -> None:
-        if self._wandb is None:
-            return
-        run = self._wandb
-        numbers = {f"{kind}/{key}": value for key, value in _flat(values).items() if isinstance(value, int | float)}
-        self._drop_wandb_on_error(lambda: run.log({**numbers, "global_step": values.get("step", 0)}))
 
-    def _drop_wandb_on_error(self, call: Any) -> None:
-        try:
-            call()
-        except Exception as error:  # a logger must not end a training
-            self._wandb = None
-            self.say(f"wandb: {error}; training goes on without it, log.jsonl has everything")
+def ends_in_a_torn_line(file: Path) -> bool:
+    """Whether a file's last line is half written, by a process that was killed."""
+    with file.open("rb") as read:
+        if not read.seek(0, 2):
+            return False
+        read.seek(-1, 2)
+        return read.read() != b"\n"
 
 
 def quiet_libraries() -> None:
     """DeepSpeed's INFO lines are for its own developers, and so is torch's advice on names that DeepSpeed calls."""
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r"`torch\.distributed\..* is deprecated", category=FutureWarning)
-
-
-def _start_wandb(folder: Path, config: Config) -> Any:
-    try:
-        import wandb
-
-        run = wandb.init(
-            project=config.log.wandb_project,
-            dir=str(folder),
-            # Its own step only increases: a resumed run is a new run in the same group, drawn over our step.
-            group=folder.resolve().name,
-            config=without_passwords(config),
-            mode=None if "WANDB_MODE" in os.environ or _has_wandb_key() else "offline",
-            settings=wandb.Settings(silent=True, console="off"),
-        )
-        run.define_metric("global_step")
-        run.define_metric("*", step_metric="global_step")
-    except Exception as error:  # a logger must not end a training
-        tqdm.write(f"wandb: {error}; training goes on without it, log.jsonl has everything", file=sys.stderr)
-        return None
-    return run
-
-
-def _has_wandb_key() -> bool:
-    """A key in the environment or in the user's netrc, where `wandb login` puts it."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]
-    try:
-        return netrc.netrc().authenticators(host) is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
 
 
 def _flat(values: Record) -> Record:

@@ -18,6 +18,7 @@ from mmae.data.sets import check_cache, common_datasets, open_sets
 from mmae.data.training_tiles import TrainingTiles, training_tiles
 from mmae.engine.ds_config import load_deepspeed_json, merge, precision_of, zero_stage_of
 from mmae.engine.run_folder import RunFolder, changes_on_resume
+from mmae.engine.trackers import check_trackers
 from mmae.errors import InputError
 
 
@@ -71,6 +72,7 @@ def plan_run(recipe: str, deepspeed_config: str, overrides: list[str], world: in
         InputError: whatever can be refused before a rank is waited for.
     """
     config = load_config(recipe, overrides)
+    check_trackers(config)
     split = split_global_batch(config.train.global_batch, config.train.micro_batch, world)
     ds_config = merge(*load_deepspeed_json(deepspeed_config), config.train, split)
     folder = RunFolder(Path(config.run.dir))

@@ -1,6 +1,7 @@
 """A run's folder: what lies where, and who may write to it.
 
-config.yaml  ds_config.json  log.jsonl  checkpoints/global_stepN/  checkpoints/latest  pictures/  wandb/
+config.yaml  ds_config.json  log.jsonl  checkpoints/global_stepN/  checkpoints/latest  pictures/  logs/  profile/
+wandb/  tensorboard/
 """
 
 from __future__ import annotations
@@ -48,6 +49,14 @@ class RunFolder:
     @property
     def pictures(self) -> Path:
         return self.path / "pictures"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def profiles(self) -> Path:
+        return self.path / "profile"
 
     def stored_config(self) -> Config | None:
         """The configuration the run was last trained with; None where no run lives here yet.

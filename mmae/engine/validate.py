@@ -16,12 +16,19 @@ from mmae.data.sets import has_split
 from mmae.engine.damage import DamageLog
 from mmae.engine.plan import Plan
 from mmae.engine.step import prepare
+from mmae.engine.val_pictures import Watcher
 from mmae.losses import scored
 from mmae.types import Batch
 
 
-def validate_split(engine: Any, plan: Plan, preprocess: Preprocess, damage: DamageLog, step: int) -> dict[str, float]:
-    """The loss of each output over the `val` split of every shard set; empty where none has one."""
+def validate_split(
+    engine: Any, plan: Plan, preprocess: Preprocess, damage: DamageLog, step: int, watcher: Watcher | None = None
+) -> dict[str, float]:
+    """The loss of each output over the `val` split of every shard set; empty where none has one.
+
+    Args:
+        watcher: is called after each batch, with what the model has just run on.
+    """
     config, device = plan.config, engine.device
     if not any(has_split(each.index, "val") for each in plan.tiles.sets):
         return {}
@@ -34,11 +41,13 @@ def validate_split(engine: Any, plan: Plan, preprocess: Preprocess, damage: Dama
         rank=dist.get_rank(),
         pin=device.type == "cuda",
     )
-    return validate(engine, damage.watch(step, on_device(batches, device)), preprocess, config)
+    return validate(engine, damage.watch(step, on_device(batches, device)), preprocess, config, watcher)
 
 
 @torch.no_grad()
-def validate(engine: Any, batches: Iterable[Batch], preprocess: Preprocess, config: Config) -> dict[str, float]:
+def validate(
+    engine: Any, batches: Iterable[Batch], preprocess: Preprocess, config: Config, watcher: Watcher | None = None
+) -> dict[str, float]:
     """The loss of each output over every tile of the split that can be scored; NaN where there is none.
 
     Args:
@@ -53,6 +62,8 @@ def validate(engine: Any, batches: Iterable[Batch], preprocess: Preprocess, conf
     for batch in batches:
         inputs, plan = prepare(batch, preprocess, config, train=False)
         _, loss_O = engine(inputs, plan, one_O, 1.0)
+        if watcher is not None:
+            watcher(inputs, plan)
         sums[0] += loss_O
         sums[1] += scored(inputs, plan, config.model).sum(1)
     engine.train()

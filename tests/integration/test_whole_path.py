@@ -68,13 +68,22 @@ def test_an_exported_model_scores_what_the_training_said(
 
 def test_a_run_folder_holds_what_the_readme_says(trained: Finished, home: Path) -> None:
     run = home / "run"
-    assert {"config.yaml", "ds_config.json", "band_stats.json", "log.jsonl", "checkpoints", "wandb"} == {
-        path.name for path in run.iterdir()
-    }
+    assert {
+        "config.yaml",
+        "ds_config.json",
+        "band_stats.json",
+        "log.jsonl",
+        "checkpoints",
+        "logs",
+        "pictures",
+        "wandb",
+    } == {path.name for path in run.iterdir()}
     assert (run / "checkpoints" / "latest").read_text() == "global_step4"
     assert list((run / "wandb").glob("offline-run-*"))
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    assert [record["kind"] for record in records] == ["start", "train", "train", "train", "train", "val", "save"]
+    assert [record["kind"] for record in records] == [
+        "start", "train", "train", "train", "train", "val", "save", "end"
+    ]  # fmt: skip
     assert records[0]["gradient_clipping"] == 1.0
     train = records[4]
     assert train["losses"] == trained.last_json["losses"]

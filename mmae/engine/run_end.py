@@ -1,0 +1,85 @@
+"""How a training ends, whichever way: what was recorded is written, and a failure says where to look."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from types import TracebackType
+
+import torch
+import torch.distributed as dist
+
+from mmae.engine.distributed import is_local_main
+from mmae.engine.logging import RunLog
+from mmae.engine.memory_advice import explained, is_out_of_memory
+from mmae.engine.plan import Plan
+from mmae.engine.profile import StepProfile
+from mmae.engine.rank_log import RankLog
+from mmae.engine.records import StepRecords
+from mmae.errors import DoesNotFitError, InputError
+
+
+class RunEnd:
+    """Stands around a training, and is told of its parts as they are made.
+
+    An error leaves it as it came, but for one of memory, which becomes an `DoesNotFitError` with advice.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._rank_log = RankLog(dist.get_rank(), is_local_main())
+        self._log: RunLog | None = None
+        self._records: StepRecords | None = None
+        self._profile: StepProfile | None = None
+
+    def open(self, log: RunLog, records: StepRecords, profile: StepProfile) -> None:
+        """From now on the run's folder is this start's own."""
+        self._rank_log.open(self._plan.folder.logs)
+        self._log, self._records, self._profile = log, records, profile
+
+    def __enter__(self) -> RunEnd:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        ended = error
+        if error is not None and is_out_of_memory(error):
+            ended = self._explained(error)
+        if isinstance(ended, Exception) and not isinstance(ended, InputError):
+            self._rank_log.failed(ended)
+        if isinstance(ended, InputError) and not isinstance(ended, DoesNotFitError) and self._found_alone():
+            # The others may never come to it.
+            print(f"mmae: error: rank {dist.get_rank()}: {ended}", file=sys.stderr, flush=True)
+        # An error's own report must not be hidden by another of what it broke.
+        with suppress(Exception):
+            self._close(ended)
+        self._rank_log.close()
+        if isinstance(ended, DoesNotFitError) and ended is not error:
+            raise ended from error
+
+    def _found_alone(self) -> bool:
+        """In the middle of training, by a rank that does not speak for its node."""
+        return self._log is not None and not is_local_main() and self._rank_log.is_first()
+
+    def _close(self, error: BaseException | None) -> None:
+        if self._profile is not None:
+            self._profile.close()
+        if self._records is not None:
+            if self._log is not None and error is not None:
+                # A device that has failed may never come to the rest.
+                for record in self._records.arrived():
+                    self._log.write("train", **record)
+                self._log.write("end", step=self._records.step, why="error", error=_line(error))
+            self._records.close()
+        if self._log is not None:
+            self._log.close()
+
+    def _explained(self, error: BaseException) -> DoesNotFitError:
+        plan = self._plan
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "the host"
+        return explained(error, plan.split, plan.config.train, plan.zero_stage, dist.get_rank(), device)
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

@@ -1,0 +1,154 @@
+"""The records of training steps: every field, from values that no step waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from mmae.batching import BatchSplit
+from mmae.config import build_config
+from mmae.engine.clock import Clock
+from mmae.engine.damage import DamageLog
+from mmae.engine.plan import Plan
+from mmae.engine.records import Record, StepRecords, of_ranks, peak_memory
+from mmae.engine.step import StepStats
+from tests.model.test_no_waiting import watching
+
+CONFIG = build_config({"train.global_batch": 32, "model.size": "nano"}, "test")
+OUTPUTS, DOMAINS = len(CONFIG.model.outputs), len(CONFIG.model.in_domains)
+
+
+class Engine(nn.Module):
+    """What a record asks of DeepSpeed's engine."""
+
+    def __init__(self, norm: Tensor | float | None, device: str = "cpu") -> None:
+        super().__init__()
+        self.device = torch.device(device)
+        self.norm = norm
+        self.optimizer = SimpleNamespace(cur_scale=4096)
+
+    def get_global_grad_norm(self) -> Tensor | float | None:
+        return self.norm
+
+    def get_lr(self) -> list[float]:
+        return [1e-3]
+
+
+def made(norm: Tensor | float | None, folder: Path, precision: str = "bf16", device: str = "cpu") -> StepRecords:
+    plan = SimpleNamespace(
+        config=CONFIG, precision=precision, split=BatchSplit(32, 1, 1), order=SimpleNamespace(epoch=lambda _: 0)
+    )
+    return StepRecords(cast(Plan, plan), Engine(norm, device), Clock(0), DamageLog(folder, 0))
+
+
+def stats(loss: float, left_out: float = 0.0, device: str = "cpu") -> StepStats:
+    return StepStats(
+        loss=torch.full((), loss, device=device),
+        loss_O=torch.full((OUTPUTS,), loss / OUTPUTS, device=device),
+        count_O=torch.full((OUTPUTS,), 32.0, device=device),
+        hidden_M=torch.full((DOMAINS,), 0.75, device=device, dtype=torch.float64),
+        valid_M=torch.full((DOMAINS,), 1.0, device=device, dtype=torch.float64),
+        filled=torch.full((), 3.0, device=device, dtype=torch.float64),
+        left_out=torch.full((), left_out, device=device, dtype=torch.float64),
+    )
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group of one rank, without processes."""
+    monkeypatch.setattr(dist, "get_world_size", lambda: 1)
+    monkeypatch.setattr(dist, "all_gather_into_tensor", lambda gathered, own: gathered.copy_(own))
+
+
+def run(records: StepRecords, losses: list[float], every: int) -> Iterator[Record]:
+    for step, loss in enumerate(losses, 1):
+        records.add(step, stats(loss, left_out=step), wanted=step % every == 0)
+        yield from records.due(step)
+    yield from records.drain()
+
+
+def test_a_record_says_the_step_and_the_mean_since_the_last(tmp_path: Path) -> None:
+    found = list(run(made(torch.tensor(0.5), tmp_path), [1.0, 2.0, 4.0, 8.0, 16.0, 32.0], every=3))
+    assert [(record["step"], record["loss"], record["loss_mean"]) for record in found] == [
+        (3, 4.0, 7 / 3), (6, 32.0, 56 / 3)
+    ]  # fmt: skip
+    assert [record["damaged_tiles"] for record in found] == [1 + 2 + 3, 4 + 5 + 6]
+    assert [record["tiles_seen"] for record in found] == [96, 192]
+    assert found[0]["hidden_share"] == dict.fromkeys(CONFIG.model.in_domains, 0.75)
+    assert found[0]["filled_tokens"] == 3
+    assert found[0]["mfu"] is None
+    assert found[0]["tiles_per_second"] * found[0]["step_seconds"] == pytest.approx(32)
+
+
+def test_every_record_has_every_field(tmp_path: Path) -> None:
+    norms: list[Tensor | float | None] = [torch.tensor(0.5), 0.5, None]
+    found = [next(run(made(norm, tmp_path), [1.0], every=1)) for norm in norms]
+    assert found[0].keys() == found[1].keys() == found[2].keys()
+    assert [record["grad_norm"] for record in found] == [0.5, 0.5, None]
+
+
+@pytest.mark.parametrize(("precision", "scale"), [("bf16", None), ("fp32", None), ("fp16", 4096.0)])
+def test_the_loss_scale_is_that_of_fp16(precision: str, scale: float | None, tmp_path: Path) -> None:
+    records = made(None, tmp_path, precision)
+    assert next(run(records, [1.0], every=1))["loss_scale"] == scale
+    # DeepSpeed's optimiser of stage 0 keeps it elsewhere.
+    records._engine.optimizer = SimpleNamespace(loss_scale_config=SimpleNamespace(cur_scale=8))
+    records.add(2, stats(1.0), wanted=True)
+    assert next(records.drain())["loss_scale"] == (8.0 if scale else None)
+
+
+def test_a_share_of_the_peak_is_of_all_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmae.engine.records.datasheet_flops", lambda *_: (1e12, "X1"))
+    records = made(None, tmp_path)
+    records._plan = replace_split(records._plan, world=4)
+    record = next(run(records, [1.0], every=1))
+    assert record["mfu"] == pytest.approx(records._flops_per_tile * record["tiles_per_second"] / 4e12)
+
+
+def replace_split(plan: Any, world: int) -> Any:
+    return SimpleNamespace(**{**vars(plan), "split": replace(plan.split, world=world)})
+
+
+def test_after_a_failure_what_has_arrived_is_there(tmp_path: Path) -> None:
+    records = made(None, tmp_path)
+    records.add(1, stats(1.0), wanted=True)
+    assert [record["step"] for record in records.arrived()] == [1]
+    assert list(records.drain()) == []
+
+
+def test_counting_and_queueing_a_step_waits_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = made(torch.zeros((), device="meta"), tmp_path, device="meta")
+    # Three numbers of the host, which a GPU gets from pinned memory.
+    monkeypatch.setattr(StepRecords, "_of_all_ranks", lambda *_: torch.zeros(3, device="meta"))
+    with watching() as seen:
+        for step in range(1, 5):
+            records.add(step, stats(1.0, device="meta"), wanted=step % 2 == 0)
+    assert seen.waits == []
+    assert seen.calls > 20
+
+
+def test_the_slowest_rank_is_the_one_the_others_wait_for() -> None:
+    #       own seconds, of these for data, peak bytes
+    ranks = [[4.0, 1.0, 2e9], [10.0, 9.0, 1e9], [5.0, 0.0, 7e9], [6.0, 0.0, 3e9]]
+    found = of_ranks([number for rank in ranks for number in rank], steps=2)
+    assert found == {
+        "slowest_rank": 1, "slowest_step_seconds": 5.0, "slowest_data_seconds": 4.5, "median_step_seconds": 2.5,
+        "peak_memory_gb": 7.0,
+    }  # fmt: skip
+    assert of_ranks([0.0, 0.0, 0.0], steps=1)["slowest_rank"] == 0
+
+
+def test_a_process_knows_its_peak() -> None:
+    before = peak_memory(torch.device("cpu"))
+    assert before > 50e6
+    block = bytearray(before // 2)
+    block[::4096] = b"x" * len(block[::4096])
+    assert peak_memory(torch.device("cpu")) >= before

@@ -1,0 +1,107 @@
+"""How a training ends: what was recorded is written, and errors come out as they should."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from mmae.batching import BatchSplit
+from mmae.config import Config, LogConfig
+from mmae.engine import run_end
+from mmae.engine.logging import RunLog
+from mmae.engine.plan import Plan
+from mmae.engine.profile import StepProfile
+from mmae.engine.records import StepRecords
+from mmae.engine.run_end import RunEnd
+from mmae.engine.run_folder import RunFolder
+from mmae.errors import DoesNotFitError, InputError
+
+CONFIG = Config(log=LogConfig(wandb=False))
+
+
+class Records:
+    """Has one record that has arrived, and one that never will."""
+
+    step = 2
+    closed = False
+
+    def arrived(self) -> list[dict[str, Any]]:
+        return [{"step": 1, "loss": 0.5}]
+
+    def drain(self) -> None:
+        raise AssertionError("after an error a device may never come to the rest")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture(params=[0, 1])
+def rank(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    rank: int = request.param
+    monkeypatch.setattr(dist, "get_rank", lambda: rank)
+    monkeypatch.setattr(run_end, "is_local_main", lambda: rank == 0)
+    return rank
+
+
+def run(folder: Path, rank: int, error: BaseException | None) -> Records:
+    plan = SimpleNamespace(config=CONFIG, folder=RunFolder(folder), split=BatchSplit(8, 1, 2), zero_stage=1)
+    records = Records()
+    with RunEnd(cast(Plan, plan)) as end:
+        log = RunLog(folder / "log.jsonl", CONFIG, rank, 0)
+        end.open(log, cast(StepRecords, records), StepProfile(folder / "profile", None, log.say))
+        if error is not None:
+            raise error
+    return records
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_good_end_adds_nothing(tmp_path: Path, rank: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, rank, None).closed
+    assert rank == 1 or lines(tmp_path) == []
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("error", [RuntimeError("gone\nand more"), KeyboardInterrupt("gone"), InputError("gone")])
+def test_an_error_comes_out_and_is_recorded(tmp_path: Path, rank: int, error: BaseException) -> None:
+    with pytest.raises(type(error)) as raised:
+        run(tmp_path, rank, error)
+    assert raised.value is error
+    if rank == 0:
+        train, end = lines(tmp_path)
+        assert (train["kind"], train["step"]) == ("train", 1)
+        assert (end["kind"], end["step"], end["why"], end["error"]) == (
+            "end", 2, "error", f"{type(error).__name__}: gone"
+        )  # fmt: skip
+
+
+def test_bad_input_that_one_rank_finds_is_said_by_it(
+    tmp_path: Path, rank: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError):
+        run(tmp_path, rank, InputError("a shard is damaged"))
+    # The first rank of a node is spoken for by the command.
+    assert capsys.readouterr().err == ("mmae: error: rank 1: a shard is damaged\n" if rank == 1 else "")
+
+
+def test_a_failure_is_told_with_its_log_file(tmp_path: Path, rank: int, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError):
+        run(tmp_path, rank, RuntimeError("gone"))
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith(f"RuntimeError: gone: traceback in {tmp_path}/logs/rank_{rank}.log")
+
+
+def test_no_memory_becomes_advice(tmp_path: Path, rank: int, capsys: pytest.CaptureFixture[str]) -> None:
+    error = torch.OutOfMemoryError("CUDA out of memory.")
+    with pytest.raises(DoesNotFitError, match=rf"rank {rank} is out of memory.*train.micro_batch=4") as raised:
+        run(tmp_path, rank, error)
+    assert raised.value.__cause__ is error
+    assert "Traceback" not in capsys.readouterr().err

@@ -1,0 +1,85 @@
+"""What `mmae status` prints, and how soon."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mmae.cli import main
+from mmae.status import duration
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    begin: dict[str, object] = {
+        "step": 0,
+        "max_steps": 4000,
+        "stop": 3000,
+        "log_every": 10,
+        "checkpoint_every": 100,
+        "world": 1,
+    }
+    train: dict[str, object] = {
+        "step": 1000, "epoch": 3, "loss": 2.5, "loss_mean": 2.75, "losses": {"rgb": 0.5, "depth": 2.0},
+        "grad_norm": None, "tiles_per_second": 812.5, "mfu": 0.376, "data_wait_share": 0.004, "peak_memory_gb": 51.23,
+        "step_seconds": 0.5,
+    }  # fmt: skip
+    val: dict[str, object] = {"step": 900, "losses": {"rgb": 0.25, "depth": None}}
+    records: list[tuple[str, int, dict[str, object]]] = [("start", 60, begin), ("val", 30, val), ("train", 2, train)]
+    (tmp_path / "log.jsonl").write_text(
+        "".join(json.dumps({"kind": kind, "time": time.time() - ago, **rest}) + "\n" for kind, ago, rest in records)
+    )
+    return tmp_path
+
+
+def test_people_get_a_page(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", str(run)]) == 0
+    out = capsys.readouterr().out
+    for words in (
+        f"{run}: training\n", "1000 of 4000 (25.0%), epoch 3, this start stops at 3000",
+        "2.5 (mean since the record before 2.75), gradient norm not a number", "rgb 0.5  depth 2",
+        "0.25 at step 900", "812.5 tiles/s, MFU 37.6%, waiting for data 0.4%, peak memory 51.2 GB",
+        "16 min 40 s, until about 20", "none yet",
+    ):  # fmt: skip
+        assert words in out, words
+
+
+def test_programs_get_json(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", str(run), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["state"], found["step"], found["train"]["loss"]) == ("training", 1000, 2.5)
+
+
+def test_the_exit_status_tells_a_run_that_is_not_well(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (run / "log.jsonl").open("a") as file:
+        end = {"kind": "end", "time": time.time(), "step": 1000, "why": "error", "error": "E: x"}
+        file.write(json.dumps(end) + "\n")
+    assert main(["status", str(run)]) == 1
+    assert f"{run}: failed (E: x)" in capsys.readouterr().out
+    assert main(["status", str(run / "nowhere")]) == 2
+
+
+def test_it_answers_at_once(run: Path) -> None:
+    with (run / "log.jsonl").open("a") as file:
+        # Months of records.
+        file.write((json.dumps({"kind": "train", "time": time.time(), "step": 9, "x": "y" * 1200}) + "\n") * 30_000)
+    taken = []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = subprocess.run([sys.executable, "-m", "mmae", "status", str(run)], capture_output=True, check=False)
+        taken.append(time.perf_counter() - began)
+        assert done.returncode == 0, done.stderr
+    assert min(taken) < 0.3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "0 s"), (59.4, "59 s"), (60, "1 min 0 s"), (3_661, "1 h 1 min"), (200_000, "2 d 7 h")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
