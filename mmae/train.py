@@ -17,6 +17,7 @@ from mmae.errors import EXIT_BAD_INPUT, EXIT_LOST_NUMBERS, InputError
 
 if TYPE_CHECKING:
     from mmae.engine.plan import Plan
+    from mmae.engine.run_lock import RunLock
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--deepspeed_config", default="zero1", metavar="JSON", help="packaged name (zero1, zero2) or JSON file"
     )
+    parser.add_argument("--resume", metavar="PATH", help="go on from this checkpoint, or from the newest of this run")
+    parser.add_argument("--fresh", action="store_true", help="begin anew; what run.dir holds is set aside within it")
     parser.add_argument("--trust", action="store_true", help="resume from a checkpoint that another user wrote")
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # launchers pass it; LOCAL_RANK says it too
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="override a key of the recipe")
@@ -34,19 +37,26 @@ def run(args: argparse.Namespace) -> int:
     from mmae.engine.distributed import join, leave, world_size
     from mmae.engine.plan import plan_run
 
-    plan = plan_run(args.config, args.deepspeed_config, args.overrides, world_size(), args.trust)
+    plan = plan_run(
+        args.config, args.deepspeed_config, args.overrides, world_size(), args.trust, args.resume, args.fresh
+    )
     from mmae.engine.logging import quiet_libraries
+    from mmae.engine.run_lock import held
 
     quiet_libraries()
     join()
     try:
-        return train(plan)
+        with held(plan.folder.path) as lock:
+            return train(plan, lock)
     finally:
         leave()
 
 
-def train(plan: Plan) -> int:  # noqa: PLR0915 (one story, told in one place)
+def train(plan: Plan, lock: RunLock | None = None) -> int:  # noqa: PLR0915 (one story, told in one place)
     """Train to the end, or to `train.stop_at`. Every rank of the process group calls this.
+
+    Args:
+        lock: of the run's folder, held by the caller.
 
     Returns:
         the exit status.
@@ -56,29 +66,32 @@ def train(plan: Plan) -> int:  # noqa: PLR0915 (one story, told in one place)
     from mmae.data.loader import train_batches
     from mmae.data.prefetch import on_device
     from mmae.data.preprocess import Preprocess
-    from mmae.engine import checkpoint, report
+    from mmae.engine import checkpoint, report, resume
     from mmae.engine.build import build_engine
     from mmae.engine.damage import DamageLog
     from mmae.engine.logging import RunLog
     from mmae.engine.sample_log import SampleLog
+    from mmae.engine.saving import Saver
     from mmae.engine.step import optimiser_step, prepare_step
     from mmae.engine.validate import validate_split
 
     config, folder, rank = plan.config, plan.folder, dist.get_rank()
 
     # 1. The checkpoint to go on from: refused before anything is built if it does not fit.
-    found = checkpoint.find(plan)
+    found = resume.find(plan)
 
     # 2. The engine; then, if there is a checkpoint, everything it holds. Only what got so far writes into the folder.
     engine = build_engine(config, plan.ds_config, load_initial=found is None)
-    step = checkpoint.load(engine, plan, found) if found else 0
+    loaded = checkpoint.load(engine, plan, found) if found else checkpoint.Loaded(0)
+    step = loaded.step
     if rank == 0:
         folder.write_configs(config, plan.ds_config, plan.band_stats)
     dist.barrier()
     log = RunLog(folder.log_file, config, rank, step)
     samples = SampleLog(folder.path, rank, config.log.samples)
     damage = DamageLog(folder.path, rank)
-    report.announce(log, plan, engine, found)
+    report.announce(log, plan, engine, found, loaded)
+    saver = Saver(engine, plan, found.path if found else None, lock)
 
     # 3. Data, from where the step says the run stands in it.
     preprocess = Preprocess(config.data, config.model, plan.band_stats, engine.device)
@@ -98,7 +111,6 @@ def train(plan: Plan) -> int:  # noqa: PLR0915 (one story, told in one place)
     clock = report.Clock(step)
     losses: dict[str, float] = {}
     val_losses: dict[str, float] = {}
-    saved = found.path if found else None
 
     # 4. The loop.
     while step < plan.stop:
@@ -116,22 +128,27 @@ def train(plan: Plan) -> int:  # noqa: PLR0915 (one story, told in one place)
             log.write("train", **record)
             log.progress(step, record["loss"], record["tiles_per_second"])
             if not math.isfinite(record["loss"]):
-                log.say(f"step {step}: the loss is not finite ({losses}); the last checkpoint ({saved}) is untouched")
+                log.say(
+                    f"step {step}: the loss is not finite ({losses}); the last checkpoint ({saver.last}) is untouched"
+                )
                 return EXIT_LOST_NUMBERS
         if last or (config.val.every and step % config.val.every == 0):
             with clock.paused():
                 val_losses = validate_split(engine, plan, preprocess, damage, step)
             log.write("val", step=step, losses=val_losses)
         if last or step % config.checkpoint.every == 0:
-            with clock.paused() as pause:
-                saved = checkpoint.save(engine, plan, step)
-            log.write("save", step=step, checkpoint=str(saved), seconds=pause.seconds)
+            with clock.paused():
+                ended = saver.save(step)
+                ended += saver.finish() if last else []
+            for saved in ended:
+                report.save_record(log, saved)
 
     samples.close()
     log.close()
     engine.destroy()
+    saver.must_have(step)
     if rank == 0:
-        print(report.closing_line(plan, step, saved, losses, val_losses), flush=True)
+        print(report.closing_line(plan, step, saver.last, losses, val_losses), flush=True)
     return 0
 
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmae.engine.checkpoint import Found, difference
+from mmae.engine.checkpoint import Found, Loaded, difference
 from mmae.engine.damage import DamageLog
 from mmae.engine.logging import RunLog
 from mmae.engine.plan import Plan
+from mmae.engine.saving import Saved
 from mmae.engine.step import StepStats
 from mmae.types import Batch
 
@@ -85,13 +86,15 @@ def step_record(
     }
 
 
-def announce(log: RunLog, plan: Plan, engine: Any, found: Found | None) -> None:
+def announce(log: RunLog, plan: Plan, engine: Any, found: Found | None, loaded: Loaded) -> None:
     """Say and record how this start begins, and every value that it changes."""
     for key, (old, new) in plan.changes.items():
         log.say(f"resume: {key} {old} -> {new}")
     converted = difference(plan, found.state) if found else ""
     if converted:
         log.say(f"resume: converted the checkpoint ({converted})")
+    for line in loaded.reapplied:
+        log.say(f"resume: the optimiser takes the recipe's value: {line}")
     split = plan.split
     begin = f"resuming at step {found.state.step} from {found.path}" if found else "starting"
     log.say(
@@ -104,6 +107,8 @@ def announce(log: RunLog, plan: Plan, engine: Any, found: Found | None) -> None:
         step=found.state.step if found else 0,
         converted=converted,
         changes={key: list(values) for key, values in plan.changes.items()},
+        reapplied=loaded.reapplied,
+        notes=found.notes if found else (),
         world=split.world,
         micro_batch=split.micro,
         accumulation=split.accumulation,
@@ -112,6 +117,19 @@ def announce(log: RunLog, plan: Plan, engine: Any, found: Found | None) -> None:
         gradient_clipping=engine.gradient_clipping(),
         steps_per_epoch=plan.order.steps_per_epoch,
     )
+
+
+def save_record(log: RunLog, saved: Saved) -> None:
+    """Record how a save ended; a failed one is said aloud too."""
+    times = {"seconds": saved.seconds, "stalled_seconds": saved.stalled_seconds}
+    if saved.path is not None:
+        log.write("save", step=saved.step, checkpoint=str(saved.path), bytes=saved.size, **times)
+        return
+    log.say(
+        f"step {saved.step}: THE CHECKPOINT COULD NOT BE SAVED (rank {saved.rank}: {saved.reason}); "
+        "earlier ones are untouched and training goes on"
+    )
+    log.write("save_failed", step=saved.step, reason=saved.reason, rank=saved.rank, **times)
 
 
 def closing_line(
