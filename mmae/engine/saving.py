@@ -126,8 +126,8 @@ class Saver:
         begun = time.monotonic()
         results = gather(flight.written())
         outcome = on_rank_0(lambda: flight.outcome(results))
-        waited = time.monotonic() - begun
-        return [self._known(replace(outcome, stalled_seconds=outcome.stalled_seconds + waited))]
+        stalled = outcome.stalled_seconds + time.monotonic() - begun
+        return [self._known(replace(outcome, stalled_seconds=stalled, seconds=max(stalled, outcome.seconds)))]
 
     def must_have(self, step: int) -> None:
         """Make sure that a training which ends at this step has it saved.

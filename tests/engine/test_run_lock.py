@@ -17,7 +17,6 @@ from unittest.mock import patch
 import pytest
 
 from mmae.data.locked import LockedFile
-from mmae.engine import run_lock
 from mmae.engine.lock_holder import Holder, is_here, lives, parse_holder, started, this_process
 from mmae.engine.run_folder import LOCK, RunFolder
 from mmae.engine.run_lock import acquire, held
@@ -181,7 +180,7 @@ def _no_locks(self: LockedFile, exclusive: bool) -> bool:
 
 
 def test_a_file_system_without_hard_links(tmp_path: Path) -> None:
-    with patch.object(run_lock.os, "link", side_effect=PermissionError):
+    with patch("os.link", side_effect=PermissionError):
         file = acquire(tmp_path)
         with pytest.raises(InputError, match="another training"):
             acquire(tmp_path)
