@@ -225,6 +225,14 @@ class ValConfig:
 class CheckpointConfig:
     every: Positive = _free(1000)
     """Steps between checkpoints; one is always written where training stops."""
+    keep_last: Positive = _free(3)
+    """So many of the newest stay; the one this start went on from does too."""
+    keep_every: Count = _free(0)
+    """Checkpoints of steps that are multiples of this stay for ever; 0: none."""
+    asynchronous: bool = _free(False)
+    """Hold a checkpoint in the host's memory and write it while training goes on."""
+    verify_hashes: bool = _free(True)
+    """Read every byte of a checkpoint before going on from it; otherwise names and sizes only."""
 
 
 @dataclass(frozen=True, config=_STRICT)

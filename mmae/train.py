@@ -19,6 +19,7 @@ from mmae.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_LOST_NUMBERS, DoesNotF
 if TYPE_CHECKING:
     from mmae.engine.plan import Plan
     from mmae.engine.run_end import RunEnd
+    from mmae.engine.run_lock import RunLock
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--deepspeed_config", default="zero1", metavar="JSON", help="packaged name (zero1, zero2) or JSON file"
     )
+    parser.add_argument("--resume", metavar="PATH", help="go on from this checkpoint, or from the newest of this run")
+    parser.add_argument("--fresh", action="store_true", help="begin anew; what run.dir holds is set aside within it")
     parser.add_argument("--trust", action="store_true", help="resume from a checkpoint that another user wrote")
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # launchers pass it; LOCAL_RANK says it too
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="override a key of the recipe")
@@ -36,14 +39,18 @@ def run(args: argparse.Namespace) -> int:
     from mmae.engine.distributed import join, leave, world_size
     from mmae.engine.plan import plan_run
 
-    plan = plan_run(args.config, args.deepspeed_config, args.overrides, world_size(), args.trust)
+    plan = plan_run(
+        args.config, args.deepspeed_config, args.overrides, world_size(), args.trust, args.resume, args.fresh
+    )
     from mmae.engine.logging import quiet_libraries
+    from mmae.engine.run_lock import held
     from mmae.engine.trackers import any_left_behind
 
     quiet_libraries()
     join()
     try:
-        status = train(plan)
+        with held(plan.folder.path) as lock:
+            status = train(plan, lock)
     except InputError:
         raise
     except Exception:  # it has been said, by `RunEnd`
@@ -57,8 +64,11 @@ def run(args: argparse.Namespace) -> int:
     return status
 
 
-def train(plan: Plan) -> int:
+def train(plan: Plan, lock: RunLock | None = None) -> int:
     """Train to the end, or to `train.stop_at`. Every rank of the process group calls this.
+
+    Args:
+        lock: of the run's folder, held by the caller.
 
     Returns:
         the exit status.
@@ -66,16 +76,16 @@ def train(plan: Plan) -> int:
     from mmae.engine.run_end import RunEnd
 
     with RunEnd(plan) as end:
-        return _train(plan, end)
+        return _train(plan, end, lock)
 
 
-def _train(plan: Plan, end: RunEnd) -> int:  # noqa: PLR0915 (one story, told in one place)
+def _train(plan: Plan, end: RunEnd, lock: RunLock | None) -> int:  # noqa: PLR0915 (one story, told in one place)
     import torch.distributed as dist
 
     from mmae.data.loader import train_batches
     from mmae.data.prefetch import on_device
     from mmae.data.preprocess import Preprocess
-    from mmae.engine import checkpoint, report
+    from mmae.engine import checkpoint, report, resume
     from mmae.engine.build import build_engine
     from mmae.engine.clock import Clock
     from mmae.engine.damage import DamageLog
@@ -83,6 +93,7 @@ def _train(plan: Plan, end: RunEnd) -> int:  # noqa: PLR0915 (one story, told in
     from mmae.engine.profile import StepProfile
     from mmae.engine.records import StepRecords
     from mmae.engine.sample_log import SampleLog
+    from mmae.engine.saving import Saver
     from mmae.engine.step import optimiser_step, prepare_step
     from mmae.engine.val_pictures import ValPictures
     from mmae.engine.validate import validate_split
@@ -90,11 +101,12 @@ def _train(plan: Plan, end: RunEnd) -> int:  # noqa: PLR0915 (one story, told in
     config, folder, rank = plan.config, plan.folder, dist.get_rank()
 
     # 1. The checkpoint to go on from: refused before anything is built if it does not fit.
-    found = checkpoint.find(plan)
+    found = resume.find(plan)
 
     # 2. The engine; then, if there is a checkpoint, everything it holds. Only what got so far writes into the folder.
     engine = build_engine(config, plan.ds_config, load_initial=found is None)
-    step = checkpoint.load(engine, plan, found) if found else 0
+    loaded = checkpoint.load(engine, plan, found) if found else checkpoint.Loaded(0)
+    step = loaded.step
     if rank == 0:
         folder.write_configs(config, plan.ds_config, plan.band_stats)
     dist.barrier()
@@ -105,7 +117,8 @@ def _train(plan: Plan, end: RunEnd) -> int:  # noqa: PLR0915 (one story, told in
     records = StepRecords(plan, engine, clock, damage)
     profile = StepProfile(folder.profiles, config.train.profiled if rank == 0 else None, log.say)
     end.open(log, records, profile)
-    report.announce(log, plan, engine, found, records.device_peak)
+    report.announce(log, plan, engine, found, loaded, records.device_peak)
+    saver = Saver(engine, plan, found.path if found else None, lock)
 
     # 3. Data, from where the step says the run stands in it.
     preprocess = Preprocess(config.data, config.model, plan.band_stats, engine.device)
@@ -124,7 +137,6 @@ def _train(plan: Plan, end: RunEnd) -> int:  # noqa: PLR0915 (one story, told in
     batches = on_device(read, engine.device, ahead=plan.split.accumulation)
     losses: dict[str, float] = {}
     val_losses: dict[str, float] = {}
-    saved = found.path if found else None
 
     # 4. The loop.
     while step < plan.stop:
@@ -148,7 +160,7 @@ def _train(plan: Plan, end: RunEnd) -> int:  # noqa: PLR0915 (one story, told in
             if not math.isfinite(record["loss"]):
                 log.say(
                     f"step {record['step']}: the loss is not finite ({losses}); "
-                    f"the last checkpoint ({saved}) is untouched"
+                    f"the last checkpoint ({saver.last}) is untouched"
                 )
                 log.write("end", step=step, why="lost numbers")
                 return EXIT_LOST_NUMBERS
@@ -160,16 +172,19 @@ def _train(plan: Plan, end: RunEnd) -> int:  # noqa: PLR0915 (one story, told in
             log.write("val", step=step, losses=val_losses, seconds=pause.seconds)
             log.picture(step, drawn)
         if saves:
-            with clock.paused("save") as pause:
-                saved = checkpoint.save(engine, plan, step)
-            log.write("save", step=step, checkpoint=str(saved), seconds=pause.seconds)
+            with clock.paused("save"):
+                ended = saver.save(step)
+                ended += saver.finish() if last else []
+            for saved in ended:
+                report.save_record(log, saved)
 
     log.write("end", step=step, why="finished" if step == config.train.max_steps else "stopped")
     samples.close()
     log.close()
     engine.destroy()
+    saver.must_have(step)
     if rank == 0:
-        print(report.closing_line(plan, step, saved, losses, val_losses), flush=True)
+        print(report.closing_line(plan, step, saver.last, losses, val_losses), flush=True)
     return 0
 
 
@@ -179,7 +194,7 @@ def main(argv: list[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(prog="mmae train", description=__doc__)
     add_arguments(parser)
-    args = parser.parse_args(argv)
+    args = parser.parse_intermixed_args(argv)  # flags may stand between overrides
     try:
         return run(args)
     except InputError as error:

@@ -13,11 +13,14 @@ import torch
 from torch import Tensor
 
 from mmae.config import Config
+from mmae.engine.checkpoint_store import name_of
 from mmae.engine.full_state import read_stage_0
 from mmae.engine.module import PretrainModule
 from mmae.engine.optim import group_names
 from mmae.engine.run_folder import RunFolder, open_run
-from mmae.engine.train_state import STATE, check_owner, checkpoint_names, latest, read_state
+from mmae.engine.soundness import newest_good, problem_of
+from mmae.engine.train_state import check_owner, checkpoint_names, read_state
+from mmae.engine.untrained import read_untrained
 from mmae.errors import InputError
 from mmae.model.mmae import MultiMAE
 
@@ -41,29 +44,48 @@ class Trained:
 
 
 def load_trained(run: str, step: int | None, trust: bool) -> Trained:
-    """The model of a run at its latest checkpoint, or at a given step.
+    """The model of a run at its newest good checkpoint, or at a given step.
 
     Raises:
-        InputError: no run, no such checkpoint, or one that another user wrote and that is not trusted.
+        InputError: no run, no such checkpoint, a damaged one, or one that another user wrote and that is not trusted.
     """
     folder = open_run(run)
     config = folder.stored_config()
     assert config is not None
-    checkpoint = latest(folder.checkpoints) if step is None else folder.checkpoints / f"global_step{step}"
-    if checkpoint is None or not (checkpoint / STATE).is_file():
-        there = checkpoint_names(folder.checkpoints)
-        raise InputError(f"{run}: no checkpoint{'' if step is None else f' of step {step}'} (there are: {there})")
-    check_owner(checkpoint, trust)
+    checkpoint = _chosen(folder, step, trust)
     state = read_state(checkpoint)
+    untrained = read_untrained(checkpoint)
     with torch.device("meta"):
         module = PretrainModule(config.model)
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name not in untrained)
     names = group_names(module, config.train, config.model.paper_exact)
     weights = consolidated_weights(checkpoint, state.zero_stage, names)
+    weights.update(
+        {name: tensor.float() for name, tensor in untrained.items() if name in dict(module.named_parameters())}
+    )
     for name, parameter in module.named_parameters():
         weights[name] = weights[name].view(parameter.shape)
     log_vars = weights.pop("loss_balancer.log_vars", None)
     module.model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in weights.items()}, assign=True)
     return Trained(module.model.eval(), log_vars, config, folder, folder.stored_band_stats(), state.step)
+
+
+def _chosen(folder: RunFolder, step: int | None, trust: bool) -> Path:
+    """The newest good checkpoint, or that of a step."""
+    there = checkpoint_names(folder.checkpoints)
+    if step is None:
+        newest = newest_good(folder.checkpoints, trust)
+        if newest is None:
+            raise InputError(f"{folder.path}: no good checkpoint (there are: {there})")
+        return newest
+    checkpoint = folder.checkpoints / name_of(step)
+    if not checkpoint.is_dir():
+        raise InputError(f"{folder.path}: no checkpoint of step {step} (there are: {there})")
+    check_owner(checkpoint, trust)
+    if problem := problem_of(checkpoint):
+        raise InputError(f"{checkpoint}: damaged: {problem}: choose another (there are: {there})")
+    return checkpoint
 
 
 def consolidated_weights(checkpoint: Path, zero_stage: int, group_names: list[list[str]]) -> dict[str, Tensor]:

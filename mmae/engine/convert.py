@@ -39,7 +39,8 @@ def write_back(engine: Any, state: FullState, step: int) -> None:
     """
     _allocate_moments(engine)
     for name, parameter in engine.module.named_parameters():
-        _write_parameter(engine, parameter, state[name])
+        if parameter.requires_grad:
+            _write_parameter(engine, parameter, state[name])
     for moments in _base_optimizer(engine).state.values():
         if "step" in moments:
             moments["step"] = torch.full_like(torch.as_tensor(moments["step"], dtype=torch.float32), step)

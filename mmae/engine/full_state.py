@@ -59,12 +59,13 @@ class FullState:
 
 
 @contextmanager
-def open_full_state(checkpoint: Path, zero_stage: int, group_names: list[list[str]]) -> Iterator[FullState]:
+def open_full_state(checkpoint: Path, zero_stage: int, group_names: list[list[str]], work: Path) -> Iterator[FullState]:
     """The state in a checkpoint. Collective: rank 0 converts, every rank reads, what was made is removed at the end.
 
     Args:
         zero_stage: that wrote the checkpoint.
         group_names: names of the parameters in each of the optimiser's groups, in order.
+        work: folder that every rank sees, for the converted files.
 
     Raises:
         InputError: DeepSpeed's converter failed.
@@ -72,7 +73,7 @@ def open_full_state(checkpoint: Path, zero_stage: int, group_names: list[list[st
     if zero_stage == 0:
         yield FullState(None, read_stage_0(checkpoint, group_names))
         return
-    folder = checkpoint.with_name(f".universal-{checkpoint.name}")
+    folder = work / f".universal-{checkpoint.name}"
     failed: list[str | None] = [_convert(checkpoint, folder) if dist.get_rank() == 0 else None]
     dist.broadcast_object_list(failed)
     try:
@@ -105,7 +106,8 @@ def read_stage_0(checkpoint: Path, group_names: list[list[str]]) -> dict[str, Pa
 def _convert(checkpoint: Path, folder: Path) -> str | None:
     """Run DeepSpeed's converter; the last line it said where it failed, else None."""
     shutil.rmtree(folder, ignore_errors=True)
-    pointer = checkpoint.with_name("latest_universal")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    pointer = folder.with_name("latest_universal")
     done = subprocess.run(
         [
             sys.executable, "-m", "deepspeed.checkpoint.ds_to_universal",

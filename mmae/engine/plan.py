@@ -17,6 +17,7 @@ from mmae.data.preprocess import Preprocess
 from mmae.data.sets import check_cache, common_datasets, open_sets
 from mmae.data.training_tiles import TrainingTiles, training_tiles
 from mmae.engine.ds_config import load_deepspeed_json, merge, precision_of, zero_stage_of
+from mmae.engine.resume_path import ResumePath, resume_path
 from mmae.engine.run_folder import RunFolder, changes_on_resume
 from mmae.engine.trackers import check_trackers
 from mmae.errors import InputError
@@ -33,6 +34,8 @@ class Plan:
         order: in which it reads them.
         band_stats: what tiles are normalised with.
         trust: load a checkpoint that another user wrote.
+        resume: the checkpoint to go on from, where one was named.
+        fresh: begin anew; what the folder holds is set aside.
     """
 
     config: Config
@@ -44,6 +47,8 @@ class Plan:
     order: TrainOrder
     band_stats: Mapping[str, Any]
     trust: bool = False
+    resume: ResumePath | None = None
+    fresh: bool = False
 
     @property
     def stop(self) -> int:
@@ -59,7 +64,15 @@ class Plan:
         return precision_of(self.ds_config)
 
 
-def plan_run(recipe: str, deepspeed_config: str, overrides: list[str], world: int, trust: bool = False) -> Plan:
+def plan_run(
+    recipe: str,
+    deepspeed_config: str,
+    overrides: list[str],
+    world: int,
+    trust: bool = False,
+    resume: str | None = None,
+    fresh: bool = False,
+) -> Plan:
     """Check everything that a start of training says. Reads only.
 
     Args:
@@ -67,6 +80,8 @@ def plan_run(recipe: str, deepspeed_config: str, overrides: list[str], world: in
         deepspeed_config: packaged name or JSON file.
         overrides: `section.key=value` of the command line.
         world: ranks that will train.
+        resume: what `--resume` says, if anything.
+        fresh: whether `--fresh` is said.
 
     Raises:
         InputError: whatever can be refused before a rank is waited for.
@@ -76,7 +91,10 @@ def plan_run(recipe: str, deepspeed_config: str, overrides: list[str], world: in
     split = split_global_batch(config.train.global_batch, config.train.micro_batch, world)
     ds_config = merge(*load_deepspeed_json(deepspeed_config), config.train, split)
     folder = RunFolder(Path(config.run.dir))
-    stored = folder.stored_config()
+    if resume is not None and fresh:
+        raise InputError("--resume and --fresh contradict each other: say one of them")
+    source = resume_path(resume) if resume is not None else None
+    stored = _config_to_go_on_with(folder, source, fresh)
     said = parse_overrides(overrides)
     changes = {} if stored is None else changes_on_resume(stored, config, said, folder)
     if not config.data.locations:
@@ -90,4 +108,14 @@ def plan_run(recipe: str, deepspeed_config: str, overrides: list[str], world: in
     preprocess.tile_size({name: dataset.shape for name, dataset in index.datasets.items()})
     tiles = training_tiles(sets, config.data, config.train.seed)
     order = tiles.order(config.train.global_batch)
-    return Plan(config, changes, folder, ds_config, split, tiles, order, band_stats, trust)
+    return Plan(config, changes, folder, ds_config, split, tiles, order, band_stats, trust, source, fresh)
+
+
+def _config_to_go_on_with(folder: RunFolder, source: ResumePath | None, fresh: bool) -> Config | None:
+    """The recipe that this start may change only so far; None where it is the first."""
+    if source is not None:
+        if not source.config_file.is_file():
+            raise InputError(f"{source.config_file}: is missing: which recipe the checkpoint belongs to is not known")
+        return RunFolder(source.config_file.parent).stored_config()
+    # Whatever run the folder holds, damaged or not, is set aside.
+    return None if fresh and folder.config_file.is_file() else folder.stored_config()

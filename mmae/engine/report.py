@@ -8,18 +8,23 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from mmae.engine.checkpoint import Found, difference
+from mmae.engine.checkpoint import Found, Loaded, difference
 from mmae.engine.logging import RunLog
 from mmae.engine.plan import Plan
+from mmae.engine.saving import Saved
 
 
-def announce(log: RunLog, plan: Plan, engine: Any, found: Found | None, device_peak: float | None) -> None:
+def announce(
+    log: RunLog, plan: Plan, engine: Any, found: Found | None, loaded: Loaded, device_peak: float | None
+) -> None:
     """Say and record how this start begins, and every value that it changes."""
     for key, (old, new) in plan.changes.items():
         log.say(f"resume: {key} {old} -> {new}")
     converted = difference(plan, found.state) if found else ""
     if converted:
         log.say(f"resume: converted the checkpoint ({converted})")
+    for line in loaded.reapplied:
+        log.say(f"resume: the optimiser takes the recipe's value: {line}")
     split = plan.split
     begin = f"resuming at step {found.state.step} from {found.path}" if found else "starting"
     log.say(
@@ -32,6 +37,8 @@ def announce(log: RunLog, plan: Plan, engine: Any, found: Found | None, device_p
         step=found.state.step if found else 0,
         converted=converted,
         changes={key: list(values) for key, values in plan.changes.items()},
+        reapplied=loaded.reapplied,
+        notes=found.notes if found else (),
         world=split.world,
         micro_batch=split.micro,
         accumulation=split.accumulation,
@@ -47,6 +54,19 @@ def announce(log: RunLog, plan: Plan, engine: Any, found: Found | None, device_p
         host=socket.gethostname(),
         pid=os.getpid(),
     )
+
+
+def save_record(log: RunLog, saved: Saved) -> None:
+    """Record how a save ended; a failed one is said aloud too."""
+    times = {"seconds": saved.seconds, "stalled_seconds": saved.stalled_seconds}
+    if saved.path is not None:
+        log.write("save", step=saved.step, checkpoint=str(saved.path), bytes=saved.size, **times)
+        return
+    log.say(
+        f"step {saved.step}: THE CHECKPOINT COULD NOT BE SAVED (rank {saved.rank}: {saved.reason}); "
+        "earlier ones are untouched and training goes on"
+    )
+    log.write("save_failed", step=saved.step, reason=saved.reason, rank=saved.rank, **times)
 
 
 def closing_line(

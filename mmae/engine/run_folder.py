@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 
@@ -18,6 +18,10 @@ from mmae.data.atomic import atomic_file
 from mmae.data.remote import without_secrets
 from mmae.errors import InputError
 from mmae.yaml_file import read_yaml
+
+LOCK: Final = ".lock"
+ASIDE: Final = "aside-"
+"""What stands in front of the date of runs that were set aside within the folder."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class RunFolder:
             if not isinstance(flat, dict):
                 raise InputError(f"{self.config_file}: damaged: it should be a mapping of dotted keys")
             return build_config(flat, str(self.config_file))
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self.path.exists() and (not self.path.is_dir() or any(map(_is_strange, self.path.iterdir()))):
             raise InputError(f"{self.path}: holds something, but no run (no config.yaml): choose another run.dir")
         return None
 
@@ -96,6 +100,11 @@ class RunFolder:
                 f"{self.band_stats_file}: cannot be read ({error}): copy it from the shards' index"
             ) from error
         return stats
+
+
+def _is_strange(path: Path) -> bool:
+    """Whether something in a folder without a run says that the folder is not for runs."""
+    return not path.name.startswith((LOCK, ASIDE))
 
 
 def open_run(path: str) -> RunFolder:

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, which one is the newest, and whether it may be loaded. Reads; loads no weights."""
+"""What a checkpoint says of itself, and whether it may be loaded. Reads; loads no weights."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from mmae.errors import InputError
 
 LATEST = "latest"
 STATE = "state.json"
+CONFIG = "config.yaml"
+BAND_STATS = "band_stats.json"
+FORMAT = 2
+"""Of a checkpoint's folder: 1 had no manifest."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,7 @@ class TrainState:
         order_version: which order of tiles (`data.order`) the step counts in.
         versions: of mmae, torch and deepspeed, for people.
         keys: identity of the list of tiles that was trained on; empty without one.
+        format: of the checkpoint's folder (`FORMAT`).
     """
 
     step: int
@@ -39,25 +44,7 @@ class TrainState:
     order_version: int
     versions: dict[str, str]
     keys: str = ""
-
-
-def latest(checkpoints: Path) -> Path | None:
-    """The newest whole checkpoint, None where the run has none yet.
-
-    Raises:
-        InputError: `latest` names a checkpoint that is not there.
-    """
-    pointer = checkpoints / LATEST
-    if not pointer.is_file():
-        return None
-    name = pointer.read_text(encoding="utf-8").strip()
-    # The file's content becomes a path: only a plain name of ours is followed.
-    if not name.removeprefix("global_step").isdigit() or not (checkpoints / name / STATE).is_file():
-        raise InputError(
-            f"{pointer}: names {name!r}, which is no checkpoint here: "
-            f"write the name of one of {checkpoint_names(checkpoints)}"
-        )
-    return checkpoints / name
+    format: int = 1
 
 
 def read_state(checkpoint: Path) -> TrainState:
@@ -70,8 +57,8 @@ def read_state(checkpoint: Path) -> TrainState:
         return TrainState(**json.loads((checkpoint / STATE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
-            f"{checkpoint / STATE}: cannot be read ({error}): resume from another checkpoint by writing its name "
-            f"into {checkpoint.parent / LATEST}"
+            f"{checkpoint / STATE}: cannot be read ({error}): resume from another checkpoint "
+            f"with --resume (there are: {checkpoint_names(checkpoint.parent)})"
         ) from error
 
 
@@ -83,7 +70,7 @@ def check_owner(checkpoint: Path, trust: bool) -> None:
     """
     if trust:
         return
-    for path in (checkpoint, *checkpoint.iterdir()):
+    for path in (checkpoint, *checkpoint.rglob("*")):
         about = path.stat()
         if about.st_uid != os.geteuid() or about.st_mode & stat.S_IWOTH:
             raise InputError(

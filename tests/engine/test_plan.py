@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mmae.data.order import ORDER_VERSION
-from mmae.engine.checkpoint import find
 from mmae.engine.plan import Plan, plan_run
+from mmae.engine.resume import find
 from mmae.engine.train_state import LATEST, STATE, TrainState
 from mmae.errors import InputError
 from tests.data.tiny_sets import STATS, write_set

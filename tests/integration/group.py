@@ -13,9 +13,10 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -30,6 +31,9 @@ class Job:
         ds: packaged DeepSpeed JSON.
         overrides: of the debug recipe.
         copy_of: a run folder to start from a copy of.
+        resume: what `--resume` says.
+        fresh: whether `--fresh` is said.
+        around: `module:function` of a context manager that each rank trains within; it is given the run's folder.
         compiler: what compiles where `train.compile` is true, instead of torch's own, which takes a minute.
     """
 
@@ -38,6 +42,9 @@ class Job:
     overrides: tuple[str, ...]
     copy_of: str | None = None
     compiler: str | None = None
+    resume: str | None = None
+    fresh: bool = False
+    around: str | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,7 @@ def _run(job: Job) -> Done:
     import torch.distributed as dist
 
     from mmae.engine.plan import plan_run
+    from mmae.engine.run_lock import held
     from mmae.errors import InputError
     from mmae.train import train
 
@@ -83,16 +91,25 @@ def _run(job: Job) -> Done:
     dist.barrier()
     status, error = 0, ""
     try:
-        plan = plan_run("debug", job.ds, [*job.overrides, f"run.dir={job.run}"], dist.get_world_size())
+        overrides = [*job.overrides, f"run.dir={job.run}"]
+        plan = plan_run("debug", job.ds, overrides, dist.get_world_size(), resume=job.resume, fresh=job.fresh)
         # Elsewhere joining the group stands here: no rank writes the run's folder while another looks at it.
         dist.barrier()
-        with _compiling_by(job.compiler):
-            status = train(plan)
+        with _compiling_by(job.compiler), _around(job), held(plan.folder.path) as lock:
+            status = train(plan, lock)
     except InputError as refused:
         status, error = 2, str(refused)
     dist.barrier()
     gc.collect()
     return Done(job.run, status, error, round(time.monotonic() - began, 2))
+
+
+def _around(job: Job) -> AbstractContextManager[None]:
+    if job.around is None:
+        return nullcontext()
+    module, _, name = job.around.partition(":")
+    context: AbstractContextManager[None] = getattr(import_module(module), name)(Path(job.run))
+    return context
 
 
 @contextmanager

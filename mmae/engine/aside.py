@@ -1,0 +1,54 @@
+"""Setting aside what a start does not go on with: nothing is removed, and what was moved is a run folder itself."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Final
+
+from mmae.data.atomic import sync
+from mmae.engine.checkpoint_store import newest_first, step_of, unused
+from mmae.engine.run_folder import ASIDE, RunFolder, write_whole
+from mmae.engine.train_state import BAND_STATS, CONFIG, LATEST
+
+_SETTINGS: Final = (CONFIG, "ds_config.json", BAND_STATS)
+_MOVED: Final = ("checkpoints", *_SETTINGS, "log.jsonl", "samples_rank*.jsonl", "damaged_rank*.jsonl", "pictures")
+
+
+def set_run_aside(folder: RunFolder) -> Path | None:
+    """Move a run into a dated folder within its own; None where there is none."""
+    found = [path for pattern in _MOVED for path in sorted(folder.path.glob(pattern))]
+    if not found:
+        return None
+    aside = _dated(folder)
+    for path in found:
+        os.rename(path, aside / path.name)
+    sync(folder.path)
+    return aside
+
+
+def set_later_aside(folder: RunFolder, step: int) -> Path | None:
+    """Move checkpoints of later steps into a dated folder, beside copies of the settings; None where there is none."""
+    later = [path for path in newest_first(folder.checkpoints) if (step_of(path) or 0) > step]
+    if not later:
+        return None
+    aside = _dated(folder)
+    there = aside / folder.checkpoints.name
+    there.mkdir()
+    for name in _SETTINGS:
+        if (folder.path / name).is_file():
+            shutil.copy2(folder.path / name, aside / name)
+    # What is left after each move is a run whose newest checkpoint is the newest.
+    for path in later:
+        os.rename(path, there / path.name)
+    write_whole(there / LATEST, later[0].name)
+    sync(folder.checkpoints)
+    return aside
+
+
+def _dated(folder: RunFolder) -> Path:
+    aside = unused(folder.path / f"{ASIDE}{time.strftime('%Y%m%d-%H%M%S')}")
+    aside.mkdir()
+    return aside

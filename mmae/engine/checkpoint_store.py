@@ -1,0 +1,128 @@
+"""The folder that holds a run's checkpoints: names, the commit, and what is removed or set aside.
+
+    global_stepN             a whole checkpoint
+    latest                   the newest one's name, for DeepSpeed's own programs
+    damaged-global_stepN     was found damaged at a start
+    .saving-global_stepN     being written
+    .replaced-global_stepN   the former one of a step that is saved again
+    .deleting-global_stepN   being removed
+
+Only the owner of the run's lock calls what changes it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Final
+
+from mmae.data.atomic import sync
+from mmae.engine.manifest import MANIFEST, Files, render
+from mmae.engine.run_folder import write_whole
+from mmae.engine.train_state import LATEST
+
+_NAME: Final = re.compile(r"global_step(0|[1-9]\d{0,17})")
+DAMAGED: Final = "damaged-"
+SAVING: Final = ".saving-"
+_REPLACED: Final = ".replaced-"
+_DELETING: Final = ".deleting-"
+_LEFTOVERS: Final = (SAVING, _DELETING, ".universal-")
+
+
+def name_of(step: int) -> str:
+    """The folder name of a step's checkpoint."""
+    return f"global_step{step}"
+
+
+def step_of(path: Path) -> int | None:
+    """The step that a folder's name says; None where it is no checkpoint's name."""
+    match = _NAME.fullmatch(path.name)
+    return int(match.group(1)) if match else None
+
+
+def newest_first(checkpoints: Path) -> list[Path]:
+    """Every checkpoint, by the steps in their names."""
+    if not checkpoints.is_dir():
+        return []
+    steps = {step: path for path in checkpoints.iterdir() if path.is_dir() and (step := step_of(path)) is not None}
+    return [steps[step] for step in sorted(steps, reverse=True)]
+
+
+def damaged_ones(checkpoints: Path) -> list[Path]:
+    """Checkpoints that were set aside as damaged."""
+    return sorted(checkpoints.glob(f"{DAMAGED}global_step*"))
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of the files in a folder and below it."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def commit(temporary: Path, final: Path, files: Files) -> None:
+    """Give a checkpoint whose files are all on the disk its manifest and its final name.
+
+    At any moment of it, `recover` finds the former checkpoints and this one, or the former ones.
+
+    Raises:
+        OSError: it could not be done.
+    """
+    write_whole(temporary / MANIFEST, render(files))
+    for folder in {path.parent for path in (temporary / name for name in files)} | {temporary}:
+        sync(folder)
+    former = final.with_name(f"{_REPLACED}{final.name}")
+    if final.exists():
+        shutil.rmtree(former, ignore_errors=True)
+        os.rename(final, former)
+    os.rename(temporary, final)
+    sync(final.parent)
+    write_whole(final.parent / LATEST, final.name)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def recover(checkpoints: Path) -> None:
+    """Finish or undo what a killed process left: a step's former checkpoint gets its name back, halves are removed."""
+    for former in sorted(checkpoints.glob(f"{_REPLACED}*")):
+        final = former.with_name(former.name.removeprefix(_REPLACED))
+        if final.exists():
+            shutil.rmtree(former, ignore_errors=True)
+        else:
+            os.rename(former, final)
+            sync(checkpoints)
+    for start in _LEFTOVERS:
+        for leftover in checkpoints.glob(f"{start}*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def remove(checkpoint: Path) -> None:
+    """Remove a checkpoint; killed in the middle of it, what is left has another name.
+
+    Raises:
+        OSError: it could not be renamed. What could not be removed then, `recover` tries again.
+    """
+    going = checkpoint.with_name(f"{_DELETING}{checkpoint.name}")
+    shutil.rmtree(going, ignore_errors=True)
+    os.rename(checkpoint, going)
+    shutil.rmtree(going, ignore_errors=True)
+
+
+def set_damaged_aside(checkpoint: Path) -> Path:
+    """Rename a damaged checkpoint; nothing is removed.
+
+    Returns:
+        its new name.
+    """
+    aside = unused(checkpoint.with_name(f"{DAMAGED}{checkpoint.name}"))
+    os.rename(checkpoint, aside)
+    sync(checkpoint.parent)
+    return aside
+
+
+def unused(path: Path) -> Path:
+    """The path, or with -2, -3, ... behind it where there is something already."""
+    number, free = 1, path
+    while free.exists() or free.is_symlink():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free

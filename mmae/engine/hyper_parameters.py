@@ -1,0 +1,49 @@
+"""The optimiser's hyper-parameters, group by group: loading a checkpoint brings its own, the recipe's are to hold."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from mmae.errors import InputError
+
+_KEYS: Final = ("initial_lr", "betas", "eps", "weight_decay")
+
+Groups = list[dict[str, Any]]
+
+
+def hyper_parameters(engine: Any) -> Groups:
+    """What each of the optimiser's groups has, apart from the learning rate of the moment, which the schedule gives."""
+    return [
+        {key: tuple(value) if isinstance(value := group[key], list) else value for key in _KEYS if key in group}
+        for group in engine.basic_optimizer.param_groups
+    ]
+
+
+def reapply(engine: Any, recipe: Groups) -> list[str]:
+    """Put the recipe's hyper-parameters in force after a load, with the schedule at the place it has come to.
+
+    Args:
+        recipe: `hyper_parameters` of the engine as it was built.
+
+    Returns:
+        each value that the checkpoint had otherwise, in words.
+
+    Raises:
+        InputError: the checkpoint has another number of groups.
+    """
+    groups, scheduler = engine.basic_optimizer.param_groups, engine.lr_scheduler
+    loaded = hyper_parameters(engine)
+    if len(loaded) != len(recipe):
+        raise InputError(
+            f"the checkpoint's optimiser has {len(loaded)} parameter groups, this model has {len(recipe)}: "
+            "go on with the mmae that wrote it"
+        )
+    said = []
+    for number, (group, had, has) in enumerate(zip(groups, loaded, recipe, strict=True)):
+        said += [f"group {number}: {key} {had.get(key)} -> {has[key]}" for key in has if had.get(key) != has[key]]
+        group.update(has)
+    scheduler.base_lrs = [group["initial_lr"] for group in groups]
+    for group, base, factor in zip(groups, scheduler.base_lrs, scheduler.lr_lambdas, strict=True):
+        group["lr"] = base * factor(scheduler.last_epoch)
+    scheduler._last_lr = [group["lr"] for group in groups]
+    return said

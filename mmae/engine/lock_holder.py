@@ -1,0 +1,80 @@
+"""Who holds a run's lock, and whether that process still lives."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A process, so that it can be told from a later one with the same number.
+
+    Attributes:
+        host: for people.
+        started: of the process, in the kernel's ticks since boot.
+        machine: boot of the machine, and the process's number space: those of one are seen by one another.
+        since: when it took the lock, local time.
+    """
+
+    host: str
+    pid: int
+    started: str
+    machine: str
+    since: str
+
+    def __str__(self) -> str:
+        return f"{self.host}, process {self.pid}, since {self.since}"
+
+    def render(self) -> str:
+        """As it stands in the lock's file."""
+        return json.dumps(asdict(self)) + "\n"
+
+
+def this_process() -> Holder:
+    """The process that asks."""
+    since = time.strftime("%Y-%m-%d %H:%M:%S %Z").strip()
+    return Holder(socket.gethostname(), os.getpid(), started(os.getpid()), this_machine(), since)
+
+
+def parse_holder(text: str) -> Holder | None:
+    """Who a lock's file names; None where it is not whole."""
+    try:
+        holder = Holder(**json.loads(text))
+    except (ValueError, TypeError):
+        return None
+    return holder if type(holder.pid) is int and holder.pid > 0 else None
+
+
+def is_here(holder: Holder) -> bool:
+    """Whether its process, if it lives, is one that this process can see."""
+    return bool(holder.machine) and holder.machine == this_machine()
+
+
+def lives(holder: Holder) -> bool:
+    """Whether a process `is_here` and is still the same one."""
+    return started(holder.pid) == holder.started != ""
+
+
+def this_machine() -> str:
+    """Name of this boot of this machine and of the number space of processes; empty where the system does not tell."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def started(pid: int) -> str:
+    """When a living process was started, in ticks since boot; empty where there is none, or only its remains."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    # The name, in brackets, may hold anything.
+    state, *fields = text.rpartition(")")[2].split()
+    return "" if state in {"Z", "X"} else fields[18]

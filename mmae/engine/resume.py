@@ -1,0 +1,203 @@
+"""Which checkpoint a start goes on from. Every rank takes part, and all come to the same answer."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from mmae.data.order import ORDER_VERSION
+from mmae.engine.aside import set_later_aside, set_run_aside
+from mmae.engine.checkpoint import Found
+from mmae.engine.checkpoint_store import damaged_ones, newest_first, recover, set_damaged_aside
+from mmae.engine.manifest import content_problem, share
+from mmae.engine.plan import Plan
+from mmae.engine.resume_path import ResumePath
+from mmae.engine.run_folder import RunFolder
+from mmae.engine.soundness import Sound, look_at
+from mmae.engine.together import gather, on_rank_0, rank, world
+from mmae.engine.train_state import BAND_STATS, LATEST, TrainState, check_owner, read_state
+from mmae.errors import InputError
+
+T = TypeVar("T")
+
+
+def find(plan: Plan) -> Found | None:
+    """The checkpoint a start of this plan goes on from, or None for a fresh start. Collective.
+
+    The caller owns the run's folder: what killed saves left is cleared, damaged checkpoints are set aside.
+
+    Raises:
+        InputError: there is one, and it does not fit the plan or must not be loaded; or there is no good one left.
+    """
+    checkpoints = plan.folder.checkpoints
+    _settled(lambda: recover(checkpoints))
+    # 1. The one that --resume names.
+    if plan.resume is not None:
+        found = _named(plan.resume, plan)
+        return replace(found, notes=(*found.notes, *_make_way(found, plan)))
+    if plan.fresh:
+        _settled(lambda: _say_aside(set_run_aside(plan.folder)))
+        return None
+    # 2. The newest good one of the run.
+    notes: list[str] = []
+    newest = _newest_good(checkpoints, plan, notes, set_aside=True)
+    if newest is not None:
+        _settled(lambda: _compare_pointer(newest, notes))
+        return replace(_fitting(newest, plan, plan.folder), notes=tuple(on_rank_0(lambda: notes)))
+    # 3. A fresh start, where there never was one.
+    lost = _settled(lambda: [path.name for path in damaged_ones(checkpoints)])
+    if lost:
+        raise InputError(
+            f"{checkpoints}: no good checkpoint is left ({', '.join(lost)}): say --fresh to begin anew, which removes "
+            "nothing, or --resume with a checkpoint elsewhere"
+        )
+    return None
+
+
+def _named(source: ResumePath, plan: Plan) -> Found:
+    notes: list[str] = []
+    path = source.checkpoint
+    if path is None:
+        path = _newest_good(source.checkpoints, plan, notes, set_aside=False)
+        if path is None:
+            raise InputError(f"--resume {source.checkpoints}: holds no good checkpoint")
+    else:
+        problem = _problem(path, plan, notes)
+        if problem:
+            raise InputError(f"--resume {path}: damaged: {problem}: name another checkpoint")
+    return replace(_fitting(path, plan, RunFolder(source.checkpoints.parent)), notes=tuple(on_rank_0(lambda: notes)))
+
+
+def _make_way(found: Found, plan: Plan) -> list[str]:
+    """Set aside what the run's folder holds beyond the checkpoint, so that its newest is the one to go on from."""
+
+    def move() -> list[str]:
+        folder = plan.folder
+        if found.path.parent.resolve() == folder.checkpoints.resolve():
+            return _say_aside(set_later_aside(folder, found.state.step))
+        return _say_aside(set_run_aside(folder))
+
+    return _settled(move)
+
+
+def _newest_good(checkpoints: Path, plan: Plan, notes: list[str], set_aside: bool) -> Path | None:
+    for path in _settled(lambda: newest_first(checkpoints)):
+        problem = _problem(path, plan, notes)
+        if problem is None:
+            return path
+
+        def report(path: Path = path, problem: str = problem) -> None:
+            renamed = f": renamed to {set_damaged_aside(path).name}" if set_aside else ""
+            notes.append(_say(f"resume: {path} is damaged: {problem}{renamed}; looking for the one before it"))
+
+        _settled(report)
+    return None
+
+
+def _problem(path: Path, plan: Plan, notes: list[str]) -> str | None:
+    """What is wrong with a checkpoint, in words; each rank reads its share of the bytes. Collective."""
+
+    def look() -> Sound | str:
+        # Whoever may not be trusted is not asked either.
+        check_owner(path, plan.trust)
+        return look_at(path)
+
+    sound = _settled(look)
+    if isinstance(sound, str):
+        return sound
+    if sound.files is None:
+        line = f"resume: {path} has no manifest (an older mmae wrote it): its files cannot be checked"
+        _settled(lambda: notes.append(_say(line)))
+        return None
+    if not plan.config.checkpoint.verify_hashes:
+        return None
+    own = share(sound.files, rank(), world())
+    try:
+        problem, unreadable = content_problem(path, own), ""
+    except OSError as error:
+        damage = error.errno in {errno.EIO, errno.ENOENT}
+        said = f"{error.filename}: {error.strerror}"
+        problem, unreadable = (said, "") if damage else (None, said)
+    answers = gather((problem, unreadable))
+    if reason := next((each for _, each in answers if each), ""):
+        raise InputError(f"{path}: cannot be read ({reason}): put that right, then start again")
+    return next((each for each, _ in answers if each), None)
+
+
+def _fitting(path: Path, plan: Plan, folder: RunFolder) -> Found:
+    """The checkpoint, if this plan can go on from it."""
+
+    def read() -> Found:
+        state = read_state(path)
+        # Checkpoints of format 1 leave the statistics to their run's folder.
+        _check_data(path, state, plan, RunFolder(path) if (path / BAND_STATS).is_file() else folder)
+        return Found(path, state)
+
+    return _settled(read)
+
+
+def _check_data(path: Path, state: TrainState, plan: Plan, normalised: RunFolder) -> None:
+    indexes = [each.index for each in plan.tiles.sets]
+    before = state.shards.split()
+    if len(before) != len(indexes):
+        raise InputError(
+            f"{path}: was trained on {len(before)} shard sets, data.shards names {len(indexes)}: "
+            "put the list back, or choose another run.dir"
+        )
+    for index, fingerprint in zip(indexes, before, strict=True):
+        if index.fingerprint != fingerprint:
+            raise InputError(
+                f"{path}: was trained on other shards (index {fingerprint[:12]}) than {index.folder} "
+                f"(index {index.fingerprint[:12]}): point data.shards at the former, or choose another run.dir"
+            )
+    if state.keys != plan.tiles.keys:
+        raise InputError(
+            f"{path}: was trained on another list of tiles than data.keys={plan.config.data.keys}: "
+            "put the list back, or choose another run.dir"
+        )
+    if normalised.stored_band_stats() != plan.band_stats:
+        raise InputError(
+            f"{path}: was trained with other band statistics: say data.band_stats={normalised.band_stats_file} "
+            "to go on with them, or choose another run.dir"
+        )
+    if state.order_version != ORDER_VERSION:
+        raise InputError(
+            f"{path}: counts its steps in order {state.order_version} of the tiles, this mmae has {ORDER_VERSION}: "
+            f"go on with mmae {state.versions.get('mmae')}"
+        )
+
+
+def _compare_pointer(newest: Path, notes: list[str]) -> None:
+    try:
+        named = (newest.parent / LATEST).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return
+    if named != newest.name and (newest.parent / named).is_dir():
+        notes.append(_say(f"resume: going on from {newest.name}, the newest good one; `{LATEST}` names {named[:40]}"))
+
+
+def _say_aside(aside: Path | None) -> list[str]:
+    return [] if aside is None else [_say(f"resume: what this start does not go on with is now in {aside}")]
+
+
+def _say(line: str) -> str:
+    tqdm.write(line, file=sys.stderr)
+    return line
+
+
+def _settled(work: Callable[[], T]) -> T:
+    """`on_rank_0`, where the file system may refuse."""
+
+    def careful() -> T:
+        try:
+            return work()
+        except OSError as error:
+            raise InputError(f"{error.filename}: {error.strerror}: put that right, then start again") from error
+
+    return on_rank_0(careful)

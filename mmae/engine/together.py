@@ -1,0 +1,60 @@
+"""What ranks decide together: one decides or all report, and every rank knows, errors included.
+
+Each function is collective. In a process that has joined no group it is a group of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch.distributed as dist
+
+from mmae.errors import InputError
+
+T = TypeVar("T")
+
+
+def rank() -> int:
+    """This process's rank."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    """Ranks in the group."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def on_rank_0(work: Callable[[], T]) -> T:
+    """What rank 0's `work` returns or raises, on every rank: an error leaves no rank waiting for the others.
+
+    Raises:
+        InputError: as rank 0 raised it.
+        RuntimeError: rank 0 failed otherwise; there the error itself is raised.
+    """
+    if not dist.is_initialized():
+        return work()
+    box: list[Any] = [None, None]
+    own: Exception | None = None
+    if rank() == 0:
+        try:
+            box[0] = work()
+        except Exception as error:  # raised below, on every rank
+            own = error
+            box[1] = error if isinstance(error, InputError) else RuntimeError(f"rank 0: {error!r}")
+    dist.broadcast_object_list(box)
+    if own is not None:
+        raise own
+    if box[1] is not None:
+        raise box[1]
+    result: T = box[0]
+    return result
+
+
+def gather(value: T) -> list[T]:
+    """Every rank's value, in the order of the ranks."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * world()
+    dist.all_gather_object(values, value)
+    return values

@@ -1,0 +1,53 @@
+"""What a model holds that its optimiser does not: persistent buffers and frozen parameters, whole, by name.
+
+DeepSpeed's conversions lose both; stored beside its files they come back under any number of ranks and any stage.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import deepspeed
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+UNTRAINED: Final = "untrained.safetensors"
+
+
+def untrained_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Copies on the CPU. Collective where parameters are sharded; empty where everything is trained."""
+    trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    found: dict[str, Tensor] = {}
+    for name, tensor in _held(module).items():
+        if name not in trained:
+            with deepspeed.zero.GatheredParameters([tensor], enabled=hasattr(tensor, "ds_id")):
+                found[name] = tensor.detach().cpu().clone().contiguous()
+    return found
+
+
+def load_untrained(module: nn.Module, checkpoint: Path) -> None:
+    """Give them back. Collective where parameters are sharded; nothing to do where the checkpoint has none."""
+    stored = read_untrained(checkpoint)
+    held = _held(module)
+    for name in sorted(stored):
+        tensor = held[name]
+        sharded = hasattr(tensor, "ds_id")
+        with torch.no_grad(), deepspeed.zero.GatheredParameters([tensor], modifier_rank=0, enabled=sharded):
+            # Rank 0 gives a gathered parameter's value to all; elsewhere it may not be written.
+            tensor.copy_(stored[name])
+
+
+def read_untrained(checkpoint: Path) -> dict[str, Tensor]:
+    """What `untrained_tensors` returned when the checkpoint was written."""
+    file = checkpoint / UNTRAINED
+    tensors: dict[str, Tensor] = load_file(file) if file.is_file() else {}
+    return tensors
+
+
+def _held(module: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and persistent buffer itself, by its name in `state_dict`."""
+    persistent = set(module.state_dict())
+    buffers = {name: buffer for name, buffer in module.named_buffers() if name in persistent}
+    return {**dict(module.named_parameters()), **buffers}

@@ -1,0 +1,222 @@
+"""Which checkpoint a start goes on from: what was named, the newest good one, or none where there never was one."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mmae.engine.checkpoint import Found
+from mmae.engine.manifest import MANIFEST
+from mmae.engine.plan import Plan, plan_run
+from mmae.engine.provenance import versions
+from mmae.engine.resume import find
+from mmae.engine.run_folder import ASIDE
+from mmae.engine.train_state import LATEST, STATE, TrainState
+from mmae.errors import InputError
+from tests.data.tiny_sets import write_set
+from tests.engine.checkpoint_files import WEIGHTS, save_checkpoint, state_of
+from tests.engine.test_plan import SMALL
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    write_set(tmp_path / "shards", {"train": list(range(9))})
+    return tmp_path / "shards"
+
+
+@pytest.fixture
+def run(shards: Path) -> Path:
+    """A run that was trained to step 9, with three checkpoints."""
+    planned = plan(shards)
+    planned.folder.write_configs(planned.config, planned.ds_config, planned.band_stats)
+    for step in (3, 6, 9):
+        save_checkpoint(planned.folder.checkpoints, step, state(planned, step))
+    planned.folder.log_file.write_text("{}\n")
+    return planned.folder.path
+
+
+def plan(shards: Path, *overrides: str, run: str = "run", resume: Path | None = None, fresh: bool = False) -> Plan:
+    words = [*SMALL, f"data.shards={shards}", f"run.dir={shards.parent / run}", *overrides]
+    return plan_run("debug", "zero1", words, 2, resume=None if resume is None else str(resume), fresh=fresh)
+
+
+def state(planned: Plan, step: int) -> TrainState:
+    fingerprints = " ".join(each.index.fingerprint for each in planned.tiles.sets)
+    return replace(state_of(step), shards=fingerprints, versions=versions())
+
+
+def taken(found: Found | None) -> str | None:
+    return None if found is None else found.path.name
+
+
+def spoil(checkpoint: Path) -> None:
+    (checkpoint / WEIGHTS).write_text((checkpoint / WEIGHTS).read_text().swapcase())
+
+
+def asides(run: Path) -> list[Path]:
+    return sorted(run.glob(f"{ASIDE}*"))
+
+
+def test_the_newest_is_taken(run: Path, shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = find(plan(shards))
+    assert taken(found) == "global_step9"
+    assert found is not None
+    assert found.notes == ()
+    assert capsys.readouterr().err == ""
+
+
+def test_a_new_run_begins(shards: Path) -> None:
+    assert find(plan(shards, run="new")) is None
+    assert find(plan(shards, run="new", fresh=True)) is None
+    assert not (shards.parent / "new").exists()
+
+
+def test_damaged_ones_are_named_and_set_aside(run: Path, shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spoil(run / "checkpoints" / "global_step9")
+    (run / "checkpoints" / "global_step6" / WEIGHTS).unlink()
+    found = find(plan(shards))
+    assert taken(found) == "global_step3"
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(": ")[-1].split(";")[0] for line in lines] == [
+        "renamed to damaged-global_step9",
+        "renamed to damaged-global_step6",
+    ]
+    assert found is not None
+    assert list(found.notes) == lines
+    assert (run / "checkpoints" / "damaged-global_step9" / WEIGHTS).is_file()
+
+
+def test_hashes_can_be_left_out(run: Path, shards: Path) -> None:
+    spoil(run / "checkpoints" / "global_step9")
+    assert taken(find(plan(shards, "checkpoint.verify_hashes=false"))) == "global_step9"
+    (run / "checkpoints" / "global_step9" / WEIGHTS).write_text("short")
+    assert taken(find(plan(shards, "checkpoint.verify_hashes=false"))) == "global_step6"
+
+
+def test_where_all_are_damaged_nothing_begins_in_silence(run: Path, shards: Path) -> None:
+    for checkpoint in (run / "checkpoints").glob("global_step*"):
+        spoil(checkpoint)
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"no good checkpoint is left .*damaged-global_step3.* --fresh"):
+            find(plan(shards))
+    assert find(plan(shards, fresh=True)) is None
+    assert len(list((asides(run)[0] / "checkpoints").glob("damaged-*"))) == 3
+
+
+def test_what_killed_saves_left_is_cleared_and_never_taken(run: Path, shards: Path) -> None:
+    checkpoints = run / "checkpoints"
+    (checkpoints / "global_step9").rename(checkpoints / ".replaced-global_step9")
+    (checkpoints / ".saving-global_step12").mkdir()
+    (checkpoints / ".saving-global_step12" / STATE).touch()
+    assert taken(find(plan(shards))) == "global_step9"
+    assert not list(checkpoints.glob(".*"))
+
+
+def test_the_pointer_is_only_a_hint(run: Path, shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pointer = run / "checkpoints" / LATEST
+    for text, says in (("global_step6", "names global_step6"), ("global_step77", ""), ("../../etc", ""), ("\0", "")):
+        pointer.write_text(text)
+        assert taken(find(plan(shards))) == "global_step9"
+        said = capsys.readouterr().err
+        assert says in said if says else said == ""
+    pointer.unlink()
+    assert taken(find(plan(shards))) == "global_step9"
+
+
+def test_one_from_before_manifests_is_taken_with_a_warning(run: Path, shards: Path) -> None:
+    checkpoint = run / "checkpoints" / "global_step9"
+    (checkpoint / MANIFEST).unlink()
+    assert taken(find(plan(shards))) == "global_step6"  # it had one
+    old = run / "checkpoints" / "global_step12"
+    (run / "checkpoints" / "damaged-global_step9").rename(old)
+    about = json.loads((old / STATE).read_text())
+    del about["format"]
+    (old / STATE).write_text(json.dumps(about))
+    found = find(plan(shards))
+    assert taken(found) == "global_step12"
+    assert found is not None
+    assert ["has no manifest" in note for note in found.notes] == [True]
+
+
+def test_a_named_checkpoint_comes_first(run: Path, shards: Path) -> None:
+    found = find(plan(shards, resume=run / "checkpoints" / "global_step6"))
+    assert taken(found) == "global_step6"
+    # What it leads to is the run's newest from now on; the rest is a run that can be gone on with.
+    assert sorted(path.name for path in (run / "checkpoints").glob("global*")) == ["global_step3", "global_step6"]
+    (aside,) = asides(run)
+    assert taken(find(plan(shards, run="third", resume=aside))) == "global_step9"
+
+
+@pytest.mark.parametrize("within", ["checkpoints/global_step9", ".", "checkpoints"])
+def test_another_runs_checkpoint_begins_a_new_one(run: Path, shards: Path, within: str) -> None:
+    found = find(plan(shards, run="branch", resume=run / within))
+    assert taken(found) == "global_step9"
+    assert len(list((run / "checkpoints").glob("global*"))) == 3
+
+
+def test_a_run_that_makes_way_is_kept(run: Path, shards: Path) -> None:
+    (run.parent / "copy").mkdir()
+    other = (run / "checkpoints").rename(run.parent / "copy" / "checkpoints")
+    for name in ("config.yaml", "band_stats.json"):
+        (run.parent / "copy" / name).write_text((run / name).read_text())
+    save_checkpoint(run / "checkpoints", 30, state(plan(shards), 30))
+    assert taken(find(plan(shards, resume=other / "global_step6"))) == "global_step6"
+    (aside,) = asides(run)
+    assert {path.name for path in aside.iterdir()} == {
+        "checkpoints", "config.yaml", "ds_config.json", "band_stats.json", "log.jsonl"
+    }  # fmt: skip
+    assert not (run / "checkpoints").exists()
+
+
+def test_a_damaged_one_that_was_named_is_an_error_and_stays(run: Path, shards: Path) -> None:
+    checkpoint = run / "checkpoints" / "global_step6"
+    spoil(checkpoint)
+    with pytest.raises(InputError, match=r"--resume .*global_step6: damaged: .*hash differs"):
+        find(plan(shards, resume=checkpoint))
+    assert len(list((run / "checkpoints").glob("global*"))) == 3
+    for each in (run / "checkpoints").glob("global*"):
+        (each / STATE).write_text("")
+    with pytest.raises(InputError, match="holds no good checkpoint"):
+        find(plan(shards, resume=run))
+    assert len(list((run / "checkpoints").glob("global*"))) == 3
+
+
+def test_what_is_no_checkpoint_is_refused(run: Path, shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "empty", tmp_path / "nowhere", run / "config.yaml"):
+        with pytest.raises(InputError, match="neither a checkpoint"):
+            plan(shards, resume=path)
+    with pytest.raises(InputError, match=r"no such checkpoint .*global_step3, global_step6, global_step9"):
+        plan(shards, resume=run / "checkpoints" / "global_step7")
+    with pytest.raises(InputError, match="contradict"):
+        plan(shards, resume=run, fresh=True)
+
+
+def test_a_named_checkpoints_own_recipe_is_what_may_not_change(run: Path, shards: Path) -> None:
+    with pytest.raises(InputError, match=r"train\.seed is 0 in this run, and 1 now: it cannot change"):
+        plan(shards, "train.seed=1", run="branch", resume=run)
+    assert plan(shards, "train.seed=1", fresh=True).changes == {}
+
+
+def test_fresh_sets_the_run_aside(run: Path, shards: Path) -> None:
+    (run / "aside-20260101-000000").mkdir()
+    assert find(plan(shards, fresh=True)) is None
+    assert [path.name for path in run.iterdir() if not path.name.startswith(ASIDE)] == []
+    aside = asides(run)[-1]
+    assert len(asides(run)) == 2
+    assert plan(shards).folder.stored_config() is None  # a killed start leaves it so, and the next one begins
+    assert taken(find(plan(shards, run="branch", resume=aside))) == "global_step9"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_a_strangers_is_refused_before_it_is_read(run: Path, shards: Path) -> None:
+    checkpoint = run / "checkpoints" / "global_step9"
+    os.chown(checkpoint / "offloaded_tensors" / "rank0" / "0.swp", 12345, 12345)
+    spoil(checkpoint)
+    with pytest.raises(InputError, match="belongs to another user"):
+        find(plan(shards))
+    assert checkpoint.is_dir()
