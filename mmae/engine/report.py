@@ -12,7 +12,7 @@ from typing import Any
 
 from mmae.engine.checkpoint import Found, difference
 from mmae.engine.damage import DamageLog
-from mmae.engine.logging import RunLog
+from mmae.engine.logging import RunLog, standard
 from mmae.engine.plan import Plan
 from mmae.engine.step import StepStats
 from mmae.types import Batch
@@ -119,12 +119,14 @@ def closing_line(
 ) -> str:
     """The JSON line that a training ends with."""
     return json.dumps(
-        {
-            "run_dir": str(plan.folder.path),
-            "step": step,
-            "tiles_seen": step * plan.config.train.global_batch,
-            "losses": losses,
-            "val_losses": val_losses,
-            "checkpoint": str(checkpoint),
-        }
+        standard(
+            {
+                "run_dir": str(plan.folder.path),
+                "step": step,
+                "tiles_seen": step * plan.config.train.global_batch,
+                "losses": losses,
+                "val_losses": val_losses,
+                "checkpoint": str(checkpoint),
+            }
+        )
     )

@@ -52,7 +52,7 @@ def validate(engine: Any, batches: Iterable[Batch], preprocess: Preprocess, conf
     engine.eval()
     for batch in batches:
         inputs, plan = prepare(batch, preprocess, config, train=False)
-        _, loss_O = engine(inputs, plan, one_O, 1.0)
+        _, loss_O, _ = engine(inputs, plan, one_O, 1.0)
         sums[0] += loss_O
         sums[1] += scored(inputs, plan, config.model).sum(1)
     engine.train()
