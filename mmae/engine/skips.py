@@ -81,7 +81,7 @@ class Skips:
     def _judge_groups(self, norms: Callable[[], list[Any]]) -> Callable[[], list[Any]]:
         def judged() -> list[Any]:
             found = norms()
-            self._flag_scaled(gradients_norm([torch.as_tensor(norm).reshape(1) for norm in found]))
+            self._flag_scaled(torch.stack([torch.as_tensor(norm).float() for norm in found]).norm())
             return found
 
         return judged
@@ -95,8 +95,9 @@ class Skips:
         return judged
 
     def _judge_argument(self, clip: Callable[..., Any]) -> Callable[..., Any]:
-        def judged(gradients: Any, norm: Any, *args: Any, **kwargs: Any) -> Any:
-            self._flag_scaled(norm)
-            return clip(gradients, norm, *args, **kwargs)
+        # Of DeepSpeed's two optimisers of this stage, one is given the gradients too, before the norm.
+        def judged(*args: Any, **kwargs: Any) -> Any:
+            self._flag_scaled(args[-1])
+            return clip(*args, **kwargs)
 
         return judged
