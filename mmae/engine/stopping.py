@@ -170,6 +170,6 @@ def _seconds_since_start() -> float:
 def _slurm_end(environment: Mapping[str, str]) -> float | None:
     """When Slurm will end this job, seconds since 1970; None outside a job, or in one without an end."""
     try:
-        return float(environment["SLURM_JOB_END_TIME"])
+        return int(environment["SLURM_JOB_END_TIME"])
     except (KeyError, ValueError):
         return None

@@ -164,7 +164,10 @@ def test_a_first_step_may_be_left_out(stage: int, precision: str) -> None:
 def test_float32_at_stage_0_is_clipped_as_torch_clips(clip: float) -> None:
     engine, plain = engine_of(0, "fp32", clip), Dots()
     skips = Skips(engine, None)
-    parts = [{"params": list(plain.weights[:2]), "weight_decay": 0.1}, {"params": list(plain.weights[2:])}]
+    parts: list[dict[str, Any]] = [
+        {"params": list(plain.weights[:2]), "weight_decay": 0.1},
+        {"params": list(plain.weights[2:])},
+    ]
     optimizer = torch.optim.AdamW(parts, lr=0.1)
     for seed in range(4):
         optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = 0.1 / (1 + seed)
