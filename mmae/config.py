@@ -195,6 +195,14 @@ class TrainConfig:
     """What the backward pass computes again: nothing; all but matrix products and attention; whole blocks."""
     checkpoint_blocks_every: Positive = _free(1)
     """Recompute only every n-th encoder and decoder block."""
+    max_bad_steps: Positive = _free(10)
+    """So many steps in a row whose loss or gradient is not finite, or is above `skip_grad_norm`, end the run."""
+    skip_grad_norm: Weight | None = _explicit(None)
+    """Leave out the update of a step whose gradient's norm, before clipping, is above this."""
+    max_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = _free(None)
+    """Save and stop after so many hours of this start, counted from its beginning."""
+    rank_timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] = _free(120.0)
+    """Seconds without progress after which a rank that the others wait for ends the job."""
     compile: bool = _free(False)
     """Compile tokenizer, encoder blocks, decoders and losses (at ZeRO stage 3 blocks and losses) by `torch.compile`."""
     profile: Annotated[str, Field(pattern=r"^[0-9]+:[0-9]+$")] | None = _free(None)

@@ -3,23 +3,26 @@
     deepspeed --num_gpus 8 --module mmae.train --config vit_l --deepspeed_config zero1 data.shards=SHARDS
 
 Ends with one JSON line: run_dir, step, tiles_seen, losses, checkpoint. Exit status: 0 done or stopped well,
-2 bad input, 3 lost numbers (a loss that is not finite). 4 is kept for a lost rank.
+2 bad input, 3 lost numbers (too many steps in a row whose loss or gradient is not finite), 4 lost rank.
+SIGTERM, SIGINT and SIGUSR1 save and stop; so does a file `stop` in the run's folder.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING
 
 from mmae.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_LOST_NUMBERS, DoesNotFitError, InputError
 
 if TYPE_CHECKING:
+    from mmae.engine.heartbeat import Heartbeat
     from mmae.engine.plan import Plan
     from mmae.engine.run_end import RunEnd
     from mmae.engine.run_lock import RunLock
+    from mmae.engine.stopping import Stop
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     # Imports stand behind argument parsing: help answers at once, and bad input is refused before seconds of imports.
     from mmae.engine.distributed import join, leave, world_size
+    from mmae.engine.heartbeat import Heartbeat
     from mmae.engine.plan import plan_run
+    from mmae.engine.stopping import Stop
 
     plan = plan_run(
         args.config, args.deepspeed_config, args.overrides, world_size(), args.trust, args.resume, args.fresh
@@ -47,10 +52,14 @@ def run(args: argparse.Namespace) -> int:
     from mmae.engine.trackers import any_left_behind
 
     quiet_libraries()
-    join()
+    rank, limits = join(), plan.config.train
     try:
-        with held(plan.folder.path) as lock:
-            status = train(plan, lock)
+        with (
+            held(plan.folder.path) as lock,
+            Stop(plan.folder.path, rank, limits.max_hours) as stop,
+            Heartbeat(rank, world_size(), limits.rank_timeout) as beat,
+        ):
+            status = train(plan, lock, stop, beat)
     except InputError:
         raise
     except Exception:  # it has been said, by `RunEnd`
@@ -64,11 +73,13 @@ def run(args: argparse.Namespace) -> int:
     return status
 
 
-def train(plan: Plan, lock: RunLock | None = None) -> int:
-    """Train to the end, or to `train.stop_at`. Every rank of the process group calls this.
+def train(plan: Plan, lock: RunLock | None = None, stop: Stop | None = None, beat: Heartbeat | None = None) -> int:
+    """Train to the end, to `train.stop_at`, or until asked to stop. Every rank of the process group calls this.
 
     Args:
         lock: of the run's folder, held by the caller.
+        stop: reasons to stop that come from outside; None: there are none.
+        beat: watches the ranks; None: nobody does.
 
     Returns:
         the exit status.
@@ -76,19 +87,20 @@ def train(plan: Plan, lock: RunLock | None = None) -> int:
     from mmae.engine.run_end import RunEnd
 
     with RunEnd(plan) as end:
-        return _train(plan, end, lock)
+        return _train(plan, end, lock, stop, beat)
 
 
-def _train(plan: Plan, end: RunEnd, lock: RunLock | None) -> int:  # noqa: PLR0915 (one story, told in one place)
+def _train(plan: Plan, end: RunEnd, lock: RunLock | None, stop: Stop | None, beat: Heartbeat | None) -> int:  # noqa: PLR0915 (one story, told in one place)
     import torch.distributed as dist
 
     from mmae.data.loader import train_batches
     from mmae.data.prefetch import on_device
     from mmae.data.preprocess import Preprocess
-    from mmae.engine import checkpoint, report, resume
+    from mmae.engine import checkpoint, heartbeat, report, resume, stopping
     from mmae.engine.build import build_engine
     from mmae.engine.clock import Clock
     from mmae.engine.damage import DamageLog
+    from mmae.engine.guard import Guard
     from mmae.engine.logging import RunLog
     from mmae.engine.profile import StepProfile
     from mmae.engine.records import StepRecords
@@ -99,6 +111,8 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock | None) -> int:  # noqa: PLR09
     from mmae.engine.validate import validate_split
 
     config, folder, rank = plan.config, plan.folder, dist.get_rank()
+    stop = stop or stopping.Stop(folder.path, rank, None)
+    beat = beat or heartbeat.Heartbeat.none()
 
     # 1. The checkpoint to go on from: refused before anything is built if it does not fit.
     found = resume.find(plan)
@@ -117,6 +131,7 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock | None) -> int:  # noqa: PLR09
     records = StepRecords(plan, engine, clock, damage)
     profile = StepProfile(folder.profiles, config.train.profiled if rank == 0 else None, log.say)
     end.open(log, records, profile)
+    guard = Guard(engine, plan, rank)
     report.announce(log, plan, engine, found, loaded, records.device_peak)
     saver = Saver(engine, plan, found.path if found else None, lock)
 
@@ -137,48 +152,64 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock | None) -> int:  # noqa: PLR09
     batches = on_device(read, engine.device, ahead=plan.split.accumulation)
     losses: dict[str, float] = {}
     val_losses: dict[str, float] = {}
+    first = step
 
     # 4. The loop.
-    while step < plan.stop:
+    asked = stop.agree_now(engine.device)
+    while step < plan.stop and not asked:
+        # The first steps may compile.
+        beat.at(step, "data" if step >= first + 2 else "start")
         profile.before(step + 1)
         micro_batches = clock.take(batches, plan.split.accumulation)
+        beat.at(step, "step" if step >= first + 2 else "start")
         damage.write(step + 1, micro_batches)
         prepared = prepare_step(micro_batches, preprocess, config)
         samples.write(step, micro_batches, prepared)
-        stats = optimiser_step(engine, prepared, config)
+        stats = optimiser_step(engine, prepared, config, stop.wanted(engine.device))
         step += 1
+        skipped = guard.after_step(step, stats, micro_batches)
         last = step == plan.stop
         validates = last or bool(config.val.every and step % config.val.every == 0)
         saves = last or step % config.checkpoint.every == 0
-        records.add(step, stats, wanted=last or step % config.log.every == 0)
+        records.add(step, stats, skipped, guard.skipped, wanted=last or step % config.log.every == 0)
         profile.after(step)
         # Read late, but never behind what a validation or a checkpoint says of the same step.
         for record in records.drain() if validates or saves else records.due(step):
             losses = record["losses"]
             log.write("train", **record)
             log.progress(record["step"], record["loss"], record["tiles_per_second"])
-            if not math.isfinite(record["loss"]):
-                log.say(
-                    f"step {record['step']}: the loss is not finite ({losses}); "
-                    f"the last checkpoint ({saver.last}) is untouched"
-                )
-                log.write("end", step=step, why="lost numbers")
-                return EXIT_LOST_NUMBERS
-        if validates:
+        agreed = guard.drain() if validates or saves else guard.agreed(step)
+        if agreed.bad >= config.train.max_bad_steps:
+            log.say(guard.despair(step, saver.last))
+            log.write("end", step=step, why="lost numbers")
+            return EXIT_LOST_NUMBERS
+        asked = stopping.names(agreed.wanted_R)
+        if validates and (last or not asked):
+            stop.doing = "validating"
             pictures = ValPictures(engine.module, config.model, config.log.pictures if rank == 0 else 0)
-            with clock.paused("val") as pause:
+            with clock.paused("val") as pause, beat.during(step, "validate"):
                 val_losses = validate_split(engine, plan, preprocess, damage, step, pictures)
                 drawn = pictures.draw(folder.pictures / f"step_{step}.png", log.say)
             log.write("val", step=step, losses=val_losses, seconds=pause.seconds)
             log.picture(step, drawn)
-        if saves:
-            with clock.paused("save"):
+        if saves or asked:
+            stop.doing = "saving"
+            with clock.paused("save") as pause, beat.during(step, "save"):
                 ended = saver.save(step)
-                ended += saver.finish() if last else []
+                ended += saver.finish() if last or asked else []
             for saved in ended:
                 report.save_record(log, saved)
+            stop.saved(pause.seconds)
+        stop.doing = "finishing the step"
 
-    log.write("end", step=step, why="finished" if step == config.train.max_steps else "stopped")
+    beat.at(step, "end")
+    for record in records.drain():
+        log.write("train", **record)
+    why = "finished" if step == config.train.max_steps else "stopped"
+    log.write("end", step=step, why=why, reasons=asked)
+    if asked and step < plan.stop:
+        log.say(stopping.how_to_go_on(step, saver.last, asked, plan.split.world))
+    stop.obeyed(asked)
     samples.close()
     log.close()
     engine.destroy()
@@ -202,6 +233,9 @@ def main(argv: list[str] | None = None) -> int:
         if is_local_main() or isinstance(error, DoesNotFitError):
             print(f"mmae: error: {error}", file=sys.stderr, flush=True)
         return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        # Before the ranks have met; from there on it is caught, and answered by a save.
+        return 128 + signal.SIGINT
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import ctypes
 import signal
+import sys
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from mmae.config import DataConfig
     from mmae.data.micro_batches import Arrays, MicroBatches
     from mmae.data.requests import Request, Requests
+
+_DIE_WITH_PARENT: Final = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
 def deliver(
@@ -44,7 +48,7 @@ def deliver(
         num_workers=config.workers,
         prefetch_factor=config.prefetch if config.workers else None,
         pin_memory=pin,
-        worker_init_fn=_leave_signals_to_the_trainer,
+        worker_init_fn=_belong_to_the_trainer,
         # Forked, they share the slabs and the index.
         multiprocessing_context="fork" if config.workers else None,
         # An own generator: starting workers must not advance the global one, or a resumed run would differ.
@@ -117,7 +121,10 @@ def _kill_workers(items: weakref.ref[Any]) -> None:
         worker.kill()
 
 
-def _leave_signals_to_the_trainer(_worker: int) -> None:
+def _belong_to_the_trainer(_worker: int) -> None:
     # Schedulers signal every process of a job. The trainer answers by saving, for which it may need its workers.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+    # Nor does it outlive a trainer that was killed, whatever it reads at that moment.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)

@@ -62,7 +62,7 @@ def _allocate_moments(engine: Any) -> None:
     inputs, plan = _blank(config, engine.device)
     count_O = torch.ones(len(config.outputs), device=engine.device)
     for _ in range(engine.gradient_accumulation_steps()):
-        loss, _ = engine(inputs, plan, count_O, 1.0)
+        loss, *_ = engine(inputs, plan, count_O, 1.0)
         engine.backward(loss * 0.0, scale_wrt_gas=False)
         engine.step()
     _link_moments(engine.optimizer)

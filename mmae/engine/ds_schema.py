@@ -21,7 +21,8 @@ Size = Annotated[int | float, Field(ge=0)]
 
 class Bf16(_Strict):
     enabled: bool = True
-    check_grad_overflow: bool = True
+    check_grad_overflow: Literal[True] = True
+    """Without it a gradient that is not finite would destroy the weights."""
     immediate_grad_update: bool = False
 
 

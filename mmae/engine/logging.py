@@ -44,7 +44,7 @@ class RunLog:
         if not self._active:
             return
         record = {"kind": kind, "time": round(time.time(), 3), **values}
-        self._file.write(json.dumps(_standard(record)) + "\n")
+        self._file.write(json.dumps(standard(record)) + "\n")
         numbers = {f"{kind}/{key}": value for key, value in _flat(values).items() if isinstance(value, int | float)}
         for tracker in self._trackers:
             tracker.log(values.get("step", 0), numbers)
@@ -105,10 +105,10 @@ def _flat(values: Record) -> Record:
     return flat
 
 
-def _standard(value: Any) -> Any:
+def standard(value: Any) -> Any:
     """JSON has no NaN and no infinity: they become null and stay readable by every parser."""
     if isinstance(value, dict):
-        return {key: _standard(item) for key, item in value.items()}
+        return {key: standard(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_standard(item) for item in value]
+        return [standard(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

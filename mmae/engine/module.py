@@ -33,7 +33,7 @@ class PretrainModule(nn.Module):
         self.loss_balancer = LossBalancer(len(config.outputs)) if config.task_balancer == "uncertainty" else None
         self.sample_losses = sample_losses
 
-    def forward(self, inputs: Inputs, plan: MaskPlan, count_O: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Inputs, plan: MaskPlan, count_O: Tensor, share: float) -> tuple[Tensor, Tensor, Tensor]:
         """This micro-batch's part of the step's loss.
 
         Args:
@@ -44,12 +44,13 @@ class PretrainModule(nn.Module):
 
         Returns:
             the part to run backward from (scalar), and each output's unweighted part (O,); summed over
-            micro-batches and ranks they are the loss of the global batch.
+            micro-batches and ranks they are the loss of the global batch. Last, whether the loss of each output for
+            each sample is finite, bool (O, B).
         """
         output = self.model(inputs.values, plan)
         loss_OB = self.sample_losses(output, inputs, plan, self.config)
         log_vars_O = self.loss_balancer() if self.loss_balancer is not None else None
-        return combine(loss_OB, count_O, share, log_vars_O)
+        return *combine(loss_OB, count_O, share, log_vars_O), loss_OB.detach().isfinite()
 
 
 def compile_parts(module: PretrainModule, sharded: bool = False, backend: str = "inductor") -> None:

@@ -50,10 +50,14 @@ class StepRecords:
         self.device_peak = None if known is None else known[0]
         """FLOPs a second that the maker says a device reaches; None where no figure is known."""
 
-    def add(self, step: int, stats: StepStats, wanted: bool) -> None:
+    def add(self, step: int, stats: StepStats, skipped: Tensor, skipped_steps: Tensor, wanted: bool) -> None:
         """Count a step that has been queued on the device; if `wanted`, queue its record.
 
         Never waits for the device. Collective where `wanted` is true.
+
+        Args:
+            skipped: 1 where the step's update was left out, a scalar.
+            skipped_steps: how many of the run's steps were, a scalar.
         """
         self.step = step
         self._loss_sum = self._loss_sum + stats.loss.double()
@@ -70,6 +74,8 @@ class StepRecords:
             "hidden_share": stats.hidden_M,
             "valid_share": stats.valid_M,
             "filled_tokens": stats.filled,
+            "skipped": skipped,
+            "skipped_steps": skipped_steps,
             "damaged_tiles": self._damage.lap(),
             "ranks": self._of_all_ranks(lap),
         }
@@ -139,6 +145,8 @@ class StepRecords:
             **{key: dict(zip(names, values[key], strict=True)) for key, names in named.items()},
             "filled_tokens": int(values["filled_tokens"][0]),
             "damaged_tiles": int(values["damaged_tiles"][0]),
+            "skipped": bool(values["skipped"][0]),
+            "skipped_steps": int(values["skipped_steps"][0]),
             **({"grad_norm": values["grad_norm"][0]} if "grad_norm" in values else {}),
             **of_ranks(values["ranks"], noted.lap.steps),
         }

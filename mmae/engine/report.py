@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmae.engine.checkpoint import Found, Loaded, difference
-from mmae.engine.logging import RunLog
+from mmae.engine.logging import RunLog, standard
 from mmae.engine.plan import Plan
 from mmae.engine.saving import Saved
 
@@ -74,12 +74,14 @@ def closing_line(
 ) -> str:
     """The JSON line that a training ends with."""
     return json.dumps(
-        {
-            "run_dir": str(plan.folder.path),
-            "step": step,
-            "tiles_seen": step * plan.config.train.global_batch,
-            "losses": losses,
-            "val_losses": val_losses,
-            "checkpoint": str(checkpoint),
-        }
+        standard(
+            {
+                "run_dir": str(plan.folder.path),
+                "step": step,
+                "tiles_seen": step * plan.config.train.global_batch,
+                "losses": losses,
+                "val_losses": val_losses,
+                "checkpoint": str(checkpoint),
+            }
+        )
     )

@@ -33,6 +33,8 @@ class StepStats:
         valid_M: share of each input modality's tokens that holds data.
         filled: visible tokens without data, over the global batch.
         left_out: tiles of the global batch that are not real: damaged, in training. No other number counts them.
+        wanted_R: how many ranks asked for each of the things a rank can ask for (`stopping.REASONS`).
+        finite_OB: of each of this rank's micro-batches, which samples' losses are finite; of no other rank's.
     """
 
     loss: Tensor
@@ -42,6 +44,8 @@ class StepStats:
     valid_M: Tensor
     filled: Tensor
     left_out: Tensor
+    wanted_R: Tensor
+    finite_OB: tuple[Tensor, ...]
 
 
 def prepare(batch: Batch, preprocess: Preprocess, config: Config, train: bool) -> tuple[Inputs, MaskPlan]:
@@ -59,12 +63,13 @@ def prepare_step(batches: Sequence[Batch], preprocess: Preprocess, config: Confi
     return [prepare(batch, preprocess, config, train=True) for batch in batches]
 
 
-def optimiser_step(engine: Any, prepared: Prepared, config: Config) -> StepStats:
+def optimiser_step(engine: Any, prepared: Prepared, config: Config, wanted_R: Tensor | None = None) -> StepStats:
     """Forward and backward of every micro-batch of this rank, then the optimiser.
 
     Args:
         engine: DeepSpeed's engine around a `PretrainModule`.
         prepared: this rank's micro-batches, as many as DeepSpeed accumulates.
+        wanted_R: what this rank asks for, float32 on the device: it is summed over ranks beside the losses.
     """
     world = dist.get_world_size()
     share = 1 / (world * len(prepared))
@@ -75,18 +80,22 @@ def optimiser_step(engine: Any, prepared: Prepared, config: Config) -> StepStats
     outputs = len(config.model.outputs)
     count_O = sums[:outputs].to(torch.float32)
 
-    parts = []
+    parts, finite_OB = [], []
     for (inputs, plan), has_OB in zip(prepared, scored_OB, strict=True):
         # The published loss is the mean over micro-batches of each one's own mean.
         weigh_O = has_OB.sum(1) / share if config.model.paper_exact else count_O
-        part, part_O = engine(inputs, plan, weigh_O, share)
-        # DeepSpeed averages gradients over ranks; the parts are to be summed.
-        engine.backward(part * world, scale_wrt_gas=False)
+        part, part_O, finite = engine(inputs, plan, weigh_O, share)
+        # DeepSpeed averages gradients over ranks; the parts are to be summed. An infinite loss can have a finite
+        # gradient: it is made NaN, which every rank then has after the reduction, and no rank takes the step.
+        engine.backward(part * torch.where(part.detach().isfinite(), float(world), torch.nan), scale_wrt_gas=False)
         engine.step()
+        finite_OB.append(finite)
         parts.append(torch.cat([part.detach().float().reshape(1), part_O.detach().float()]))
-    losses = torch.stack(parts).sum(0)
-    dist.all_reduce(losses)
-    return _stats(losses, count_O, sums[outputs:], len(config.model.in_domains))
+    wanted_R = torch.zeros(0, device=count_O.device) if wanted_R is None else wanted_R
+    reduced = torch.cat([torch.stack(parts).sum(0), wanted_R])
+    dist.all_reduce(reduced)
+    losses, wanted_R = reduced[: 1 + outputs], reduced[1 + outputs :]
+    return _stats(losses, count_O, sums[outputs:], len(config.model.in_domains), wanted_R, tuple(finite_OB))
 
 
 def _token_counts(prepared: Prepared, config: Config) -> Tensor:
@@ -103,7 +112,9 @@ def _token_counts(prepared: Prepared, config: Config) -> Tensor:
     return torch.stack(counts).sum(0)
 
 
-def _stats(losses: Tensor, count_O: Tensor, tokens: Tensor, modalities: int) -> StepStats:
+def _stats(
+    losses: Tensor, count_O: Tensor, tokens: Tensor, modalities: int, wanted_R: Tensor, finite_OB: tuple[Tensor, ...]
+) -> StepStats:
     total, hidden_M, valid_M, filled, left_out = torch.split(tokens, [1, modalities, modalities, 1, 1])
     total = total.clamp(min=1)
     return StepStats(
@@ -114,4 +125,6 @@ def _stats(losses: Tensor, count_O: Tensor, tokens: Tensor, modalities: int) -> 
         valid_M=valid_M / total,
         filled=filled[0],
         left_out=left_out[0],
+        wanted_R=wanted_R,
+        finite_OB=finite_OB,
     )

@@ -61,7 +61,7 @@ def validate(
     engine.eval()
     for batch in batches:
         inputs, plan = prepare(batch, preprocess, config, train=False)
-        _, loss_O = engine(inputs, plan, one_O, 1.0)
+        _, loss_O, _ = engine(inputs, plan, one_O, 1.0)
         if watcher is not None:
             watcher(inputs, plan)
         sums[0] += loss_O

@@ -61,7 +61,7 @@ def run(module: PretrainModule, config: Config) -> dict[str, Tensor]:
     torch.manual_seed(7)
     module.zero_grad()
     ((inputs, plan),) = prepared(config)
-    loss, loss_O = module(inputs, plan, scored(inputs, plan, config.model).sum(1).float(), 1.0)
+    loss, loss_O, _ = module(inputs, plan, scored(inputs, plan, config.model).sum(1).float(), 1.0)
     torch.autograd.backward(loss)
     found = {"loss": loss.detach(), "losses": loss_O}
     for name, parameter in module.named_parameters():

@@ -58,7 +58,14 @@ def stats(loss: float, left_out: float = 0.0, device: str = "cpu") -> StepStats:
         valid_M=torch.full((DOMAINS,), 1.0, device=device, dtype=torch.float64),
         filled=torch.full((), 3.0, device=device, dtype=torch.float64),
         left_out=torch.full((), left_out, device=device, dtype=torch.float64),
+        wanted_R=torch.zeros(0, device=device),
+        finite_OB=(),
     )
+
+
+def add(records: StepRecords, step: int, of: StepStats, wanted: bool, skipped: bool = False) -> None:
+    flag = torch.full((), float(skipped), device=of.loss.device)
+    records.add(step, of, flag, flag, wanted=wanted)
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +77,7 @@ def alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(records: StepRecords, losses: list[float], every: int) -> Iterator[Record]:
     for step, loss in enumerate(losses, 1):
-        records.add(step, stats(loss, left_out=step), wanted=step % every == 0)
+        add(records, step, stats(loss, left_out=step), wanted=step % every == 0)
         yield from records.due(step)
     yield from records.drain()
 
@@ -101,7 +108,7 @@ def test_the_loss_scale_is_that_of_fp16(precision: str, scale: float | None, tmp
     assert next(run(records, [1.0], every=1))["loss_scale"] == scale
     # DeepSpeed's optimiser of stage 0 keeps it elsewhere.
     records._engine.optimizer = SimpleNamespace(loss_scale_config=SimpleNamespace(cur_scale=8))
-    records.add(2, stats(1.0), wanted=True)
+    add(records, 2, stats(1.0), wanted=True)
     assert next(records.drain())["loss_scale"] == (8.0 if scale else None)
 
 
@@ -117,9 +124,17 @@ def replace_split(plan: Any, world: int) -> Any:
     return SimpleNamespace(**{**vars(plan), "split": replace(plan.split, world=world)})
 
 
+def test_a_step_that_was_left_out_says_so(tmp_path: Path) -> None:
+    records = made(None, tmp_path)
+    for step, skipped in ((1, False), (2, True)):
+        add(records, step, stats(1.0), wanted=True, skipped=skipped)
+    found = list(records.drain())
+    assert [(record["skipped"], record["skipped_steps"]) for record in found] == [(False, 0), (True, 1)]
+
+
 def test_after_a_failure_what_has_arrived_is_there(tmp_path: Path) -> None:
     records = made(None, tmp_path)
-    records.add(1, stats(1.0), wanted=True)
+    add(records, 1, stats(1.0), wanted=True)
     assert [record["step"] for record in records.arrived()] == [1]
     assert list(records.drain()) == []
 
@@ -130,7 +145,7 @@ def test_counting_and_queueing_a_step_waits_for_nothing(tmp_path: Path, monkeypa
     monkeypatch.setattr(StepRecords, "_of_all_ranks", lambda *_: torch.zeros(3, device="meta"))
     with watching() as seen:
         for step in range(1, 5):
-            records.add(step, stats(1.0, device="meta"), wanted=step % 2 == 0)
+            add(records, step, stats(1.0, device="meta"), wanted=step % 2 == 0)
     assert seen.waits == []
     assert seen.calls > 20
 

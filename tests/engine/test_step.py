@@ -40,8 +40,8 @@ class PlainEngine:
     def __init__(self, module: PretrainModule) -> None:
         self.module = module
 
-    def __call__(self, *args: object) -> tuple[Tensor, Tensor]:
-        result: tuple[Tensor, Tensor] = self.module(*args)
+    def __call__(self, *args: object) -> tuple[Tensor, ...]:
+        result: tuple[Tensor, ...] = self.module(*args)
         return result
 
     def backward(self, loss: Tensor, scale_wrt_gas: bool) -> None:

@@ -118,7 +118,7 @@ def reference(synthetic_shards: Path) -> Reference:
             group["lr"] = config.train.lr * lr_factor(step, config.train)
         inputs, plan = prepare(batch, preprocess, config, train=True)
         count_O = scored(inputs, plan, config.model).sum(1).float()
-        loss, loss_O = module(inputs, plan, count_O, 1.0)
+        loss, loss_O, _ = module(inputs, plan, count_O, 1.0)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), config.train.clip_grad)

@@ -1,0 +1,217 @@
+"""A rank that dies or hangs ends the whole job, by name and in a stated time: the others would wait for it.
+
+Every rank says once a second where it stands, through the process group's store, and looks at what the others said;
+`liveness` decides. Saying and looking are two threads: where rank 0, which keeps the store, is stopped, saying blocks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+import torch.distributed as dist
+from torch._C._distributed_c10d import Store, TCPStore
+
+from mmae.engine.liveness import DEAD_SECONDS, Pulse, Verdict, Watch
+from mmae.errors import EXIT_BAD_INPUT, EXIT_LOST_RANK, InputError
+
+PERIOD: Final = 1.0
+"""Seconds between two pulses."""
+_LINGER: Final = 2.5
+"""Seconds in which a rank's last words reach the others: a few pulses."""
+_NUMBERS: Final = count()
+
+
+class Heartbeat:
+    """A context around a training. With one rank, or after `Heartbeat.none()`, it does nothing.
+
+    Args:
+        timeout: seconds without progress that a step may take.
+    """
+
+    def __init__(self, rank: int, world: int, timeout: float) -> None:
+        self._on = world > 1
+        self._rank, self._world, self._timeout = rank, world, timeout
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._own = Pulse(rank, socket.gethostname(), _machine(rank), os.getpid(), _began(os.getpid()) or 0)
+        self._seen: dict[int, Pulse] = {}
+        self._exchanged = time.monotonic()
+        self._threads: list[threading.Thread] = []
+
+    @staticmethod
+    def none() -> Heartbeat:
+        """One that watches nothing."""
+        return Heartbeat(0, 1, 1.0)
+
+    def at(self, step: int, phase: str) -> None:
+        """Say where this rank stands (`liveness.PHASES`). To be called again whenever it has moved on."""
+        with self._lock:
+            self._own = replace(self._own, step=step, phase=phase, moves=self._own.moves + 1)
+
+    @contextmanager
+    def during(self, step: int, phase: str) -> Iterator[None]:
+        """A phase; afterwards the rank stands before the next step."""
+        self.at(step, phase)
+        yield
+        self.at(step, "data")
+
+    def __enter__(self) -> Heartbeat:
+        if self._on:
+            # Its own connection: torch's is used by the thread that trains.
+            store = TCPStore(
+                os.environ["MASTER_ADDR"],
+                int(os.environ["MASTER_PORT"]),
+                is_master=False,
+                timeout=timedelta(seconds=DEAD_SECONDS),
+            )
+            prefix = f"mmae/heartbeat/{next(_NUMBERS)}"
+            keys = [f"{prefix}/{rank}" for rank in range(self._world)]
+            for target, args in ((self._exchange, (store, keys)), (self._look, ())):
+                thread = threading.Thread(target=target, args=args, daemon=True, name="heartbeat")
+                thread.start()
+                self._threads.append(thread)
+        return self
+
+    def __exit__(self, _kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if not self._on:
+            return
+        if error is not None:
+            self._last_words(error)
+        else:
+            # Nobody leaves before all are at the end: rank 0 takes the store along.
+            dist.barrier()
+        self._ended.set()
+        for thread in self._threads:
+            thread.join(timeout=2 * PERIOD)
+
+    def _last_words(self, error: BaseException) -> None:
+        """Tell the others why this rank ends, or wait for the word on the rank that made it fail."""
+        if _of_communication(error):
+            # A connection broke: another rank is lost, and who watches is about to end this process for it.
+            time.sleep(min(DEAD_SECONDS, self._timeout) + 3 * PERIOD)
+        status = EXIT_BAD_INPUT if isinstance(error, InputError) else 1
+        with self._lock:
+            self._own = replace(self._own, failed=status, why=f"{error}".strip().partition("\n")[0][:500])
+        # Rank 0 keeps the store.
+        time.sleep(_LINGER if self._rank == 0 else 1.5 * PERIOD)
+
+    def _exchange(self, store: Store, keys: list[str]) -> None:
+        while not self._ended.wait(PERIOD if self._seen else PERIOD / 10):
+            with self._lock:
+                self._own = replace(self._own, beats=self._own.beats + 1)
+                own = self._own
+            try:
+                store.set(keys[self._rank], json.dumps(asdict(own)))
+                if not self._seen and not store.check(keys):
+                    continue
+                values = store.multi_get(keys)
+            except (RuntimeError, ValueError):
+                # The store is gone. Who looks sees that nothing is exchanged any more.
+                continue
+            self._seen = {rank: Pulse(**json.loads(value)) for rank, value in enumerate(values)}
+            self._exchanged = time.monotonic()
+
+    def _look(self) -> None:
+        watch = Watch(self._rank, self._own.machine, self._timeout, _alive)
+        while not self._ended.wait(PERIOD / 2):
+            seen = self._seen
+            if not seen or self._own.failed is not None:
+                continue
+            verdict = watch.judge(self._as_heard(seen), time.monotonic())
+            if verdict is not None:
+                self._end(verdict, seen)
+
+    def _as_heard(self, seen: dict[int, Pulse]) -> dict[int, Pulse]:
+        """What was seen, where this rank still hears; without the store only rank 0's silence is anybody's fault."""
+        if time.monotonic() - self._exchanged < 3 * PERIOD or self._rank == 0:
+            return seen
+        with self._lock:
+            own = self._own
+        return {0: seen[0], self._rank: own}
+
+    def _end(self, verdict: Verdict, seen: dict[int, Pulse]) -> None:
+        """One line a machine, then the end. Nothing is saved: the last checkpoint is what the run goes on from."""
+        if self._rank in verdict.ranks and len(verdict.ranks) < self._world:
+            # It is this rank that hangs: those that wait for it tell.
+            time.sleep(2 * _LINGER)
+        if verdict.status != EXIT_LOST_RANK:
+            # What made one rank fail often makes all of them fail: each says so itself.
+            time.sleep(_LINGER / 2)
+        if self._ended.is_set() or self._own.failed is not None:
+            return
+        here = [rank for rank, pulse in seen.items() if pulse.machine == self._own.machine]
+        healthy = [rank for rank in here if rank not in verdict.ranks] or here
+        speaks = self._rank == min(healthy)
+        if speaks:
+            lost = "lost rank: " if verdict.status == EXIT_LOST_RANK else ""
+            after = "; start the same command again: it goes on from the last checkpoint" if lost else ""
+            os.write(2, f"mmae: error: {lost}{verdict.line}{after}\n".encode())
+            if verdict.hung:
+                self._kill_later([seen[rank] for rank in verdict.ranks if rank in here])
+        if not speaks or self._rank == 0:
+            # Who speaks must not see the others go first; rank 0 keeps the store.
+            time.sleep(_LINGER / 2)
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except (OSError, ValueError):
+                continue
+        os._exit(verdict.status)
+
+    def _kill_later(self, pulses: list[Pulse]) -> None:
+        """A process that hangs does not heed signals, and DeepSpeed's launcher gives it half a minute to.
+
+        Not at once: the launcher is to see this rank's status first.
+        """
+        pids = [str(pulse.pid) for pulse in pulses if pulse.rank != self._rank and _alive(pulse)]
+        if pids:
+            subprocess.Popen(
+                ["sh", "-c", f"sleep 4; kill -9 {' '.join(pids)}"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+
+def _of_communication(error: BaseException) -> bool:
+    """Whether an error tells of another rank's end rather than of this rank's own fault."""
+    if isinstance(error, dist.DistError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in f"{error}".lower() for word in ("gloo", "nccl"))
+
+
+def _machine(rank: int) -> str:
+    """The same for ranks that can see one another's processes: one kernel, one namespace of process ids."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return f"rank {rank}"
+
+
+def _alive(pulse: Pulse) -> bool:
+    return _began(pulse.pid) == pulse.began
+
+
+def _began(pid: int) -> int | None:
+    """When a process of this machine began; None where it has ended (a zombie has)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else int(fields[19])
+    except (OSError, ValueError, IndexError):
+        return None

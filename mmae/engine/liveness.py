@@ -1,0 +1,140 @@
+"""Which rank is lost, from what each said of itself: pure, so that a grid of cases can be tested without processes.
+
+Ranks do the same things in the same order and wait for one another, so the one that is behind keeps up the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from mmae.errors import EXIT_LOST_RANK
+
+DEAD_SECONDS: Final = 30.0
+"""A rank of another machine that has said nothing for so long is dead; on the same machine that is seen at once."""
+LONG_FACTOR: Final = 30
+"""Phases that may take long may take so many times longer than a step."""
+
+PHASES: Final = ("start", "validate", "save", "data", "step", "end")
+"""What a rank does between two steps, in order."""
+LONG: Final = frozenset({"start", "validate", "save", "end"})
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """What a rank says of itself, once a second.
+
+    Attributes:
+        machine: tells whose process ids can be looked up; `host` is its name for people.
+        began: when its process began, in the system's own ticks: a process id may be given to another process.
+        beats: times it has said something.
+        moves: times its training has moved on.
+        failed: the status it is about to end with, None while all is well; `why` in words.
+    """
+
+    rank: int
+    host: str
+    machine: str
+    pid: int
+    began: int
+    beats: int = 0
+    step: int = 0
+    phase: str = "start"
+    moves: int = 0
+    failed: int | None = None
+    why: str = ""
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.step, PHASES.index(self.phase)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The job is to end: because of which ranks, with what status, and what to say."""
+
+    ranks: tuple[int, ...]
+    status: int
+    line: str
+    hung: bool = False
+
+
+@dataclass
+class Watch:
+    """What one rank has seen of the others, by its own clock: no clocks are compared.
+
+    Args:
+        timeout: seconds without progress that a step may take.
+        alive: whether the process of a pulse of this machine still runs.
+    """
+
+    rank: int
+    machine: str
+    timeout: float
+    alive: Callable[[Pulse], bool]
+    _heard: dict[int, float] = field(default_factory=dict)
+    _moved: dict[int, float] = field(default_factory=dict)
+    _last: dict[int, Pulse] = field(default_factory=dict)
+
+    def judge(self, pulses: Mapping[int, Pulse], now: float) -> Verdict | None:
+        """None while nobody is lost.
+
+        Args:
+            pulses: the newest of each rank.
+        """
+        for rank, pulse in pulses.items():
+            last = self._last.get(rank)
+            if last is None or last.beats != pulse.beats:
+                self._heard[rank] = now
+            if last is None or (last.moves, last.place) != (pulse.moves, pulse.place):
+                self._moved[rank] = now
+        self._last = dict(pulses)
+        others = [pulse for rank, pulse in sorted(pulses.items()) if rank != self.rank]
+        if failed := [pulse for pulse in others if pulse.failed is not None]:
+            return _failed(failed)
+        if gone := [pulse for pulse in others if self._is_gone(pulse)]:
+            return _lost(gone, "is gone: its process has ended")
+        if silent := [pulse for pulse in others if now - self._heard[pulse.rank] > self._silence(pulse)]:
+            longest = max(now - self._heard[pulse.rank] for pulse in silent)
+            return _lost(silent, f"has not been heard of for {longest:.0f} s", hung=True)
+        return self._hang(list(pulses.values()), now)
+
+    def _is_gone(self, pulse: Pulse) -> bool:
+        # At the end everything is saved, and ranks leave one after another.
+        return pulse.machine == self.machine and pulse.phase != "end" and not self.alive(pulse)
+
+    def _silence(self, pulse: Pulse) -> float:
+        # A process that writes gigabytes may not come to speak.
+        dead = min(DEAD_SECONDS, self.timeout)
+        return max(dead, 5 * self.timeout) if pulse.phase in LONG else dead
+
+    def _hang(self, pulses: Sequence[Pulse], now: float) -> Verdict | None:
+        place = min(pulse.place for pulse in pulses)
+        behind = [pulse for pulse in pulses if pulse.place == place]
+        limit = self.timeout * (LONG_FACTOR if behind[0].phase in LONG else 1)
+        stood = min(now - self._moved[pulse.rank] for pulse in behind)
+        if stood <= limit:
+            return None
+        where = f"has stood at step {place[0]} ({behind[0].phase}) for {stood:.0f} s"
+        if len(behind) == len(pulses):
+            hosts = ", ".join(sorted({pulse.host for pulse in pulses}))
+            line = f"every rank {where} (hosts {hosts}): none is behind the others"
+            return Verdict(tuple(pulse.rank for pulse in pulses), EXIT_LOST_RANK, line, hung=True)
+        return _lost(behind, f"{where}, and the others wait for it", hung=True)
+
+
+def _failed(pulses: Sequence[Pulse]) -> Verdict:
+    first = pulses[0]
+    why = f": {first.why}" if first.why else ""
+    assert first.failed is not None
+    return Verdict(
+        tuple(pulse.rank for pulse in pulses),
+        first.failed,
+        f"rank {first.rank} on {first.host} ended with status {first.failed}{why}",
+    )
+
+
+def _lost(pulses: Sequence[Pulse], what: str, hung: bool = False) -> Verdict:
+    named = ", ".join(f"rank {pulse.rank} on {pulse.host}" for pulse in pulses)
+    return Verdict(tuple(pulse.rank for pulse in pulses), EXIT_LOST_RANK, f"{named} {what}", hung)

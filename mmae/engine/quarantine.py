@@ -1,0 +1,112 @@
+"""Tiles that a step whose numbers were lost is suspected of: `quarantine/rank_N.jsonl` in the run's folder.
+
+A line a step and output: step, reason (loss, gradient, norm), modality (null: the gradient does not tell), keys of
+the tiles' random draws, their source rows and shards. Each rank writes of its own tiles.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mmae.data.order import rank_slices
+from mmae.engine.plan import Plan
+from mmae.types import Batch
+
+MAX_LINES: Final = 20
+"""Lines that a rank prints, at most. The file has them all."""
+
+
+class Suspects:
+    """The tiles that a rank had in a step, and which of their losses were finite. On the device until it matters."""
+
+    def __init__(self, batches: Sequence[Batch], finite_OB: Sequence[Tensor]) -> None:
+        self._keys = [batch.key_B for batch in batches]
+        self._rows = [batch.row_B for batch in batches]
+        self._finite_OB = finite_OB
+
+    def read(self) -> tuple[list[int], list[int], Tensor]:
+        """Keys and rows of the step's tiles, and bool (O, B) of them all. Waits for the device."""
+        return (
+            torch.cat(self._keys).tolist(),
+            torch.cat(self._rows).tolist(),
+            torch.cat(list(self._finite_OB), dim=1).cpu(),
+        )
+
+
+class Quarantine:
+    """A rank's own file, which exists once there is something to say."""
+
+    def __init__(self, plan: Plan, rank: int) -> None:
+        self._plan = plan
+        self._rank = rank
+        self.folder = plan.folder.path / "quarantine"
+        self._path = self.folder / f"rank_{rank}.jsonl"
+        self._lines = 0
+
+    def write(self, step: int, reason: str, suspects: Suspects) -> None:
+        """Name the tiles whose loss was not finite; all of the step where the losses do not tell.
+
+        Args:
+            step: counted from 1, as in log.jsonl.
+            reason: loss, gradient or norm.
+        """
+        keys, rows, finite_OB = suspects.read()
+        if reason == "loss":
+            named: list[tuple[str | None, list[int]]] = [
+                (name, torch.nonzero(~finite_B).flatten().tolist())
+                for name, finite_B in zip(self._plan.config.model.outputs, finite_OB, strict=True)
+            ]
+        else:
+            named = [(None, list(range(len(keys))))]
+        shards = self._shards(step)
+        for modality, tiles in named:
+            if tiles:
+                self._append(
+                    {
+                        "step": step,
+                        "reason": reason,
+                        "modality": modality,
+                        "keys": [keys[tile] for tile in tiles],
+                        "rows": [rows[tile] for tile in tiles],
+                        "shards": [shards[tile] for tile in tiles],
+                    }
+                )
+                self._say(step, reason, modality, [f"{rows[tile]} ({shards[tile]})" for tile in tiles])
+
+    def _append(self, record: dict[str, object]) -> None:
+        self._path.parent.mkdir(exist_ok=True)
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def _say(self, step: int, reason: str, modality: str | None, tiles: list[str]) -> None:
+        self._lines += 1
+        if self._lines > MAX_LINES:
+            return
+        what = {
+            "loss": f"the loss of {modality} is not finite for row",
+            "gradient": "the gradient is not finite; among the tiles are row",
+            "norm": "the gradient's norm is above train.skip_grad_norm; among the tiles are row",
+        }[reason]
+        more = f" and {len(tiles) - 3} more, see {self._path}" if len(tiles) > 3 else ""
+        last = f"; further ones are named in {self._path} only" if self._lines == MAX_LINES else ""
+        tqdm.write(f"rank {self._rank}, step {step}: {what} {', '.join(tiles[:3])}{more}{last}", file=sys.stderr)
+
+    def _shards(self, step: int) -> list[str]:
+        """The shard of each of this rank's tiles of a step: which they are follows from the step alone."""
+        plan = self._plan
+        epoch, slots = plan.order.global_batch_at(step - 1)
+        mine = np.concatenate([slots[part] for part in rank_slices(plan.split, self._rank)])
+        places = plan.tiles.locate(epoch, mine)
+        indexes = [each.index for each in plan.tiles.sets]
+        return [
+            indexes[number].shards[int(indexes[number].shard[tile])].name
+            for number, tile in zip(places.set_B.tolist(), places.tile_B.tolist(), strict=True)
+        ]

@@ -1,0 +1,103 @@
+"""Steps whose update is left out: weights and moments stay as they are, bit for bit, and the schedule goes on.
+
+DeepSpeed itself leaves out a step whose gradient is not finite at ZeRO 1 to 3, and at stage 0 in bf16 and fp16. At
+stage 0 in float32 it does not: there, and for norms above `train.skip_grad_norm` everywhere, torch's fused AdamW is
+given a flag on the device (`found_inf`, made for loss scaling), so that no host waits to know. A norm is that of all
+ranks' gradients: every rank skips the same steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmae.engine.grad_norm import gradients_norm
+
+
+class Skips:
+    """The flag of an engine's optimiser. Made once, when weights are loaded.
+
+    Args:
+        limit: largest norm of the gradient, before clipping, that is applied; None: any that is finite.
+    """
+
+    def __init__(self, engine: Any, limit: float | None) -> None:
+        self._engine = engine
+        self._limit = limit
+        self._optimizer = engine.basic_optimizer
+        self._none = torch.zeros((), device=engine.device)
+        self._all = torch.ones((), device=engine.device)
+        outer = engine.optimizer
+        if outer is self._optimizer:
+            # Float32 at stage 0. Its clipping moves into the hook, which has the norm.
+            engine.clip_fp32_gradients = lambda: None
+            outer.register_step_pre_hook(self._before_plain_step)
+        elif limit is not None:
+            name, judge = next(
+                (name, judge)
+                for name, judge in (
+                    ("_get_norm_groups", self._judge_groups),  # stage 3
+                    ("scaled_global_norm", self._judge_result),  # stages 1 and 2
+                    ("unscale_and_clip_grads", self._judge_argument),  # stage 0
+                )
+                if hasattr(outer, name)
+            )
+            setattr(outer, name, judge(getattr(outer, name)))
+
+    def after_step(self) -> Tensor:
+        """1 where the step that has just been made was left out, else 0; a scalar on the device.
+
+        DeepSpeed holds the schedule on a step that it leaves out. Here the learning rate is a function of the step's
+        number alone.
+        """
+        if not self._engine.was_step_applied():
+            # Known to torch only as a wrong order of the first two calls, about which it would warn.
+            self._optimizer._opt_called = True
+            self._engine.lr_scheduler.step()
+            return self._all
+        found: Tensor | None = getattr(self._optimizer, "found_inf", None)
+        return self._none if found is None else found.to(self._engine.device)
+
+    def _before_plain_step(self, optimizer: Any, _args: object, _kwargs: object) -> None:
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = gradients_norm(gradients).to(self._engine.device).float()
+        optimizer._global_grad_norm = norm
+        self._flag(norm)
+        clip = self._engine.gradient_clipping()
+        if clip > 0 and gradients:
+            torch._foreach_mul_(gradients, (clip / (norm + 1e-6)).clamp(max=1.0))
+
+    def _flag(self, norm: Tensor) -> None:
+        limit = torch.inf if self._limit is None else self._limit
+        applied = norm.isfinite() & (norm <= limit)
+        self._optimizer.found_inf = (~applied).float().reshape(())
+
+    def _flag_scaled(self, norm: Any) -> None:
+        self._flag(torch.as_tensor(norm, device=self._engine.device).float() / self._engine.optimizer.loss_scale)
+
+    def _judge_groups(self, norms: Callable[[], list[Any]]) -> Callable[[], list[Any]]:
+        def judged() -> list[Any]:
+            found = norms()
+            self._flag_scaled(torch.stack([torch.as_tensor(norm).float() for norm in found]).norm())
+            return found
+
+        return judged
+
+    def _judge_result(self, total_norm: Callable[..., Any]) -> Callable[..., Any]:
+        def judged(*args: Any, **kwargs: Any) -> Any:
+            norm = total_norm(*args, **kwargs)
+            self._flag_scaled(norm)
+            return norm
+
+        return judged
+
+    def _judge_argument(self, clip: Callable[..., Any]) -> Callable[..., Any]:
+        # Of DeepSpeed's two optimisers of this stage, one is given the gradients too, before the norm.
+        def judged(*args: Any, **kwargs: Any) -> Any:
+            self._flag_scaled(args[-1])
+            return clip(*args, **kwargs)
+
+        return judged
