@@ -26,9 +26,10 @@ class RunLog:
         self._active = rank == 0
         if not self._active:
             return
-        self._file = file.open("a", encoding="utf-8", buffering=1)
-        if ends_in_a_torn_line(file):
-            self._file.write("\n")
+        # Unbuffered: a line is in the file when `write` returns, or known not to be.
+        self._file = file.open("ab", buffering=0)
+        self._torn = ends_in_a_torn_line(file)
+        self._failed = False
         self._trackers: list[Background] = start_trackers(file.parent, config, self.say)
         self._bar: tqdm[Any] = tqdm(
             total=config.train.max_steps,
@@ -44,10 +45,21 @@ class RunLog:
         if not self._active:
             return
         record = {"kind": kind, "time": round(time.time(), 3), **values}
-        self._file.write(json.dumps(standard(record)) + "\n")
+        self._append(json.dumps(standard(record)).encode() + b"\n")
         numbers = {f"{kind}/{key}": value for key, value in _flat(values).items() if isinstance(value, int | float)}
         for tracker in self._trackers:
             tracker.log(values.get("step", 0), numbers)
+
+    def _append(self, line: bytes) -> None:
+        """A full disk costs records, not the training: the next line that fits begins a line of its own."""
+        try:
+            whole = b"\n" + line if self._torn else line
+            self._torn = self._file.write(whole) != len(whole)
+            self._failed = False
+        except OSError as error:
+            if not self._failed:
+                self.say(f"log.jsonl: {error}; training goes on, records are missing until it can be written again")
+            self._failed = True
 
     def picture(self, step: int, path: Path | None) -> None:
         """Show a picture that lies in the run's folder, if there is one, in the trackers too."""

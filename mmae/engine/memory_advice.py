@@ -27,8 +27,16 @@ def next_smaller(split: BatchSplit) -> int | None:
     return split_global_batch(split.global_batch, split.micro - 1, split.world).micro
 
 
-def advice(split: BatchSplit, train: TrainConfig, zero_stage: int) -> list[str]:
-    """What to say on the command line, the cheapest in time first."""
+def advice(split: BatchSplit, train: TrainConfig, zero_stage: int, in_a_step: bool = True) -> list[str]:
+    """What to say on the command line, the cheapest in time first.
+
+    Args:
+        in_a_step: False where weights and optimiser alone did not fit, which only ZeRO divides.
+    """
+    return [*(_for_activations(split, train) if in_a_step else []), *_for_weights(split, zero_stage)]
+
+
+def _for_activations(split: BatchSplit, train: TrainConfig) -> list[str]:
     modes = ["none", "selective", "full"]
     # torch.compile decides by itself what is cheap to compute again.
     stronger = [
@@ -40,15 +48,23 @@ def advice(split: BatchSplit, train: TrainConfig, zero_stage: int) -> list[str]:
         found.append("train.checkpoint_blocks_every=1")
     if (smaller := next_smaller(split)) is not None:
         found.append(f"train.micro_batch={smaller}")
-    if split.world > 1 and zero_stage < 3:
-        found.append(f"--deepspeed_config zero{zero_stage + 1}")
-    elif zero_stage in {2, 3}:
-        found.append(f"--deepspeed_config zero{zero_stage}_offload")
     return found
 
 
+def _for_weights(split: BatchSplit, zero_stage: int) -> list[str]:
+    if split.world > 1 and zero_stage < 3:
+        return [f"--deepspeed_config zero{zero_stage + 1}"]
+    return [f"--deepspeed_config zero{max(2, zero_stage)}_offload"]
+
+
 def explained(
-    error: BaseException, split: BatchSplit, train: TrainConfig, zero_stage: int, rank: int, device: str
+    error: BaseException,
+    split: BatchSplit,
+    train: TrainConfig,
+    zero_stage: int,
+    rank: int,
+    device: str,
+    in_a_step: bool = True,
 ) -> DoesNotFitError:
     """The error to end with: rank, device, what was tried, and what to try next, in one line."""
     what = next(iter(str(error).splitlines()), type(error).__name__)
@@ -56,6 +72,6 @@ def explained(
     tried = (
         f"micro-batch {split.micro}, train.activation_checkpointing={train.activation_checkpointing}, ZeRO-{zero_stage}"
     )
-    options = advice(split, train, zero_stage)
-    remedy = f"try in this order: {', '.join(options)}" if options else "use a smaller model or a larger device"
+    options = [*advice(split, train, zero_stage, in_a_step), "a smaller model"]
+    remedy = f"try in this order: {', '.join(options)}"
     return DoesNotFitError(f"rank {rank} is out of memory on {device} ({tried}): {remedy} [{what}]")

@@ -51,9 +51,10 @@ class RunEnd:
         if isinstance(ended, InputError) and not isinstance(ended, DoesNotFitError) and self._found_alone():
             # The others may never come to it.
             print(f"mmae: error: rank {dist.get_rank()}: {ended}", file=sys.stderr, flush=True)
-        # An error's own report must not be hidden by another of what it broke.
-        with suppress(Exception):
-            self._close(ended)
+        for close in (self._write_records, self._write_end, self._close):
+            # An error's own report must not be hidden by another of what it broke.
+            with suppress(Exception):
+                close(ended)
         self._rank_log.close()
         if isinstance(ended, DoesNotFitError) and ended is not error:
             raise ended from error
@@ -62,15 +63,20 @@ class RunEnd:
         """In the middle of training, by a rank that does not speak for its node."""
         return self._log is not None and not is_local_main() and self._rank_log.is_first()
 
-    def _close(self, error: BaseException | None) -> None:
+    def _write_records(self, error: BaseException | None) -> None:
+        if error is not None and self._records is not None and self._log is not None:
+            # A device that has failed may never come to the rest.
+            for record in self._records.arrived():
+                self._log.write("train", **record)
+
+    def _write_end(self, error: BaseException | None) -> None:
+        if error is not None and self._records is not None and self._log is not None:
+            self._log.write("end", step=self._records.step, why="error", error=_line(error))
+
+    def _close(self, _error: BaseException | None) -> None:
         if self._profile is not None:
             self._profile.close()
         if self._records is not None:
-            if self._log is not None and error is not None:
-                # A device that has failed may never come to the rest.
-                for record in self._records.arrived():
-                    self._log.write("train", **record)
-                self._log.write("end", step=self._records.step, why="error", error=_line(error))
             self._records.close()
         if self._log is not None:
             self._log.close()
@@ -78,7 +84,8 @@ class RunEnd:
     def _explained(self, error: BaseException) -> DoesNotFitError:
         plan = self._plan
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "the host"
-        return explained(error, plan.split, plan.config.train, plan.zero_stage, dist.get_rank(), device)
+        in_a_step = self._records is not None
+        return explained(error, plan.split, plan.config.train, plan.zero_stage, dist.get_rank(), device, in_a_step)
 
 
 def _line(error: BaseException) -> str:

@@ -69,3 +69,23 @@ def test_wandb_never_stops_a_training(
     log.close()
     assert len(records(tmp_path / "log.jsonl")) == 2
     assert capsys.readouterr().err.count("training goes on without it") == 1
+
+
+def test_a_half_written_line_is_left_behind(tmp_path: Path) -> None:
+    file = tmp_path / "log.jsonl"
+    file.write_text('{"kind": "train", "step": 1}\n{"kind": "tra')
+    log = RunLog(file, QUIET, rank=0, first_step=1)
+    log.write("resume", step=1)
+    log.close()
+    log.close()
+    first, torn, last = file.read_text().splitlines()
+    assert json.loads(last)["kind"] == "resume"
+    assert (first, torn) == ('{"kind": "train", "step": 1}', '{"kind": "tra')
+
+
+def test_a_full_disk_costs_records_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    log = RunLog(Path("/dev/full"), QUIET, rank=0, first_step=0)
+    for step in range(3):
+        log.write("train", step=step)
+    log.close()
+    assert capsys.readouterr().err.count("No space left on device") == 1

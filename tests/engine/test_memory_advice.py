@@ -10,6 +10,7 @@ import torch
 from mmae.batching import BatchSplit
 from mmae.config import TrainConfig
 from mmae.engine.memory_advice import advice, explained, is_out_of_memory, next_smaller
+from mmae.resources import packaged_names
 
 CPU = "[enforce fail at alloc_cpu.cpp:118] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to allocate"
 EIGHT = BatchSplit(micro=64, accumulation=2, world=8)
@@ -69,7 +70,20 @@ def test_what_is_done_already_is_not_advised() -> None:
     compiled = replace(TRAIN, compile=True)
     assert advice(EIGHT, compiled, 2)[0] == "train.activation_checkpointing=full"
     # One rank has nobody to share with, and a single tile cannot be divided.
-    assert advice(BatchSplit(1, 4, 1), replace(full, checkpoint_blocks_every=1), 0) == []
+    alone = advice(BatchSplit(1, 4, 1), replace(full, checkpoint_blocks_every=1), 0)
+    assert alone == ["--deepspeed_config zero2_offload"]
+
+
+def test_weights_that_do_not_fit_are_shared_out() -> None:
+    assert advice(EIGHT, TRAIN, 0, in_a_step=False) == ["--deepspeed_config zero1"]
+    assert advice(EIGHT, TRAIN, 3, in_a_step=False) == ["--deepspeed_config zero3_offload"]
+
+
+def test_what_is_advised_exists() -> None:
+    for world in (1, 8):
+        for stage in range(4):
+            (config,) = advice(BatchSplit(4, 1, world), TRAIN, stage, in_a_step=False)
+            assert config.removeprefix("--deepspeed_config ") in packaged_names("ds_configs", ".json")
 
 
 def test_the_message_is_one_line_that_says_what_to_do() -> None:
@@ -79,5 +93,5 @@ def test_the_message_is_one_line_that_says_what_to_do() -> None:
     assert text.startswith("rank 5 is out of memory on NVIDIA A10 (micro-batch 64, ")
     assert "try in this order: train.activation_checkpointing=selective, " in text
     assert text.endswith("[CUDA out of memory.]")
-    hopeless = explained(MemoryError(), BatchSplit(1, 4, 1), replace(TRAIN, activation_checkpointing="full"), 0, 0, "x")
-    assert "a smaller model or a larger device [MemoryError]" in str(hopeless)
+    assert "zero2, a smaller model [" in text
+    assert str(explained(MemoryError(), EIGHT, TRAIN, 1, 5, "x")).endswith("[MemoryError]")
