@@ -10,6 +10,7 @@ import os
 import sys
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,10 @@ class RunLog:
         if not self._active:
             return
         record = {"kind": kind, "time": round(time.time(), 3), **values}
-        self._file.write(json.dumps(_standard(record)) + "\n")
+        try:
+            self._file.write(json.dumps(_standard(record)) + "\n")
+        except OSError as error:  # a full disk must not end a training; what could not be written is tried again
+            self.say(f"{self._file.name}: {error.strerror}; training goes on")
         self._to_wandb(kind, values)
 
     def progress(self, step: int, loss: float, rate: float) -> None:
@@ -69,7 +73,8 @@ class RunLog:
         if not self._active:
             return
         self._bar.close()
-        self._file.close()
+        with suppress(OSError):  # said when it was written
+            self._file.close()
         if self._wandb is not None:
             self._drop_wandb_on_error(self._wandb.finish)
 

@@ -98,11 +98,12 @@ def test_after_damage_and_from_what_is_named(synthetic_shards: Path, done: dict[
     jobs = [
         job("run", synthetic_shards),
         job("branch", synthetic_shards, "train.blr=1e-3", resume=str(folder / "run" / "checkpoints" / "global_step4")),
+        job("branch3", synthetic_shards, "train.blr=1e-3", stage=3, resume="async/checkpoints/global_step6"),
         job("bad", synthetic_shards, resume=damaged),
     ]
     spoil(Path(damaged))
     ended = run_jobs(jobs, 2, folder)
-    assert {name: each.status for name, each in ended.items()} == {"run": 0, "branch": 0, "bad": 2}
+    assert {name: each.status for name, each in ended.items()} == {"run": 0, "branch": 0, "branch3": 0, "bad": 2}
     assert "damaged: " in ended["bad"].error
     (resumed,) = records(folder / "run", "resume")
     assert (resumed["step"], len(resumed["notes"])) == (4, 1)
@@ -113,6 +114,7 @@ def test_after_damage_and_from_what_is_named(synthetic_shards: Path, done: dict[
     # The schedule goes on with the new peak.
     whole, branch = train_records(folder / "whole"), train_records(folder / "branch")
     assert [record["lr"] for record in branch] == pytest.approx([record["lr"] / 16 for record in whole[4:]])
+    assert [each["lr"] for each in train_records(folder / "branch3")] == [each["lr"] for each in branch[2:]]
     # Damage cost steps, and nothing else.
     again = train_records(folder / "run")
     assert [record["losses"] for record in again] == [record["losses"] for record in whole]
