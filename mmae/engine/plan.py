@@ -112,7 +112,9 @@ def plan_run(
     preprocess.tile_size({name: dataset.shape for name, dataset in index.datasets.items()})
     tiles = training_tiles(sets, config.data, config.train.seed)
     order = tiles.order(config.train.global_batch)
-    return Plan(config, changes, folder, ds_config, split, tiles, order, band_stats, trust, source, fresh, followed_before)
+    return Plan(
+        config, changes, folder, ds_config, split, tiles, order, band_stats, trust, source, fresh, followed_before
+    )
 
 
 def _config_to_go_on_with(folder: RunFolder, source: ResumePath | None, fresh: bool) -> Config | None:

@@ -39,8 +39,8 @@ def find(plan: Plan) -> Found | None:
     _settled(lambda: recover(checkpoints))
     # Nodes may know otherwise whether this is a start again: rank 0's word counts.
     named, fresh = on_rank_0(lambda: (plan.resume, plan.fresh))
-    if plan.followed_before:
-        _settled(lambda: _say("resume: started again: --resume and --fresh were for the first start"))
+    again = "resume: started again: --resume and --fresh were for the first start"
+    _settled(lambda: _say(again) if plan.followed_before else "")
     # 1. The one that --resume names.
     if named is not None:
         found = _named(named, plan)
