@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -50,6 +51,14 @@ def newest_first(checkpoints: Path) -> list[Path]:
     return [steps[step] for step in sorted(steps, reverse=True)]
 
 
+def pointed_at(checkpoints: Path) -> str:
+    """The name that `latest` holds, be there such a checkpoint or not; empty where there is no such file."""
+    try:
+        return (checkpoints / LATEST).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
 def damaged_ones(checkpoints: Path) -> list[Path]:
     """Checkpoints that were set aside as damaged."""
     return sorted(checkpoints.glob(f"{DAMAGED}global_step*"))
@@ -77,7 +86,9 @@ def commit(temporary: Path, final: Path, files: Files) -> None:
         os.rename(final, former)
     os.rename(temporary, final)
     sync(final.parent)
-    write_whole(final.parent / LATEST, final.name)
+    # Nothing here goes by the pointer: without it the checkpoint is as good.
+    with suppress(OSError):
+        write_whole(final.parent / LATEST, final.name)
     shutil.rmtree(former, ignore_errors=True)
 
 

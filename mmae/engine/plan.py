@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from mmae.data.preprocess import Preprocess
 from mmae.data.sets import check_cache, common_datasets, open_sets
 from mmae.data.training_tiles import TrainingTiles, training_tiles
 from mmae.engine.ds_config import load_deepspeed_json, merge, precision_of, zero_stage_of
-from mmae.engine.resume_path import ResumePath, resume_path
+from mmae.engine.resume_path import ResumePath, is_restart, resume_path
 from mmae.engine.run_folder import RunFolder, changes_on_resume
 from mmae.engine.trackers import check_trackers
 from mmae.errors import InputError
@@ -36,6 +37,7 @@ class Plan:
         trust: load a checkpoint that another user wrote.
         resume: the checkpoint to go on from, where one was named.
         fresh: begin anew; what the folder holds is set aside.
+        followed_before: one of the two was said, but this is a start again by a launcher or scheduler.
     """
 
     config: Config
@@ -49,6 +51,7 @@ class Plan:
     trust: bool = False
     resume: ResumePath | None = None
     fresh: bool = False
+    followed_before: bool = False
 
     @property
     def stop(self) -> int:
@@ -93,6 +96,9 @@ def plan_run(
     folder = RunFolder(Path(config.run.dir))
     if resume is not None and fresh:
         raise InputError("--resume and --fresh contradict each other: say one of them")
+    followed_before = (resume is not None or fresh) and is_restart(os.environ) and folder.config_file.is_file()
+    if followed_before:
+        resume, fresh = None, False
     source = resume_path(resume) if resume is not None else None
     stored = _config_to_go_on_with(folder, source, fresh)
     said = parse_overrides(overrides)
@@ -108,7 +114,9 @@ def plan_run(
     preprocess.tile_size({name: dataset.shape for name, dataset in index.datasets.items()})
     tiles = training_tiles(sets, config.data, config.train.seed)
     order = tiles.order(config.train.global_batch)
-    return Plan(config, changes, folder, ds_config, split, tiles, order, band_stats, trust, source, fresh)
+    return Plan(
+        config, changes, folder, ds_config, split, tiles, order, band_stats, trust, source, fresh, followed_before
+    )
 
 
 def _config_to_go_on_with(folder: RunFolder, source: ResumePath | None, fresh: bool) -> Config | None:

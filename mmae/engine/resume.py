@@ -14,7 +14,7 @@ from tqdm import tqdm
 from mmae.data.order import ORDER_VERSION
 from mmae.engine.aside import set_later_aside, set_run_aside
 from mmae.engine.checkpoint import Found
-from mmae.engine.checkpoint_store import damaged_ones, newest_first, recover, set_damaged_aside
+from mmae.engine.checkpoint_store import damaged_ones, newest_first, pointed_at, recover, set_damaged_aside
 from mmae.engine.manifest import content_problem, share
 from mmae.engine.plan import Plan
 from mmae.engine.resume_path import ResumePath
@@ -37,11 +37,15 @@ def find(plan: Plan) -> Found | None:
     """
     checkpoints = plan.folder.checkpoints
     _settled(lambda: recover(checkpoints))
+    # Nodes may know otherwise whether this is a start again: rank 0's word counts.
+    named, fresh = on_rank_0(lambda: (plan.resume, plan.fresh))
+    again = "resume: started again: --resume and --fresh were for the first start"
+    _settled(lambda: _say(again) if plan.followed_before else "")
     # 1. The one that --resume names.
-    if plan.resume is not None:
-        found = _named(plan.resume, plan)
+    if named is not None:
+        found = _named(named, plan)
         return replace(found, notes=(*found.notes, *_make_way(found, plan)))
-    if plan.fresh:
+    if fresh:
         _settled(lambda: _say_aside(set_run_aside(plan.folder)))
         return None
     # 2. The newest good one of the run.
@@ -174,11 +178,8 @@ def _check_data(path: Path, state: TrainState, plan: Plan, normalised: RunFolder
 
 
 def _compare_pointer(newest: Path, notes: list[str]) -> None:
-    try:
-        named = (newest.parent / LATEST).read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:
-        return
-    if named != newest.name and (newest.parent / named).is_dir():
+    named = pointed_at(newest.parent)
+    if named != newest.name and named in {path.name for path in newest_first(newest.parent)}:
         notes.append(_say(f"resume: going on from {newest.name}, the newest good one; `{LATEST}` names {named[:40]}"))
 
 

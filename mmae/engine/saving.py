@@ -25,6 +25,7 @@ from mmae.engine.checkpoint_store import (
     commit,
     name_of,
     newest_first,
+    pointed_at,
     recover,
     remove,
     size_of,
@@ -202,7 +203,8 @@ class Saver:
         config = self._plan.config.checkpoint
         checkpoints = final.parent
         steps = {step: path for path in newest_first(checkpoints) if (step := step_of(path)) is not None}
-        needed = {step for step, path in steps.items() if path in (final, self._resumed_from)}
+        stays = (final, checkpoints / pointed_at(checkpoints), self._resumed_from)
+        needed = {step for step, path in steps.items() if path in stays}
         for step in superfluous(steps, config.keep_last, config.keep_every, needed):
             try:
                 remove(steps[step])
@@ -235,6 +237,9 @@ class _Flight:
     def written(self) -> Written:
         """What this rank wrote; waits for it."""
         self._done_writing.wait()
+        if self._own:
+            # Its note too: a late one would lie in the next save's way.
+            self._thread.join()
         return self._result
 
     def outcome(self, results: list[Written]) -> Saved:

@@ -212,6 +212,19 @@ def test_fresh_sets_the_run_aside(run: Path, shards: Path) -> None:
     assert taken(find(plan(shards, run="branch", resume=aside))) == "global_step9"
 
 
+@pytest.mark.parametrize("name", ["MMAE_RESTARTS", "SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"])
+def test_a_command_that_is_started_again_by_itself_does_not_go_back(
+    run: Path, shards: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "0")
+    assert plan(shards, fresh=True).fresh
+    monkeypatch.setenv(name, "1")
+    assert taken(find(plan(shards, resume=run / "checkpoints" / "global_step3"))) == "global_step9"
+    assert taken(find(plan(shards, fresh=True))) == "global_step9"
+    # A first start that came to nothing is made again.
+    assert plan(shards, run="new", resume=run).resume is not None
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_strangers_is_refused_before_it_is_read(run: Path, shards: Path) -> None:
     checkpoint = run / "checkpoints" / "global_step9"

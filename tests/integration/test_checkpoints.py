@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from mmae.engine.soundness import problem_of
 from mmae.engine.untrained import UNTRAINED
 from tests.integration.compare import final_weights, train_records
 from tests.integration.group import Done, Job, run_jobs
-from tests.integration.launch import SMALL, Command, free_port
+from tests.integration.launch import ROOT, SMALL, Command, free_port
 from tests.integration.trouble import BUFFER, BUFFER_VALUE, FROZEN, FROZEN_VALUE
 
 RECIPE = (
@@ -47,25 +47,33 @@ def spoil(checkpoint: Path) -> None:
     file.write_bytes(content)
 
 
-def trained(jobs: Sequence[Job], ranks: int, folder: Path) -> dict[str, Done]:
-    return run_jobs(jobs, ranks, folder)
-
-
 def job(run: str, shards: Path, *overrides: str, stage: int = 1, **more: Any) -> Job:
     return Job(run, f"zero{stage}", (*RECIPE, f"data.shards={shards}", *overrides), **more)
 
 
-def test_saves_that_fail_on_one_rank_and_a_full_disk(synthetic_shards: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def done(synthetic_shards: Path, folder: Path) -> dict[str, Done]:
+    """How runs ended that share a group of two ranks."""
     asynchronous = "checkpoint.asynchronous=true"
-    fails = {
-        "sync": job("sync", synthetic_shards, stage=2, around=f"{TROUBLE}small_files_at_step_4"),
-        "async": job("async", synthetic_shards, asynchronous, stage=3, around=f"{TROUBLE}small_files_at_step_4"),
-        "plain": job("plain", synthetic_shards, asynchronous, "checkpoint.keep_last=1", "checkpoint.keep_every=4"),
-        "full": job("full", synthetic_shards, around=f"{TROUBLE}full_disk_from_step_6"),
-    }
-    done = trained(list(fails.values()), 2, tmp_path)
+    jobs = [
+        job("sync", synthetic_shards, stage=2, around=f"{TROUBLE}small_files_at_step_4"),
+        job("async", synthetic_shards, asynchronous, stage=3, around=f"{TROUBLE}small_files_at_step_4"),
+        job("kept", synthetic_shards, asynchronous, "checkpoint.keep_last=1", "checkpoint.keep_every=4"),
+        job("full", synthetic_shards, around=f"{TROUBLE}full_disk_from_step_6"),
+        job("whole", synthetic_shards),
+        job("run", synthetic_shards, "train.stop_at=6"),
+    ]
+    return run_jobs(jobs, 2, folder)
+
+
+def test_saves_that_fail_on_one_rank_and_a_full_disk(done: dict[str, Done], folder: Path) -> None:
     for name in ("sync", "async"):
-        run = tmp_path / name
+        run = folder / name
         assert (done[name].status, done[name].error) == (0, ""), name
         assert checkpoints(run) == ["global_step2", "global_step6", "global_step8", "latest"]
         (failed,) = records(run, "save_failed")
@@ -75,58 +83,58 @@ def test_saves_that_fail_on_one_rank_and_a_full_disk(synthetic_shards: Path, tmp
         assert [record["step"] for record in train_records(run)] == list(range(1, 9))
         for checkpoint in (run / "checkpoints").glob("global*"):
             assert problem_of(checkpoint) is None
-    assert done["plain"].status == 0
-    assert checkpoints(tmp_path / "plain") == ["global_step4", "global_step8", "latest"]
+    assert done["kept"].status == 0
+    assert checkpoints(folder / "kept") == ["global_step4", "global_step8", "latest"]
     assert done["full"].status == 2
     assert "the last step (8) could not be saved" in done["full"].error
-    assert checkpoints(tmp_path / "full") == ["global_step2", "global_step4", "latest"]
-    assert ["10 bytes are free" in each["reason"] for each in records(tmp_path / "full", "save_failed")] == [True] * 2
+    assert checkpoints(folder / "full") == ["global_step2", "global_step4", "latest"]
+    assert ["10 bytes are free" in each["reason"] for each in records(folder / "full", "save_failed")] == [True] * 2
 
 
-def test_after_damage_and_from_what_is_named(synthetic_shards: Path, tmp_path: Path) -> None:
-    first = trained([job("whole", synthetic_shards), job("run", synthetic_shards, "train.stop_at=6")], 2, tmp_path)
-    assert {each.error for each in first.values()} == {""}
-    spoil(tmp_path / "run" / "checkpoints" / "global_step6")
-    damaged = str(tmp_path / "whole" / "checkpoints" / "global_step8")
+def test_after_damage_and_from_what_is_named(synthetic_shards: Path, done: dict[str, Done], folder: Path) -> None:
+    assert (done["whole"].error, done["run"].error) == ("", "")
+    spoil(folder / "run" / "checkpoints" / "global_step6")
+    damaged = str(folder / "whole" / "checkpoints" / "global_step8")
     jobs = [
         job("run", synthetic_shards),
-        job(
-            "branch", synthetic_shards, "train.blr=1e-3", resume=str(tmp_path / "run" / "checkpoints" / "global_step4")
-        ),
+        job("branch", synthetic_shards, "train.blr=1e-3", resume=str(folder / "run" / "checkpoints" / "global_step4")),
+        job("branch3", synthetic_shards, "train.blr=1e-3", stage=3, resume="async/checkpoints/global_step6"),
         job("bad", synthetic_shards, resume=damaged),
     ]
     spoil(Path(damaged))
-    done = trained(jobs, 2, tmp_path)
-    assert {name: each.status for name, each in done.items()} == {"run": 0, "branch": 0, "bad": 2}
-    assert "damaged: " in done["bad"].error
-    (resumed,) = records(tmp_path / "run", "resume")
+    ended = run_jobs(jobs, 2, folder)
+    assert {name: each.status for name, each in ended.items()} == {"run": 0, "branch": 0, "branch3": 0, "bad": 2}
+    assert "damaged: " in ended["bad"].error
+    (resumed,) = records(folder / "run", "resume")
     assert (resumed["step"], len(resumed["notes"])) == (4, 1)
-    assert checkpoints(tmp_path / "run") == ["damaged-global_step6", "global_step4", "global_step6", "global_step8",
+    assert checkpoints(folder / "run") == ["damaged-global_step6", "global_step4", "global_step6", "global_step8",
                                              "latest"]  # fmt: skip
-    (resumed,) = records(tmp_path / "branch", "resume")
+    (resumed,) = records(folder / "branch", "resume")
     assert "group 0: initial_lr 0.001 -> 6.25e-05" in resumed["reapplied"]
     # The schedule goes on with the new peak.
-    whole, branch = train_records(tmp_path / "whole"), train_records(tmp_path / "branch")
+    whole, branch = train_records(folder / "whole"), train_records(folder / "branch")
     assert [record["lr"] for record in branch] == pytest.approx([record["lr"] / 16 for record in whole[4:]])
+    assert [each["lr"] for each in train_records(folder / "branch3")] == [each["lr"] for each in branch[2:]]
     # Damage cost steps, and nothing else.
-    again = train_records(tmp_path / "run")
+    again = train_records(folder / "run")
     assert [record["losses"] for record in again] == [record["losses"] for record in whole]
-    shutil.rmtree(tmp_path / "whole" / "checkpoints" / "global_step8")
-    assert final_weights(tmp_path / "whole").keys() == final_weights(tmp_path / "run").keys()
+    shutil.rmtree(folder / "whole" / "checkpoints" / "global_step8")
+    assert final_weights(folder / "whole").keys() == final_weights(folder / "run").keys()
 
 
 @pytest.mark.slow
 def test_frozen_parameters_and_buffers_come_back(synthetic_shards: Path, tmp_path: Path) -> None:
     """In the same shape and in others, where DeepSpeed's conversions lose them."""
     around = f"{TROUBLE}partly_frozen"
-    shapes = [(stage, ranks) for stage in range(4) for ranks in (1, 2)]
+    shapes = [(0, 1), (1, 2), (2, 2), (3, 2)]  # ZeRO stage, ranks
+    others = [((0, 1), (3, 2)), ((1, 2), (2, 1)), ((2, 2), (0, 1)), ((3, 2), (1, 1))]
     for ranks in (1, 2):
         jobs = [
             job(f"from{s}x{r}", synthetic_shards, "train.stop_at=2", stage=s, around=around)
             for s, r in shapes if r == ranks
         ]  # fmt: skip
-        assert {each.error for each in trained(jobs, ranks, tmp_path).values()} == {""}
-    pairs = [*((shape, shape) for shape in shapes), *zip(shapes, reversed(shapes), strict=True)]
+        assert {each.error for each in run_jobs(jobs, ranks, tmp_path).values()} == {""}
+    pairs = [*((shape, shape) for shape in shapes), *others]
     names = {pair: f"{pair[0][0]}x{pair[0][1]}-to-{pair[1][0]}x{pair[1][1]}" for pair in pairs}
     for ranks in (1, 2):
         jobs = [
@@ -134,7 +142,7 @@ def test_frozen_parameters_and_buffers_come_back(synthetic_shards: Path, tmp_pat
                 copy_of=f"from{source[0]}x{source[1]}")
             for (source, to), name in names.items() if to[1] == ranks
         ]  # fmt: skip
-        assert {each.error for each in trained(jobs, ranks, tmp_path).values()} == {""}
+        assert {each.error for each in run_jobs(jobs, ranks, tmp_path).values()} == {""}
     for name in names.values():
         stored = load_file(tmp_path / name / "checkpoints" / "global_step4" / UNTRAINED)
         assert stored.keys() == {FROZEN, BUFFER}, name
@@ -146,9 +154,10 @@ def test_frozen_parameters_and_buffers_come_back(synthetic_shards: Path, tmp_pat
 
 def test_the_real_command(synthetic_shards: Path, tmp_path: Path, command: Command) -> None:
     """`--fresh`, a second start while the first lives, and what a checkpoint holds."""
-    launch = ["deepspeed", "--num_gpus", "1", "--master_port", str(free_port()), "--module", "mmae.train"]
-    words = [*launch, "--config", "debug", f"data.shards={synthetic_shards}", "run.dir=run", *RECIPE, "train.stop_at=2"]
-    first = command(*words)
+    words = ["--config", "debug", f"data.shards={synthetic_shards}", "run.dir=run", *RECIPE, "train.stop_at=2"]
+    alone = [sys.executable, "-m", "mmae.train"]
+    launched = ["deepspeed", "--num_gpus", "2", "--master_port", str(free_port()), "--module", "mmae.train"]
+    first = command(*alone, *words, PYTHONPATH=str(ROOT))
     assert first.status == 0, first.err
     checkpoint = tmp_path / "run" / "checkpoints" / "global_step2"
     assert set(read_manifest(checkpoint) or ()) == {
@@ -159,15 +168,14 @@ def test_the_real_command(synthetic_shards: Path, tmp_path: Path, command: Comma
     assert not (tmp_path / "run" / LOCK).exists()
 
     lock = acquire(tmp_path / "run")
-    second = command(*words)
+    second = command(*launched, *words)
     lock.close()
     assert second.status == 2
     assert f"({this_process().host}, process {this_process().pid}, since " in second.err
     assert second.err.count("mmae: error: ") == 1
 
-    # The lock's holder is alive but has let go of the file: only a dead one's is taken over.
     (tmp_path / "run" / LOCK).unlink()
-    fresh = command(*words, "--fresh", "train.seed=5")
+    fresh = command(*alone, *words, "--fresh", "train.seed=5", PYTHONPATH=str(ROOT))
     assert fresh.status == 0, fresh.err
     (aside,) = (tmp_path / "run").glob(f"{ASIDE}*")
     assert problem_of(aside / "checkpoints" / "global_step2") is None
