@@ -38,29 +38,29 @@ class Live:
     def ranks(self) -> list[int]:
         """Process ids of the ranks, by rank."""
         found = {}
-        for place in Path("/proc").glob("[0-9]*"):
+        for pid in self.everything():
             try:
-                words = (place / "cmdline").read_bytes().split(b"\0")
-                if f"run.dir={self._name}".encode() not in words or b"mmae.train" not in words:
-                    continue
-                environment = dict(
+                place = Path(f"/proc/{pid}")
+                pairs = [
                     entry.split(b"=", 1) for entry in (place / "environ").read_bytes().split(b"\0") if b"=" in entry
-                )
+                ]
                 parent = int((place / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:
                 continue
-            if b"RANK" in environment:
-                found[int(place.name)] = (parent, int(environment[b"RANK"]))
-        # A rank's workers are its children, with the same command line.
+            if (rank := dict(pairs).get(b"RANK")) is not None:
+                found[pid] = (parent, int(rank))
+        # A rank's workers are its children, with the same environment.
         ranks = {rank: pid for pid, (parent, rank) in found.items() if parent not in found}
         return [ranks[rank] for rank in sorted(ranks)]
 
     def everything(self) -> list[int]:
-        """Process ids of all that was started."""
+        """Process ids of all that was started and works in the test's own folder: nobody else's."""
         found = []
         for place in Path("/proc").glob("[0-9]*"):
             try:
-                if f"run.dir={self._name}".encode() in (place / "cmdline").read_bytes().split(b"\0"):
+                if (place / "cwd").readlink() == self.folder.parent and f"run.dir={self._name}".encode() in (
+                    place / "cmdline"
+                ).read_bytes().split(b"\0"):
                     found.append(int(place.name))
             except OSError:
                 continue
@@ -88,7 +88,7 @@ def started(words: Sequence[str | Path], cwd: Path, name: str, **environment: st
         [str(word) for word in words],
         cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
-    live = Live(process, cwd / name, name)
+    live = Live(process, cwd.resolve() / name, name)
     try:
         yield live
     finally:

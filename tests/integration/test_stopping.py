@@ -79,14 +79,14 @@ def test_a_second_interrupt_says_what_goes_on(synthetic_shards: Path, tmp_path: 
 
 @pytest.mark.slow
 def test_limits_of_time_stop_a_run(synthetic_shards: Path, tmp_path: Path, command: Command) -> None:
-    words = [*FOR_LONG, "train.max_hours=0.009"]
-    first = command(*train_words(synthetic_shards, "run", *words))
+    first = command(*train_words(synthetic_shards, "run", *FOR_LONG, "train.max_hours=0.012"))
     assert first.status == 0, first.err
     step = first.last_json["step"]
     assert 0 < step < 5000
     assert f"stopped at step {step} (train.max_hours), saved in" in first.err
     # Its job ends so soon that nothing may begin.
-    again = command(*train_words(synthetic_shards, "run", *words), SLURM_JOB_END_TIME=str(int(time.time()) + 90))
+    words = train_words(synthetic_shards, "run", *FOR_LONG)
+    again = command(*words, SLURM_JOB_END_TIME=str(int(time.time()) + 90))
     assert again.status == 0, again.err
     assert again.last_json["step"] == step
     assert f"stopped at step {step} (the end of the Slurm job), saved in run/checkpoints/global_step{step}" in again.err
