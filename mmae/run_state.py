@@ -15,7 +15,8 @@ from mmae.errors import InputError
 from mmae.log_records import LogRecords, Record
 
 BEGINS: Final = ("start", "resume")
-ENDS: Final = ("end", "stop")
+END: Final = "end"
+LOCK: Final = ".lock"
 RECENT: Final = 20
 """Train records that speed and the time left are taken from."""
 SILENT_SECONDS: Final = 120.0
@@ -74,7 +75,7 @@ def read_run(folder: Path) -> RunState:
     if begin is None:
         raise InputError(f"{path}: holds no record of a start yet: ask again in a moment")
     recent = log.recent("train", RECENT, since=BEGINS)
-    last = log.last("train", "val", "save", *BEGINS, *ENDS) or begin
+    last = log.last("train", "val", "save", *BEGINS, END) or begin
     train = recent[-1] if recent else log.last("train")
     silence = max(0.0, time.time() - float(last["time"]))
     host, pid = _process(folder, begin)
@@ -119,7 +120,7 @@ def alive(host: str | None, pid: int | None) -> bool | None:
 def _process(folder: Path, begin: Record) -> tuple[str | None, int | None]:
     """Host and pid of rank 0: of the run's lock, which may be of a start that has not written yet, or the record."""
     try:
-        lock: Any = json.loads((folder / "run.lock").read_text(encoding="utf-8"))
+        lock: Any = json.loads((folder / LOCK).read_text(encoding="utf-8"))
         return str(lock["host"]), int(lock["pid"])
     except (OSError, ValueError, KeyError, TypeError):
         return begin.get("host"), begin.get("pid")
@@ -128,10 +129,10 @@ def _process(folder: Path, begin: Record) -> tuple[str | None, int | None]:
 def _state(
     folder: Path, begin: Record, last: Record, recent: list[Record], silence: float, living: bool | None
 ) -> tuple[str, str]:
-    if last["kind"] in ENDS:
+    if last["kind"] == END:
         why = str(last.get("why", "stopped"))
-        state = why if why in {"finished", "stopped"} else "failed" if last["kind"] == "end" else "stopped"
-        return state, str(last.get("error", why))
+        state = why if why in {"finished", "stopped"} else "failed"
+        return state, str(last.get("error") or " and ".join(last.get("reasons", ())) or why)
     if living is False:
         return "died", "its process is gone, and it wrote no end"
     pace = max((float(record.get("step_seconds", 0)) for record in recent), default=60.0)

@@ -27,6 +27,7 @@ FOUNDATION = frozenset(
         "errors",
         "modalities",
         "pictures",
+        "processes",
         "resources",
         "types",
         "variants",

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from mmae import run_state
+from mmae.engine import run_folder
 from mmae.errors import InputError
 from mmae.run_state import alive, read_run
 
@@ -94,7 +96,11 @@ def test_a_checkpoint_that_is_being_written(run: Run) -> None:
     [
         ({"kind": "end", "why": "finished"}, "finished", "finished"),
         ({"kind": "end", "why": "stopped"}, "stopped", "stopped"),
-        ({"kind": "stop", "why": "SIGTERM"}, "stopped", "SIGTERM"),
+        (
+            {"kind": "end", "why": "stopped", "reasons": ["SIGTERM", "train.max_hours"]},
+            "stopped",
+            "SIGTERM and train.max_hours",
+        ),
         ({"kind": "end", "why": "lost numbers"}, "failed", "lost numbers"),
         ({"kind": "end", "why": "error", "error": "RuntimeError: x"}, "failed", "RuntimeError: x"),
     ],
@@ -112,10 +118,10 @@ def test_a_process_that_is_gone_died(run: Run, gone: int) -> None:
     run.train(10, ago=1)
     assert read_run(run.folder).state == "died"
     # Another start holds the run by now, and has not written yet.
-    (run.folder / "run.lock").write_text(json.dumps({"host": HOST, "pid": os.getpid(), "started": 1}))
+    (run.folder / ".lock").write_text(json.dumps({"host": HOST, "pid": os.getpid(), "started": 1}))
     assert read_run(run.folder).state == "training"
     for broken in ("", "{", "[]", '{"host": "x"}', '{"host": "x", "pid": "y"}'):
-        (run.folder / "run.lock").write_text(broken)
+        (run.folder / ".lock").write_text(broken)
         assert read_run(run.folder).state == "died"
 
 
@@ -189,3 +195,7 @@ def test_whether_a_process_lives(gone: int) -> None:
     assert alive(HOST, gone) is False
     assert alive("elsewhere", 1) is None
     assert alive(HOST, None) is None
+
+
+def test_the_lock_is_the_one_that_training_holds() -> None:
+    assert run_state.LOCK == run_folder.LOCK

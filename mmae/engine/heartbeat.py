@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import timedelta
 from itertools import count
-from pathlib import Path
 from types import TracebackType
 from typing import Final
 
@@ -27,6 +26,7 @@ from torch._C._distributed_c10d import Store, TCPStore
 
 from mmae.engine.liveness import DEAD_SECONDS, Pulse, Verdict, Watch
 from mmae.errors import EXIT_BAD_INPUT, EXIT_LOST_RANK, InputError
+from mmae.processes import started, this_machine
 
 PERIOD: Final = 1.0
 """Seconds between two pulses."""
@@ -47,7 +47,9 @@ class Heartbeat:
         self._rank, self._world, self._timeout = rank, world, timeout
         self._ended = threading.Event()
         self._lock = threading.Lock()
-        self._own = Pulse(rank, socket.gethostname(), _machine(rank), os.getpid(), _began(os.getpid()) or 0)
+        self._own = Pulse(
+            rank, socket.gethostname(), this_machine() or f"rank {rank}", os.getpid(), started(os.getpid())
+        )
         self._seen: dict[int, Pulse] = {}
         self._exchanged = time.monotonic()
         self._threads: list[threading.Thread] = []
@@ -195,23 +197,5 @@ def _of_communication(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in f"{error}".lower() for word in ("gloo", "nccl"))
 
 
-def _machine(rank: int) -> str:
-    """The same for ranks that can see one another's processes: one kernel, one namespace of process ids."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return f"rank {rank}"
-
-
 def _alive(pulse: Pulse) -> bool:
-    return _began(pulse.pid) == pulse.began
-
-
-def _began(pid: int) -> int | None:
-    """When a process of this machine began; None where it has ended (a zombie has)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return None if fields[0] in "ZX" else int(fields[19])
-    except (OSError, ValueError, IndexError):
-        return None
+    return started(pulse.pid) == pulse.began

@@ -27,7 +27,7 @@ class Pulse:
 
     Attributes:
         machine: tells whose process ids can be looked up; `host` is its name for people.
-        began: when its process began, in the system's own ticks: a process id may be given to another process.
+        began: when its process began (`processes.started`): a process id may be given to another process.
         beats: times it has said something.
         moves: times its training has moved on.
         failed: the status it is about to end with, None while all is well; `why` in words.
@@ -37,7 +37,7 @@ class Pulse:
     host: str
     machine: str
     pid: int
-    began: int
+    began: str
     beats: int = 0
     step: int = 0
     phase: str = "start"

@@ -7,7 +7,8 @@ import os
 import socket
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
+
+from mmae.processes import started, this_machine
 
 
 @dataclass(frozen=True)
@@ -58,23 +59,3 @@ def is_here(holder: Holder) -> bool:
 def lives(holder: Holder) -> bool:
     """Whether a process `is_here` and is still the same one."""
     return started(holder.pid) == holder.started != ""
-
-
-def this_machine() -> str:
-    """Name of this boot of this machine and of the number space of processes; empty where the system does not tell."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def started(pid: int) -> str:
-    """When a living process was started, in ticks since boot; empty where there is none, or only its remains."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    # The name, in brackets, may hold anything.
-    state, *fields = text.rpartition(")")[2].split()
-    return "" if state in {"Z", "X"} else fields[18]

@@ -17,10 +17,11 @@ from unittest.mock import patch
 import pytest
 
 from mmae.data.locked import LockedFile
-from mmae.engine.lock_holder import Holder, is_here, lives, parse_holder, started, this_process
+from mmae.engine.lock_holder import Holder, is_here, lives, parse_holder, this_process
 from mmae.engine.run_folder import LOCK, RunFolder
 from mmae.engine.run_lock import acquire, held
 from mmae.errors import InputError
+from mmae.processes import started
 from tests.conftest import ROOT
 
 SILENCE = 0.6

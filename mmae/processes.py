@@ -1,0 +1,29 @@
+"""Telling a living process from a later one with the same number, and machines from one another."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def this_machine() -> str:
+    """Name of this boot of this machine and of the number space of processes; empty where the system does not tell.
+
+    Processes of one such name can see one another.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def started(pid: int) -> str:
+    """When a living process was started, in ticks since boot; empty where there is none, or only its remains."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    # The name, in brackets, may hold anything.
+    state, *fields = text.rpartition(")")[2].split()
+    return "" if state in {"Z", "X"} else fields[18]
