@@ -213,7 +213,8 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock | None, stop: Stop | None, bea
     samples.close()
     log.close()
     engine.destroy()
-    saver.must_have(step)
+    if step > first:
+        saver.must_have(step)
     if rank == 0:
         print(report.closing_line(plan, step, saver.last, losses, val_losses), flush=True)
     return 0
