@@ -62,8 +62,10 @@ def load_trained(run: str, step: int | None, trust: bool) -> Trained:
     names = group_names(module, config.train, config.model.paper_exact)
     weights = consolidated_weights(checkpoint, state.zero_stage, names)
     weights.update(
-        {name: tensor.float() for name, tensor in untrained.items() if name in dict(module.named_parameters())}
+        {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in untrained.items()}
     )
+    held = set(module.state_dict())
+    weights = {name: tensor for name, tensor in weights.items() if name in held}
     for name, parameter in module.named_parameters():
         weights[name] = weights[name].view(parameter.shape)
     log_vars = weights.pop("loss_balancer.log_vars", None)
