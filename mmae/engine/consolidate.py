@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,11 +98,25 @@ def consolidated_weights(checkpoint: Path, zero_stage: int, group_names: list[li
     """
     if zero_stage == 0:
         return {name: state.weight for name, state in read_stage_0(checkpoint, group_names).items()}
-    # Weights are put together on the CPU; told so, DeepSpeed does not look for a GPU and report what it found.
-    os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+    # Weights are put together on the CPU; told so, DeepSpeed does not look for a GPU and report what it found. Not for
+    # the commands that this process may start: told so, they would build DeepSpeed's operators anew.
+    with _variable("DS_ACCELERATOR", "cpu"):
+        from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
     # It reports to its own developers on both streams.
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         state: dict[str, Tensor] = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.parent), checkpoint.name)
     return {name: tensor.float() for name, tensor in state.items()}
+
+
+@contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    """Set a variable of the environment for a while, where it is not set."""
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]
