@@ -5,10 +5,10 @@ DeepSpeed's conversions lose both; stored beside its files they come back under 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Final
 
-import deepspeed
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ def untrained_tensors(module: nn.Module) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for name, tensor in _held(module).items():
         if name not in trained:
-            with deepspeed.zero.GatheredParameters([tensor], enabled=hasattr(tensor, "ds_id")):
+            with _whole(tensor):
                 found[name] = tensor.detach().cpu().clone().contiguous()
     return found
 
@@ -33,8 +33,7 @@ def load_untrained(module: nn.Module, checkpoint: Path) -> None:
     held = _held(module)
     for name in sorted(stored):
         tensor = held[name]
-        sharded = hasattr(tensor, "ds_id")
-        with torch.no_grad(), deepspeed.zero.GatheredParameters([tensor], modifier_rank=0, enabled=sharded):
+        with torch.no_grad(), _whole(tensor, modifier_rank=0):
             # Rank 0 gives a gathered parameter's value to all; elsewhere it may not be written.
             tensor.copy_(stored[name])
 
@@ -44,6 +43,16 @@ def read_untrained(checkpoint: Path) -> dict[str, Tensor]:
     file = checkpoint / UNTRAINED
     tensors: dict[str, Tensor] = load_file(file) if file.is_file() else {}
     return tensors
+
+
+def _whole(tensor: Tensor, modifier_rank: int | None = None) -> AbstractContextManager[object]:
+    """In it a sharded parameter is whole."""
+    if not hasattr(tensor, "ds_id"):
+        return nullcontext()
+    import deepspeed
+
+    gathered: AbstractContextManager[object] = deepspeed.zero.GatheredParameters([tensor], modifier_rank=modifier_rank)
+    return gathered
 
 
 def _held(module: nn.Module) -> dict[str, Tensor]:
