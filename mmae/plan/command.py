@@ -33,7 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--deepspeed_config", metavar="JSON", help="only this one: packaged name or JSON file")
     parser.add_argument("--all", action="store_true", help="every micro-batch, not only each way's best")
     add_json_argument(parser)
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="override a key of the recipe")
+    overrides = parser.add_argument(
+        "overrides", nargs="+", default=[], metavar="section.key=value", help="override a key of the recipe"
+    )
+    # `*` would match nothing right behind RECIPE, and words behind the options would be one too many (Python 3.11).
+    overrides.required = False
 
 
 def run(args: argparse.Namespace) -> int:

@@ -88,7 +88,7 @@ def micro_batches(config: Config, world: int) -> Iterator[BatchSplit]:
     """
     share = split_global_batch(config.train.global_batch, config.train.global_batch, world).micro
     powers = {1 << power for power in range(share.bit_length())}
-    for micro in sorted(size for size in powers | {share // power for power in powers} if share % size == 0):
+    for micro in sorted({size for power in powers if share % power == 0 for size in (power, share // power)}):
         yield BatchSplit(micro, share // micro, world)
 
 

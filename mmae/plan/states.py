@@ -135,7 +135,8 @@ def _sharded(sizes: Mapping[str, int], zero: Zero, world: int, number_bytes: int
         # Its part of all gradients has a place for good.
         first_gradients=0 if states_off else part,
         last_gradients=(0 if states_off else part) + min(numbers * number_bytes, bucket),
-        optimiser_moment=0 if states_off else part + flat,
+        # Small tensors are let go of meanwhile.
+        optimiser_moment=0 if states_off else part + bucket + flat - whole,
         host=(part if weights_off else 0) + (states + own * FLOAT + part if states_off else 0),
     )
 

@@ -26,7 +26,6 @@ TILES = 8192
 """So many that gradients of weights, which are no activations, vanish beside them."""
 
 CONFIGS = {
-    "published": ModelConfig(),
     "mostly encoder": ModelConfig(
         size="nano", out_domains=("depth",), extra_norm_pix_loss=False, decoder_dim=8, drop_path=0.1,
         num_encoded_tokens=200,
@@ -41,6 +40,7 @@ CONFIGS = {
     "uncertainty": ModelConfig(size="nano", task_balancer="uncertainty", in_domains=("rgb", "sentinel1")),
 }  # fmt: skip
 LARGE = {
+    "published": ModelConfig(),
     "large": load_config("vit_l", []).model,
     "huge": load_config("vit_h", []).model,
     "giant, mostly encoder": ModelConfig(
@@ -100,7 +100,7 @@ def lived(config: ModelConfig, recompute: Recompute, dtype: torch.dtype, device:
     [("none", 1, 2), ("selective", 1, 2), ("full", 1, 2), ("full", 2, 2), ("selective", 5, 2), ("none", 1, 4)],
 )
 def test_what_is_kept_on_a_gpu(how: Any, every: int, number_bytes: int) -> None:
-    config, dtype = CONFIGS["published"], {2: torch.bfloat16, 4: torch.float32}[number_bytes]
+    config, dtype = LARGE["published"], {2: torch.bfloat16, 4: torch.float32}[number_bytes]
     kept, _ = lived(config, Recompute(how, every), dtype, "cuda")
     assert activations(config, Recomputation(how, every), number_bytes).kept * TILES == pytest.approx(kept, rel=2e-4)
 
@@ -111,7 +111,7 @@ def test_what_is_kept_and_the_most_that_lives(config: ModelConfig, how: Any, eve
     formula = activations(config, Recomputation(how, every), 2)
     kept, peak = lived(config, Recompute(how, every), torch.bfloat16, "cpu")
     # Norms on CPUs keep half as many bytes of statistics.
-    assert formula.kept * TILES == pytest.approx(kept, rel=3e-3)
+    assert formula.kept * TILES == pytest.approx(kept, rel=5e-3)
     assert formula.peak * TILES == pytest.approx(peak, rel=0.01)
 
 
