@@ -52,7 +52,7 @@ EVERY = [
     *(pytest.param(config, id=name) for name, config in CONFIGS.items()),
     *(pytest.param(config, id=name, marks=pytest.mark.slow) for name, config in LARGE.items()),
 ]
-MODES = [("none", 1), ("selective", 1), ("full", 1), ("full", 2)]
+MODES: list[tuple[Any, int]] = [("none", 1), ("selective", 1), ("full", 1), ("full", 2)]
 
 
 def by_the_efficient_kernels(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

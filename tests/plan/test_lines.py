@@ -134,7 +134,7 @@ def test_what_was_measured_on_an_h100(recipe: str, micro: int, mode: Any, seen: 
     (line,) = [each for each in found if each.mode == mode and each.split.micro == micro]
     numbers = line.needs.states / 14
     config = load_config(recipe, [])
-    assert (line.needs.peak - 8 * numbers - micro * stored_bytes(config)) / GB == pytest.approx(seen, rel=0.015)
+    assert (line.needs.peak - 8 * numbers - micro * stored_bytes(config)) / GB == pytest.approx(seen, rel=0.01)
 
 
 def test_bytes_of_tiles_are_those_of_batches() -> None:
