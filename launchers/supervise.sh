@@ -66,6 +66,8 @@ supervise() {
     fi
     if [ "$status" != 4 ] || [ "$round" -gt "$restarts" ]; then return "$status"; fi
     say "lost a rank: restart $round of $restarts in $pause s, from the last checkpoint"
+    # What only a first start follows (--resume, --fresh) is not followed again.
+    export MMAE_RESTARTS=$round
     sleep "$pause" &
     wait $! || true
     if [ -n "$stopping" ]; then return "$status"; fi

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mmae.bench.machine import usable_cores
-from mmae.bench.table import add_json_argument
 from mmae.errors import InputError, did_you_mean
+from mmae.table import add_json_argument
 
 if TYPE_CHECKING:
     import argparse

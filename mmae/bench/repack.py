@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mmae.bench.arguments import add_common_arguments, codecs_of, counts_of
 from mmae.bench.speeds import COLUMNS, Key, label, speed_rows
-from mmae.bench.table import Table, check_json_path, report
+from mmae.table import Table, check_json_path, report
 
 if TYPE_CHECKING:
     import argparse

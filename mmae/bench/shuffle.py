@@ -6,16 +6,16 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mmae.bench.table import Column, Table, add_json_argument, check_json_path, report
 from mmae.errors import InputError
+from mmae.table import Column, Table, add_json_argument, check_json_path, report
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mmae.bench.table import Value
     from mmae.data.index import Index
     from mmae.data.shuffle_quality import Quality
+    from mmae.table import Value
 
 _WINDOWS: Final = (1, 4, 16, 64)
 _COLUMNS: Final = (

@@ -10,7 +10,7 @@ from statistics import median_high
 from typing import TYPE_CHECKING, Any, Final
 
 from mmae.bench.arguments import at_least_one, numbers_of, words_of
-from mmae.bench.table import Column, Table, Value, add_json_argument, check_json_path, report
+from mmae.table import Column, Table, Value, add_json_argument, check_json_path, report
 
 if TYPE_CHECKING:
     import torch

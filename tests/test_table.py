@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mmae.bench.table import Column, Table, check_json_path, report
 from mmae.errors import InputError
+from mmae.table import Column, Table, check_json_path, report
 
 TABLE = Table(
     "a bench",

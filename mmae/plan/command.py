@@ -1,0 +1,84 @@
+"""`mmae plan RECIPE`: what a run will need, before it is started. No GPU is needed, and no model is built."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+from mmae.config import Config, load_config
+from mmae.errors import InputError
+from mmae.plan.amounts import bytes_of, count_of, share_of
+from mmae.plan.launch import launch_command
+from mmae.plan.lines import FILES, Machines, all_lines, best_of_each, recommended
+from mmae.plan.measured import PEAK_TFLOPS, UTILISATIONS, utilisation
+from mmae.plan.report import COLUMNS, notes_of, row_of
+from mmae.plan.tiles import tiles_of
+from mmae.plan.time_and_disk import Speed
+from mmae.table import Table, add_json_argument, check_json_path, report
+
+_MOST: Final = 1_000_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help="packaged recipe (debug, vit_l) or YAML file")
+    parser.add_argument("--gpus", type=int, required=True, metavar="N", help="GPUs of a node")
+    parser.add_argument("--gpu-memory", required=True, metavar="SIZE", help="of a GPU: 80GB, 40GiB")
+    parser.add_argument("--nodes", type=int, default=1, metavar="M", help="nodes of so many GPUs (default: 1)")
+    parser.add_argument("--tiles", metavar="COUNT", help="of an epoch (default: the shards', or MMEarth's 1.2M)")
+    parser.add_argument("--mfu", metavar="SHARE", help="model FLOPs utilisation (default: what was measured)")
+    parser.add_argument(
+        "--peak-tflops", type=float, default=PEAK_TFLOPS, metavar="T",
+        help=f"of a GPU, which --mfu is a share of (default: {PEAK_TFLOPS:.0f}, an H100's in bf16)",
+    )  # fmt: skip
+    parser.add_argument("--deepspeed_config", metavar="JSON", help="only this one: packaged name or JSON file")
+    parser.add_argument("--all", action="store_true", help="every micro-batch, not only each way's best")
+    add_json_argument(parser)
+    overrides = parser.add_argument(
+        "overrides", nargs="+", default=[], metavar="section.key=value", help="override a key of the recipe"
+    )
+    # `*` would match nothing right behind RECIPE, and words behind the options would be one too many (Python 3.11).
+    overrides.required = False
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status 0, whether anything fits or not. Bad input is an InputError."""
+    check_json_path(args.json)
+    machines = _machines(args)
+    config = load_config(args.recipe, args.overrides)
+    speed, speed_source = _speed(args, config)
+    tiles = tiles_of(config.data, count_of(args.tiles, "--tiles") if args.tiles else None)
+    files = FILES if args.deepspeed_config is None else (args.deepspeed_config,)
+    lines = all_lines(config, files, machines, speed)
+    choice = recommended(lines)
+    shown = lines if args.all else best_of_each(lines)
+    notes = notes_of(config, machines, tiles, speed_source, choice)
+    if choice is not None:
+        command = launch_command(
+            args.recipe, choice, machines, config.train, args.overrides, shards=bool(config.data.locations)
+        )
+        notes += ["", command]
+    title = f"{args.recipe} on {machines.nodes} x {machines.gpus} GPUs of {args.gpu_memory}"
+    table = Table(title, COLUMNS, [row_of(line, config, tiles, line == choice) for line in shown], notes)
+    report(table, args.json, {"recommended": None if choice is None else row_of(choice, config, tiles, True)})
+    return 0
+
+
+def _machines(args: argparse.Namespace) -> Machines:
+    for option, value in (("--gpus", args.gpus), ("--nodes", args.nodes)):
+        if not 1 <= value <= _MOST:
+            raise InputError(f"{option} {value}: must be at least 1")
+    if not 0 < args.peak_tflops < float("inf"):
+        raise InputError(f"--peak-tflops {args.peak_tflops}: must be above 0")
+    return Machines(args.gpus, args.nodes, bytes_of(args.gpu_memory, "--gpu-memory"))
+
+
+def _speed(args: argparse.Namespace, config: Config) -> tuple[Speed, str]:
+    """And where the utilisation is from, in words."""
+    flops = args.peak_tflops * 1e12
+    if args.mfu is not None:
+        return Speed(share_of(args.mfu, "--mfu"), flops), "--mfu"
+    size, compiled = config.model.size, config.train.compile
+    known = UTILISATIONS[size]
+    how = "compiled" if compiled else "eager"
+    source = f"measured with ViT {known.size} at micro-batch {known.micro_batch}, {how}, on one H100, bf16, ZeRO-1"
+    return Speed(utilisation(size, compiled), flops), source

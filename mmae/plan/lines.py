@@ -1,0 +1,148 @@
+"""Every way to run a recipe on given GPUs: ZeRO stage, checkpointing and micro-batch, each with what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from mmae.batching import BatchSplit, split_global_batch
+from mmae.config import Config
+from mmae.engine.ds_config import load_deepspeed_json, merge, precision_of
+from mmae.engine.ds_schema import DeepSpeedJson
+from mmae.model.flops import Recomputation
+from mmae.plan.memory import Memory, memory
+from mmae.plan.parameter_sizes import parameter_sizes
+from mmae.plan.states import state_bytes
+from mmae.plan.time_and_disk import Speed, checkpoint_bytes, tiles_per_second
+
+Mode = Literal["none", "selective", "full"]
+MODES: Final[tuple[Mode, ...]] = ("none", "selective", "full")
+FILES: Final = ("zero1", "zero0", "zero2", "zero3", "zero3_lean", "zero2_offload", "zero3_offload")
+"""DeepSpeed JSONs, the first choice first. ZeRO-1 needs no more communication than ZeRO-0, less memory, and is the
+stage whose speed was measured; ZeRO-0 keeps DeepSpeed's slower norm of gradients."""
+NUMBER_BYTES: Final = {"bf16": 2, "fp16": 2, "fp32": 4}
+RESERVE: Final = 0.1
+"""Share of a GPU's memory that is left free: CUDA's context, libraries' workspaces, what lies between allocations."""
+
+
+@dataclass(frozen=True)
+class Machines:
+    """`nodes` of `gpus` with `memory` bytes each."""
+
+    gpus: int
+    nodes: int
+    memory: int
+
+    @property
+    def world(self) -> int:
+        return self.gpus * self.nodes
+
+
+@dataclass(frozen=True)
+class Line:
+    """One way to run.
+
+    Attributes:
+        file: DeepSpeed JSON.
+        needs: of each rank.
+        speed: tiles a second of one GPU; None where nothing that is known tells.
+        checkpoint: bytes of one.
+        capacity: bytes of a GPU.
+    """
+
+    file: str
+    stage: int
+    mode: Mode
+    split: BatchSplit
+    precision: str
+    needs: Memory
+    speed: float | None
+    checkpoint: int
+    capacity: int
+
+    @property
+    def fits(self) -> Literal["yes", "tight", "no"]:
+        """Tight: into the GPU, but not beside the reserve."""
+        if self.needs.peak > self.capacity:
+            return "no"
+        return "yes" if self.needs.peak <= (1 - RESERVE) * self.capacity else "tight"
+
+
+def all_lines(config: Config, files: Sequence[str], machines: Machines, speed: Speed | None) -> list[Line]:
+    """Every line, file by file.
+
+    Raises:
+        InputError: a DeepSpeed JSON that does not go with the recipe, or GPUs that cannot share the global batch.
+    """
+    splits = list(micro_batches(config, machines.world))
+    return [line for file in files for line in _of_file(config, file, splits, machines, speed)]
+
+
+def micro_batches(config: Config, world: int) -> Iterator[BatchSplit]:
+    """Powers of two, and what is left of a rank's share of the global batch when it is halved and halved again.
+
+    Raises:
+        InputError: `world` does not divide the global batch.
+    """
+    share = split_global_batch(config.train.global_batch, config.train.global_batch, world).micro
+    powers = {1 << power for power in range(share.bit_length())}
+    for micro in sorted({size for power in powers if share % power == 0 for size in (power, share // power)}):
+        yield BatchSplit(micro, share // micro, world)
+
+
+def _of_file(
+    config: Config, file: str, splits: Sequence[BatchSplit], machines: Machines, speed: Speed | None
+) -> Iterator[Line]:
+    path, parsed = load_deepspeed_json(file)
+    precision = _precision(path, parsed, config, machines.world)
+    number_bytes, zero = NUMBER_BYTES[precision], parsed.zero_optimization
+    sizes = parameter_sizes(config.model)
+    offloaded = any(each and each.device != "none" for each in (zero.offload_optimizer, zero.offload_param))
+    for mode in MODES:
+        if mode == "selective" and config.train.compile:
+            continue
+        again = Recomputation(mode, config.train.checkpoint_blocks_every)
+        for split in splits:
+            states = state_bytes(sizes, zero, machines.world, number_bytes, split.accumulation)
+            known = None if offloaded or precision == "fp32" else speed
+            yield Line(
+                file=file,
+                stage=zero.stage,
+                mode=mode,
+                split=split,
+                precision=precision,
+                needs=memory(config, states, again, number_bytes, split.micro, split.accumulation),
+                speed=tiles_per_second(config, mode, split.micro, known) if known else None,
+                checkpoint=checkpoint_bytes(sum(sizes.values()), zero.stage, number_bytes),
+                capacity=machines.memory,
+            )
+
+
+def _precision(path: Path, parsed: DeepSpeedJson, config: Config, world: int) -> str:
+    """That training would take, after the same checks."""
+    train = config.train
+    return precision_of(merge(path, parsed, train, split_global_batch(train.global_batch, train.micro_batch, world)))
+
+
+def best_of_each(lines: Sequence[Line]) -> list[Line]:
+    """Of each JSON and checkpointing mode the best line, in the order given."""
+    groups: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        groups.setdefault((line.file, line.mode), []).append(line)
+    return [max(group, key=_worth) for group in groups.values()]
+
+
+def recommended(lines: Sequence[Line]) -> Line | None:
+    """The fastest line that fits beside the reserve, the first choice among equals; None where none fits."""
+    fitting = [line for line in lines if line.fits == "yes"]
+    return max(fitting, key=_worth, default=None)
+
+
+def _worth(line: Line) -> tuple[object, ...]:
+    fit = {"yes": 2, "tight": 1, "no": 0}[line.fits]
+    if not fit:
+        return 0, 0.0, 0.0, -line.needs.peak
+    # Among lines of one speed the one that computes less again, then the largest micro-batch.
+    return fit, round(line.speed, 3) if line.speed else 0.0, -MODES.index(line.mode), line.split.micro

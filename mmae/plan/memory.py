@@ -1,0 +1,98 @@
+"""Memory of one rank over a training step, on its device and in the host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from mmae.config import Config
+from mmae.modalities import MODALITIES
+from mmae.model.flops import Recomputation
+from mmae.plan.activations import FLOAT, INT, Activations, activations
+from mmae.plan.states import StateBytes
+
+TILE_SIDE: Final = 64
+STORED_BYTES: Final = MappingProxyType(
+    {
+        "sentinel2": 13 * 2,
+        "aster": 2 * 2,
+        "sentinel1": 8 * 4,
+        "canopy_height_eth": 2,
+        "esa_worldcover": 1,
+        "dynamic_world": 1,
+    }
+)
+"""Bytes of a pixel of MMEarth's datasets, all bands."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of one rank.
+
+    Attributes:
+        states: weights and optimiser.
+        buffers: for communication.
+        activations: at their most, of a micro-batch.
+        tiles: of the step and of the next one, as they are stored, and the inputs made of them.
+        gradients: when most of them exist.
+        forward: the most that is in use when the backward pass begins.
+        backward: when it ends.
+        optimiser: while weights are updated.
+        host: in the host's memory, loader processes apart.
+    """
+
+    states: int
+    buffers: int
+    activations: int
+    tiles: int
+    gradients: int
+    forward: int
+    backward: int
+    optimiser: int
+    host: int
+
+    @property
+    def peak(self) -> int:
+        """The most that is in use on the device."""
+        return max(self.forward, self.backward, self.optimiser)
+
+
+def memory(
+    config: Config, states: StateBytes, recomputation: Recomputation, number_bytes: int, micro: int, accumulation: int
+) -> Memory:
+    """Memory of one rank that runs `accumulation` micro-batches of `micro` tiles a step."""
+    activation: Activations = activations(config.model, recomputation, number_bytes)
+    # While a step runs, the tiles of the next one are on their way.
+    tiles = micro * accumulation * (2 * stored_bytes(config) + input_bytes(config))
+    held = states.steady + tiles
+    return Memory(
+        states=states.steady,
+        buffers=states.buffers,
+        activations=micro * activation.peak,
+        tiles=tiles,
+        gradients=max(states.first_gradients, states.last_gradients),
+        forward=held + states.buffers + states.first_gradients + micro * activation.peak,
+        backward=held + states.buffers + states.last_gradients,
+        optimiser=held + states.optimiser_moment,
+        host=states.host,
+    )
+
+
+def stored_bytes(config: Config, pixel_bytes: Mapping[str, int] = STORED_BYTES) -> int:
+    """Bytes of a tile on its way to the device, in stored integers."""
+    datasets = {MODALITIES[name].dataset for name in config.model.domains}
+    return TILE_SIDE * TILE_SIDE * sum(pixel_bytes[dataset] for dataset in datasets)
+
+
+def input_bytes(config: Config) -> int:
+    """Bytes of a tile as the model sees it: values, validity, and which tokens are visible."""
+    model, total = config.model, 0
+    height, width = model.image_hw
+    for name in model.domains:
+        modality = MODALITIES[name]
+        pixels = (height // modality.stride) * (width // modality.stride)
+        total += pixels * ((INT + 1) if modality.categorical else len(modality.bands) * (FLOAT + 1))
+        total += model.tokens_per_modality
+    return total + model.num_encoded_tokens * INT + model.num_tokens

@@ -1,0 +1,85 @@
+"""A plan as a table and notes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mmae.config import Config
+from mmae.model.flops import model_flops
+from mmae.model.parameter_counts import parameter_counts
+from mmae.plan.lines import RESERVE, Line, Machines
+from mmae.plan.measured import LOADER_TILES_PER_CORE, SELECTIVE_TIME
+from mmae.plan.tiles import Tiles
+from mmae.plan.time_and_disk import loader_cores
+from mmae.table import Column, Value
+
+COLUMNS: Final = (
+    Column("choice", ""),
+    Column("file", "DeepSpeed"),
+    Column("mode", "checkpointing"),
+    Column("micro_batch", "micro-batch"),
+    Column("accumulation", "accum."),
+    Column("states_gb", "states", "{:.2f}"),
+    Column("gradients_gb", "gradients", "{:.2f}"),
+    Column("activations_gb", "activations", "{:.2f}"),
+    Column("buffers_gb", "buffers", "{:.2f}"),
+    Column("tiles_gb", "tiles", "{:.2f}"),
+    Column("peak_gb", "peak GB", "{:.1f}"),
+    Column("fits", "fits"),
+    Column("host_gb", "host GB a rank", "{:.1f}"),
+    Column("tiles_per_second", "tiles/s a GPU", "{:.0f}"),
+    Column("epoch_minutes", "min an epoch", "{:.1f}"),
+    Column("gpu_hours", "GPU-hours", "{:.0f}"),
+    Column("checkpoint_gb", "checkpoint GB", "{:.2f}"),
+)
+
+
+def row_of(line: Line, config: Config, tiles: Tiles, chosen: bool) -> dict[str, Value]:
+    """A line by the keys of `COLUMNS`; memory of one GPU, and of the host for one rank, in GB (10^9 bytes)."""
+    needs, world = line.needs, line.split.world
+    seen = config.train.max_steps * config.train.global_batch
+    return {
+        "choice": "=>" if chosen else "",
+        "file": line.file,
+        "mode": line.mode,
+        "micro_batch": line.split.micro,
+        "accumulation": line.split.accumulation,
+        "states_gb": needs.states / 1e9,
+        "gradients_gb": needs.gradients / 1e9,
+        "activations_gb": needs.activations / 1e9,
+        "buffers_gb": needs.buffers / 1e9,
+        "tiles_gb": needs.tiles / 1e9,
+        "peak_gb": needs.peak / 1e9,
+        "fits": line.fits,
+        "host_gb": needs.host / 1e9,
+        "tiles_per_second": line.speed,
+        "epoch_minutes": line.speed and tiles.count / (line.speed * world) / 60,
+        "gpu_hours": line.speed and seen / line.speed / 3600,
+        "checkpoint_gb": line.checkpoint / 1e9,
+    }
+
+
+def notes_of(config: Config, machines: Machines, tiles: Tiles, speed_source: str, choice: Line | None) -> list[str]:
+    """What the table rests on, and what the recommended line asks of loaders and disks."""
+    flops, train = model_flops(config.model).total.model, config.train
+    steps = tiles.count // train.global_batch
+    notes = [
+        f"{parameter_counts(config.model).total / 1e6:.1f} M parameters, {flops / 1e9:.1f} GFLOP a tile; "
+        f"{tiles.count:,} tiles an epoch are {steps:,} steps of {train.global_batch}; "
+        f"the recipe's {train.max_steps:,} steps see {train.max_steps * train.global_batch / tiles.count:.1f} epochs",
+        "peak: the most of a step's phases, so less than the sum; activations of eager steps",
+        f"time: utilisation {speed_source}; neither the network nor validation is in it; selective is assumed to "
+        f"take {SELECTIVE_TIME:.2f} times as long; offloading and fp32 are not estimated",
+        f"fits: yes leaves {RESERVE:.0%} of a GPU free, tight does not",
+        f"shards: {tiles.bytes / 1e9:.1f} GB ({tiles.source})",
+    ]
+    if choice is None:
+        return [*notes, "nothing fits beside the reserve: take more GPUs, larger ones, or a smaller model"]
+    if choice.speed is not None:
+        rate = choice.speed * machines.gpus
+        known = LOADER_TILES_PER_CORE.get(tiles.codec, LOADER_TILES_PER_CORE["small"])
+        notes.append(
+            f"loaders: {rate:,.0f} tiles/s a node, {loader_cores(rate, tiles.codec):.1f} cores at the "
+            f"{known:,.0f} tiles/s that one decoded (codec {tiles.codec}, Sentinel-2, ASTER and WorldCover, page cache)"
+        )
+    return notes

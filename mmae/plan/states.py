@@ -1,0 +1,167 @@
+"""Memory for the states of a model on each rank: weights, gradients, optimiser, and DeepSpeed's buffers.
+
+As deepspeed 0.19.8 allocates them under `mmae.engine.ds_config`, with torch's AdamW. P numbers, N ranks, b bytes of a
+number in the weights' dtype; the optimiser's numbers are float32 (Rajbhandari et al., SC 2020, section 3, whose count
+leaves out what the optimiser's step adds for a moment: the gradients once more, flat, and once more in float32).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from mmae.engine.ds_schema import Zero
+
+FLOAT: Final = 4
+MOMENTS: Final = 2 * FLOAT
+BUCKET: Final = 500_000_000
+"""Numbers reduced at a time where the JSON does not say, and always at stage 0 (DeepSpeed's defaults)."""
+_FETCHED: Final = 50_000_000
+_KEPT_WHOLE: Final = 100_000
+_LIVE: Final = 1_000_000_000
+_SUB_GROUP: Final = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class StateBytes:
+    """Bytes of one rank, on its device but for `host`.
+
+    Attributes:
+        weights: as the model computes with them, or this rank's part.
+        optimiser: master weights and moments that lie on the device.
+        buffers: held through the forward and backward pass for communication: buckets, gathered weights.
+        first_gradients: that exist when the last micro-batch's backward pass begins.
+        last_gradients: that exist when it ends, with what reducing them takes.
+        optimiser_moment: on top of weights and optimiser during the optimiser's step, gradients included.
+        host: in the host's memory.
+    """
+
+    weights: int
+    optimiser: int
+    buffers: int
+    first_gradients: int
+    last_gradients: int
+    optimiser_moment: int
+    host: int
+
+    @property
+    def steady(self) -> int:
+        """Between two steps, communication buffers apart."""
+        return self.weights + self.optimiser
+
+
+def state_bytes(sizes: Mapping[str, int], zero: Zero, world: int, number_bytes: int, accumulation: int) -> StateBytes:
+    """What one of `world` ranks holds.
+
+    Args:
+        sizes: numbers in each learned tensor.
+        number_bytes: of the weights' dtype: 2 or 4.
+        accumulation: micro-batches a step.
+    """
+    match zero.stage:
+        case 0:
+            return _unsharded(sum(sizes.values()), number_bytes, accumulation)
+        case 3:
+            return _sharded(sizes, zero, world, number_bytes)
+        case _:
+            return _optimiser_sharded(sizes, zero, world, number_bytes, accumulation)
+
+
+def _unsharded(numbers: int, number_bytes: int, accumulation: int) -> StateBytes:
+    weights = numbers * number_bytes
+    mixed = number_bytes != FLOAT
+    return StateBytes(
+        weights=weights,
+        optimiser=numbers * (MOMENTS + (FLOAT if mixed else 0)),
+        buffers=0,
+        first_gradients=weights if accumulation > 1 else 0,
+        # Gradients are copied into a bucket to be reduced.
+        last_gradients=weights + min(numbers, BUCKET) * number_bytes,
+        optimiser_moment=weights + (numbers * FLOAT if mixed else 0),
+        host=0,
+    )
+
+
+def _optimiser_sharded(
+    sizes: Mapping[str, int], zero: Zero, world: int, number_bytes: int, accumulation: int
+) -> StateBytes:
+    numbers = sum(sizes.values())
+    own = -(-numbers // world)
+    weights, part = numbers * number_bytes, own * number_bytes
+    states = own * (FLOAT + MOMENTS)
+    buckets = 2 if zero.overlap_comm else 1
+    bucket = int(_said(zero.reduce_bucket_size, BUCKET)) * number_bytes
+    buffers = buckets * bucket if zero.contiguous_gradients else 0
+    every_gradient = weights if zero.stage == 1 else part
+    if _off_device(zero.offload_optimizer):
+        largest = max(sizes.values()) * number_bytes
+        return StateBytes(
+            weights=weights + largest,
+            optimiser=0,
+            buffers=buffers,
+            first_gradients=weights if zero.stage == 1 and accumulation > 1 else 0,
+            last_gradients=part,
+            optimiser_moment=0,
+            # Gradients in float32, the new weights, and a tensor's gradient on its way.
+            host=states + own * FLOAT + part + largest,
+        )
+    return StateBytes(
+        weights=weights,
+        optimiser=states,
+        buffers=buffers,
+        first_gradients=every_gradient if accumulation > 1 else 0,
+        last_gradients=part * (2 if zero.stage == 2 and accumulation > 1 else 1),
+        # This rank's gradients, once more flat, and once more in float32 where they are not yet.
+        optimiser_moment=2 * part + (own * FLOAT if number_bytes != FLOAT else 0),
+        host=0,
+    )
+
+
+def _sharded(sizes: Mapping[str, int], zero: Zero, world: int, number_bytes: int) -> StateBytes:
+    numbers = sum(sizes.values())
+    own = sum(-(-size // world) for size in sizes.values())
+    part, states = own * number_bytes, own * (FLOAT + MOMENTS)
+    bucket = int(_said(zero.reduce_bucket_size, BUCKET)) * number_bytes
+    gathered = _gathered(sizes, zero, world) * number_bytes
+    sub_group = min(own, int(_said(zero.sub_group_size, _SUB_GROUP)))
+    weights_off, states_off = _off_device(zero.offload_param), _off_device(zero.offload_optimizer)
+    whole = _kept_whole(sizes, zero, world) * number_bytes
+    flat = sub_group * (number_bytes + (FLOAT if number_bytes != FLOAT else 0))
+    return StateBytes(
+        weights=whole + (0 if weights_off else part),
+        optimiser=0 if states_off else states,
+        buffers=bucket + gathered,
+        # Its part of all gradients has a place for good.
+        first_gradients=0 if states_off else part,
+        last_gradients=(0 if states_off else part) + min(numbers * number_bytes, bucket),
+        # Small tensors are let go of meanwhile.
+        optimiser_moment=0 if states_off else part + bucket + flat - whole,
+        host=(part if weights_off else 0) + (states + own * FLOAT + part if states_off else 0),
+    )
+
+
+def _kept_whole(sizes: Mapping[str, int], zero: Zero, world: int) -> int:
+    """Numbers of small tensors that every rank keeps beside its part."""
+    if world == 1:
+        return 0
+    threshold = _said(zero.stage3_param_persistence_threshold, _KEPT_WHOLE)
+    return sum(size for size in sizes.values() if size <= threshold)
+
+
+def _gathered(sizes: Mapping[str, int], zero: Zero, world: int) -> int:
+    """Most numbers of weights that are gathered at once: those to be used again soon, or the next to be used."""
+    if world == 1:
+        return 0
+    numbers = sum(sizes.values()) - _kept_whole(sizes, zero, world)
+    kept = min(_said(zero.stage3_max_live_parameters, _LIVE), _said(zero.stage3_max_reuse_distance, _LIVE))
+    ahead = _said(zero.stage3_prefetch_bucket_size, _FETCHED) + max(sizes.values())
+    return int(min(numbers, max(kept, ahead)))
+
+
+def _said(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def _off_device(offload: object) -> bool:
+    return getattr(offload, "device", "none") != "none"

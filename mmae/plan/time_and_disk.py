@@ -1,0 +1,45 @@
+"""How long a run takes, what it leaves on disk, and what its loaders must deliver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from mmae.config import Config
+from mmae.model.flops import training_flops_per_tile
+from mmae.plan.measured import HOST_SECONDS_A_BLOCK, LOADER_TILES_PER_CORE, slowdown
+
+FLOAT: Final = 4
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a GPU does at its best: `mfu` of `peak_flops` a second."""
+
+    mfu: float
+    peak_flops: float
+
+
+def tiles_per_second(config: Config, how: Literal["none", "selective", "full"], micro: int, speed: Speed) -> float:
+    """Of one GPU. The network between GPUs is not in it: a step is the longer of the GPU's and its host's time."""
+    flops = training_flops_per_tile(config.model)
+    slower = slowdown(how, config.train)
+    device = micro * flops / (speed.mfu * speed.peak_flops)
+    host = HOST_SECONDS_A_BLOCK[config.train.compile] * config.model.variant.depth
+    return micro / (slower * max(device, host))
+
+
+def checkpoint_bytes(numbers: int, stage: int, number_bytes: int) -> int:
+    """Of one checkpoint: master weights and two moments, and below stage 3 the weights as the model computes with them.
+
+    In float32 at stage 0 the weights are their own masters.
+    """
+    states = 3 * FLOAT * numbers
+    if stage == 3 or (stage == 0 and number_bytes == FLOAT):
+        return states
+    return states + numbers * number_bytes
+
+
+def loader_cores(tiles_per_second_a_node: float, codec: str) -> float:
+    """Cores that decode so many tiles a second, by what one was measured to."""
+    return tiles_per_second_a_node / LOADER_TILES_PER_CORE.get(codec, LOADER_TILES_PER_CORE["small"])

@@ -1,0 +1,150 @@
+"""Which ways to run there are, which is recommended, and what was measured on a GPU beside the prediction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mmae.bench.step_batch import made_up_band_stats, made_up_batch
+from mmae.config import Config, load_config
+from mmae.data.preprocess import Preprocess
+from mmae.engine.step import prepare
+from mmae.errors import InputError
+from mmae.plan.lines import FILES, MODES, Line, Machines, all_lines, best_of_each, micro_batches, recommended
+from mmae.plan.memory import input_bytes, stored_bytes
+from mmae.plan.time_and_disk import Speed
+from mmae.resources import packaged_names
+
+SPEED = Speed(0.3, 989e12)
+GB = 10**9
+
+
+def lines(recipe: str, machines: Machines, *overrides: str, files: tuple[str, ...] = FILES) -> list[Line]:
+    return all_lines(load_config(recipe, list(overrides)), files, machines, SPEED)
+
+
+def test_a_line_for_every_way() -> None:
+    found = lines("vit_l", Machines(8, 1, 80 * GB))
+    ways = {(line.file, line.mode, line.split.micro) for line in found}
+    assert len(ways) == len(found) == len(FILES) * len(MODES) * 10
+    assert all(line.split.global_batch == 4096 and line.split.world == 8 for line in found)
+
+
+@pytest.mark.parametrize(("share", "micro"), [
+    (1, [1]), (8, [1, 2, 4, 8]), (24, [1, 2, 3, 4, 6, 8, 12, 24]), (15, [1, 15]), (7, [1, 7]),
+])  # fmt: skip
+def test_micro_batches_divide_a_rank_s_share(share: int, micro: list[int]) -> None:
+    config = load_config("debug", [f"train.global_batch={4 * share}"])
+    found = list(micro_batches(config, 4))
+    assert [split.micro for split in found] == micro
+    assert {split.global_batch for split in found} == {4 * share}
+
+
+def test_a_world_that_does_not_divide_the_batch() -> None:
+    with pytest.raises(InputError, match="cannot be split over 7 ranks"):
+        lines("vit_l", Machines(7, 1, 80 * GB))
+
+
+def test_memory_grows_with_the_micro_batch_and_shrinks_with_recomputation() -> None:
+    found = lines("vit_l", Machines(8, 1, 80 * GB))
+    for file in FILES:
+        for mode in MODES:
+            peaks = [line.needs.peak for line in found if (line.file, line.mode) == (file, mode)]
+            assert peaks == sorted(peaks)
+    largest = [line for line in found if line.file == "zero1" and line.split.accumulation == 1]
+    assert [line.mode for line in sorted(largest, key=lambda line: -line.needs.peak)] == list(MODES)
+
+
+def test_peak_is_that_of_the_worst_phase() -> None:
+    for line in lines("vit_g", Machines(2, 1, 80 * GB)):
+        needs = line.needs
+        assert needs.peak == max(needs.forward, needs.backward, needs.optimiser)
+        assert needs.peak <= 4 * needs.states + needs.buffers + needs.activations + needs.tiles + 3 * needs.gradients
+
+
+@pytest.mark.parametrize(
+    ("recipe", "machines", "file", "mode", "micro"),
+    [
+        ("vit_l", Machines(8, 1, 80 * GB), "zero1", "none", 512),
+        # Half the micro-batch would fit with nothing computed again, but the host would set its pace.
+        ("vit_l", Machines(8, 1, 24 * GB), "zero1", "selective", 512),
+        ("vit_l", Machines(8, 1, 16 * GB), "zero1", "full", 512),
+        ("debug", Machines(1, 1, 8 * GB), "zero1", "none", 16),
+    ],
+)
+def test_what_is_recommended(recipe: str, machines: Machines, file: str, mode: str, micro: int) -> None:
+    choice = recommended(lines(recipe, machines))
+    assert choice is not None
+    assert (choice.file, choice.mode, choice.split.micro) == (file, mode, micro)
+
+
+def test_the_recommended_line_is_the_fastest_that_fits() -> None:
+    found = lines("vit_h", Machines(4, 2, 40 * GB))
+    choice = recommended(found)
+    assert choice is not None
+    assert choice.speed is not None
+    assert choice.needs.peak <= 0.9 * 40 * GB
+    assert choice.speed == pytest.approx(max(line.speed or 0 for line in found if line.fits == "yes"))
+    assert choice in best_of_each(found)
+
+
+def test_nothing_fits() -> None:
+    found = lines("vit_g", Machines(1, 1, GB))
+    assert {line.fits for line in found} == {"no"}
+    assert recommended(found) is None
+    # The best of lines that do not fit is the one that lacks least.
+    for best in best_of_each(found):
+        same = [line for line in found if (line.file, line.mode) == (best.file, best.mode)]
+        assert best.needs.peak == min(line.needs.peak for line in same)
+
+
+def test_tight_is_not_recommended() -> None:
+    def whole(capacity: int) -> Line:
+        found = lines("vit_l", Machines(8, 1, capacity), files=("zero1",))
+        return next(line for line in found if line.mode == "none" and line.split.accumulation == 1)
+
+    peak = whole(80 * GB).needs.peak
+    assert [whole(capacity).fits for capacity in (peak - 1, peak, peak * 10 // 9 + 2)] == ["no", "tight", "yes"]
+
+
+def test_compiled_steps_do_not_go_with_selective() -> None:
+    assert {line.mode for line in lines("vit_l", Machines(8, 1, 80 * GB), "train.compile=true")} == {"none", "full"}
+
+
+@pytest.mark.parametrize("name", packaged_names("ds_configs", ".json"))
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
+def test_every_packaged_file(name: str, precision: str) -> None:
+    found = lines("vit_b", Machines(8, 4, 40 * GB), f"train.precision={precision}", files=(name,))
+    for line in found:
+        assert line.precision == precision
+        assert line.needs.peak > 0
+        assert (line.needs.host > 0) == ("offload" in name or "nvme" in name)
+        assert (line.speed is None) == (line.needs.host > 0 or precision == "fp32")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "micro", "mode", "seen"),
+    [("vit_b", 2048, "none", 45.0), ("vit_l", 1024, "none", 50.0), ("vit_l", 1024, "full", 10.4),
+     ("vit_h", 512, "none", 41.9)],
+)  # fmt: skip
+def test_what_was_measured_on_an_h100(recipe: str, micro: int, mode: Any, seen: float) -> None:
+    """ZeRO-1, one rank, bf16; that bench left AdamW's moments out, and had no second batch on its way."""
+    found = lines(recipe, Machines(1, 1, 80 * GB), f"train.global_batch={micro}", files=("zero1",))
+    (line,) = [each for each in found if each.mode == mode and each.split.micro == micro]
+    numbers = line.needs.states / 14
+    config = load_config(recipe, [])
+    assert (line.needs.peak - 8 * numbers - micro * stored_bytes(config)) / GB == pytest.approx(seen, rel=0.01)
+
+
+def test_bytes_of_tiles_are_those_of_batches() -> None:
+    every = "[rgb,depth,semseg,ired,sired,ebands,sentinel1,dynamic_world,canopy_height,slope]"
+    for more in ([], [f"model.in_domains={every}", f"model.out_domains={every}"]):
+        config: Config = load_config("vit_b", more)
+        batch = made_up_batch(config.model.domains, 3)
+        assert sum(pixels.nbytes for pixels in batch.pixels.values()) == 3 * stored_bytes(config)
+        inputs, plan = prepare(batch, Preprocess(config.data, config.model, made_up_band_stats(), batch.key_B.device),
+                               config, train=True)  # fmt: skip
+        parts = (*inputs.values.values(), *inputs.valid.values(), *inputs.token_valid.values())
+        total = sum(part.nbytes for part in (*parts, plan.keep_BK, plan.hidden_BN))
+        assert total == 3 * input_bytes(config)
