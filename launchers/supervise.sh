@@ -58,6 +58,7 @@ supervise() {
   trap 'pass_on INT' INT
   trap 'pass_on USR1' USR1
   for ((round = 1; ; round++)); do
+    if [ -n "$stopping" ]; then return 143; fi
     run_job "$@"
     if [ -n "$stopping" ]; then return "$status"; fi
     if [ "$status" -gt 128 ]; then

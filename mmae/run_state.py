@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 import time
@@ -13,6 +12,7 @@ from typing import Any, Final
 
 from mmae.errors import InputError
 from mmae.log_records import LogRecords, Record
+from mmae.processes import started
 
 BEGINS: Final = ("start", "resume")
 END: Final = "end"
@@ -78,8 +78,8 @@ def read_run(folder: Path) -> RunState:
     last = log.last("train", "val", "save", *BEGINS, END) or begin
     train = recent[-1] if recent else log.last("train")
     silence = max(0.0, time.time() - float(last["time"]))
-    host, pid = _process(folder, begin)
-    state, why = _state(folder, begin, last, recent, silence, alive(host, pid))
+    host, pid, began = _process(folder, begin)
+    state, why = _state(folder, begin, last, recent, silence, alive(host, pid, began))
     step = int(last.get("step", 0))
     stop = begin.get("stop")
     checkpoint, age = _newest_checkpoint(folder / "checkpoints")
@@ -104,26 +104,25 @@ def read_run(folder: Path) -> RunState:
     return found
 
 
-def alive(host: str | None, pid: int | None) -> bool | None:
-    """Whether a process lives; None where it cannot be known from here."""
+def alive(host: str | None, pid: int | None, began: str | None) -> bool | None:
+    """Whether a process lives; None where it cannot be known from here.
+
+    Args:
+        began: when it did (`processes.started`), where known: a later process may have its number.
+    """
     if pid is None or host != socket.gethostname():
         return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return True
+    now = started(pid)
+    return bool(now) and began in {None, now}
 
 
-def _process(folder: Path, begin: Record) -> tuple[str | None, int | None]:
-    """Host and pid of rank 0: of the run's lock, which may be of a start that has not written yet, or the record."""
+def _process(folder: Path, begin: Record) -> tuple[str | None, int | None, str | None]:
+    """Host, pid and beginning of rank 0, of the run's lock or of the record: a start may not have written one yet."""
     try:
         lock: Any = json.loads((folder / LOCK).read_text(encoding="utf-8"))
-        return str(lock["host"]), int(lock["pid"])
+        return str(lock["host"]), int(lock["pid"]), str(lock["started"])
     except (OSError, ValueError, KeyError, TypeError):
-        return begin.get("host"), begin.get("pid")
+        return begin.get("host"), begin.get("pid"), None
 
 
 def _state(

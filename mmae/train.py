@@ -2,7 +2,7 @@
 
     deepspeed --num_gpus 8 --module mmae.train --config vit_l --deepspeed_config zero1 data.shards=SHARDS
 
-Ends with one JSON line: run_dir, step, tiles_seen, losses, checkpoint. Exit status: 0 done or stopped well,
+Ends with one JSON line: run_dir, step, tiles_seen, losses, checkpoint. Exit status: 0 done or stopped well, 1 an error,
 2 bad input, 3 lost numbers (too many steps in a row whose loss or gradient is not finite), 4 lost rank.
 SIGTERM, SIGINT and SIGUSR1 save and stop; so does a file `stop` in the run's folder.
 """
@@ -13,6 +13,7 @@ import argparse
 import os
 import signal
 import sys
+import traceback
 from typing import TYPE_CHECKING
 
 from mmae.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_LOST_NUMBERS, DoesNotFitError, InputError
@@ -48,11 +49,13 @@ def run(args: argparse.Namespace) -> int:
         args.config, args.deepspeed_config, args.overrides, world_size(), args.trust, args.resume, args.fresh
     )
     from mmae.engine.logging import quiet_libraries
+    from mmae.engine.run_end import was_said
     from mmae.engine.run_lock import held
     from mmae.engine.trackers import any_left_behind
 
     quiet_libraries()
     rank, limits = join(), plan.config.train
+    status = EXIT_BAD_INPUT
     try:
         with (
             held(plan.folder.path) as lock,
@@ -60,9 +63,11 @@ def run(args: argparse.Namespace) -> int:
             Heartbeat(rank, world_size(), limits.rank_timeout) as beat,
         ):
             status = train(plan, lock, stop, beat)
-    except InputError:
-        raise
-    except Exception:  # it has been said, by `RunEnd`
+    except InputError as error:
+        _say(error)
+    except Exception as error:
+        if not was_said(error):
+            traceback.print_exception(error)
         status = EXIT_FAILED
     finally:
         leave()
@@ -172,6 +177,9 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock | None, stop: Stop | None, bea
         validates = last or bool(config.val.every and step % config.val.every == 0)
         saves = last or step % config.checkpoint.every == 0
         records.add(step, stats, skipped, guard.skipped, wanted=last or step % config.log.every == 0)
+        if config.train.profiled and step == config.train.profiled[1]:
+            # Writing a trace may take longer than a step.
+            beat.at(step, "save")
         profile.after(step)
         # Read late, but never behind what a validation or a checkpoint says of the same step.
         for record in records.drain() if validates or saves else records.due(step):
@@ -180,6 +188,7 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock | None, stop: Stop | None, bea
             log.progress(record["step"], record["loss"], record["tiles_per_second"])
         agreed = guard.drain() if validates or saves else guard.agreed(step)
         if agreed.bad >= config.train.max_bad_steps:
+            report.save_records(log, saver.finish())
             log.say(guard.despair(step, saver.last))
             log.write("end", step=step, why="lost numbers")
             return EXIT_LOST_NUMBERS
@@ -197,14 +206,15 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock | None, stop: Stop | None, bea
             with clock.paused("save") as pause, beat.during(step, "save"):
                 ended = saver.save(step)
                 ended += saver.finish() if last or asked else []
-            for saved in ended:
-                report.save_record(log, saved)
+            report.save_records(log, ended)
             stop.saved(pause.seconds)
         stop.doing = "finishing the step"
 
     beat.at(step, "end")
     for record in records.drain():
         log.write("train", **record)
+    if step > first:
+        saver.must_have(step)
     why = "finished" if step == config.train.max_steps else "stopped"
     log.write("end", step=step, why=why, reasons=asked)
     if asked and step < plan.stop:
@@ -213,26 +223,28 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock | None, stop: Stop | None, bea
     samples.close()
     log.close()
     engine.destroy()
-    if step > first:
-        saver.must_have(step)
     if rank == 0:
         print(report.closing_line(plan, step, saver.last, losses, val_losses), flush=True)
     return 0
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Entry of `--module mmae.train`: one rank of a training."""
+def _say(error: InputError) -> None:
     from mmae.engine.distributed import is_local_main
 
+    # Every rank meets the same bad input; one line a node is enough.
+    if is_local_main() or isinstance(error, DoesNotFitError):
+        print(f"mmae: error: {error}", file=sys.stderr, flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry of `--module mmae.train`: one rank of a training."""
     parser = argparse.ArgumentParser(prog="mmae train", description=__doc__)
     add_arguments(parser)
     args = parser.parse_intermixed_args(argv)  # flags may stand between overrides
     try:
         return run(args)
     except InputError as error:
-        # Every rank meets the same bad input; one line a node is enough.
-        if is_local_main() or isinstance(error, DoesNotFitError):
-            print(f"mmae: error: {error}", file=sys.stderr, flush=True)
+        _say(error)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         # Before the ranks have met; from there on it is caught, and answered by a save.

@@ -16,6 +16,7 @@ import pytest
 from mmae import run_state
 from mmae.engine import run_folder
 from mmae.errors import InputError
+from mmae.processes import started
 from mmae.run_state import alive, read_run
 
 HOST = socket.gethostname()
@@ -118,8 +119,11 @@ def test_a_process_that_is_gone_died(run: Run, gone: int) -> None:
     run.train(10, ago=1)
     assert read_run(run.folder).state == "died"
     # Another start holds the run by now, and has not written yet.
-    (run.folder / ".lock").write_text(json.dumps({"host": HOST, "pid": os.getpid(), "started": 1}))
+    (run.folder / ".lock").write_text(json.dumps({"host": HOST, "pid": os.getpid(), "started": started(os.getpid())}))
     assert read_run(run.folder).state == "training"
+    # A later process with the same number.
+    (run.folder / ".lock").write_text(json.dumps({"host": HOST, "pid": os.getpid(), "started": "1"}))
+    assert read_run(run.folder).state == "died"
     for broken in ("", "{", "[]", '{"host": "x"}', '{"host": "x", "pid": "y"}'):
         (run.folder / ".lock").write_text(broken)
         assert read_run(run.folder).state == "died"
@@ -190,11 +194,13 @@ def test_folders_that_are_no_runs(tmp_path: Path) -> None:
 
 
 def test_whether_a_process_lives(gone: int) -> None:
-    assert alive(HOST, os.getpid()) is True
-    assert alive(HOST, 1) is True
-    assert alive(HOST, gone) is False
-    assert alive("elsewhere", 1) is None
-    assert alive(HOST, None) is None
+    assert alive(HOST, os.getpid(), None) is True
+    assert alive(HOST, os.getpid(), started(os.getpid())) is True
+    assert alive(HOST, os.getpid(), "1") is False
+    assert alive(HOST, 1, None) is True
+    assert alive(HOST, gone, None) is False
+    assert alive("elsewhere", 1, None) is None
+    assert alive(HOST, None, None) is None
 
 
 def test_the_lock_is_the_one_that_training_holds() -> None:

@@ -14,7 +14,10 @@ from mmae.engine.run_folder import ASIDE, RunFolder, write_whole
 from mmae.engine.train_state import BAND_STATS, CONFIG, LATEST
 
 _SETTINGS: Final = (CONFIG, "ds_config.json", BAND_STATS)
-_MOVED: Final = ("checkpoints", *_SETTINGS, "log.jsonl", "samples_rank*.jsonl", "damaged_rank*.jsonl", "pictures")
+_MOVED: Final = (
+    "checkpoints", *_SETTINGS, "log.jsonl", "samples_rank*.jsonl", "damaged_rank*.jsonl",
+    "quarantine", "logs", "pictures", "profile", "tensorboard", "wandb",
+)  # fmt: skip
 
 
 def set_run_aside(folder: RunFolder) -> Path | None:

@@ -12,6 +12,7 @@ Only the owner of the run's lock calls what changes it.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -77,6 +78,11 @@ def commit(temporary: Path, final: Path, files: Files) -> None:
     Raises:
         OSError: it could not be done.
     """
+    for name, entry in files.items():
+        # Opened, because a network file system's client asks its server then.
+        with (temporary / name).open("rb") as file:
+            if os.fstat(file.fileno()).st_size != entry.size:
+                raise OSError(errno.EIO, "is not what its rank wrote: do all nodes share it?", str(temporary / name))
     write_whole(temporary / MANIFEST, render(files))
     for folder in {path.parent for path in (temporary / name for name in files)} | {temporary}:
         sync(folder)

@@ -43,8 +43,11 @@ class DamageLog:
         if self._lines < MAX_LINES <= self._lines + len(found):
             tqdm.write(f"rank {self._rank}: further damaged tiles are named in {self._path} only", file=sys.stderr)
         self._lines = min(MAX_LINES, self._lines + len(found))
-        with self._path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps({"step": step, **asdict(each)}) + "\n" for each in found)
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps({"step": step, **asdict(each)}) + "\n" for each in found)
+        except OSError as error:  # a full disk costs the list, not the training
+            tqdm.write(f"rank {self._rank}: {self._path}: {error.strerror}: it lacks some tiles", file=sys.stderr)
 
     def watch(self, step: int, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The same batches; damaged tiles are named as they pass."""

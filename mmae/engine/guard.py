@@ -80,7 +80,7 @@ class Guard:
         skipped = self._skips.after_step()
         self.skipped = self.skipped + skipped
         norm = self._engine.get_global_grad_norm()
-        on_device = torch.is_tensor(norm)
+        on_device = torch.is_tensor(norm) and norm.device == skipped.device
         numbers = {
             "skipped": skipped,
             "norm": norm if on_device else skipped.new_zeros(1),
@@ -91,7 +91,7 @@ class Guard:
             step,
             Suspects(batches, stats.finite_OB),
             counted=not self._engine.was_step_applied(),
-            norm=None if on_device else math.inf if norm is None else norm,
+            norm=None if on_device else math.inf if norm is None else float(norm),
         )
         self._late.add(step, context, numbers)
         return skipped

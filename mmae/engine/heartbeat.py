@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -17,7 +18,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import timedelta
-from itertools import count
 from types import TracebackType
 from typing import Final
 
@@ -25,14 +25,16 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import Store, TCPStore
 
 from mmae.engine.liveness import DEAD_SECONDS, Pulse, Verdict, Watch
+from mmae.engine.together import on_rank_0
 from mmae.errors import EXIT_BAD_INPUT, EXIT_LOST_RANK, InputError
 from mmae.processes import started, this_machine
 
 PERIOD: Final = 1.0
 """Seconds between two pulses."""
+_RANKS_A_SECOND: Final = 128
+"""Above so many ranks pulses are rarer: each reads all, from one store."""
 _LINGER: Final = 2.5
 """Seconds in which a rank's last words reach the others: a few pulses."""
-_NUMBERS: Final = count()
 
 
 class Heartbeat:
@@ -45,6 +47,7 @@ class Heartbeat:
     def __init__(self, rank: int, world: int, timeout: float) -> None:
         self._on = world > 1
         self._rank, self._world, self._timeout = rank, world, timeout
+        self._period = PERIOD * max(1.0, world / _RANKS_A_SECOND)
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._own = Pulse(
@@ -80,7 +83,8 @@ class Heartbeat:
                 is_master=False,
                 timeout=timedelta(seconds=DEAD_SECONDS),
             )
-            prefix = f"mmae/heartbeat/{next(_NUMBERS)}"
+            # Drawn: a store may outlive this attempt, with its last pulses in it.
+            prefix = on_rank_0(lambda: f"mmae/heartbeat/{secrets.token_hex(8)}")
             keys = [f"{prefix}/{rank}" for rank in range(self._world)]
             for target, args in ((self._exchange, (store, keys)), (self._look, ())):
                 thread = threading.Thread(target=target, args=args, daemon=True, name="heartbeat")
@@ -95,7 +99,11 @@ class Heartbeat:
             self._last_words(error)
         else:
             # Nobody leaves before all are at the end: rank 0 takes the store along.
-            dist.barrier()
+            try:
+                dist.barrier()
+            except RuntimeError as broken:
+                self._last_words(broken)
+                raise
         self._ended.set()
         for thread in self._threads:
             thread.join(timeout=2 * PERIOD)
@@ -104,15 +112,15 @@ class Heartbeat:
         """Tell the others why this rank ends, or wait for the word on the rank that made it fail."""
         if _of_communication(error):
             # A connection broke: another rank is lost, and who watches is about to end this process for it.
-            time.sleep(min(DEAD_SECONDS, self._timeout) + 3 * PERIOD)
+            time.sleep(min(DEAD_SECONDS, self._timeout) + 3 * self._period)
         status = EXIT_BAD_INPUT if isinstance(error, InputError) else 1
         with self._lock:
             self._own = replace(self._own, failed=status, why=f"{error}".strip().partition("\n")[0][:500])
         # Rank 0 keeps the store.
-        time.sleep(_LINGER if self._rank == 0 else 1.5 * PERIOD)
+        time.sleep(max(_LINGER, 2 * self._period) if self._rank == 0 else 1.5 * self._period)
 
     def _exchange(self, store: Store, keys: list[str]) -> None:
-        while not self._ended.wait(PERIOD if self._seen else PERIOD / 10):
+        while not self._ended.wait(self._period if self._seen else PERIOD / 10):
             with self._lock:
                 self._own = replace(self._own, beats=self._own.beats + 1)
                 own = self._own
@@ -139,7 +147,7 @@ class Heartbeat:
 
     def _as_heard(self, seen: dict[int, Pulse]) -> dict[int, Pulse]:
         """What was seen, where this rank still hears; without the store only rank 0's silence is anybody's fault."""
-        if time.monotonic() - self._exchanged < 3 * PERIOD or self._rank == 0:
+        if time.monotonic() - self._exchanged < 3 * self._period or self._rank == 0:
             return seen
         with self._lock:
             own = self._own

@@ -64,6 +64,10 @@ def read_manifest(checkpoint: Path) -> dict[str, Entry] | None:
         return None
 
 
+_LOADED: Final = (".pt", ".safetensors", ".swp")
+"""Files of these kinds are read from a checkpoint; whatever else somebody put beside them does no harm."""
+
+
 def listing_problem(checkpoint: Path, files: Files) -> str | None:
     """The first file that is missing, too many, or of another size, in words; None where there is none.
 
@@ -76,7 +80,9 @@ def listing_problem(checkpoint: Path, files: Files) -> str | None:
         if name not in there:
             return f"{name} is missing"
         if name not in files:
-            return f"{name} is not in {MANIFEST}"
+            if name.endswith(_LOADED):
+                return f"{name} is not in {MANIFEST}"
+            continue
         if there[name] != files[name].size:
             return f"{name} has {there[name]} bytes, {files[name].size} were written"
     return None

@@ -82,9 +82,12 @@ class Quarantine:
                 self._say(step, reason, modality, [f"{rows[tile]} ({shards[tile]})" for tile in tiles])
 
     def _append(self, record: dict[str, object]) -> None:
-        self._path.parent.mkdir(exist_ok=True)
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+        try:
+            self._path.parent.mkdir(exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:  # a full disk costs the list, not the training
+            tqdm.write(f"rank {self._rank}: {self._path}: {error.strerror}: not written: {record}", file=sys.stderr)
 
     def _say(self, step: int, reason: str, modality: str | None, tiles: list[str]) -> None:
         self._lines += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,13 @@ def announce(
     )
 
 
-def save_record(log: RunLog, saved: Saved) -> None:
-    """Record how a save ended; a failed one is said aloud too."""
+def save_records(log: RunLog, ended: Iterable[Saved]) -> None:
+    """Record how saves ended; a failed one is said aloud too."""
+    for saved in ended:
+        _save_record(log, saved)
+
+
+def _save_record(log: RunLog, saved: Saved) -> None:
     times = {"seconds": saved.seconds, "stalled_seconds": saved.stalled_seconds}
     if saved.path is not None:
         log.write("save", step=saved.step, checkpoint=str(saved.path), bytes=saved.size, **times)

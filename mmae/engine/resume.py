@@ -125,7 +125,8 @@ def _problem(path: Path, plan: Plan, notes: list[str]) -> str | None:
     try:
         problem, unreadable = content_problem(path, own), ""
     except OSError as error:
-        damage = error.errno in {errno.EIO, errno.ENOENT}
+        # A file that is missing here was seen by rank 0: this node does not see the folder, which is no damage.
+        damage = error.errno == errno.EIO
         said = f"{error.filename}: {error.strerror}"
         problem, unreadable = (said, "") if damage else (None, said)
     answers = gather((problem, unreadable))

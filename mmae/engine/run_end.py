@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from types import TracebackType
+from typing import Final
 
 import torch
 import torch.distributed as dist
@@ -17,6 +18,13 @@ from mmae.engine.profile import StepProfile
 from mmae.engine.rank_log import RankLog
 from mmae.engine.records import StepRecords
 from mmae.errors import DoesNotFitError, InputError
+
+_SAID: Final = "(see this rank's log file)"
+
+
+def was_said(error: BaseException) -> bool:
+    """Whether a training has said that it ended by this error."""
+    return _SAID in getattr(error, "__notes__", ())
 
 
 class RunEnd:
@@ -48,6 +56,7 @@ class RunEnd:
             ended = self._explained(error)
         if isinstance(ended, Exception) and not isinstance(ended, InputError):
             self._rank_log.failed(ended)
+            ended.add_note(_SAID)
         if isinstance(ended, InputError) and not isinstance(ended, DoesNotFitError) and self._found_alone():
             # The others may never come to it.
             print(f"mmae: error: rank {dist.get_rank()}: {ended}", file=sys.stderr, flush=True)

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -74,8 +74,10 @@ class RunLock:
         if file is None:
             return
         self._thread.join()
-        if file.is_named():
-            file.path.unlink()
+        # A file system that is away for a moment must not fail a run that is done: the lock of the dead is taken over.
+        with suppress(OSError):
+            if file.is_named():
+                file.path.unlink()
         file.close()
 
     def _beat(self) -> None:

@@ -9,9 +9,11 @@ talk to one another from their main threads only.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -153,10 +155,10 @@ class Saver:
 
     def _make_room(self, temporary: Path) -> str:
         """Why a save cannot begin; empty, and the folder to write into is there, if it can."""
-        if self._lock is not None:
-            self._lock.check()
         checkpoints = temporary.parent
         try:
+            if self._lock is not None:
+                self._lock.check()
             checkpoints.mkdir(parents=True, exist_ok=True)
             recover(checkpoints)
             before = newest_first(checkpoints)
@@ -185,7 +187,7 @@ class Saver:
             # All that does not go through the writer is a copy of NVMe files: go through what the other ranks do after.
             writer.fail(error, temporary)
             _end_of_deepspeeds_save(self._engine)
-        writer.adopt(temporary / "offloaded_tensors" / f"rank{own}")
+        writer.adopt(temporary / "offloaded_tensors" / f"rank{own:02d}")
         _put(writer, temporary / f"rng_rank_{own}.safetensors", to_safetensors(generator_state()))
         untrained = untrained_tensors(self._engine.module)
         if own:
@@ -200,17 +202,19 @@ class Saver:
         if self._lock is not None:
             self._lock.check()
         commit(temporary, final, files)
-        config = self._plan.config.checkpoint
-        checkpoints = final.parent
+        # The checkpoint is there: whether others can be removed does not change that. It is tried again next time.
+        with suppress(OSError):
+            self._thin_out(final)
+
+    def _thin_out(self, final: Path) -> None:
+        config, checkpoints = self._plan.config.checkpoint, final.parent
         steps = {step: path for path in newest_first(checkpoints) if (step := step_of(path)) is not None}
         stays = (final, checkpoints / pointed_at(checkpoints), self._resumed_from)
-        needed = {step for step, path in steps.items() if path in stays}
+        kept = {path.absolute() for path in stays if path is not None}
+        needed = {step for step, path in steps.items() if path.absolute() in kept}
         for step in superfluous(steps, config.keep_last, config.keep_every, needed):
-            try:
+            with suppress(OSError):
                 remove(steps[step])
-            except OSError:
-                # It is tried again after the next save.
-                continue
 
 
 class _Flight:
@@ -283,15 +287,17 @@ class _Flight:
         self._done_writing.set()
         self._note()
         if self._own == 0:
-            results = self._all_results()
-            if results is None:
-                self._outcome = replace(self._planned, path=None, reason="training ended before all ranks had written")
-            else:
-                try:
-                    self._outcome = self.settle(results, self._planned)
-                except Exception as error:  # told to all ranks at the next save
-                    self._outcome = replace(self._planned, path=None, reason=str(error))
-            self._outcome = replace(self._outcome, seconds=time.monotonic() - self._begun)
+            try:
+                outcome = self._settled()
+            except Exception as error:  # told to all ranks at the next save
+                outcome = replace(self._planned, path=None, reason=str(error))
+            self._outcome = replace(outcome, seconds=time.monotonic() - self._begun)
+
+    def _settled(self) -> Saved:
+        results = self._all_results()
+        if results is None:
+            return replace(self._planned, path=None, reason="training ended before all ranks had written")
+        return self.settle(results, self._planned)
 
     def _note(self) -> None:
         """Tell rank 0 by a file; where that fails, it learns at the next save."""
@@ -304,9 +310,10 @@ class _Flight:
     def _all_results(self) -> list[Written] | None:
         """Every rank's, from their notes or from `outcome`; None where the process is leaving without them."""
         while not self._leave.is_set():
-            notes = [self._notes / str(number) for number in range(self._world)]
-            if all(note.exists() for note in notes):
-                return [_read_note(note) for note in notes]
+            names = [str(number) for number in range(self._world)]
+            # A listing: network file systems remember for long that a single name was not there.
+            if self._notes.is_dir() and set(names) <= set(os.listdir(self._notes)):
+                return [_read_note(self._notes / name) for name in names]
             self._leave.wait(_POLL_S)
         return self._results
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mmae.engine.grad_norm import gradients_norm
+from mmae.errors import InputError
 
 
 class Skips:
@@ -36,15 +37,18 @@ class Skips:
             engine.clip_fp32_gradients = lambda: None
             outer.register_step_pre_hook(self._before_plain_step)
         elif limit is not None:
-            name, judge = next(
-                (name, judge)
-                for name, judge in (
-                    ("_get_norm_groups", self._judge_groups),  # stage 3
-                    ("scaled_global_norm", self._judge_result),  # stages 1 and 2
-                    ("unscale_and_clip_grads", self._judge_argument),  # stage 0
-                )
-                if hasattr(outer, name)
+            ways = (
+                ("_get_norm_groups", self._judge_groups),  # stage 3
+                ("scaled_global_norm", self._judge_result),  # stages 1 and 2
+                ("unscale_and_clip_grads", self._judge_argument),  # stage 0
             )
+            known = [(name, judge) for name, judge in ways if hasattr(outer, name)]
+            if not known:
+                raise InputError(
+                    f"train.skip_grad_norm does not work with DeepSpeed's {type(outer).__name__}, which this "
+                    "--deepspeed_config asks for: leave data_types.grad_accum_dtype out of it"
+                )
+            name, judge = known[0]
             setattr(outer, name, judge(getattr(outer, name)))
 
     def after_step(self) -> Tensor:
@@ -73,7 +77,9 @@ class Skips:
     def _flag(self, norm: Tensor) -> None:
         limit = torch.inf if self._limit is None else self._limit
         applied = norm.isfinite() & (norm <= limit)
-        self._optimizer.found_inf = (~applied).float().reshape(())
+        # Where the optimiser works: torch would copy it there too, but for an offloaded one without waiting for it.
+        home = self._optimizer.param_groups[0]["params"][0].device
+        self._optimizer.found_inf = (~applied).float().reshape(()).to(home)
 
     def _flag_scaled(self, norm: Any) -> None:
         self._flag(torch.as_tensor(norm, device=self._engine.device).float() / self._engine.optimizer.loss_scale)

@@ -21,11 +21,11 @@ def save_checkpoint(checkpoints: Path, step: int, state: TrainState | None = Non
     """Write and commit a checkpoint of three files, one of them in a folder."""
     final = checkpoints / name_of(step)
     temporary = checkpoints / f"{SAVING}{final.name}"
-    (temporary / "offloaded_tensors" / "rank0").mkdir(parents=True)
+    (temporary / "offloaded_tensors" / "rank00").mkdir(parents=True)
     content = {
         STATE: json.dumps(asdict(state or state_of(step))),
         WEIGHTS: f"{weights} of step {step}",
-        "offloaded_tensors/rank0/0.swp": "moments",
+        "offloaded_tensors/rank00/0.swp": "moments",
     }
     commit(temporary, final, {name: write_hashed(temporary / name, text.encode()) for name, text in content.items()})
     return final

@@ -12,7 +12,17 @@ from unittest.mock import patch
 
 import pytest
 
-from mmae.engine.checkpoint_store import newest_first, recover, remove, set_damaged_aside, size_of
+from mmae.engine.checkpoint_store import (
+    SAVING,
+    commit,
+    name_of,
+    newest_first,
+    recover,
+    remove,
+    set_damaged_aside,
+    size_of,
+)
+from mmae.engine.hashed_file import Entry
 from mmae.engine.soundness import newest_good, problem_of
 from mmae.engine.train_state import LATEST
 from tests.engine.checkpoint_files import WEIGHTS, save_checkpoint
@@ -121,3 +131,15 @@ def test_readers_pass_over_a_damaged_one(tmp_path: Path, capsys: pytest.CaptureF
     assert newest_good(tmp_path, trust=False) == good
     assert "global_step9 is damaged: " in capsys.readouterr().err
     assert bad.is_dir()
+
+
+@pytest.mark.parametrize("size", [None, 3])
+def test_files_that_another_node_wrote_elsewhere_are_not_committed(tmp_path: Path, size: int | None) -> None:
+    good = save_checkpoint(tmp_path, 3)
+    temporary = tmp_path / f"{SAVING}{name_of(6)}"
+    temporary.mkdir()
+    if size is not None:
+        (temporary / "rank_8.pt").write_bytes(b"x" * size)
+    with pytest.raises(OSError, match=r"No such file|do all nodes share it"):
+        commit(temporary, tmp_path / name_of(6), {"rank_8.pt": Entry(7, "")})
+    assert newest_first(tmp_path) == [good]

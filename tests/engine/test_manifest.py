@@ -55,16 +55,17 @@ def test_a_link_is_not_the_file_it_leads_to(tmp_path: Path) -> None:
 
 
 def test_what_is_wrong_is_named(tmp_path: Path) -> None:
-    for name, text in (("a", b"abc"), ("c", b"")):
+    for name, text in (("a", b"abc"), ("c.pt", b"")):
         write_hashed(tmp_path / name, text)
-    files = {name: hash_file(tmp_path / name) for name in ("a", "c")}
+    files = {name: hash_file(tmp_path / name) for name in ("a", "c.pt")}
     assert listing_problem(tmp_path, files) is None
     assert listing_problem(tmp_path, {**files, "d": Entry(1, "")}) == "d is missing"
-    assert listing_problem(tmp_path, {"a": files["a"]}) == f"c is not in {MANIFEST}"
+    assert listing_problem(tmp_path, {"a": files["a"]}) == f"c.pt is not in {MANIFEST}"
     assert listing_problem(tmp_path, {**files, "a": Entry(4, "")}) == "a has 3 bytes, 4 were written"
     assert content_problem(tmp_path, files) is None
-    assert "a does not hold" in (content_problem(tmp_path, {**files, "a": files["c"]}) or "")
-    (tmp_path / ".nfs0001").touch()
+    assert "a does not hold" in (content_problem(tmp_path, {**files, "a": files["c.pt"]}) or "")
+    for stranger in (".nfs0001", ".DS_Store", "notes.txt", "pytorch_model.bin"):
+        (tmp_path / stranger).touch()
     assert listing_problem(tmp_path, files) is None
 
 

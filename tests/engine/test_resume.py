@@ -228,7 +228,7 @@ def test_a_command_that_is_started_again_by_itself_does_not_go_back(
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_strangers_is_refused_before_it_is_read(run: Path, shards: Path) -> None:
     checkpoint = run / "checkpoints" / "global_step9"
-    os.chown(checkpoint / "offloaded_tensors" / "rank0" / "0.swp", 12345, 12345)
+    os.chown(checkpoint / "offloaded_tensors" / "rank00" / "0.swp", 12345, 12345)
     spoil(checkpoint)
     with pytest.raises(InputError, match="belongs to another user"):
         find(plan(shards))
