@@ -25,7 +25,7 @@ CONNECT_S: Final = 5
 ANSWER_S: Final = 20.0
 _LONGEST_LINE: Final = 1 << 20
 _MOST_BANNER: Final = 1000
-_WORDS: Final = 200
+_WORDS: Final = 400
 _END_S: Final = 2.0
 
 REASONS: Final = (
@@ -76,7 +76,7 @@ class Session:
         self._nonce = f"mmae-doctor-{secrets.token_hex(8)}"
         self._asked = 0
         self._said = b""
-        self._lines: queue.Queue[bytes] = queue.Queue(maxsize=_MOST_BANNER)
+        self._lines: queue.Queue[bytes] = queue.Queue()
         command = [sys.executable, "-m", "mmae.doctor.agent", self._nonce]
         try:
             self._process = subprocess.Popen(
@@ -85,8 +85,11 @@ class Session:
             )  # fmt: skip
         except OSError as error:
             raise Unreachable(f"ssh cannot be started ({error.strerror})", "install an ssh client here") from error
-        threading.Thread(target=self._read_lines, name=f"doctor {self.name}", daemon=True).start()
-        self._errors = threading.Thread(target=self._read_errors, name=f"doctor {self.name}", daemon=True)
+        self._reader, self._errors = (
+            threading.Thread(target=read, name=f"doctor {self.name}", daemon=True)
+            for read in (self._read_lines, self._read_errors)
+        )
+        self._reader.start()
         self._errors.start()
 
     def ask(self, kind: type[T], what: str, timeout_s: float = ANSWER_S, **about: object) -> T:
@@ -115,17 +118,22 @@ class Session:
                     raise Unreachable(f"its answer is none: {error}", "put the same checkout there") from error
         raise Unreachable("its answer is none", "put the same checkout there")
 
-    def close(self) -> None:
-        """Let the agent tidy up and end; a connection that hangs is ended."""
+    def close(self, grace_s: float = _END_S) -> None:
+        """Let the agent tidy up and end; a connection that hangs is ended after a grace."""
         process = self._process
         assert process.stdin is not None
         with suppress(OSError):
             process.stdin.close()
         try:
-            process.wait(_END_S)
+            process.wait(grace_s)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        for reader, pipe in ((self._reader, process.stdout), (self._errors, process.stderr)):
+            reader.join(_END_S)
+            # A child that outlives its session may still hold the pipe: closing would wait for the reader.
+            if pipe is not None and not reader.is_alive():
+                pipe.close()
 
     def _answer(self, timeout_s: float) -> object:
         deadline = time.monotonic() + timeout_s
@@ -134,7 +142,7 @@ class Session:
                 line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 raise Unreachable(
-                    f"no answer within {timeout_s:.0f} s", "is the host overloaded, or a file system away?"
+                    f"no answer within {timeout_s:g} s", "is the host overloaded, or a file system away?"
                 ) from None
             if not line:
                 raise self._gone()
@@ -161,7 +169,9 @@ class Session:
     def _read_lines(self) -> None:
         assert self._process.stdout is not None
         for line in iter(lambda: self._process.stdout.readline(_LONGEST_LINE), b""):  # type: ignore[union-attr]
-            self._lines.put(line)
+            # Whoever talks without end is read, so that it ends when told to, but not kept.
+            if self._lines.qsize() < _MOST_BANNER:
+                self._lines.put(line)
         self._lines.put(b"")
 
     def _read_errors(self) -> None:

@@ -20,6 +20,9 @@ from mmae.doctor.wire import Reached, Route
 _AT_ONCE: Final = 64
 _TORCH_S: Final = 70.0
 _PINGS: Final = 3
+_GRACE_S: Final = 2.0
+_SHORT_GRACE_S: Final = 0.1
+"""For a host that does not answer: it will not end for being told to."""
 
 
 @dataclass
@@ -103,8 +106,13 @@ def survey(
             if run is not None:
                 _token(pool, asked)
         finally:
-            _all(pool, asked, lambda each: each.session.close() if each.session else None)
+            _all(pool, asked, _close)
     return [each.answers for each in asked]
+
+
+def _close(each: _Host) -> None:
+    if each.session is not None:
+        each.session.close(_GRACE_S if each.speaks else _SHORT_GRACE_S)
 
 
 def _all(pool: ThreadPoolExecutor, asked: Iterable[_Host], call: Callable[[_Host], None]) -> None:
