@@ -40,7 +40,7 @@ def test_bad_input_is_said_before_any_host_is_asked(tmp_path: Path, capsys: Capt
 
 
 def test_code_is_told_apart_by_names_and_bytes(tmp_path: Path) -> None:
-    hashes = set()
+    hashes: set[str] = set()
     for name, text in (("a.py", "x"), ("b.py", "x"), ("a.py", "y"), ("d/a.py", "x")):
         folder = tmp_path / f"{len(hashes)}"
         (folder / name).parent.mkdir(parents=True)
