@@ -11,6 +11,7 @@ import pytest
 from mmae.doctor import places
 from mmae.engine.lock_holder import this_process
 from mmae.run_state import LOCK
+from tests.data.tiny_sets import write_set
 
 NAME = ".lock-doctor-0123456789abcdef"
 
@@ -54,6 +55,17 @@ def test_shards_that_are_not_there(tmp_path: Path) -> None:
     seen = places.look_at_shards(str(tmp_path / "absent"))
     assert seen.fingerprint == ""
     assert "absent" in seen.problem
+
+
+def test_shards_are_whole_and_told_apart(tmp_path: Path) -> None:
+    index = write_set(tmp_path / "set", {"train": list(range(8))})
+    folder = tmp_path / "set"
+    assert places.look_at_shards(str(folder)) == places.Shards(str(folder), index.fingerprint, "")
+    shard = folder / index.shards[0].name
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert f"first {shard.name}" in places.look_at_shards(str(folder)).problem
+    shard.unlink()
+    assert f"1 of {len(index.shards)} shards" in places.look_at_shards(str(folder)).problem
 
 
 def test_op_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
