@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "stats": ("data_tools.stats", "band statistics over the valid pixels of a split"),
     "verify": ("data_tools.verify", "check every shard, and every tile against its source"),
     "plan": ("mmae.plan.command", "what a run will need, before it starts: memory, time, disk, and its command"),
+    "doctor": ("mmae.doctor.command", "what stands in a run's way on this machine, or on all hosts of a hostfile"),
     "train": ("mmae.train", "train, or go on training (ranks are started by deepspeed, torchrun or accelerate)"),
     "export": ("mmae.export", "turn a run's ZeRO checkpoint into a model folder (safetensors) or a published file"),
     "import-published": ("mmae.import_published", "turn a checkpoint of the published code into a model folder"),

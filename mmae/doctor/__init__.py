@@ -1,0 +1,1 @@
+"""What stands in a run's way on the machines it is meant for, found before it starts."""

@@ -1,0 +1,115 @@
+"""The program that runs on each host: answers questions, a line of JSON each, until its input ends.
+
+`python -m mmae.doctor.agent NONCE`. Answers begin with NONCE, so that what a login shell says is told from them.
+What it has made (token files, a listener) it takes away when it ends, also when the connection breaks.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from mmae.doctor import facts, places, wire
+
+_TORCH_S: Final = 60.0
+_TORCH: Final = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
+
+
+class Agent:
+    """Public methods are the questions; keyword arguments are theirs."""
+
+    def __init__(self) -> None:
+        self._tokens: dict[str, Path] = {}
+        self._listener: wire.Listener | None = None
+
+    def facts(self) -> object:
+        return asdict(facts.gather())
+
+    def torch_gpus(self) -> object:
+        """That torch can use; -1: it failed or took too long."""
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", _TORCH], capture_output=True, text=True, timeout=_TORCH_S, check=True
+            )
+            return int(done.stdout)
+        except (OSError, ValueError, subprocess.SubprocessError):
+            return -1
+
+    def clock(self) -> object:
+        return time.time()
+
+    def shards(self, folder: str) -> object:
+        return asdict(places.look_at_shards(folder))
+
+    def run(self, folder: str) -> object:
+        return asdict(places.look_at_run(folder))
+
+    def op_cache(self) -> object:
+        return asdict(places.look_at_op_cache())
+
+    def write_token(self, folder: str, name: str) -> object:
+        self._tokens[name] = places.write_token(folder, name)
+        return True
+
+    def sees_token(self, folder: str, name: str) -> object:
+        return places.sees_token(folder, name)
+
+    def listen(self, token: str) -> object:
+        self.close_listener()
+        self._listener = wire.Listener(token)
+        return self._listener.port
+
+    def connect(self, address: str, port: int, token: str) -> object:
+        return asdict(wire.connect(address, port, token))
+
+    def route(self, to: str) -> object:
+        return asdict(wire.route_to(to))
+
+    def tidy(self) -> object:
+        for path in self._tokens.values():
+            path.unlink(missing_ok=True)
+        self._tokens.clear()
+        self.close_listener()
+        return True
+
+    def close_listener(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+
+QUESTIONS: Final = (
+    "facts", "torch_gpus", "clock", "shards", "run", "op_cache", "write_token", "sees_token", "listen", "connect",
+    "route", "tidy",
+)  # fmt: skip
+
+
+def main(nonce: str) -> None:
+    """Answer until input ends."""
+    agent = Agent()
+    try:
+        for line in sys.stdin:
+            print(nonce, json.dumps(_answer(agent, json.loads(line))), flush=True)
+    finally:
+        agent.tidy()
+
+
+def _answer(agent: Agent, request: dict[str, object]) -> dict[str, object]:
+    number, what = request.pop("number"), request.pop("ask")
+    if what not in QUESTIONS:
+        return {"number": number, "error": f"{what!r} is no question"}
+    question: Callable[..., object] = getattr(agent, str(what))
+    try:
+        return {"number": number, "answer": question(**request)}
+    except (OSError, ValueError, TypeError) as error:
+        return {"number": number, "error": str(error) or type(error).__name__}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

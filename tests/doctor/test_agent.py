@@ -1,0 +1,54 @@
+"""The program on each host, spoken to directly."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from mmae.doctor.agent import QUESTIONS, Agent
+from tests.conftest import ROOT
+
+NAME = ".lock-doctor-0123456789abcdef"
+
+
+def spoken(*requests: dict[str, object]) -> list[dict[str, object]]:
+    """Its answers, its input ended behind the last request."""
+    text = "".join(json.dumps({"number": number, **request}) + "\n" for number, request in enumerate(requests))
+    command = [sys.executable, "-m", "mmae.doctor.agent", "nonce"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=True, cwd=ROOT, timeout=60)
+    lines = [line.partition(" ") for line in done.stdout.splitlines()]
+    assert {mark for mark, _, _ in lines} == {"nonce"}
+    return [json.loads(answer) for _, _, answer in lines]
+
+
+def test_what_it_cannot_do_does_not_end_it(tmp_path: Path) -> None:
+    answers = spoken(
+        {"ask": "close_listener"},
+        {"ask": "__init__"},
+        {"ask": "run"},
+        {"ask": "write_token", "folder": str(tmp_path), "name": "../x"},
+        {"ask": "write_token", "folder": str(tmp_path / "absent"), "name": NAME},
+        {"ask": "clock"},
+    )
+    assert [("error" in each, each["number"]) for each in answers] == [
+        (True, 0), (True, 1), (True, 2), (True, 3), (True, 4), (False, 5)
+    ]  # fmt: skip
+
+
+def test_it_takes_its_token_away_when_its_input_ends(tmp_path: Path) -> None:
+    about = {"folder": str(tmp_path), "name": NAME}
+    answers = spoken({"ask": "write_token", **about}, {"ask": "sees_token", **about})
+    assert [each["answer"] for each in answers] == [True, True]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_token_that_was_there_stays(tmp_path: Path) -> None:
+    (tmp_path / NAME).touch()
+    assert "error" in spoken({"ask": "write_token", "folder": str(tmp_path), "name": NAME})[0]
+    assert (tmp_path / NAME).exists()
+
+
+def test_every_question_has_its_answer() -> None:
+    assert all(callable(getattr(Agent, question)) for question in QUESTIONS)

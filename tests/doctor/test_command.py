@@ -1,0 +1,51 @@
+"""`mmae doctor`, as it is typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from mmae.cli import main
+from mmae.doctor.facts import code_hash
+from mmae.errors import EXIT_BAD_INPUT, EXIT_FAILED
+
+Capture = pytest.CaptureFixture[str]
+
+
+def test_this_machine(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "cache"))
+    main(["doctor", "--run", str(tmp_path / "run"), "--json", str(tmp_path / "said.json")])
+    said = json.loads((tmp_path / "said.json").read_text())
+    rows = {row["check"]: row for row in said["rows"]}
+    assert {rows[name]["level"] for name in ("software", "code", "run folder", "op cache")} == {"ok"}
+    assert rows["disk"]["level"] == "note"
+    assert "ssh" not in rows
+    assert said["hosts"][0]["facts"]["versions"]["deepspeed"] in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_fails_is_status_1(tmp_path: Path, capsys: Capture) -> None:
+    words = ["doctor", "--shards", str(tmp_path / "absent"), "--json", str(tmp_path / "said.json")]
+    assert main(words) == EXIT_FAILED
+    assert json.loads((tmp_path / "said.json").read_text())["failed"] is True
+    assert "| shards " in capsys.readouterr().out
+
+
+def test_bad_input_is_said_before_any_host_is_asked(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "hosts").write_text("-oProxyCommand=x slots=1\n")
+    assert main(["doctor", "--hostfile", str(tmp_path / "hosts")]) == EXIT_BAD_INPUT
+    assert capsys.readouterr().err.startswith(f"mmae: error: {tmp_path}/hosts:1: ")
+
+
+def test_code_is_told_apart_by_names_and_bytes(tmp_path: Path) -> None:
+    hashes: set[str] = set()
+    for name, text in (("a.py", "x"), ("b.py", "x"), ("a.py", "y"), ("d/a.py", "x")):
+        folder = tmp_path / f"{len(hashes)}"
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text(text)
+        hashes.add(code_hash(folder))
+        (folder / "note.txt").write_text("no code")
+        assert code_hash(folder) in hashes
+    assert len(hashes) == 4

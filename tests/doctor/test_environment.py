@@ -1,0 +1,15 @@
+"""Which variables ranks on other hosts get."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmae.doctor.environment import passed_on
+
+
+def test_few_of_the_shell_and_all_of_the_files(tmp_path: Path) -> None:
+    (tmp_path / "first").write_text("NCCL_DEBUG=WARN\nGLOO_SOCKET_IFNAME=eth0\nno line\nbad name=1\nA=b=c\n")
+    (tmp_path / "second").write_text("NCCL_DEBUG=INFO\n")
+    shell = {"PYTHONPATH": "/x", "PATH": "/bin", "NCCL_DEBUG": "TRACE", "PYTHON-X": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    found = passed_on(shell, [tmp_path / "first", tmp_path / "absent", tmp_path / "second"])
+    assert found == {"PYTHONPATH": "/x", "NCCL_DEBUG": "INFO", "GLOO_SOCKET_IFNAME": "eth0", "A": "b=c"}
