@@ -182,12 +182,10 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock | None, stop: Stop | None, bea
             beat.at(step, "save")
         profile.after(step)
         # Read late, but never behind what a validation or a checkpoint says of the same step.
-        for record in records.drain() if validates or saves else records.due(step):
-            losses = record["losses"]
-            log.write("train", **record)
-            log.progress(record["step"], record["loss"], record["tiles_per_second"])
+        losses = report.train_records(log, records.drain() if validates or saves else records.due(step)) or losses
         agreed = guard.drain() if validates or saves else guard.agreed(step)
         if agreed.bad >= config.train.max_bad_steps:
+            report.train_records(log, records.drain())
             report.save_records(log, saver.finish())
             log.say(guard.despair(step, saver.last))
             log.write("end", step=step, why="lost numbers")
@@ -211,8 +209,7 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock | None, stop: Stop | None, bea
         stop.doing = "finishing the step"
 
     beat.at(step, "end")
-    for record in records.drain():
-        log.write("train", **record)
+    losses = report.train_records(log, records.drain()) or losses
     if step > first:
         saver.must_have(step)
     why = "finished" if step == config.train.max_steps else "stopped"

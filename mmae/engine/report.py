@@ -12,6 +12,7 @@ from typing import Any
 from mmae.engine.checkpoint import Found, Loaded, difference
 from mmae.engine.logging import RunLog, standard
 from mmae.engine.plan import Plan
+from mmae.engine.records import Record
 from mmae.engine.saving import Saved
 
 
@@ -55,6 +56,16 @@ def announce(
         host=socket.gethostname(),
         pid=os.getpid(),
     )
+
+
+def train_records(log: RunLog, records: Iterable[Record]) -> dict[str, float]:
+    """Record steps and show them; the losses of the last one, empty where there was none."""
+    losses: dict[str, float] = {}
+    for record in records:
+        losses = record["losses"]
+        log.write("train", **record)
+        log.progress(record["step"], record["loss"], record["tiles_per_second"])
+    return losses
 
 
 def save_records(log: RunLog, ended: Iterable[Saved]) -> None:

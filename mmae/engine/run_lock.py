@@ -106,8 +106,11 @@ def held(folder: Path, beat_s: float = BEAT_S, silence_s: float = SILENCE_S) -> 
     """
     file: LockedFile | None = None
 
+    new = False
+
     def take() -> None:
-        nonlocal file
+        nonlocal file, new
+        new = not folder.exists()
         file = acquire(folder, silence_s)
 
     on_rank_0(take)
@@ -116,6 +119,10 @@ def held(folder: Path, beat_s: float = BEAT_S, silence_s: float = SILENCE_S) -> 
         yield lock
     finally:
         lock.release()
+        if new:
+            # A start that was refused leaves nothing.
+            with suppress(OSError):
+                folder.rmdir()
 
 
 def acquire(folder: Path, silence_s: float = SILENCE_S) -> LockedFile:

@@ -160,7 +160,7 @@ def test_of_many_starts_one_takes_over_from_a_dead_one(tmp_path: Path, flock: bo
 
         def start(folder: Path = folder, taken: list[LockedFile] = taken) -> None:
             try:
-                taken.append(acquire(folder, silence_s=60))
+                taken.append(acquire(folder, silence_s=2))
             except InputError:
                 return
 
