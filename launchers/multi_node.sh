@@ -23,6 +23,8 @@ python -m mmae.launch.multi_node "$private" "$@"
 mapfile -d '' -t command <"$private/command"
 mapfile -d '' -t facts <"$private/facts"
 restarts=${facts[0]} run=${facts[1]} ssh=${facts[2]} hosts=${facts[3]} address=${facts[4]} port=${facts[5]}
+ssh_port=${facts[6]}
+read -ra pdsh_options <<<"${facts[7]}"
 users_file=${DS_ENV_FILE:-}
 
 # The user's own .deepspeed_env is taken in, and not touched.
@@ -38,10 +40,11 @@ if [ -n "$ssh" ]; then
   # The ranks live on other machines, where no signal of this shell reaches them; all see the run's folder.
   signal_ranks() { [ -d "$run" ] && touch "$run/stop" && asked=1; }
   end_early() { kill_ranks; }
-  # By the launch process of this very job; a brace keeps the pattern from finding its own shell.
+  # By the launch process of this very job; a bracket keeps the pattern from finding its own shell.
   kill_ranks() {
     kill -KILL -- "-$job" || true
-    PDSH_RCMD_TYPE=ssh timeout 60 pdsh -t 10 -u 30 -w "$hosts" "for launch in \$(pgrep -u \$(id -u) -f \
+    PDSH_RCMD_TYPE=ssh PDSH_SSH_ARGS_APPEND="${PDSH_SSH_ARGS_APPEND:-}${ssh_port:+ -p $ssh_port}" \
+      timeout 60 pdsh -t 10 -u 30 -w "$hosts" ${pdsh_options[@]+"${pdsh_options[@]}"} "for launch in \$(pgrep -u \$(id -u) -f \
 '[m]aster_addr=$address --master_port=$port '); do pkill -KILL -P \$launch; kill -KILL \$launch; done" >&2 || true
   }
 fi

@@ -26,8 +26,9 @@ command=(python -c "$build" "${ops[@]}")
 if [ -n "${DRY_RUN:-}" ]; then printf '%q ' "${command[@]}"; echo; exit; fi
 command -v g++ >/dev/null || { echo "error: g++ is missing: install a C++ compiler (Debian: apt-get install g++)" >&2; exit 2; }
 
-# torch waits for ever for a lock that a killed build left. The one who holds it keeps it open; on a filesystem that
-# other machines share it may be one of theirs, which would have written within ten minutes.
+# Older releases of torch wait for ever for a lock file that a killed build left; newer ones lock the file itself, and
+# leave it. Who holds it keeps it open. On a filesystem that other machines share it may be one of them: a build of
+# theirs would have written within ten minutes.
 is_held() {
   local fd
   for fd in /proc/[0-9]*/fd/*; do [ "$fd" -ef "$1" ] && return 0; done

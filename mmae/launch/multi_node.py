@@ -24,8 +24,10 @@ class Start:
     Attributes:
         command: `deepspeed` and its words.
         hosts: that take part.
+        address: where the ranks meet, with `port`.
         run: the run's folder.
         ssh: whether ranks are reached by ssh, and are no descendants of the launcher.
+        launcher_args: further options of pdsh.
     """
 
     command: list[str]
@@ -35,6 +37,8 @@ class Start:
     run: Path
     restarts: int
     ssh: bool
+    ssh_port: int | None
+    launcher_args: str
 
 
 class _Parser(argparse.ArgumentParser):
@@ -95,7 +99,17 @@ def plan_start(words: Sequence[str], environment: Mapping[str, str], folder: Pat
     hidden = [part for name in leaking(environment) for part in ("-u", name)] if not options.no_ssh else []
     command = [*(["env", *hidden] if hidden else []), *command, "--module", "mmae.train"]
     command += training if options.no_ssh else [word(each) for each in training]
-    return Start(command, hosts, address, options.master_port, run, options.restarts, not options.no_ssh)
+    return Start(
+        command,
+        hosts,
+        address,
+        options.master_port,
+        run,
+        options.restarts,
+        not options.no_ssh,
+        options.ssh_port,
+        options.launcher_args,
+    )
 
 
 def main(out: str, *words: str) -> int:
@@ -106,7 +120,7 @@ def main(out: str, *words: str) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     facts = [str(start.restarts), str(start.run), "ssh" if start.ssh else "", ",".join(start.hosts)]
-    facts += [start.address, str(start.port)]
+    facts += [start.address, str(start.port), str(start.ssh_port or ""), start.launcher_args]
     for name, values in (("command", start.command), ("facts", facts)):
         Path(out, name).write_text("".join(f"{value}\0" for value in values), encoding="utf-8")
     stay = [name for name, value in sorted(os.environ.items()) if is_secret(name, value) and name != "MMAE_COMMAND"]
