@@ -235,8 +235,8 @@ def test_told_before_the_ranks_could_save_it_is_queued_again(tmp_path: Path) -> 
 
 def test_outside_a_job_it_says_how_to_start(tmp_path: Path) -> None:
     done = start(tmp_path, "slurm.sbatch", "--config", "debug", MMAE_ROOT=str(ROOT))
-    assert done.status != 0
-    assert "run this by sbatch" in done.err
+    assert done.status == 2
+    assert "give the script to sbatch" in done.err
 
 
 def test_prebuild_removes_a_lock_that_nobody_holds(tmp_path: Path) -> None:
