@@ -14,16 +14,25 @@ children_of() {
 # DeepSpeed's runner starts a launch process, which starts the ranks.
 ranks_of() { for launch in $(children_of "$1"); do children_of "$launch"; done; }
 
+# Launchers whose ranks are no descendants of theirs define these three anew.
+# The first fails where there are no ranks yet: then there is nothing to save.
+signal_ranks() {
+  local ranks
+  mapfile -t ranks < <(ranks_of "$job")
+  [ "${#ranks[@]}" != 0 ] || return 1
+  kill -s "$1" "${ranks[@]}" || true
+}
+end_early() { kill -TERM -- "-$job"; }
+kill_ranks() { kill -KILL -- "-$job"; }
+
 pass_on() {
-  local signal=$1 ranks
+  local signal=$1
   stopping=1
   if [ -z "$deadline" ]; then
     deadline=$((SECONDS + grace))
     say "SIG$signal: the ranks save and stop, within $grace s (MMAE_GRACE)"
   fi
-  mapfile -t ranks < <(ranks_of "$job")
-  # Before there are ranks there is nothing to save.
-  if [ "${#ranks[@]}" = 0 ]; then kill -TERM -- "-$job"; else kill -s "$signal" "${ranks[@]}"; fi 2>/dev/null || true
+  { signal_ranks "$signal" || end_early; } 2>/dev/null || true
 }
 
 # Runs a command to its end, through signals, but not past the grace once one came. Sets `status`.
@@ -37,7 +46,7 @@ run_job() {
   while kill -0 "$job" 2>/dev/null; do
     if [ -n "$deadline" ] && [ "$SECONDS" -ge "$deadline" ]; then
       say "the ranks did not stop within $grace s and are killed; the last checkpoint is untouched"
-      kill -KILL -- "-$job" 2>/dev/null || true
+      kill_ranks 2>/dev/null || true
     fi
     # In the background, so that a signal is answered at once.
     sleep 0.5 &
@@ -45,7 +54,7 @@ run_job() {
   done
   wait "$job" || status=$?
   # Whatever outlived it would go on writing beside a later start.
-  kill -KILL -- "-$job" 2>/dev/null || true
+  kill_ranks 2>/dev/null || true
   # A rank's death by signal N is 256 - N at DeepSpeed's launcher, and 128 + N everywhere else.
   if [ "$status" -gt 192 ]; then status=$((384 - status)); fi
 }

@@ -7,6 +7,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mmae.engine.interface import choose_interface
+
 
 def world_size() -> int:
     """Ranks that the launcher started; 1 without a launcher."""
@@ -37,6 +39,7 @@ def join() -> int:
         os.environ.update(
             RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port())
         )
+    choose_interface(os.environ)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     elif "OMP_NUM_THREADS" not in os.environ:

@@ -69,9 +69,12 @@ def test_it_names_the_holder_while_it_is_held(tmp_path: Path) -> None:
         assert (holder.pid, is_here(holder), lives(holder)) == (os.getpid(), True, True)
         lock.check()
         assert RunFolder(tmp_path / "run").stored_config() is None
-    assert list((tmp_path / "run").iterdir()) == []
+    # A start that wrote nothing leaves nothing.
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "run").mkdir()
     with held(tmp_path / "run"):
         pass
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_a_living_holder_bars_the_second(tmp_path: Path, other: subprocess.Popen[str]) -> None:

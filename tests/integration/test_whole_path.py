@@ -168,18 +168,6 @@ def test_accelerate_starts_the_same_training(synthetic_shards: Path, command: Co
     assert done.last_json["step"] == 2
 
 
-@pytest.mark.parametrize("script", ["single_node.sh", "multi_node.sh"])
-def test_launchers_print_their_command(script: str, command: Command, tmp_path: Path) -> None:
-    (tmp_path / "hosts").write_text("# comment\nnode-1 slots=2\nnode-2 slots=4\n")
-    first = ["hosts"] if script == "multi_node.sh" else []
-    done = command(
-        "bash", ROOT / "launchers" / script, *first, "--config", "debug", "run.dir=a b", DRY_RUN="1", RANKS="2"
-    )
-    assert done.status == 0, done.err
-    assert "--module mmae.train --config debug run.dir=a\\ b" in done.out
-    assert ("--master_addr node-1" in done.out) == bool(first)
-
-
 def test_an_error_in_the_trainer_ends_its_loader_too(synthetic_shards: Path, command: Command) -> None:
     """Workers leave SIGTERM to the trainer; they must not keep a trainer that has failed from ending."""
     script = f"""

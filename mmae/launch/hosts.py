@@ -1,0 +1,104 @@
+"""A hostfile, which of its hosts take part, and where they reach the first of them."""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from pathlib import Path
+
+from mmae.errors import InputError, did_you_mean
+
+Slots = dict[str, int]
+
+
+def read_hostfile(path: Path) -> Slots:
+    """Host -> ranks it runs, in the file's order.
+
+    Raises:
+        InputError: no such file, or a line that DeepSpeed would not take.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such hostfile (see launchers/hostfile.example)")
+    slots: Slots = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        found = re.match(r"(\S+)\s+slots=(\d+)\s*(#.*)?$", text)
+        if not found or int(found[2]) < 1 or not re.fullmatch(r"[\w.@-]+", found[1]):
+            raise InputError(f"{path}, line {number}: {text!r} is not of the form `host slots=8`")
+        if found[1] in slots:
+            raise InputError(f"{path}, line {number}: {found[1]} is named twice: add its slots up in one line")
+        slots[found[1]] = int(found[2])
+    if not slots:
+        raise InputError(f"{path}: names no host: write a line `host slots=8` for each")
+    return slots
+
+
+def taking_part(slots: Slots, include: str = "", exclude: str = "", nodes: int | None = None) -> list[str]:
+    """Hosts that DeepSpeed starts ranks on; the first is where they meet.
+
+    Raises:
+        InputError: a filter names an unknown host or slot, or leaves nothing.
+    """
+    if include and exclude:
+        raise InputError("--include and --exclude: give one of them")
+    if nodes is not None and (include or exclude):
+        raise InputError("--num_nodes and --num_gpus do not go with --include or --exclude")
+    named = _named(include or exclude, slots) if include or exclude else {}
+    if include:
+        hosts = [host for host in slots if host in named]
+    else:
+        hosts = [host for host in slots if len(named.get(host, ())) < slots[host]]
+    hosts = hosts[:nodes]
+    if not hosts:
+        raise InputError(f"--exclude {exclude}: leaves no host")
+    return hosts
+
+
+def _named(text: str, slots: Slots) -> Mapping[str, set[int]]:
+    """`a@b:0,2` -> host -> its slots, all of them where none is named."""
+    named: dict[str, set[int]] = {}
+    for part in text.split("@"):
+        host, _, numbers = part.partition(":")
+        if host not in slots:
+            raise InputError(f"{text}: no host {host!r} in the hostfile{did_you_mean(host, slots)}")
+        if numbers and not re.fullmatch(r"\d+(,\d+)*", numbers):
+            raise InputError(f"{text}: {numbers!r} are no slots; write {host}:0,2")
+        chosen = {int(number) for number in numbers.split(",")} if numbers else set(range(slots[host]))
+        if beyond := [number for number in chosen if number >= slots[host]]:
+            raise InputError(f"{text}: {host} has slots 0 to {slots[host] - 1}, not {beyond[0]}")
+        named.setdefault(host, set()).update(chosen)
+    return named
+
+
+def meeting_place(hosts: list[str], override: str = "", resolve: Callable[[str], list[str]] | None = None) -> str:
+    """The address that all ranks reach the first host at.
+
+    Args:
+        override: MASTER_ADDR.
+        resolve: addresses of a name; the system's if not said.
+
+    Raises:
+        InputError: several hosts would look for it on themselves, or nobody knows it.
+    """
+    name = override or hosts[0].rpartition("@")[2]
+    if len(hosts) == 1:
+        return name
+    advice = "set MASTER_ADDR to the name or address that the other nodes reach it at"
+    try:
+        addresses = (resolve or _addresses)(name)
+    except OSError as error:
+        raise InputError(f"{name}: its address is not known here ({error}): {advice}") from None
+    if wrong := [address for address in addresses if ip_address(address.partition("%")[0]).is_loopback]:
+        raise InputError(
+            f"{name} resolves to {wrong[0]}, where other nodes would look for it on themselves: correct /etc/hosts, or "
+            + advice
+        )
+    return name
+
+
+def _addresses(name: str) -> list[str]:
+    return sorted({str(found[4][0]) for found in socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)})

@@ -1,0 +1,133 @@
+"""From the words given to `launchers/multi_node.sh` to the `deepspeed` command that it runs, with all checks."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmae.errors import InputError
+from mmae.launch.exports import is_secret, leaking
+from mmae.launch.hosts import meeting_place, read_hostfile, taking_part
+from mmae.launch.remote_shell import word
+from mmae.launch.run_dir import run_dir
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the launcher runs.
+
+    Attributes:
+        command: `deepspeed` and its words.
+        hosts: that take part.
+        address: where the ranks meet, with `port`.
+        run: the run's folder.
+        ssh: whether ranks are reached by ssh, and are no descendants of the launcher.
+        launcher_args: further options of pdsh.
+    """
+
+    command: list[str]
+    hosts: list[str]
+    address: str
+    port: int
+    run: Path
+    restarts: int
+    ssh: bool
+    ssh_port: int | None
+    launcher_args: str
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise InputError(f"{message} (multi_node.sh HOSTFILE [its options] --config RECIPE ...)")
+
+
+def parser() -> argparse.ArgumentParser:
+    made = _Parser(prog="multi_node.sh", allow_abbrev=False, add_help=False)
+    made.add_argument("hostfile", type=Path)
+    made.add_argument("-i", "--include", default="")
+    made.add_argument("-e", "--exclude", default="")
+    made.add_argument("--num_nodes", type=int)
+    made.add_argument("--num_gpus", type=int)
+    made.add_argument("--master_port", type=int, default=29500)
+    made.add_argument("--ssh_port", type=int)
+    made.add_argument("--launcher_args", default="")
+    made.add_argument("--no_ssh", action="store_true")
+    made.add_argument("--no_ssh_check", action="store_true")
+    made.add_argument("--node_rank", type=int)
+    made.add_argument("--restarts", type=int, default=0)
+    return made
+
+
+def plan_start(words: Sequence[str], environment: Mapping[str, str], folder: Path, python: Path) -> Start:
+    """Check everything that can be checked before a host is asked.
+
+    Args:
+        words: HOSTFILE, options of the launcher, then `--config` and the other words of the training.
+        folder: working directory, on every node.
+
+    Raises:
+        InputError: anything is not as it must be.
+    """
+    end = next((place for place, each in enumerate(words) if each.startswith("--config")), len(words))
+    options, training = parser().parse_args(words[:end]), list(words[end:])
+    run = run_dir(training)
+    for what, path in (("the working directory", folder), ("python", python), ("the hostfile", options.hostfile)):
+        if not options.no_ssh and re.search(r"[^\w@+=:,./-]", str(path)):
+            raise InputError(f"{what}, {path}: DeepSpeed does not quote it for other nodes: use a plain path")
+    nodes = options.num_nodes if options.num_gpus is None else options.num_nodes or sys.maxsize
+    hosts = taking_part(read_hostfile(options.hostfile), options.include, options.exclude, nodes)
+    if options.no_ssh and (options.node_rank is None or not 0 <= options.node_rank < len(hosts)):
+        raise InputError(f"--no_ssh: give --node_rank, 0 to {len(hosts) - 1}: this node's place in the hostfile")
+    address = meeting_place(hosts, environment.get("MASTER_ADDR", ""))
+    command = ["deepspeed", "--hostfile", str(options.hostfile), "--master_addr", address]
+    command += ["--master_port", str(options.master_port)]
+    for name in ("include", "exclude", "num_nodes", "num_gpus", "ssh_port", "launcher_args"):
+        if value := getattr(options, name):
+            # Joined, or a value that begins with a dash would be an option.
+            command.append(f"--{name}={value}")
+    if options.no_ssh:
+        command += ["--no_ssh", "--node_rank", str(options.node_rank)]
+    else:
+        # A single host would else be taken for this machine, whatever its name.
+        command.append("--force_multi")
+        command += ["--no_ssh_check"] if options.no_ssh_check else []
+    hidden = [part for name in leaking(environment) for part in ("-u", name)] if not options.no_ssh else []
+    command = [*(["env", *hidden] if hidden else []), *command, "--module", "mmae.train"]
+    command += training if options.no_ssh else [word(each) for each in training]
+    return Start(
+        command,
+        hosts,
+        address,
+        options.master_port,
+        run,
+        options.restarts,
+        not options.no_ssh,
+        options.ssh_port,
+        options.launcher_args,
+    )
+
+
+def main(out: str, *words: str) -> int:
+    """Write into the folder `out` what the shell goes on with: files of NUL-ended words."""
+    try:
+        start = plan_start(words, os.environ, Path.cwd(), Path(sys.executable))
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    facts = [str(start.restarts), str(start.run), "ssh" if start.ssh else "", ",".join(start.hosts)]
+    facts += [start.address, str(start.port), str(start.ssh_port or ""), start.launcher_args]
+    for name, values in (("command", start.command), ("facts", facts)):
+        Path(out, name).write_text("".join(f"{value}\0" for value in values), encoding="utf-8")
+    stay = [name for name, value in sorted(os.environ.items()) if is_secret(name, value) and name != "MMAE_COMMAND"]
+    if start.ssh and stay:
+        print(f"not passed on to other nodes: {', '.join(stay)} (use ~/.netrc, ~/.aws/credentials)", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(*sys.argv[1:]))

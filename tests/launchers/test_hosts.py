@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mmae.errors import InputError
+from mmae.launch.hosts import meeting_place, read_hostfile, taking_part
+
+SLOTS = {"a": 2, "b": 8, "c": 1}
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "hosts"
+    path.write_text(text)
+    return path
+
+
+def test_hosts_may_have_different_slots(tmp_path: Path) -> None:
+    assert read_hostfile(write(tmp_path, "# ours\n\n a slots=2\nb   slots=8 # new\nme@c slots=1\n")) == {
+        "a": 2,
+        "b": 8,
+        "me@c": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "names no host"),
+        ("# a slots=2\n", "names no host"),
+        ("a\n", "line 1: 'a' is not of the form"),
+        ("a slots=2\nb slots=x\n", "line 2"),
+        ("a slots=0\n", "is not of the form"),
+        ("a;id slots=2\n", "is not of the form"),
+        ("a slots=2\na slots=2\n", "named twice"),
+    ],
+)
+def test_a_bad_hostfile_is_named_with_its_line(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=said):
+        read_hostfile(write(tmp_path, text))
+
+
+def test_a_missing_hostfile_is_no_local_training(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such hostfile"):
+        read_hostfile(tmp_path / "hosts")
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "nodes", "hosts"),
+    [
+        ("", "", None, "abc"),
+        ("c@b:0,7", "", None, "bc"),
+        ("", "a", None, "bc"),
+        ("", "a:1", None, "abc"),
+        ("", "a:0,1", None, "bc"),
+        ("", "a:0@a:1", None, "bc"),
+        ("", "", 2, "ab"),
+    ],
+)
+def test_those_take_part_that_deepspeed_takes(include: str, exclude: str, nodes: int | None, hosts: str) -> None:
+    from deepspeed.launcher.runner import apply_num_nodes_and_gpus, parse_inclusion_exclusion
+
+    assert taking_part(SLOTS, include, exclude, nodes) == list(hosts)
+    theirs = apply_num_nodes_and_gpus(parse_inclusion_exclusion(SLOTS, include, exclude), nodes or -1, -1)
+    assert list(theirs) == list(hosts)
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "nodes", "said"),
+    [
+        ("a", "b", None, "give one of them"),
+        ("a", "", 1, "--num_nodes"),
+        ("d", "", None, "no host 'd'"),
+        ("a:2", "", None, "a has slots 0 to 1, not 2"),
+        ("a:x", "", None, "no slots"),
+        ("", "a@b@c", None, "leaves no host"),
+    ],
+)
+def test_a_bad_filter_is_refused(include: str, exclude: str, nodes: int | None, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        taking_part(SLOTS, include, exclude, nodes)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.0.1.1", "::1"])
+def test_hosts_that_would_look_on_themselves_are_refused(address: str) -> None:
+    with pytest.raises(InputError, match=rf"a resolves to {address}, .*correct /etc/hosts, or set MASTER_ADDR"):
+        meeting_place(["a", "b"], resolve=lambda _: ["10.0.0.1", address])
+
+
+def test_where_the_ranks_meet() -> None:
+    known = {"a": ["10.0.0.1"], "ib-a": ["10.1.0.1", "fe80::1%ib0"]}.__getitem__
+    assert meeting_place(["me@a", "b"], resolve=known) == "a"
+    assert meeting_place(["a", "b"], "ib-a", resolve=known) == "ib-a"
+    # Alone it may be anything.
+    assert meeting_place(["localhost"], resolve=known) == "localhost"
+
+
+def test_an_unknown_name_says_what_to_do() -> None:
+    def unknown(_: str) -> list[str]:
+        raise OSError("Name or service not known")
+
+    with pytest.raises(InputError, match=r"its address is not known here .*set MASTER_ADDR"):
+        meeting_place(["a", "b"], resolve=unknown)

@@ -1,0 +1,261 @@
+"""The launch scripts, with programs in the place of ssh, Slurm and Python's deepspeed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.integration.launch import ROOT, Finished, command_environment
+
+LAUNCHERS = ROOT / "launchers"
+AWKWARD = ["--config", "debug", "data.shards=pipe:cat 'a b' {}?x&y", "run.dir=my $run [1]"]
+
+
+def start(folder: Path, script: str, *words: str, fakes: dict[str, str] | None = None, **environment: str) -> Finished:
+    """Run a launcher in `folder`; `fakes` are shell programs that it finds first."""
+    programs = folder / "programs"
+    programs.mkdir(exist_ok=True)
+    for name, text in (fakes or {}).items():
+        (programs / name).write_text(f"#!/bin/bash\n{text}\n")
+        (programs / name).chmod(0o755)
+    env = command_environment(PYTHONPATH=str(ROOT), HOME=str(folder), **environment)
+    env["PATH"] = f"{programs}:{env['PATH']}"
+    done = subprocess.run(
+        ["bash", str(LAUNCHERS / script), *words], cwd=folder, env=env, capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def hosts(folder: Path) -> str:
+    (folder / "hosts").write_text("node-1 slots=2\nnode-2 slots=4\n")
+    return "hosts"
+
+
+def end_record(folder: Path, why: str, reasons: list[str]) -> None:
+    """A run that has just ended."""
+    folder.mkdir(exist_ok=True)
+    begin = {"kind": "start", "time": 1, "step": 0, "max_steps": 9}
+    end = {"kind": "end", "time": 2, "step": 3, "why": why, "reasons": reasons}
+    (folder / "log.jsonl").write_text(f"{json.dumps(begin)}\n{json.dumps(end)}\n")
+
+
+@pytest.mark.parametrize("script", sorted(path.name for path in LAUNCHERS.glob("*.s*")))
+def test_every_script_is_shell(script: str) -> None:
+    done = subprocess.run(["bash", "-n", str(LAUNCHERS / script)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_dry_run_of_one_node(tmp_path: Path) -> None:
+    done = start(tmp_path, "single_node.sh", *AWKWARD, DRY_RUN="1", RANKS="2")
+    assert done.status == 0, done.err
+    assert shlex.split(done.out)[-5:] == ["mmae.train", *AWKWARD]
+
+
+def test_dry_run_of_many_nodes_shows_what_would_be_run_and_no_secret(tmp_path: Path) -> None:
+    (tmp_path / ".deepspeed_env").write_text("UCX_TLS=tcp\nHF_TOKEN=hunter2\n")
+    done = start(
+        tmp_path, "multi_node.sh", hosts(tmp_path), "--restarts", "2", "--exclude", "node-2:0", *AWKWARD,
+        DRY_RUN="1", MASTER_ADDR="10.9.8.7", NCCL_ODD='a "b" $c',
+        WANDB_API_KEY="hunter2", MLFLOW_TRACKING_TOKEN="hunter2",
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    said = shlex.split(done.out)
+    expected = ["env", "-u", "MLFLOW_TRACKING_TOKEN", "deepspeed", "--hostfile", "hosts", "--master_addr", "10.9.8.7"]
+    assert said[: len(expected)] == expected
+    assert "--exclude=node-2:0" in said
+    assert "run.dir=my \\$run [1]" in said  # as DeepSpeed's runner needs it
+    assert 'NCCL_ODD="\'a "b" $c\'"' in done.err
+    assert "UCX_TLS=tcp" in done.err
+    assert re.search("not passed on to other nodes: .*MLFLOW_TRACKING_TOKEN, .*WANDB_API_KEY", done.err)
+    assert "secrets in .deepspeed_env stay here: HF_TOKEN" in done.err
+    assert "hunter2" not in done.out + done.err
+    assert (tmp_path / ".deepspeed_env").read_text() == "UCX_TLS=tcp\nHF_TOKEN=hunter2\n"
+
+
+def test_dry_run_without_ssh_leaves_words_as_they_are(tmp_path: Path) -> None:
+    done = start(
+        tmp_path, "multi_node.sh", hosts(tmp_path), "--no_ssh", "--node_rank", "1", *AWKWARD,
+        DRY_RUN="1", MASTER_ADDR="10.9.8.7",
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    said = shlex.split(done.out)
+    assert said[-5:] == ["mmae.train", *AWKWARD]
+    assert said[said.index("--no_ssh") :][:3] == ["--no_ssh", "--node_rank", "1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere", "--config", "debug"], "nowhere: no such hostfile"),
+        (["hosts", "--inclde", "a", "--config", "debug"], "unrecognized arguments: --inclde a"),
+        (["hosts", "--config", "debgu"], "did you mean 'debug'"),
+        (["hosts", "--config", "debug", "run.dri=x"], "unknown key 'run.dri'"),
+        (["hosts", "--no_ssh", "--config", "debug"], "give --node_rank, 0 to 1"),
+        (["hosts", "--include", "node-3", "--config", "debug"], "no host 'node-3'"),
+    ],
+)
+def test_what_cannot_start_is_one_line(words: list[str], said: str, tmp_path: Path) -> None:
+    hosts(tmp_path)
+    done = start(tmp_path, "multi_node.sh", *words, MASTER_ADDR="10.9.8.7")
+    assert done.status == 2
+    assert said in done.err
+    assert done.err.count("\n") == 1
+
+
+def test_a_first_host_on_loopback_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text("localhost slots=2\nnode-2 slots=4\n")
+    done = start(tmp_path, "multi_node.sh", "hosts", "--config", "debug")
+    assert done.status == 2
+    assert "localhost resolves to" in done.err
+    assert "set MASTER_ADDR" in done.err
+
+
+RUNNER = """
+cat "$DS_ENV_FILE" >>seen; stat -c %a "$DS_ENV_FILE" >>seen; env >runner-environment
+case $(grep -c ^MMAE_RESTARTS= seen) in 0) exit 247 ;; *) exit 3 ;; esac
+"""
+
+
+def test_a_lost_rank_elsewhere_is_started_again_and_told_so(tmp_path: Path) -> None:
+    done = start(
+        tmp_path, "multi_node.sh", hosts(tmp_path), "--restarts", "3", "--config", "debug", "run.dir=run",
+        fakes={"deepspeed": RUNNER, "pdsh": 'printf "%s\\n" "$*" >>pdsh'}, MASTER_ADDR="10.9.8.7", MMAE_PAUSE="0",
+        WANDB_API_KEY="hunter2", MLFLOW_TRACKING_TOKEN="hunter2",
+    )  # fmt: skip
+    assert done.status == 3, done.err
+    assert "a rank was killed by signal 9" in done.err
+    assert "restart 1 of 3" in done.err
+    seen = (tmp_path / "seen").read_text()
+    assert seen.count("MMAE_RESTARTS=1\n") == 1
+    assert seen.count("\n600\n") == 2
+    assert "hunter2" not in seen
+    assert "MLFLOW_TRACKING_TOKEN" not in (tmp_path / "runner-environment").read_text()
+    # What was left on the nodes ended before the next start.
+    assert "-w node-1,node-2 for launch in" in (tmp_path / "pdsh").read_text()
+    assert "[m]aster_addr=10.9.8.7 --master_port=29500 " in (tmp_path / "pdsh").read_text()
+
+
+@pytest.mark.parametrize("number", ["TERM", "INT", "USR1", "HUP"])
+def test_a_signal_asks_ranks_elsewhere_through_the_runs_folder(number: str, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    runner = f"kill -{number} $PPID; for i in {{1..100}}; do [ -e run/stop ] && exit 0; sleep 0.05; done; exit 9"
+    done = start(
+        tmp_path, "multi_node.sh", hosts(tmp_path), "--config", "debug", "run.dir=run",
+        fakes={"deepspeed": runner, "pdsh": ""}, MASTER_ADDR="10.9.8.7",
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    assert "the ranks save and stop, within 300 s" in done.err
+    assert not (tmp_path / "run" / "stop").exists()
+
+
+SLURM = {
+    "scontrol": """
+case "$1 $2" in
+  "show hostnames") printf 'n%s\\n' 7 8 ;;
+  "show job") echo "JobId=41 JobState=${STATE:-RUNNING} Reason=None" ;;
+  *) echo "$*" >>requeued ;;
+esac""",
+    "srun": """
+while [ "$1" != bash ]; do shift; done
+export SLURM_PROCID=5 SLURM_LOCALID=1 SLURM_NTASKS=8 SLURM_STEP_TASKS_PER_NODE='4(x2)'
+rank() { printf '%s\\n' $RANK $LOCAL_RANK $WORLD_SIZE $LOCAL_WORLD_SIZE $MASTER_ADDR $MASTER_PORT "$@"; }
+export -f rank
+"${@:1:2}" "${3/exec python -u -m mmae.train/rank}" "${@:4}" >seen
+eval "${THEN:-}" """,
+}
+
+
+def slurm(folder: Path, *words: str, **environment: str) -> Finished:
+    job = {"SLURM_JOB_ID": "41", "SLURM_JOB_NODELIST": "n[7-8]", "MMAE_ROOT": str(ROOT), **environment}
+    return start(folder, "slurm.sbatch", *words, "--config", "debug", "run.dir=run x", fakes=SLURM, **job)
+
+
+def was_requeued(folder: Path) -> bool:
+    return (folder / "requeued").exists() and (folder / "requeued").read_text() == "requeue 41\n"
+
+
+def test_ranks_meet_on_slurms_first_host(tmp_path: Path) -> None:
+    end_record(tmp_path / "run x", "finished", [])
+    done = slurm(tmp_path)
+    assert done.status == 0, done.err
+    assert (tmp_path / "seen").read_text().splitlines() == [
+        "5", "1", "8", "4", "n7", "20041", "--config", "debug", "run.dir=run x",
+    ]  # fmt: skip
+    assert not was_requeued(tmp_path)
+
+
+def test_dry_run_under_slurm(tmp_path: Path) -> None:
+    done = slurm(tmp_path, DRY_RUN="1")
+    assert done.status == 0, done.err
+    assert shlex.split(done.out)[-4:] == ["mmae", "--config", "debug", "run.dir=run x"]
+    assert not (tmp_path / "seen").exists()
+
+
+@pytest.mark.parametrize(
+    ("why", "reasons", "environment", "again"),
+    [
+        ("stopped", ["SIGUSR1"], {}, True),
+        ("stopped", ["SIGTERM"], {"STATE": "PREEMPTED", "SLURM_RESTART_COUNT": "7"}, True),
+        ("stopped", ["SIGUSR1"], {"SLURM_RESTART_COUNT": "2", "MMAE_REQUEUES": "2"}, False),
+        ("stopped", ["SIGTERM"], {"STATE": "CANCELLED"}, False),
+        ("stopped", ["SIGUSR1", "the file stop"], {}, False),
+        ("stopped", ["SIGUSR1"], {"THEN": "exit 4"}, False),
+    ],
+)
+def test_it_queues_itself_again_when_the_scheduler_stopped_it(
+    why: str, reasons: list[str], environment: dict[str, str], again: bool, tmp_path: Path
+) -> None:
+    end_record(tmp_path / "run x", why, reasons)
+    done = slurm(tmp_path, **environment)
+    assert done.status == int(environment.get("THEN", "exit 0").removeprefix("exit ")), done.err
+    assert was_requeued(tmp_path) is again
+
+
+@pytest.mark.parametrize("number", ["USR1", "TERM"])
+def test_the_batch_shells_signal_reaches_the_ranks(number: str, tmp_path: Path) -> None:
+    end_record(tmp_path / "run x", "stopped", ["SIGUSR1"])
+    then = f"trap 'touch told; exit 0' USR1; kill -{number} $PPID; for i in {{1..100}}; do sleep 0.05; done; exit 9"
+    done = slurm(tmp_path, THEN=then)
+    assert done.status == 0, done.err
+    assert (tmp_path / "told").exists()
+    assert was_requeued(tmp_path)
+
+
+def test_told_before_the_ranks_could_save_it_is_queued_again(tmp_path: Path) -> None:
+    done = slurm(tmp_path, THEN="kill -USR1 $PPID; sleep 5")
+    assert done.status == 128 + 10, done.err
+    assert was_requeued(tmp_path)
+
+
+def test_outside_a_job_it_says_how_to_start(tmp_path: Path) -> None:
+    done = start(tmp_path, "slurm.sbatch", "--config", "debug", MMAE_ROOT=str(ROOT))
+    assert done.status == 2
+    assert "give the script to sbatch" in done.err
+
+
+def test_prebuild_removes_a_lock_that_nobody_holds(tmp_path: Path) -> None:
+    for name in ("dead", "living"):
+        (tmp_path / "ops" / name).mkdir(parents=True)
+        (tmp_path / "ops" / name / "lock").touch()
+    with open(tmp_path / "ops" / "living" / "lock"):
+        done = start(
+            tmp_path, "prebuild.sh", fakes={"python": 'echo "builds ${@:3}"', "g++": ""},
+            TORCH_EXTENSIONS_DIR=str(tmp_path / "ops"), OPS="ShareMemComm",
+        )  # fmt: skip
+    assert (done.status, done.out) == (0, "builds ShareMemComm\n"), done.err
+    assert not (tmp_path / "ops" / "dead" / "lock").exists()
+    assert (tmp_path / "ops" / "living" / "lock").exists()
+
+
+def test_dry_run_of_prebuild_touches_nothing(tmp_path: Path) -> None:
+    (tmp_path / "lock").touch()
+    done = start(tmp_path, "prebuild.sh", DRY_RUN="1", TORCH_EXTENSIONS_DIR=str(tmp_path), OPS="ShareMemComm AsyncIO")
+    assert done.status == 0, done.err
+    assert shlex.split(done.out)[-2:] == ["ShareMemComm", "AsyncIO"]
+    assert (tmp_path / "lock").exists()
