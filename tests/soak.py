@@ -33,8 +33,8 @@ from tests.integration.launch import DEADLINE, Finished, command_environment, ru
 MARK = "MMAE_SOAK"
 STEPS_A_KILL = 8
 SAVE_EVERY = 3
-SAVE_SECONDS = 0.5
-"""How long after its beginning a save may be struck, until a save has been timed."""
+SAVE_SECONDS, STEP_SECONDS = 0.5, 0.3
+"""What a save and a step take, until they have been timed."""
 
 
 @dataclass(frozen=True)
@@ -67,16 +67,16 @@ class Tally:
 class Soak:
     """One training, killed and started again."""
 
-    def __init__(self, folder: Path, shards: Path, ranks: int, stage: int, max_steps: int) -> None:
+    def __init__(self, folder: Path, shards: Path, ranks: int, stage: int, size: str, max_steps: int) -> None:
         self.folder, self.run, self._shards = folder, folder / "killed", shards
-        self._ranks, self._stage, self._max_steps = ranks, stage, max_steps
-        self.save_seconds = SAVE_SECONDS
+        self._ranks, self._stage, self._size, self._max_steps = ranks, stage, size, max_steps
+        self.save_seconds, self.step_seconds = SAVE_SECONDS, STEP_SECONDS
 
     def words(self, run: str) -> list[str]:
         """The command line of a start; drop path and the loss balancer bring random state and more to lose."""
         return train_words(
             self._shards, run, f"train.max_steps={self._max_steps}", f"checkpoint.every={SAVE_EVERY}", "val.every=0",
-            "log.every=1", "model.size=tiny", "model.drop_path=0.1", "model.task_balancer=uncertainty",
+            "log.every=1", f"model.size={self._size}", "model.drop_path=0.1", "model.task_balancer=uncertainty",
             stage=self._stage, ranks=self._ranks,
         )  # fmt: skip
 
@@ -131,7 +131,8 @@ class Soak:
                     time.sleep(moment.part * self.save_seconds)
                     return True
             elif self.steps_logged() - before >= moment.count:
-                time.sleep(moment.part * 0.1)
+                # Steps are recorded late, often all at a save.
+                time.sleep(self.save_seconds + moment.part * SAVE_EVERY * self.step_seconds)
                 return True
             time.sleep(0.001)
         raise SystemExit(f"nothing happened within {DEADLINE} s")
@@ -161,7 +162,7 @@ def _marked(mark: str) -> Iterator[int]:
                     yield int(folder.name)
 
 
-def soak(folder: Path, kills: int, ranks: int, stage: int, seed: int) -> Tally:
+def soak(folder: Path, kills: int, ranks: int, stage: int, size: str, seed: int) -> Tally:
     """Kill so often, then let it end, and compare with a run that nobody disturbed.
 
     Raises:
@@ -170,9 +171,10 @@ def soak(folder: Path, kills: int, ranks: int, stage: int, seed: int) -> Tally:
     draw = random.Random(seed)
     for words in (("synth", "tiles", "--tiles", "64"), ("repack", "tiles", "shards")):
         _must(run_command(sys.executable, "-m", "mmae", *words, cwd=folder))
-    this = Soak(folder, folder / "shards", ranks, stage, max_steps=STEPS_A_KILL * kills)
+    this = Soak(folder, folder / "shards", ranks, stage, size, max_steps=STEPS_A_KILL * kills)
     alone = Path(_must(run_command(*this.words("alone"), cwd=folder)).last_json["checkpoint"])
-    this.save_seconds = _save_seconds(folder / "alone")
+    this.save_seconds = _median(folder / "alone", "save", "seconds")
+    this.step_seconds = _median(folder / "alone", "train", "step_seconds")
     tally = Tally()
     for number in range(kills):
         moment = Moment(draw.random() < 0.6, draw.randint(1, 2), draw.random())
@@ -195,11 +197,10 @@ def _must(done: Finished) -> Finished:
     return done
 
 
-def _save_seconds(run: Path) -> float:
-    """What a save took, the median."""
+def _median(run: Path, kind: str, key: str) -> float:
     records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    seconds: list[float] = [record["seconds"] for record in records if record["kind"] == "save"]
-    return median(seconds)
+    values: list[float] = [record[key] for record in records if record["kind"] == kind]
+    return median(values)
 
 
 def main() -> int:
@@ -207,10 +208,11 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=30, metavar="N")
     parser.add_argument("--ranks", type=int, default=2, metavar="N")
     parser.add_argument("--stage", type=int, default=1, choices=range(4), help="of ZeRO")
+    parser.add_argument("--size", default="tiny", help="of the encoder: larger ones take longer to save")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        print(soak(Path(folder), args.kills, args.ranks, args.stage, args.seed).report())
+        print(soak(Path(folder), args.kills, args.ranks, args.stage, args.size, args.seed).report())
     return 0
 
 

@@ -152,6 +152,7 @@ def test_frozen_parameters_and_buffers_come_back(synthetic_shards: Path, tmp_pat
         assert torch.all(exported == FROZEN_VALUE), name
 
 
+@pytest.mark.slow
 def test_the_real_command(synthetic_shards: Path, tmp_path: Path, command: Command) -> None:
     """`--fresh`, a second start while the first lives, and what a checkpoint holds."""
     words = ["--config", "debug", f"data.shards={synthetic_shards}", "run.dir=run", *RECIPE, "train.stop_at=2"]

@@ -106,6 +106,7 @@ def test_ranks_go_on_without_damaged_tiles(synthetic_shards: Path, tmp_path: Pat
     assert not list((tmp_path / "sound").glob("damaged*"))
 
 
+@pytest.mark.slow
 def test_damage_ends_a_run_that_is_to_raise(synthetic_shards: Path, tmp_path: Path, command: Command) -> None:
     shards = tmp_path / "shards"
     shutil.copytree(synthetic_shards, shards)

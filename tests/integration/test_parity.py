@@ -201,7 +201,8 @@ def test_bf16_stays_within_its_own_rounding(
         assert losses <= BF16_LOSS_BOUND, shape.name
 
 
-@pytest.mark.parametrize("precision", ["fp32", pytest.param("bf16", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_zero_3_starts_from_the_weights_of_zero_0(
     precision: str, reference: Reference, synthetic_shards: Path, tmp_path: Path
 ) -> None:

@@ -167,7 +167,8 @@ def test_late_values_are_the_same_and_a_hanging_wandb_costs_nothing(
     same = [{key: value for key, value in record.items() if key not in HOST_TIMES} for record in late]
     assert same == [{key: value for key, value in record.items() if key not in HOST_TIMES} for record in at_once]
     slow, quick = (found[-1]["time"] - found[1]["time"] for found in (at_once, late))
-    assert slow < quick + 3
+    # It hangs for ever, so minutes of another program's work do not matter.
+    assert slow < quick + 60
     assert time.monotonic() - began < 100
 
 
