@@ -55,7 +55,7 @@ class Tally:
 
     def report(self) -> str:
         kills = sum(self.during.values())
-        lines = [f"{kills} kills, resumed at steps {self.resumed_at}"]
+        lines = [f"{kills} kills, {self.in_saves} while a save was being written; resumed at steps {self.resumed_at}"]
         lines += [f"  {what:<28} {count:>3} {'#' * count}" for what, count in sorted(self.during.items())]
         return "\n".join(lines)
 
