@@ -21,8 +21,9 @@ from tests.integration.launch import BIN, ROOT, SMALL, Command, Finished, run_co
 
 FIELDS = {
     "kind", "time", "step", "epoch", "tiles_seen", "loss", "loss_mean", "losses", "scored", "hidden_share",
-    "valid_share", "filled_tokens", "damaged_tiles", "lr", "grad_norm", "loss_scale", "tiles_per_second",
-    "step_seconds", "mfu", "data_wait_share", "save_seconds", "val_seconds", "slowest_rank", "slowest_step_seconds",
+    "valid_share", "filled_tokens", "damaged_tiles", "skipped", "skipped_steps", "lr", "grad_norm", "loss_scale",
+    "tiles_per_second", "step_seconds", "mfu", "data_wait_share", "save_seconds", "val_seconds", "slowest_rank",
+    "slowest_step_seconds",
     "slowest_data_seconds", "median_step_seconds", "peak_memory_gb",
 }  # fmt: skip
 HOST_TIMES = {
@@ -66,7 +67,7 @@ def test_every_record_has_every_field(seen: Finished, home: Path) -> None:
     assert found[1]["val_seconds"] > 0
     assert found[1]["save_seconds"] > 0
     assert all(0 <= record["slowest_rank"] <= 1 and record["peak_memory_gb"] > 0.05 for record in found)
-    assert all(0 < record["slowest_step_seconds"] <= record["step_seconds"] * 1.5 for record in found[1:])
+    assert all(0 < record["slowest_step_seconds"] <= record["step_seconds"] * 3 for record in found[1:])
     # In the order of steps, and each before what is said of the same step.
     order = [(record["step"], record["kind"]) for kind in ("train", "val", "save", "end")
              for record in records(home / "run", kind)]  # fmt: skip
