@@ -25,9 +25,10 @@ def shared() -> Path:
 
 def pytest_configure() -> None:
     """What may not depend on how the tests were started, or on how busy the machine is."""
-    # A shell that starts them in the background leaves interrupts ignored, and children inherit that.
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A shell that starts them in the background leaves interrupts ignored, nohup hangups; and children inherit that.
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
     settings.register_profile("mmae", deadline=None)
     settings.load_profile("mmae")
 

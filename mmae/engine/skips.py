@@ -78,7 +78,10 @@ class Skips:
         limit = torch.inf if self._limit is None else self._limit
         applied = norm.isfinite() & (norm <= limit)
         # Where the optimiser works: torch would copy it there too, but for an offloaded one without waiting for it.
-        home = self._optimizer.param_groups[0]["params"][0].device
+        # At stage 3 its groups are empty between the steps of their parts; there the norm is where it works, or on the
+        # host, from where copies are waited for.
+        held = (parameter for group in self._optimizer.param_groups for parameter in group["params"])
+        home = next((parameter.device for parameter in held), norm.device)
         self._optimizer.found_inf = (~applied).float().reshape(()).to(home)
 
     def _flag_scaled(self, norm: Any) -> None:

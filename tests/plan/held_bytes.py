@@ -98,7 +98,7 @@ def _measure(job: Job, folder: Path) -> Held:
         count_O = torch.ones(len(config.model.outputs))
         for _ in range(2):
             for _ in range(job.accumulation):
-                loss, _ = engine(inputs, plan, count_O, 1.0)
+                loss, *_ = engine(inputs, plan, count_O, 1.0)
                 engine.backward(loss, scale_wrt_gas=False)
                 del loss
                 live.forget_peak()

@@ -87,7 +87,7 @@ def lived(config: ModelConfig, recompute: Recompute, dtype: torch.dtype, device:
         count_O = torch.ones(len(config.outputs), device=device)
         given = [each for each in tree_iter((vars(inputs), vars(plan), count_O)) if isinstance(each, Tensor)]
         with LiveBytes([*module.parameters(), *module.buffers(), *given]) as live:
-            loss, _ = module(inputs, plan, count_O, 1.0)
+            loss, *_ = module(inputs, plan, count_O, 1.0)
             gc.collect()
             kept = live.now
             if device == "cpu":
