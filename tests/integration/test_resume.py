@@ -49,6 +49,7 @@ def test_a_finished_run_says_so_and_stays_as_it_is(synthetic_shards: Path, tmp_p
     assert {path: path.stat().st_mtime_ns for path in checkpoint.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_what_may_change_on_resume(synthetic_shards: Path, tmp_path: Path, command: Command) -> None:
     start = ["train.max_steps=2", "checkpoint.every=100", "train.micro_batch=8"]
     assert command(*train_words(synthetic_shards, "run", *start)).status == 0
