@@ -68,6 +68,7 @@ def lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
+@pytest.mark.slow
 def test_ranks_go_on_without_damaged_tiles(synthetic_shards: Path, tmp_path: Path) -> None:
     shards = tmp_path / "shards"
     shutil.copytree(synthetic_shards, shards)

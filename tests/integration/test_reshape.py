@@ -59,6 +59,7 @@ EVERY_BF16 = [Shape(stage, ranks, "bf16") for stage in range(4) for ranks in (1,
 SAME_SPANNING = [Shape(0, 2), Shape(3, 2), Shape(0, 1, "bf16"), Shape(2, 2, "bf16"), Shape(3, 2, "bf16")]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     "shapes",

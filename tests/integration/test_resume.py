@@ -38,6 +38,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert different == []
 
 
+@pytest.mark.slow
 def test_a_finished_run_says_so_and_stays_as_it_is(synthetic_shards: Path, tmp_path: Path, command: Command) -> None:
     words = train_words(synthetic_shards, "run", "train.max_steps=2", "val.every=0", "checkpoint.every=100")
     assert command(*words).status == 0
