@@ -17,6 +17,7 @@ from data_tools.ustar import end, header, padding
 from mmae.data.atomic import atomic_file
 from mmae.data.index import DatasetInfo, ShardInfo
 from mmae.data.layout import extents, info_name, member_checksum, member_name, spans
+from mmae.data.npz import stream_hash
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from data_tools.moments import Moments
     from mmae.data.index import Loss
 
-_HASH_CHUNK: Final = 1 << 24
 _WRITE_BYTES: Final = 1 << 20
 
 
@@ -138,8 +138,5 @@ def _constants(name: str, dtype: np.dtype[Any], written: Sequence[_Written]) -> 
 
 def file_hash(path: Path) -> str:
     """xxh3-128 of a file's content, hexadecimal."""
-    hasher = xxhash.xxh3_128()
     with path.open("rb") as file:
-        while chunk := file.read(_HASH_CHUNK):
-            hasher.update(chunk)
-    return hasher.hexdigest()
+        return stream_hash(file)

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import torch
 
-_PROCESS = Path("/proc/self")
+from mmae.processes import memory_of_this_process
+
 _FORGET_PEAK = "5"
 """Written to clear_refs it sets VmHWM, the peak of resident pages, back to the present (Linux: proc_pid_clear_refs)."""
 
 
 def in_use(device: torch.device) -> int:
     """Bytes that are held now."""
-    return torch.cuda.memory_allocated(device) if device.type == "cuda" else _status("VmRSS")
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else memory_of_this_process("VmRSS")
 
 
 def peak_during(run: Callable[[], object], device: torch.device) -> int | None:
@@ -24,16 +25,8 @@ def peak_during(run: Callable[[], object], device: torch.device) -> int | None:
         run()
         return torch.cuda.max_memory_allocated(device)
     try:
-        (_PROCESS / "clear_refs").write_text(_FORGET_PEAK, encoding="ascii")
+        Path("/proc/self/clear_refs").write_text(_FORGET_PEAK, encoding="ascii")
     except OSError:
         return None
     run()
-    return _status("VmHWM")
-
-
-def _status(key: str) -> int:
-    for line in (_PROCESS / "status").read_text(encoding="ascii").splitlines():
-        name, _, value = line.partition(":")
-        if name == key:
-            return int(value.split()[0]) * 1024
-    return 0
+    return memory_of_this_process("VmHWM")

@@ -8,14 +8,16 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
-from mmae.doctor.environment import deepspeed_files, passed_on
+from mmae.doctor.environment import passed_on
 from mmae.doctor.facts import Facts
 from mmae.doctor.hostfile import Host
 from mmae.doctor.places import Folder, OpCache, Shards
 from mmae.doctor.remote import HELLO_S, Refused, Session, Unreachable
 from mmae.doctor.wire import Reached, Route
+from mmae.launch.exports import files_of_deepspeed
 
 _AT_ONCE: Final = 64
 _TORCH_S: Final = 70.0
@@ -86,7 +88,7 @@ def survey(
         local: the only host is this machine, without ssh.
         shards, run: absolute folders.
     """
-    environment = passed_on(os.environ, deepspeed_files())
+    environment = passed_on(os.environ, files_of_deepspeed(os.environ, Path.home(), Path()))
     asked = [_Host(host, Answers(host.name, host.slots)) for host in hosts]
 
     def greet(each: _Host) -> None:

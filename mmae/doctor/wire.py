@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import socket
-import struct
 import threading
 import time
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
+
+from mmae.engine.interface import interface_of
 
 TIMEOUT_S: Final = 4.0
 _LONGEST: Final = 256
 _BACKLOG: Final = 128
-_SIOCGIFADDR: Final = 0x8915
-_INTERFACE_NAME: Final = 15
 
 
 @dataclass(frozen=True)
@@ -100,26 +98,6 @@ def route_to(name: str) -> Route:
     except OSError as error:
         return Route(name, "", "", str(error.strerror or error))
     return Route(name, address, interface_of(address), "")
-
-
-def interface_of(address: str) -> str:
-    """The network interface with that address; "" if there is none."""
-    if ":" in address:
-        wanted = socket.inet_pton(socket.AF_INET6, address.partition("%")[0]).hex()
-        rows = (line.split() for line in Path("/proc/net/if_inet6").read_text().splitlines())
-        return next((row[5] for row in rows if row[0] == wanted), "")
-    return next((name for _, name in socket.if_nameindex() if _ipv4(name) == address), "")
-
-
-def _ipv4(interface: str) -> str:
-    import fcntl
-
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        asked = struct.pack("256s", interface.encode()[:_INTERFACE_NAME])
-        try:
-            return socket.inet_ntoa(fcntl.ioctl(probe, _SIOCGIFADDR, asked)[20:24])
-        except OSError:
-            return ""
 
 
 def _line(peer: socket.socket) -> bytes:

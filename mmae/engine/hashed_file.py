@@ -6,11 +6,11 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import xxhash
 
-_PIECE: Final = 1 << 22
+from mmae.data.npz import stream_hash
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,6 @@ def hash_file(path: Path) -> Entry:
     Raises:
         OSError: it cannot be read.
     """
-    state = xxhash.xxh3_128()
-    size = 0
     with path.open("rb", buffering=0) as file:
-        while piece := file.read(_PIECE):
-            state.update(piece)
-            size += len(piece)
-    return Entry(size, state.hexdigest())
+        digest = stream_hash(file)
+        return Entry(file.tell(), digest)

@@ -9,9 +9,11 @@ import fcntl
 import socket
 import struct
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Final
 
 _SIOCGIFADDR: Final = 0x8915
+_LONGEST_NAME: Final = 15
 
 
 def choose_interface(environment: MutableMapping[str, str]) -> None:
@@ -29,14 +31,23 @@ def interface_to(host: str) -> str | None:
             probe.connect((host, 9))  # sends nothing
         except OSError:
             return None
-        own = probe.getsockname()[0]
-        names = [name for _, name in socket.if_nameindex() if _address(probe, name) == own]
-    return None if not names or own.startswith("127.") else names[0]
+        own = str(probe.getsockname()[0])
+    return None if own.startswith("127.") else interface_of(own) or None
 
 
-def _address(probe: socket.socket, name: str) -> str | None:
-    try:
-        answer = fcntl.ioctl(probe.fileno(), _SIOCGIFADDR, struct.pack("256s", name.encode()[:15]))
-    except OSError:
-        return None
-    return socket.inet_ntoa(answer[20:24])
+def interface_of(address: str) -> str:
+    """The interface with an IPv4 or IPv6 address; "" if there is none."""
+    if ":" in address:
+        wanted = socket.inet_pton(socket.AF_INET6, address.partition("%")[0]).hex()
+        rows = (line.split() for line in Path("/proc/net/if_inet6").read_text().splitlines())
+        return next((row[5] for row in rows if row[0] == wanted), "")
+    return next((name for _, name in socket.if_nameindex() if _ipv4(name) == address), "")
+
+
+def _ipv4(interface: str) -> str:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        asked = struct.pack("256s", interface.encode()[:_LONGEST_NAME])
+        try:
+            return socket.inet_ntoa(fcntl.ioctl(probe, _SIOCGIFADDR, asked)[20:24])
+        except OSError:
+            return ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -20,6 +19,7 @@ from mmae.engine.own_time import ForwardTimer
 from mmae.engine.plan import Plan
 from mmae.engine.step import StepStats
 from mmae.model.flops import training_flops_per_tile
+from mmae.processes import memory_of_this_process
 
 Record = dict[str, Any]
 _DTYPES: Final = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -175,7 +175,4 @@ def peak_memory(device: torch.device) -> int:
     """Bytes that this rank has held at most: on its GPU, or as a process where it trains on CPUs."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    return 0
+    return memory_of_this_process("VmHWM")

@@ -25,6 +25,7 @@ from torch import Tensor
 from mmae.data.remote import without_secrets
 from mmae.engine.distributed import is_local_main
 from mmae.engine.late import LATE_STEPS
+from mmae.processes import started
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 REASONS: Final = (*(number.name for number in SIGNALS), "train.max_hours", "the end of the Slurm job", "the file stop")
@@ -160,7 +161,7 @@ def _command(world: int) -> str:
 def _seconds_since_start() -> float:
     """How long this process has lived; 0 where the system does not tell."""
     try:
-        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        ticks = int(started(os.getpid()))
         up = float(Path("/proc/uptime").read_text().split()[0])
     except (OSError, ValueError, IndexError):
         return 0.0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from mmae.errors import InputError
+from mmae.launch.entry import entry
 from mmae.launch.remote_shell import exported
 
 ALLOWED: Final = re.compile(
@@ -62,6 +63,12 @@ def exports(environment: Mapping[str, str], folder: Path, python: Path) -> list[
     return lines
 
 
+def files_of_deepspeed(environment: Mapping[str, str], home: Path, folder: Path) -> tuple[Path, Path]:
+    """Where DeepSpeed's runner, started in `folder`, looks for lines `NAME=value`; the second wins."""
+    name = environment.get("DS_ENV_FILE", ".deepspeed_env")
+    return home / name, folder / name
+
+
 def of_the_user(environment: Mapping[str, str], home: Path, folder: Path) -> tuple[list[str], list[str]]:
     """Lines of the user's own `.deepspeed_env`, in home and in the working directory, and what of them is left out.
 
@@ -72,8 +79,7 @@ def of_the_user(environment: Mapping[str, str], home: Path, folder: Path) -> tup
     """
     kept: list[str] = []
     left_out: list[str] = []
-    name = environment.get("DS_ENV_FILE", ".deepspeed_env")
-    for path in dict.fromkeys((home / name, folder / name)):
+    for path in dict.fromkeys(files_of_deepspeed(environment, home, folder)):
         for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
             if not line.strip() or line.startswith("#"):
                 continue
@@ -92,18 +98,15 @@ def write(path: Path, lines: Iterable[str]) -> None:
     temporary.replace(path)
 
 
+@entry
 def main(path: str, own: str) -> int:
     """Write the exports of this environment to `path`. `own`: the user's DS_ENV_FILE, or nothing."""
     environment = {**os.environ, "DS_ENV_FILE": own} if own else dict(os.environ)
     if not own:
         environment.pop("DS_ENV_FILE", None)
     folder = Path.cwd()
-    try:
-        theirs, left_out = of_the_user(environment, Path.home(), folder)
-        write(Path(path), exports(environment, folder, Path(sys.executable)) + theirs)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    theirs, left_out = of_the_user(environment, Path.home(), folder)
+    write(Path(path), exports(environment, folder, Path(sys.executable)) + theirs)
     if left_out:
         print(f"secrets in .deepspeed_env stay here: {', '.join(left_out)}", file=sys.stderr)
     return 0

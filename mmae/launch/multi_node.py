@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmae.errors import InputError
+from mmae.launch.entry import entry
 from mmae.launch.exports import is_secret, leaking
 from mmae.launch.hosts import meeting_place, read_hostfile, taking_part
 from mmae.launch.remote_shell import word
@@ -112,13 +113,10 @@ def plan_start(words: Sequence[str], environment: Mapping[str, str], folder: Pat
     )
 
 
+@entry
 def main(out: str, *words: str) -> int:
     """Write into the folder `out` what the shell goes on with: files of NUL-ended words."""
-    try:
-        start = plan_start(words, os.environ, Path.cwd(), Path(sys.executable))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    start = plan_start(words, os.environ, Path.cwd(), Path(sys.executable))
     facts = [str(start.restarts), str(start.run), "ssh" if start.ssh else "", ",".join(start.hosts)]
     facts += [start.address, str(start.port), str(start.ssh_port or ""), start.launcher_args]
     for name, values in (("command", start.command), ("facts", facts)):

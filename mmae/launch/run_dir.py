@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mmae.config import load_config
 from mmae.errors import InputError
+from mmae.launch.entry import entry
 from mmae.train import add_arguments
 
 
@@ -29,12 +30,9 @@ def run_dir(words: Sequence[str]) -> Path:
     return Path(load_config(args.config, args.overrides).run.dir)
 
 
+@entry
 def main(*words: str) -> int:
-    try:
-        print(run_dir(words))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    print(run_dir(words))
     return 0
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from mmae.errors import InputError
+from mmae.launch.entry import entry
 from mmae.run_state import read_run
 
 OF_A_SCHEDULER: Final = frozenset({"SIGTERM", "SIGUSR1", "the end of the Slurm job"})
@@ -23,12 +23,9 @@ def stopped_by_scheduler(run: Path) -> str | None:
     return found.why if found.state == "stopped" and reasons <= OF_A_SCHEDULER else None
 
 
+@entry
 def main(run: str) -> int:
-    try:
-        why = stopped_by_scheduler(Path(run))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    why = stopped_by_scheduler(Path(run))
     print(why or "")
     return 0 if why else 1
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from mmae.engine.ds_schema import Zero
+from mmae.plan.activations import FLOAT
 
-FLOAT: Final = 4
 MOMENTS: Final = 2 * FLOAT
 BUCKET: Final = 500_000_000
 """Numbers reduced at a time where the JSON does not say, and always at stage 0 (DeepSpeed's defaults)."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
 from mmae.config import Config
 from mmae.model.flops import training_flops_per_tile
+from mmae.plan.activations import FLOAT
 from mmae.plan.measured import HOST_SECONDS_A_BLOCK, LOADER_TILES_PER_CORE, slowdown
-
-FLOAT: Final = 4
 
 
 @dataclass(frozen=True)

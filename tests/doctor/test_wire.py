@@ -6,6 +6,7 @@ import socket
 import threading
 
 from mmae.doctor import wire
+from mmae.engine.interface import interface_of
 
 
 def test_a_listener_answers_who_knows_the_token() -> None:
@@ -45,4 +46,4 @@ def test_a_port_that_accepts_and_says_nothing_costs_its_timeout() -> None:
 def test_routes() -> None:
     assert wire.route_to("127.0.0.1") == wire.Route("127.0.0.1", "127.0.0.1", "lo", "")
     assert wire.route_to("no-such-host.invalid").problem
-    assert wire.interface_of("192.0.2.77") == ""
+    assert interface_of("192.0.2.77") == ""

@@ -6,7 +6,6 @@ another through `mmae.engine.plan` and `mmae.train`, as `mmae.train` itself does
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import shutil
@@ -20,6 +19,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
+
+from tests.integration.launch import run_as_rank
 
 
 @dataclass(frozen=True)
@@ -125,25 +126,12 @@ def _compiling_by(compiler: str | None) -> Iterator[None]:
         yield
 
 
-def main() -> int:
-    """Run the jobs of a file; rank 0 writes a line a job."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--local_rank", type=int)
-    parser.add_argument("jobs", type=Path)
-    parser.add_argument("results", type=Path)
-    args = parser.parse_args()
-    from mmae.engine.distributed import join, leave
-    from mmae.engine.logging import quiet_libraries
-
-    quiet_libraries()
-    rank = join()
-    jobs: list[dict[str, Any]] = json.loads(args.jobs.read_text())
-    with args.results.open("a", buffering=1) if rank == 0 else open("/dev/null", "w") as results:
+def _run_all(jobs: list[dict[str, Any]], file: Path, rank: int) -> None:
+    """Rank 0 writes a line a job."""
+    with file.open("a", buffering=1) if rank == 0 else open("/dev/null", "w") as results:
         for job in jobs:
             results.write(json.dumps(asdict(_run(Job(**job)))) + "\n")
-    leave()
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_as_rank(_run_all))

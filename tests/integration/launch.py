@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import socket
@@ -52,6 +53,27 @@ def command_environment(**more: str) -> dict[str, str]:
     """Variables under which the commands of the environment that the tests run in are found."""
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     return {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **more}
+
+
+def run_as_rank(work: Callable[[list[dict[str, Any]], Path, int], None]) -> int:
+    """A program that `deepspeed` starts with JOBS RESULTS: joins the group, works as its rank, and leaves it.
+
+    Args:
+        work: is given the jobs, the file for results, and the rank.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--local_rank", type=int)
+    parser.add_argument("jobs", type=Path)
+    parser.add_argument("results", type=Path)
+    args = parser.parse_args()
+    from mmae.engine.distributed import join, leave
+    from mmae.engine.logging import quiet_libraries
+
+    quiet_libraries()
+    rank = join()
+    work(json.loads(args.jobs.read_text()), args.results, rank)
+    leave()
+    return 0
 
 
 def run_command(*words: str | Path, cwd: Path, deadline: float = DEADLINE, **environment: str) -> Finished:

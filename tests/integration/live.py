@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.integration.launch import BIN, DEADLINE, Finished
+from tests.integration.launch import DEADLINE, Finished, command_environment
 
 FOR_LONG = ("train.max_steps=5000", "checkpoint.every=1000", "val.every=0")
 """Overrides of a training that only ends because something ends it."""
@@ -83,10 +83,10 @@ class Live:
 @contextmanager
 def started(words: Sequence[str | Path], cwd: Path, name: str, **environment: str) -> Iterator[Live]:
     """Start a command whose run's folder is `name`; what is left of it at the end is killed."""
-    env = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1", **environment}
     process = subprocess.Popen(
         [str(word) for word in words],
-        cwd=cwd, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        cwd=cwd, env=command_environment(**environment), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
     live = Live(process, cwd.resolve() / name, name)
     try:

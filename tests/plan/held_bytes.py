@@ -6,7 +6,6 @@ and takes two steps of one tile a micro-batch. As a module it starts that progra
 
 from __future__ import annotations
 
-import argparse
 import gc
 import json
 import shutil
@@ -15,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.integration.launch import ROOT, free_port, run_as_rank, run_command
 
 BUCKET = 500_000
 """Numbers a bucket, instead of the packaged files' hundreds of millions, beside which these models would vanish."""
@@ -51,8 +52,6 @@ class Held:
 
 def held_by(jobs: Sequence[Job], ranks: int, cwd: Path) -> list[Held]:
     """By rank 0, job by job."""
-    from tests.integration.launch import ROOT, free_port, run_command
-
     (cwd / "jobs.json").write_text(json.dumps([asdict(job) for job in jobs]))
     launcher = ["deepspeed", "--num_gpus", str(ranks), "--master_port", str(free_port())]
     done = run_command(
@@ -115,24 +114,12 @@ def _measure(job: Job, folder: Path) -> Held:
     return Held(steady, peak, checkpoint)
 
 
-def main() -> int:
-    """Measure the jobs of a file; rank 0 writes what it holds."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--local_rank", type=int)
-    parser.add_argument("jobs", type=Path)
-    parser.add_argument("results", type=Path)
-    args = parser.parse_args()
-    from mmae.engine.distributed import join, leave
-    from mmae.engine.logging import quiet_libraries
-
-    quiet_libraries()
-    rank = join()
-    held = [_measure(Job(**job), Path(f"job-{number}")) for number, job in enumerate(json.loads(args.jobs.read_text()))]
+def _measure_all(jobs: list[dict[str, Any]], results: Path, rank: int) -> None:
+    """Rank 0 writes what it holds."""
+    held = [_measure(Job(**job), Path(f"job-{number}")) for number, job in enumerate(jobs)]
     if rank == 0:
-        args.results.write_text(json.dumps([asdict(each) for each in held]))
-    leave()
-    return 0
+        results.write_text(json.dumps([asdict(each) for each in held]))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_as_rank(_measure_all))
