@@ -52,12 +52,17 @@ def read_hostfile(path: Path) -> list[Host]:
     return list(found.values())
 
 
+def is_host_name(text: str) -> bool:
+    """Whether it is a host's name or address, perhaps with a user, and nothing else to any program that is given it."""
+    return len(text) <= _LONGEST and _NAME.fullmatch(text) is not None
+
+
 def _host(line: str, where: str) -> Host:
     match = _LINE.fullmatch(line)
     if match is None:
         raise InputError(f"{where}: {line[:80]!r} is not NAME slots=N, as in: node-1 slots=8")
     name, slots = match[1], int(match[2])
-    if not _NAME.fullmatch(name) or len(name) > _LONGEST:
+    if not is_host_name(name):
         raise InputError(f"{where}: {name[:80]!r} is no host name: letters, digits, dots and dashes, perhaps USER@")
     if slots < 1:
         raise InputError(f"{where}: {name} has no slot: give it at least one, or take the line out")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
+from mmae.doctor.hostfile import is_host_name
 from mmae.errors import InputError, did_you_mean
 
 Slots = dict[str, int]
@@ -27,7 +28,7 @@ def read_hostfile(path: Path) -> Slots:
         if not text or text.startswith("#"):
             continue
         found = re.match(r"(\S+)\s+slots=(\d+)\s*(#.*)?$", text)
-        if not found or int(found[2]) < 1 or not re.fullmatch(r"[\w.@-]+", found[1]):
+        if not found or int(found[2]) < 1 or not is_host_name(found[1]):
             raise InputError(f"{path}, line {number}: {text!r} is not of the form `host slots=8`")
         if found[1] in slots:
             raise InputError(f"{path}, line {number}: {found[1]} is named twice: add its slots up in one line")

@@ -33,6 +33,8 @@ def test_hosts_may_have_different_slots(tmp_path: Path) -> None:
         ("a slots=2\nb slots=x\n", "line 2"),
         ("a slots=0\n", "is not of the form"),
         ("a;id slots=2\n", "is not of the form"),
+        ("-x slots=2\n", "is not of the form"),
+        ("me@-x slots=2\n", "is not of the form"),
         ("a slots=2\na slots=2\n", "named twice"),
     ],
 )
