@@ -386,12 +386,17 @@ def test_a_forked_child_holds_nothing(tmp_path: Path) -> None:
     kept = cache(tmp_path, 250)
     held = fetch(kept, 0)
     read, write = os.pipe()
+    forked, ready = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(write)
+        os.write(ready, b"!")
         os.read(read, 1)  # until the parent is through
         os._exit(0 if not held.is_open else 1)
     os.close(read)
+    assert os.read(forked, 1) == b"!"  # the parent may come back from the fork long before its child does
+    os.close(forked)
+    os.close(ready)
     held.close()
     fetch(kept, 1).close()
     fetch(kept, 2).close()
