@@ -9,6 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
+
+from mmae.data.leaks import leak
 from mmae.engine.checkpoint import Found, Loaded, difference
 from mmae.engine.logging import RunLog, standard
 from mmae.engine.plan import Plan
@@ -34,8 +37,12 @@ def announce(
         f"{split.accumulation} accumulation, ZeRO-{plan.zero_stage}, {plan.precision}, "
         f"gradient clipping {engine.gradient_clipping()}"
     )
+    leaked = leak(plan.tiles) if dist.get_rank() == 0 else None
+    if leaked:
+        log.say(f"WARNING: {leaked}")
     log.write(
         "resume" if found else "start",
+        validation_tiles_trained_on=leaked.tiles if leaked else 0,
         step=found.state.step if found else 0,
         converted=converted,
         changes={key: list(values) for key, values in plan.changes.items()},
