@@ -95,7 +95,7 @@ def test_limits_of_time_stop_a_run(synthetic_shards: Path, tmp_path: Path, comma
 @pytest.mark.slow
 def test_a_signal_before_the_ranks_have_met_ends_at_once(synthetic_shards: Path, tmp_path: Path) -> None:
     with started(launcher_words(synthetic_shards, "run", *FOR_LONG), tmp_path, "run") as live:
-        while not any("deepspeed" in Path(f"/proc/{pid}/cmdline").read_text() for pid in live.everything()):
+        while not any("bin/deepspeed" in Path(f"/proc/{pid}/cmdline").read_text() for pid in live.everything()):
             time.sleep(0.05)
         live.process.send_signal(signal.SIGTERM)
         done = live.finish(deadline=60)
