@@ -1,7 +1,7 @@
 """The program that runs on each host: answers questions, a line of JSON each, until its input ends.
 
 `python -m mmae.doctor.agent NONCE`. Answers begin with NONCE, so that what a login shell says is told from them.
-What it has made (token files, a listener) it takes away when it ends, also when the connection breaks.
+What it has made (token files, a listener, ranks) it takes away when it ends, also when the connection breaks.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from mmae.doctor import facts, places, wire
+from mmae.doctor.ranks import Ranks
 
 _TORCH_S: Final = 60.0
 _TORCH: Final = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
@@ -27,6 +28,7 @@ class Agent:
     def __init__(self) -> None:
         self._tokens: dict[str, Path] = {}
         self._listener: wire.Listener | None = None
+        self._ranks = Ranks()
 
     def facts(self) -> object:
         return asdict(facts.gather())
@@ -71,7 +73,17 @@ class Agent:
     def route(self, to: str) -> object:
         return asdict(wire.route_to(to))
 
+    def meet(self, address: str) -> object:
+        return self._ranks.meet(address)
+
+    def start_ranks(self, first: int, count: int, task: dict[str, object]) -> object:
+        return self._ranks.start(first, count, task)
+
+    def ranks(self) -> object:
+        return [asdict(each) for each in self._ranks.said()]
+
     def tidy(self) -> object:
+        self._ranks.end()
         for path in self._tokens.values():
             path.unlink(missing_ok=True)
         self._tokens.clear()
@@ -86,7 +98,7 @@ class Agent:
 
 QUESTIONS: Final = (
     "facts", "torch_gpus", "clock", "shards", "run", "op_cache", "write_token", "sees_token", "listen", "connect",
-    "route", "tidy",
+    "route", "meet", "start_ranks", "ranks", "tidy",
 )  # fmt: skip
 
 
