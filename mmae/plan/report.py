@@ -37,12 +37,8 @@ NETWORK_COLUMNS: Final = (Column("network_seconds", "s", "{:.2f}"), Column("netw
 """Where the network's bandwidth is known."""
 
 
-def row_of(line: Line, config: Config, tiles: Tiles, chosen: bool, bandwidth: float | None) -> dict[str, Value]:
-    """A line by the keys of the columns; memory of one GPU, and of the host for one rank, in GB (10^9 bytes).
-
-    Args:
-        bandwidth: bus bytes a second of an all-reduce over all GPUs, if known.
-    """
+def row_of(line: Line, config: Config, tiles: Tiles, chosen: bool) -> dict[str, Value]:
+    """A line by the keys of `COLUMNS`; memory of one GPU, and of the host for one rank, in GB (10^9 bytes)."""
     needs, world = line.needs, line.split.world
     seen = config.train.max_steps * config.train.global_batch
     return {
@@ -64,9 +60,14 @@ def row_of(line: Line, config: Config, tiles: Tiles, chosen: bool, bandwidth: fl
         "gpu_hours": line.speed and seen / line.speed / 3600,
         "checkpoint_gb": line.checkpoint / 1e9,
         "network_gb": line.network / 1e9,
-        "network_seconds": bandwidth and line.network / bandwidth,
-        "network_share": bandwidth and network_share(line, bandwidth),
     }
+
+
+def network_of(line: Line, bandwidth: float | None) -> dict[str, Value]:
+    """A line by the keys of `NETWORK_COLUMNS`, for so many bus bytes a second; nothing where that is not known."""
+    if bandwidth is None:
+        return {}
+    return {"network_seconds": line.network / bandwidth, "network_share": network_share(line, bandwidth)}
 
 
 def network_share(line: Line, bandwidth: float) -> float | None:
