@@ -82,7 +82,7 @@ def train(plan: Plan, lock: RunLock | None = None, stop: Stop | None = None, bea
     """Train to the end, to `train.stop_at`, or until asked to stop. Every rank of the process group calls this.
 
     Args:
-        lock: of the run's folder, held by the caller.
+        lock: of the run's folder, held by the caller, who lets it go; None: nobody else writes there.
         stop: reasons to stop that come from outside; None: there are none.
         beat: watches the ranks; None: nobody does.
 
@@ -90,12 +90,13 @@ def train(plan: Plan, lock: RunLock | None = None, stop: Stop | None = None, bea
         the exit status.
     """
     from mmae.engine.run_end import RunEnd
+    from mmae.engine.run_lock import held_or_not
 
-    with RunEnd(plan) as end:
-        return _train(plan, end, lock, stop, beat)
+    with held_or_not(lock) as held, RunEnd(plan) as end:
+        return _train(plan, end, held, stop, beat)
 
 
-def _train(plan: Plan, end: RunEnd, lock: RunLock | None, stop: Stop | None, beat: Heartbeat | None) -> int:  # noqa: PLR0915 (one story, told in one place)
+def _train(plan: Plan, end: RunEnd, lock: RunLock, stop: Stop | None, beat: Heartbeat | None) -> int:  # noqa: PLR0915 (one story, told in one place)
     import torch.distributed as dist
 
     from mmae.data.loader import train_batches
