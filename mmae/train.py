@@ -102,7 +102,7 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock, stop: Stop | None, beat: Hear
     from mmae.data.loader import train_batches
     from mmae.data.prefetch import on_device
     from mmae.data.preprocess import Preprocess
-    from mmae.engine import checkpoint, heartbeat, report, resume, stopping
+    from mmae.engine import checkpoint, first_start, heartbeat, report, resume, stopping
     from mmae.engine.build import build_engine
     from mmae.engine.clock import Clock
     from mmae.engine.damage import DamageLog
@@ -128,6 +128,8 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock, stop: Stop | None, beat: Hear
     loaded = checkpoint.load(engine, plan, found) if found else checkpoint.Loaded(0)
     step = loaded.step
     if rank == 0:
+        if plan.fresh or plan.resume is not None:
+            first_start.note_followed(folder.path, os.environ)
         folder.write_configs(config, plan.ds_config, plan.band_stats)
     dist.barrier()
     log = RunLog(folder.log_file, config, rank, step)
