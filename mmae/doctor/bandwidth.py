@@ -67,6 +67,12 @@ def ranks_of(answers: Answers) -> int:
     return answers.slots or max(gpus, 0) or CPU_RANKS
 
 
+def _interface(answers: Answers) -> str:
+    """That gloo takes there, and ranks meet over."""
+    said = answers.facts.environment.get("GLOO_SOCKET_IFNAME") if answers.facts else None
+    return said or (answers.route.interface if answers.route else "lo")
+
+
 def why_not(hosts: Sequence[Answers]) -> list[Problem]:
     """What keeps them from an all-reduce: (host, what, what to do)."""
     found = [(each.name, "not measured: it does not answer", "see above") for each in hosts if each.silent is not None]
@@ -118,7 +124,7 @@ class AllReduce:
         if self.need_of is not None:
             self.need = self.need_of(done.ranks)
             most_bytes = min(most_bytes, self.need.bucket)
-        done.interfaces = [each.route.interface if each.route else "lo" for each in answers]
+        done.interfaces = [_interface(each) for each in answers]
         self._start(pool, asked, most_bytes)
         said = {} if self._broken(asked) else self._watch(pool, asked)
         self._conclude(said, asked)

@@ -34,7 +34,8 @@ def bandwidth(measured: Measured, where: str) -> Iterator[Finding]:
         yield Finding("bandwidth", host, "FAIL", why, remedy)
     if measured.seconds:
         took, size = median(measured.seconds), measured.size
-        way = ", ".join(dict.fromkeys(measured.interfaces))
+        # NCCL finds its adapters itself.
+        way = ("" if measured.backend == "gloo" else "meeting over ") + ", ".join(dict.fromkeys(measured.interfaces))
         found = (
             f"{_rate(measured.bandwidth)} bus bandwidth: {measured.ranks} ranks reduce {size / 1e6:.0f} MB "
             f"in {took * 1000:.3g} ms ({measured.backend}; {way})"

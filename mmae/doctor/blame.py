@@ -59,6 +59,6 @@ def _remedy(phase: str, loopback: bool) -> str:
     if phase == "start":
         return "is torch on a slow or overloaded file system there? try: python -c 'import torch'"
     if loopback:
-        return "is the machine overloaded, or out of memory? try again with NCCL_DEBUG=INFO"
+        return "is the machine overloaded, or out of memory?"
     named = "the interface in GLOO_SOCKET_IFNAME or NCCL_SOCKET_IFNAME"
     return f"open all TCP ports between the hosts; is {named} one that joins them?"
