@@ -63,6 +63,8 @@ supervise() {
   local restarts=$1 pause=${MMAE_PAUSE:-5} round
   shift
   grace=${MMAE_GRACE:-300} stopping='' deadline='' job=''
+  # Tells a start again from one of an earlier launch.
+  export MMAE_LAUNCH="$HOSTNAME-$$-$(date +%s)"
   trap 'pass_on TERM' TERM HUP
   trap 'pass_on INT' INT
   trap 'pass_on USR1' USR1
@@ -76,7 +78,7 @@ supervise() {
     fi
     if [ "$status" != 4 ] || [ "$round" -gt "$restarts" ]; then return "$status"; fi
     say "lost a rank: restart $round of $restarts in $pause s, from the last checkpoint"
-    # What only a first start follows (--resume, --fresh) is not followed again.
+    # What only a first start follows (--resume, --fresh) is not followed again, if it came to that.
     export MMAE_RESTARTS=$round
     sleep "$pause" &
     wait $! || true

@@ -82,7 +82,7 @@ def train(plan: Plan, lock: RunLock | None = None, stop: Stop | None = None, bea
     """Train to the end, to `train.stop_at`, or until asked to stop. Every rank of the process group calls this.
 
     Args:
-        lock: of the run's folder, held by the caller.
+        lock: of the run's folder, held by the caller, who lets it go; None: nobody else writes there.
         stop: reasons to stop that come from outside; None: there are none.
         beat: watches the ranks; None: nobody does.
 
@@ -90,18 +90,19 @@ def train(plan: Plan, lock: RunLock | None = None, stop: Stop | None = None, bea
         the exit status.
     """
     from mmae.engine.run_end import RunEnd
+    from mmae.engine.run_lock import held_or_not
 
-    with RunEnd(plan) as end:
-        return _train(plan, end, lock, stop, beat)
+    with held_or_not(lock) as held, RunEnd(plan) as end:
+        return _train(plan, end, held, stop, beat)
 
 
-def _train(plan: Plan, end: RunEnd, lock: RunLock | None, stop: Stop | None, beat: Heartbeat | None) -> int:  # noqa: PLR0915 (one story, told in one place)
+def _train(plan: Plan, end: RunEnd, lock: RunLock, stop: Stop | None, beat: Heartbeat | None) -> int:  # noqa: PLR0915 (one story, told in one place)
     import torch.distributed as dist
 
     from mmae.data.loader import train_batches
     from mmae.data.prefetch import on_device
     from mmae.data.preprocess import Preprocess
-    from mmae.engine import checkpoint, heartbeat, report, resume, stopping
+    from mmae.engine import checkpoint, first_start, heartbeat, report, resume, stopping
     from mmae.engine.build import build_engine
     from mmae.engine.clock import Clock
     from mmae.engine.damage import DamageLog
@@ -127,6 +128,8 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock | None, stop: Stop | None, bea
     loaded = checkpoint.load(engine, plan, found) if found else checkpoint.Loaded(0)
     step = loaded.step
     if rank == 0:
+        if plan.fresh or plan.resume is not None:
+            first_start.note_followed(folder.path, os.environ)
         folder.write_configs(config, plan.ds_config, plan.band_stats)
     dist.barrier()
     log = RunLog(folder.log_file, config, rank, step)

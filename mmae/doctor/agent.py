@@ -1,22 +1,26 @@
 """The program that runs on each host: answers questions, a line of JSON each, until its input ends.
 
 `python -m mmae.doctor.agent NONCE`. Answers begin with NONCE, so that what a login shell says is told from them.
-What it has made (token files, a listener) it takes away when it ends, also when the connection breaks.
+What it has made (token files, a listener, ranks) it takes away when it ends, also when the connection breaks, and when
+nobody asks any more: a host whose network has gone may not be told.
 """
 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from mmae.doctor import facts, places, wire
+from mmae.doctor.ranks import Ranks
 
+IDLE_S: Final = 300.0
 _TORCH_S: Final = 60.0
 _TORCH: Final = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
 
@@ -27,6 +31,7 @@ class Agent:
     def __init__(self) -> None:
         self._tokens: dict[str, Path] = {}
         self._listener: wire.Listener | None = None
+        self._ranks = Ranks()
 
     def facts(self) -> object:
         return asdict(facts.gather())
@@ -71,7 +76,17 @@ class Agent:
     def route(self, to: str) -> object:
         return asdict(wire.route_to(to))
 
+    def meet(self, address: str) -> object:
+        return self._ranks.meet(address)
+
+    def start_ranks(self, first: int, count: int, task: dict[str, object]) -> object:
+        return self._ranks.start(first, count, task)
+
+    def ranks(self) -> object:
+        return [asdict(each) for each in self._ranks.said()]
+
     def tidy(self) -> object:
+        self._ranks.end()
         for path in self._tokens.values():
             path.unlink(missing_ok=True)
         self._tokens.clear()
@@ -86,18 +101,27 @@ class Agent:
 
 QUESTIONS: Final = (
     "facts", "torch_gpus", "clock", "shards", "run", "op_cache", "write_token", "sees_token", "listen", "connect",
-    "route", "tidy",
+    "route", "meet", "start_ranks", "ranks", "tidy",
 )  # fmt: skip
 
 
-def main(nonce: str) -> None:
-    """Answer until input ends."""
+def main(nonce: str, idle_s: float = IDLE_S) -> None:
+    """Answer until input ends, or nothing comes for so long."""
     agent = Agent()
+    signal.signal(signal.SIGALRM, _end)
+    signal.setitimer(signal.ITIMER_REAL, idle_s)
     try:
         for line in sys.stdin:
+            signal.setitimer(signal.ITIMER_REAL, 0)
             print(nonce, json.dumps(_answer(agent, json.loads(line))), flush=True)
+            signal.setitimer(signal.ITIMER_REAL, idle_s)
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         agent.tidy()
+
+
+def _end(*_: object) -> NoReturn:
+    raise SystemExit(1)
 
 
 def _answer(agent: Agent, request: dict[str, object]) -> dict[str, object]:

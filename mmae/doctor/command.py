@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmae.doctor.findings import failed
 from mmae.doctor.hostfile import Host, read_hostfile
+from mmae.errors import InputError
 from mmae.table import add_json_argument, check_json_path, report
 
 if TYPE_CHECKING:
     from mmae.config import Config
+    from mmae.doctor.bandwidth import AllReduce
     from mmae.engine.run_folder import RunFolder
 
 
@@ -20,28 +24,68 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hostfile", type=Path, metavar="H", help="look at all its hosts (default: this machine)")
     parser.add_argument("--shards", metavar="S", help="folder of shards (default: those of the run)")
     parser.add_argument("--run", metavar="R", help="run.dir, of a run or of one to come")
+    parser.add_argument(
+        "--bandwidth",
+        action="store_true",
+        help="also time an all-reduce between all ranks: keeps the hosts busy",
+    )
+    parser.add_argument("--config", metavar="RECIPE", help="with --bandwidth: beside what this recipe needs")
+    parser.add_argument(
+        "--deepspeed_config", default="zero1", metavar="JSON", help="of that recipe: packaged name or JSON file (zero1)"
+    )
     add_json_argument(parser)
+    overrides = parser.add_argument(
+        "overrides", nargs="+", default=[], metavar="section.key=value", help="override a key of that recipe"
+    )
+    # As in `mmae plan`.
+    overrides.required = False
 
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0; 1 where a check fails. Bad input is an InputError."""
+    from mmae.doctor.bandwidth_checks import bandwidth_findings
     from mmae.doctor.report import all_findings, table_of
     from mmae.doctor.survey import survey
 
     check_json_path(args.json)
     hosts = read_hostfile(args.hostfile) if args.hostfile else [Host("localhost")]
+    network = _all_reduce(args, hosts)
     # DeepSpeed starts the ranks of a single host without ssh, whatever its name is.
     local = len(hosts) == 1
     folder, config = _run(args.run)
     shards = [args.shards] if args.shards else list(config.data.locations) if config else []
     local_sets = [str(Path(each).absolute()) for each in shards if ":" not in each]
-    answers = survey(hosts, local_sets, str(folder.path.absolute()) if folder else None, local=local)
+    run_folder = str(folder.path.absolute()) if folder else None
+    answers = survey(hosts, local_sets, run_folder, local=local, at_last=network)
     findings = all_findings(answers, _needed(folder, config))
+    findings += bandwidth_findings(network, hosts) if network else []
     notes = [f"not looked at, being elsewhere: {len(shards) - len(local_sets)} shard sets"]
     title = f"mmae doctor: {'this machine' if local else f'{len(hosts)} hosts'}"
     table = table_of(findings, title).noting(notes if len(local_sets) < len(shards) else [])
-    report(table, args.json, {"hosts": [asdict(each) for each in answers], "failed": failed(findings)})
+    facts: dict[str, object] = {"hosts": [asdict(each) for each in answers], "failed": failed(findings)}
+    facts |= {"bandwidth": network.measured.facts()} if network else {}
+    report(table, args.json, facts)
     return int(failed(findings))
+
+
+def _all_reduce(args: argparse.Namespace, hosts: Sequence[Host]) -> AllReduce | None:
+    if not args.bandwidth:
+        if args.config is not None or args.overrides:
+            raise InputError("--config RECIPE and overrides of it: say --bandwidth too, which compares with its needs")
+        return None
+    if args.config is None and args.overrides:
+        raise InputError(f"{args.overrides[0]}: say --config RECIPE too, which it is to override")
+    from mmae.doctor.bandwidth import AllReduce
+
+    if args.config is None:
+        return AllReduce()
+    from mmae.doctor.need import need_of
+
+    need = partial(need_of, args.config, args.deepspeed_config, args.overrides)
+    if all(host.slots for host in hosts):
+        # Refused before a host is asked.
+        need(sum(host.slots or 0 for host in hosts))
+    return AllReduce(need)
 
 
 def _run(path: str | None) -> tuple[RunFolder | None, Config | None]:

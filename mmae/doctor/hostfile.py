@@ -11,7 +11,7 @@ from mmae.errors import InputError
 
 _NAME: Final = re.compile(r"(?:[A-Za-z_][\w.-]*@)?[A-Za-z0-9](?:[A-Za-z0-9._:-]*[A-Za-z0-9])?", re.ASCII)
 """A host or address, perhaps with a user: nothing that ssh or a shell could take for an option or more than a word."""
-_LINE: Final = re.compile(r"(\S+)\s+slots=(\d{1,6})(?:\s.*)?", re.ASCII)
+_LINE: Final = re.compile(r"(\S+)\s+slots=(\d{1,6})\s*(?:#.*)?", re.ASCII)
 _LONGEST: Final = 253
 
 
@@ -37,7 +37,8 @@ def read_hostfile(path: Path) -> list[Host]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--hostfile {path}: cannot be read ({error}): see launchers/hostfile.example") from error
+        why = "no such hostfile" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+        raise InputError(f"{path}: {why}: see launchers/hostfile.example") from error
     found: dict[str, Host] = {}
     for number, raw in enumerate(text.splitlines(), start=1):
         line = raw.strip()

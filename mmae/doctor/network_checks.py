@@ -10,7 +10,10 @@ from mmae.doctor.survey import Answers
 
 
 def own_name(answers: Answers, many: bool) -> Finding:
-    """gloo tells other ranks the address that the host's own name resolves to, if no interface is named."""
+    """gloo tells other ranks the address that the host's own name resolves to, if no interface is named.
+
+    Ranks name the one that leads to the first host (`mmae.engine.interface`) where that is reached by IPv4.
+    """
     facts = answers.facts
     assert facts is not None
     name, addresses, said = answers.name, facts.own_addresses, facts.environment.get("GLOO_SOCKET_IFNAME")
@@ -22,6 +25,8 @@ def own_name(answers: Answers, many: bool) -> Finding:
     if not many:
         return Finding("own name", name, "note", f"{shown}: enough for one host")
     way = answers.route.interface if answers.route and not is_loopback(answers.route.address) else ""
+    if way and answers.route and ":" not in answers.route.address:
+        return Finding("own name", name, "note", f"{shown}: ranks take {way} instead")
     variables = f"GLOO_SOCKET_IFNAME={way or 'INTERFACE'} and NCCL_SOCKET_IFNAME={way or 'INTERFACE'}"
     remedy = f"others would wait for it in vain: put {variables} into ~/.deepspeed_env, or correct its /etc/hosts"
     return Finding("own name", name, "FAIL", shown, remedy)

@@ -58,12 +58,14 @@ class Answers:
 
 
 @dataclass
-class _Host:
+class Asked:
+    """A host on its way through the questions."""
+
     host: Host
     answers: Answers
     session: Session | None = None
 
-    def step(self, ask: Callable[[_Host, Session], None]) -> None:
+    def step(self, ask: Callable[[Asked, Session], None]) -> None:
         """Go on with a host that still answers."""
         if self.session is None or self.answers.silent is not None:
             return
@@ -80,18 +82,25 @@ class _Host:
 
 
 def survey(
-    hosts: Sequence[Host], shards: Sequence[str], run: str | None, *, local: bool, hello_s: float = HELLO_S
+    hosts: Sequence[Host],
+    shards: Sequence[str],
+    run: str | None,
+    *,
+    local: bool,
+    hello_s: float = HELLO_S,
+    at_last: Callable[[ThreadPoolExecutor, Sequence[Asked]], None] | None = None,
 ) -> list[Answers]:
     """What each host says, in the order given.
 
     Args:
         local: the only host is this machine, without ssh.
         shards, run: absolute folders.
+        at_last: what else is asked, before the agents end.
     """
     environment = passed_on(os.environ, files_of_deepspeed(os.environ, Path.home(), Path()))
-    asked = [_Host(host, Answers(host.name, host.slots)) for host in hosts]
+    asked = [Asked(host, Answers(host.name, host.slots)) for host in hosts]
 
-    def greet(each: _Host) -> None:
+    def greet(each: Asked) -> None:
         try:
             each.session = Session(None if local else each.host.name, environment)
         except Unreachable as error:
@@ -100,24 +109,26 @@ def survey(
 
     with ThreadPoolExecutor(min(_AT_ONCE, len(asked))) as pool:
         try:
-            _all(pool, asked, greet)
-            _all(pool, asked, lambda each: each.step(lambda _, session: _itself(each.answers, session, shards, run)))
+            ask_all(pool, asked, greet)
+            ask_all(pool, asked, lambda each: each.step(lambda _, session: _itself(each.answers, session, shards, run)))
             if len(asked) > 1:
-                _all(pool, asked, lambda each: each.step(lambda *_: _route(each, asked)))
+                ask_all(pool, asked, lambda each: each.step(lambda *_: _route(each, asked)))
                 _connections(pool, asked)
             if run is not None:
                 _token(pool, asked)
+            if at_last is not None:
+                at_last(pool, asked)
         finally:
-            _all(pool, asked, _close)
+            ask_all(pool, asked, _close)
     return [each.answers for each in asked]
 
 
-def _close(each: _Host) -> None:
+def _close(each: Asked) -> None:
     if each.session is not None:
         each.session.close(_GRACE_S if each.speaks else _SHORT_GRACE_S)
 
 
-def _all(pool: ThreadPoolExecutor, asked: Iterable[_Host], call: Callable[[_Host], None]) -> None:
+def ask_all(pool: ThreadPoolExecutor, asked: Iterable[Asked], call: Callable[[Asked], None]) -> None:
     for done in [pool.submit(call, each) for each in asked]:
         done.result()
 
@@ -145,22 +156,22 @@ def _itself(answers: Answers, session: Session, shards: Sequence[str], run: str 
         answers.run = session.ask(Folder, "run", folder=run)
 
 
-def _route(each: _Host, asked: Sequence[_Host]) -> None:
+def _route(each: Asked, asked: Sequence[Asked]) -> None:
     assert each.session is not None
     to = asked[1] if each is asked[0] else asked[0]
     each.answers.route = each.session.ask(Route, "route", to=to.host.address)
 
 
-def _connections(pool: ThreadPoolExecutor, asked: Sequence[_Host]) -> None:
+def _connections(pool: ThreadPoolExecutor, asked: Sequence[Asked]) -> None:
     """Everyone with the first host and the next one, both ways: who joins a run, and a ring's neighbours."""
     token, ports = secrets.token_hex(16), dict[str, int]()
 
-    def listen(each: _Host, session: Session) -> None:
+    def listen(each: Asked, session: Session) -> None:
         ports[each.host.name] = session.ask(int, "listen", token=token)
 
-    _all(pool, asked, lambda each: each.step(listen))
+    ask_all(pool, asked, lambda each: each.step(listen))
 
-    def connect(each: _Host, session: Session) -> None:
+    def connect(each: Asked, session: Session) -> None:
         for other in partners(asked.index(each), len(asked)):
             there = asked[other]
             if there.speaks and (port := ports.get(there.host.name)):
@@ -168,7 +179,7 @@ def _connections(pool: ThreadPoolExecutor, asked: Sequence[_Host]) -> None:
                     Reached, "connect", address=there.host.address, port=port, token=token
                 )
 
-    _all(pool, asked, lambda each: each.step(connect))
+    ask_all(pool, asked, lambda each: each.step(connect))
 
 
 def partners(number: int, count: int) -> list[int]:
@@ -178,7 +189,7 @@ def partners(number: int, count: int) -> list[int]:
     return sorted({0, number - 1, (number + 1) % count} - {number})
 
 
-def _token(pool: ThreadPoolExecutor, asked: Sequence[_Host]) -> None:
+def _token(pool: ThreadPoolExecutor, asked: Sequence[Asked]) -> None:
     """A file that the first host writes into the run's folder must be seen by all. It goes when the agent ends."""
     able = [each for each in asked if each.speaks and each.answers.run is not None]
     if not able:
@@ -187,7 +198,7 @@ def _token(pool: ThreadPoolExecutor, asked: Sequence[_Host]) -> None:
     assert first.answers.run is not None
     folder = first.answers.run.path
 
-    def write(each: _Host, session: Session) -> None:
+    def write(each: Asked, session: Session) -> None:
         try:
             session.ask(bool, "write_token", folder=folder, name=name)
             each.answers.token = "wrote"
@@ -198,7 +209,7 @@ def _token(pool: ThreadPoolExecutor, asked: Sequence[_Host]) -> None:
     if first.answers.token != "wrote":
         return
 
-    def look(each: _Host, session: Session) -> None:
+    def look(each: Asked, session: Session) -> None:
         each.answers.token = "saw" if session.ask(bool, "sees_token", folder=folder, name=name) else "missed"
 
-    _all(pool, able[1:], lambda each: each.step(look))
+    ask_all(pool, able[1:], lambda each: each.step(look))

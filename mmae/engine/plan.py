@@ -18,7 +18,8 @@ from mmae.data.preprocess import Preprocess
 from mmae.data.sets import check_cache, common_datasets, open_sets
 from mmae.data.training_tiles import TrainingTiles, training_tiles
 from mmae.engine.ds_config import load_deepspeed_json, merge, precision_of, zero_stage_of
-from mmae.engine.resume_path import ResumePath, is_restart, resume_path
+from mmae.engine.first_start import was_followed
+from mmae.engine.resume_path import ResumePath, resume_path
 from mmae.engine.run_folder import RunFolder, changes_on_resume
 from mmae.engine.trackers import check_trackers
 from mmae.errors import InputError
@@ -37,7 +38,8 @@ class Plan:
         trust: load a checkpoint that another user wrote.
         resume: the checkpoint to go on from, where one was named.
         fresh: begin anew; what the folder holds is set aside.
-        followed_before: one of the two was said, but this is a start again by a launcher or scheduler.
+        followed_before: one of the two was said, but this is a start again by a launcher or scheduler, which has
+            followed it.
     """
 
     config: Config
@@ -96,7 +98,8 @@ def plan_run(
     folder = RunFolder(Path(config.run.dir))
     if resume is not None and fresh:
         raise InputError("--resume and --fresh contradict each other: say one of them")
-    followed_before = (resume is not None or fresh) and is_restart(os.environ) and folder.config_file.is_file()
+    followed_before = (resume is not None or fresh) and folder.config_file.is_file()
+    followed_before = followed_before and was_followed(folder.path, os.environ)
     if followed_before:
         resume, fresh = None, False
     source = resume_path(resume) if resume is not None else None

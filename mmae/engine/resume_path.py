@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from mmae.engine.checkpoint_store import newest_first, step_of
 from mmae.engine.train_state import CONFIG, STATE, checkpoint_names
@@ -25,18 +23,6 @@ class ResumePath:
     checkpoint: Path | None
     checkpoints: Path
     config_file: Path
-
-
-_COUNTS: Final = ("MMAE_RESTARTS", "SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")
-"""Where launchers and schedulers say how often they have started this command again by themselves."""
-
-
-def is_restart(environment: Mapping[str, str]) -> bool:
-    """Whether a launcher or scheduler gives a command again, which a user gave once.
-
-    `--resume PATH` and `--fresh` are for the first start: followed again they would go back to where that one began.
-    """
-    return any(environment.get(name, "0") not in {"", "0"} for name in _COUNTS)
 
 
 def resume_path(text: str) -> ResumePath:

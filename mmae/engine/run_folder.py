@@ -22,6 +22,8 @@ from mmae.yaml_file import read_yaml
 LOCK: Final = ".lock"
 ASIDE: Final = "aside-"
 """What stands in front of the date of runs that were set aside within the folder."""
+FOLLOWED: Final = ".followed"
+"""Whose `--resume` or `--fresh` was followed (`first_start`)."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ class RunFolder:
 
 def _is_strange(path: Path) -> bool:
     """Whether something in a folder without a run says that the folder is not for runs."""
-    return not path.name.startswith((LOCK, ASIDE))
+    return not path.name.startswith((LOCK, ASIDE, FOLLOWED))
 
 
 def open_run(path: str) -> RunFolder:

@@ -125,6 +125,19 @@ def held(folder: Path, beat_s: float = BEAT_S, silence_s: float = SILENCE_S) -> 
                 folder.rmdir()
 
 
+@contextmanager
+def held_or_not(lock: RunLock | None) -> Iterator[RunLock]:
+    """The lock that a caller holds, or one of nothing, at whose release is done what must not be left behind."""
+    if lock is not None:
+        yield lock
+        return
+    of_nothing = RunLock(None, BEAT_S)
+    try:
+        yield of_nothing
+    finally:
+        of_nothing.release()
+
+
 def acquire(folder: Path, silence_s: float = SILENCE_S) -> LockedFile:
     """Take the lock; `held` does it for a group.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 
-from mmae.doctor.hostfile import is_host_name
+from mmae.doctor import hostfile
 from mmae.errors import InputError, did_you_mean
 
 Slots = dict[str, int]
@@ -18,24 +18,9 @@ def read_hostfile(path: Path) -> Slots:
     """Host -> ranks it runs, in the file's order.
 
     Raises:
-        InputError: no such file, or a line that DeepSpeed would not take.
+        InputError: no such file, or a line that DeepSpeed, ssh or a shell would not take.
     """
-    if not path.is_file():
-        raise InputError(f"{path}: no such hostfile (see launchers/hostfile.example)")
-    slots: Slots = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        text = line.strip()
-        if not text or text.startswith("#"):
-            continue
-        found = re.match(r"(\S+)\s+slots=(\d+)\s*(#.*)?$", text)
-        if not found or int(found[2]) < 1 or not is_host_name(found[1]):
-            raise InputError(f"{path}, line {number}: {text!r} is not of the form `host slots=8`")
-        if found[1] in slots:
-            raise InputError(f"{path}, line {number}: {found[1]} is named twice: add its slots up in one line")
-        slots[found[1]] = int(found[2])
-    if not slots:
-        raise InputError(f"{path}: names no host: write a line `host slots=8` for each")
-    return slots
+    return {host.name: host.slots or 1 for host in hostfile.read_hostfile(path)}
 
 
 def taking_part(slots: Slots, include: str = "", exclude: str = "", nodes: int | None = None) -> list[str]:

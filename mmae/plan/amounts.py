@@ -46,6 +46,21 @@ def share_of(text: str, option: str) -> float:
     return share
 
 
+def rate_of(text: str, option: str) -> float:
+    """`12.5` -> 12.5e9, bytes a second.
+
+    Raises:
+        InputError: not a number above 0.
+    """
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = 0.0
+    if not 0 < rate < float("inf"):
+        raise InputError(f"{option} {text}: give GB a second, above 0, such as 12.5")
+    return rate * 1e9
+
+
 def _amount(text: str, units: MappingProxyType[str, int], option: str, wanted: str) -> int:
     found = _AMOUNT.fullmatch(text.strip())
     if found is None or found[2] not in units or (amount := round(float(found[1]) * units[found[2]])) < 1:

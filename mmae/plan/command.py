@@ -7,11 +7,11 @@ from typing import Final
 
 from mmae.config import Config, load_config
 from mmae.errors import InputError
-from mmae.plan.amounts import bytes_of, count_of, share_of
+from mmae.plan.amounts import bytes_of, count_of, rate_of, share_of
 from mmae.plan.launch import launch_command
 from mmae.plan.lines import FILES, Machines, all_lines, best_of_each, recommended
 from mmae.plan.measured import PEAK_TFLOPS, UTILISATIONS, utilisation
-from mmae.plan.report import COLUMNS, notes_of, row_of
+from mmae.plan.report import COLUMNS, NETWORK_COLUMNS, network_of, notes_of, row_of
 from mmae.plan.tiles import tiles_of
 from mmae.plan.time_and_disk import Speed
 from mmae.table import Table, add_json_argument, check_json_path, report
@@ -30,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--peak-tflops", type=float, default=PEAK_TFLOPS, metavar="T",
         help=f"of a GPU, which --mfu is a share of (default: {PEAK_TFLOPS:.0f}, an H100's in bf16)",
     )  # fmt: skip
+    parser.add_argument(
+        "--bandwidth", metavar="GB/S", help="bus bandwidth of an all-reduce, as mmae doctor --bandwidth measures it"
+    )
     parser.add_argument("--deepspeed_config", metavar="JSON", help="only this one: packaged name or JSON file")
     parser.add_argument("--all", action="store_true", help="every micro-batch, not only each way's best")
     add_json_argument(parser)
@@ -46,6 +49,7 @@ def run(args: argparse.Namespace) -> int:
     machines = _machines(args)
     config = load_config(args.recipe, args.overrides)
     speed, speed_source = _speed(args, config)
+    bandwidth = rate_of(args.bandwidth, "--bandwidth") if args.bandwidth is not None else None
     tiles = tiles_of(config.data, count_of(args.tiles, "--tiles") if args.tiles else None)
     files = FILES if args.deepspeed_config is None else (args.deepspeed_config,)
     lines = all_lines(config, files, machines, speed)
@@ -58,8 +62,10 @@ def run(args: argparse.Namespace) -> int:
         )
         notes += ["", command]
     title = f"{args.recipe} on {machines.nodes} x {machines.gpus} GPUs of {args.gpu_memory}"
-    table = Table(title, COLUMNS, [row_of(line, config, tiles, line == choice) for line in shown], notes)
-    report(table, args.json, {"recommended": None if choice is None else row_of(choice, config, tiles, True)})
+    columns = (*COLUMNS, *(NETWORK_COLUMNS if bandwidth else ()))
+    rows = [row_of(line, config, tiles, line == choice) | network_of(line, bandwidth) for line in shown]
+    chosen = None if choice is None else row_of(choice, config, tiles, True) | network_of(choice, bandwidth)
+    report(Table(title, columns, rows, notes), args.json, {"recommended": chosen})
     return 0
 
 

@@ -16,12 +16,13 @@ from mmae.plan.memory import Memory, memory
 from mmae.plan.parameter_sizes import parameter_sizes
 from mmae.plan.states import state_bytes
 from mmae.plan.time_and_disk import Speed, checkpoint_bytes, tiles_per_second
+from mmae.plan.traffic import traffic_bytes
 
 Mode = Literal["none", "selective", "full"]
 MODES: Final[tuple[Mode, ...]] = ("none", "selective", "full")
 FILES: Final = ("zero1", "zero0", "zero2", "zero3", "zero3_lean", "zero2_offload", "zero3_offload")
-"""DeepSpeed JSONs, the first choice first. ZeRO-1 needs no more communication than ZeRO-0, less memory, and is the
-stage whose speed was measured; ZeRO-0 keeps DeepSpeed's slower norm of gradients."""
+"""DeepSpeed JSONs, the first choice first. ZeRO-1 needs less memory than ZeRO-0, if half as much communication again,
+and is the stage whose speed was measured; ZeRO-0 keeps DeepSpeed's slower norm of gradients."""
 NUMBER_BYTES: Final = {"bf16": 2, "fp16": 2, "fp32": 4}
 RESERVE: Final = 0.1
 """Share of a GPU's memory that is left free: CUDA's context, libraries' workspaces, what lies between allocations."""
@@ -49,6 +50,7 @@ class Line:
         needs: of each rank.
         speed: tiles a second of one GPU; None where nothing that is known tells.
         checkpoint: bytes of one.
+        network: bytes that one GPU sends in a step.
         capacity: bytes of a GPU.
     """
 
@@ -60,7 +62,13 @@ class Line:
     needs: Memory
     speed: float | None
     checkpoint: int
+    network: int
     capacity: int
+
+    @property
+    def step_seconds(self) -> float | None:
+        """Of computing alone."""
+        return self.split.micro * self.split.accumulation / self.speed if self.speed else None
 
     @property
     def fits(self) -> Literal["yes", "tight", "no"]:
@@ -77,7 +85,7 @@ def all_lines(config: Config, files: Sequence[str], machines: Machines, speed: S
         InputError: a DeepSpeed JSON that does not go with the recipe, or GPUs that cannot share the global batch.
     """
     splits = list(micro_batches(config, machines.world))
-    return [line for file in files for line in _of_file(config, file, splits, machines, speed)]
+    return [line for file in files for line in lines_of(config, file, splits, machines, speed)]
 
 
 def micro_batches(config: Config, world: int) -> Iterator[BatchSplit]:
@@ -92,9 +100,10 @@ def micro_batches(config: Config, world: int) -> Iterator[BatchSplit]:
         yield BatchSplit(micro, share // micro, world)
 
 
-def _of_file(
+def lines_of(
     config: Config, file: str, splits: Sequence[BatchSplit], machines: Machines, speed: Speed | None
 ) -> Iterator[Line]:
+    """Of one DeepSpeed JSON, with each checkpointing mode and each of these splits."""
     path, parsed = load_deepspeed_json(file)
     precision = _precision(path, parsed, config, machines.world)
     number_bytes, zero = NUMBER_BYTES[precision], parsed.zero_optimization
@@ -116,6 +125,7 @@ def _of_file(
                 needs=memory(config, states, again, number_bytes, split.micro, split.accumulation),
                 speed=tiles_per_second(config, mode, split.micro, known) if known else None,
                 checkpoint=checkpoint_bytes(sum(sizes.values()), zero.stage, number_bytes),
+                network=traffic_bytes(sizes, parsed, machines.world, number_bytes, split.accumulation),
                 capacity=machines.memory,
             )
 

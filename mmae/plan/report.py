@@ -31,7 +31,10 @@ COLUMNS: Final = (
     Column("epoch_minutes", "min an epoch", "{:.1f}"),
     Column("gpu_hours", "GPU-hours", "{:.0f}"),
     Column("checkpoint_gb", "checkpoint GB", "{:.2f}"),
+    Column("network_gb", "network GB a step", "{:.2f}"),
 )
+NETWORK_COLUMNS: Final = (Column("network_seconds", "s", "{:.2f}"), Column("network_share", "of a step", "{:.0%}"))
+"""Where the network's bandwidth is known."""
 
 
 def row_of(line: Line, config: Config, tiles: Tiles, chosen: bool) -> dict[str, Value]:
@@ -56,7 +59,21 @@ def row_of(line: Line, config: Config, tiles: Tiles, chosen: bool) -> dict[str, 
         "epoch_minutes": line.speed and tiles.count / (line.speed * world) / 60,
         "gpu_hours": line.speed and seen / line.speed / 3600,
         "checkpoint_gb": line.checkpoint / 1e9,
+        "network_gb": line.network / 1e9,
     }
+
+
+def network_of(line: Line, bandwidth: float | None) -> dict[str, Value]:
+    """A line by the keys of `NETWORK_COLUMNS`, for so many bus bytes a second; nothing where that is not known."""
+    if bandwidth is None:
+        return {}
+    return {"network_seconds": line.network / bandwidth, "network_share": network_share(line, bandwidth)}
+
+
+def network_share(line: Line, bandwidth: float) -> float | None:
+    """Of a step, if communication and computing take turns; None where nothing tells how long computing takes."""
+    seconds, computing = line.network / bandwidth, line.step_seconds
+    return None if computing is None else seconds / (seconds + computing)
 
 
 def notes_of(config: Config, machines: Machines, tiles: Tiles, speed_source: str, choice: Line | None) -> list[str]:
@@ -71,6 +88,7 @@ def notes_of(config: Config, machines: Machines, tiles: Tiles, speed_source: str
         f"time: utilisation {speed_source}; neither the network nor validation is in it; selective is assumed to "
         f"take {SELECTIVE_TIME:.2f} times as long; offloading and fp32 are not estimated",
         f"fits: yes leaves {RESERVE:.0%} of a GPU free, tight does not",
+        "network: GB that a GPU sends in a step (ZeRO-3: at most); --bandwidth says what share of a step that takes",
         f"shards: {tiles.bytes / 1e9:.1f} GB ({tiles.source})",
     ]
     if choice is None:

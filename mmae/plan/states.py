@@ -123,15 +123,15 @@ def _sharded(sizes: Mapping[str, int], zero: Zero, world: int, number_bytes: int
     own = sum(-(-size // world) for size in sizes.values())
     part, states = own * number_bytes, own * (FLOAT + MOMENTS)
     bucket = int(_said(zero.reduce_bucket_size, BUCKET)) * number_bytes
-    gathered = _gathered(sizes, zero, world) * number_bytes
+    fetched = gathered(sizes, zero, world) * number_bytes
     sub_group = min(own, int(_said(zero.sub_group_size, _SUB_GROUP)))
     weights_off, states_off = _off_device(zero.offload_param), _off_device(zero.offload_optimizer)
-    whole = _kept_whole(sizes, zero, world) * number_bytes
+    whole = kept_whole(sizes, zero, world) * number_bytes
     flat = sub_group * (number_bytes + (FLOAT if number_bytes != FLOAT else 0))
     return StateBytes(
         weights=whole + (0 if weights_off else part),
         optimiser=0 if states_off else states,
-        buffers=bucket + gathered,
+        buffers=bucket + fetched,
         # Its part of all gradients has a place for good.
         first_gradients=0 if states_off else part,
         last_gradients=(0 if states_off else part) + min(numbers * number_bytes, bucket),
@@ -141,7 +141,7 @@ def _sharded(sizes: Mapping[str, int], zero: Zero, world: int, number_bytes: int
     )
 
 
-def _kept_whole(sizes: Mapping[str, int], zero: Zero, world: int) -> int:
+def kept_whole(sizes: Mapping[str, int], zero: Zero, world: int) -> int:
     """Numbers of small tensors that every rank keeps beside its part."""
     if world == 1:
         return 0
@@ -149,11 +149,11 @@ def _kept_whole(sizes: Mapping[str, int], zero: Zero, world: int) -> int:
     return sum(size for size in sizes.values() if size <= threshold)
 
 
-def _gathered(sizes: Mapping[str, int], zero: Zero, world: int) -> int:
+def gathered(sizes: Mapping[str, int], zero: Zero, world: int) -> int:
     """Most numbers of weights that are gathered at once: those to be used again soon, or the next to be used."""
     if world == 1:
         return 0
-    numbers = sum(sizes.values()) - _kept_whole(sizes, zero, world)
+    numbers = sum(sizes.values()) - kept_whole(sizes, zero, world)
     kept = min(_said(zero.stage3_max_live_parameters, _LIVE), _said(zero.stage3_max_reuse_distance, _LIVE))
     ahead = _said(zero.stage3_prefetch_bucket_size, _FETCHED) + max(sizes.values())
     return int(min(numbers, max(kept, ahead)))

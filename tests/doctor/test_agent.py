@@ -44,6 +44,21 @@ def test_it_takes_its_token_away_when_its_input_ends(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_it_ends_and_tidies_when_nobody_asks_any_more(tmp_path: Path) -> None:
+    program = "from mmae.doctor.agent import main; main('nonce', 0.2)"
+    words = [sys.executable, "-c", program]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as agent:
+        assert agent.stdin is not None
+        asked = {"number": 0, "ask": "write_token", "folder": str(tmp_path), "name": NAME}
+        agent.stdin.write(json.dumps(asked).encode() + b"\n")
+        agent.stdin.flush()
+        # Its input stays open.
+        assert agent.wait(30) == 1
+        assert agent.stdout is not None
+        assert b'"answer": true' in agent.stdout.read()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_token_that_was_there_stays(tmp_path: Path) -> None:
     (tmp_path / NAME).touch()
     assert "error" in spoken({"ask": "write_token", "folder": str(tmp_path), "name": NAME})[0]

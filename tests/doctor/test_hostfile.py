@@ -44,7 +44,8 @@ def test_hostile_names_are_refused_with_their_line(tmp_path: Path, line: str) ->
 
 
 @pytest.mark.parametrize("line", ["node", "node slots", "node slots=", "node slots=two", "node slots = 2", "node 8",
-                                  "node slots=8x", "slots=8", "node slots=-1", "node slots=1234567"])  # fmt: skip
+                                  "node slots=8x", "slots=8", "node slots=-1", "node slots=1234567",
+                                  "node slots=8 more"])  # fmt: skip
 def test_lines_of_another_form(tmp_path: Path, line: str) -> None:
     with pytest.raises(InputError, match=r"hosts:1: .* is not NAME slots=N"):
         read_hostfile(written(tmp_path, line))
@@ -65,7 +66,7 @@ def test_what_makes_no_sense(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_no_such_file_and_no_text(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="absent: no such hostfile: see"):
         read_hostfile(tmp_path / "absent")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")
     with pytest.raises(InputError, match="cannot be read"):

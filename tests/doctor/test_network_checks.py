@@ -14,10 +14,13 @@ ETH = Route("a", "10.0.0.2", "eth0", "")
 @pytest.mark.parametrize("addresses", [[], ["127.0.0.1"], ["127.0.1.1", "10.0.0.1"], ["::1"]])
 def test_a_name_that_others_cannot_use(addresses: list[str]) -> None:
     said = facts(own_addresses=addresses)
-    found = network_checks.own_name(host("b", said, route=ETH), many=True)
+    found = network_checks.own_name(host("b", said, route=Route("a", "fe80::2", "eth0", "")), many=True)
     assert found.level == "FAIL"
     assert "GLOO_SOCKET_IFNAME=eth0" in found.remedy
     assert network_checks.own_name(host("b", said), many=False).level == "note"
+    found = network_checks.own_name(host("b", said, route=ETH), many=True)
+    assert found.level == "note"
+    assert found.found.endswith(": ranks take eth0 instead")
     named = facts(own_addresses=addresses, environment={"GLOO_SOCKET_IFNAME": "eth0"})
     assert network_checks.own_name(host("b", named), many=True).level == "ok"
 

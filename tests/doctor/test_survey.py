@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mmae.doctor.all_reduce import LEAST_BYTES, REPEATS
+from mmae.doctor.bandwidth import AllReduce
 from mmae.doctor.hostfile import Host
 from mmae.doctor.remote import over_ssh, printable
 from mmae.doctor.survey import Answers, partners, survey
@@ -98,6 +100,17 @@ def test_hosts_behind_banners_and_beside_a_silent_one(tmp_path: Path) -> None:
     assert found["closed"].silent is not None
     # Nothing stays behind.
     assert list(run.iterdir()) == []
+
+
+def test_ranks_of_two_hosts_reduce() -> None:
+    network = AllReduce()
+    survey([Host("localhost", 2), Host("127.0.0.1", 1)], [], None, local=False, at_last=network)
+    measured = network.measured
+    assert measured.problems == []
+    assert (measured.ranks, measured.backend, measured.interfaces) == (3, "gloo", ["lo", "lo"])
+    assert measured.size >= LEAST_BYTES
+    assert len(measured.seconds) == REPEATS
+    assert 1e6 < measured.bandwidth < 1e12
 
 
 def test_a_run_folder_that_only_the_first_sees(tmp_path: Path) -> None:

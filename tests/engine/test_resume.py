@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mmae.engine.checkpoint import Found
+from mmae.engine.first_start import note_followed
 from mmae.engine.manifest import MANIFEST
 from mmae.engine.plan import Plan, plan_run
 from mmae.engine.provenance import versions
@@ -223,6 +224,29 @@ def test_a_command_that_is_started_again_by_itself_does_not_go_back(
     assert taken(find(plan(shards, fresh=True))) == "global_step9"
     # A first start that came to nothing is made again.
     assert plan(shards, run="new", resume=run).resume is not None
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_first_start_that_died_too_early_is_made_again(
+    run: Path, shards: Path, monkeypatch: pytest.MonkeyPatch, fresh: bool
+) -> None:
+    """Before it had set aside what it was not to go on with."""
+    monkeypatch.setenv("MMAE_LAUNCH", "host-1-2")
+    monkeypatch.setenv("MMAE_RESTARTS", "1")
+    resume = None if fresh else run / "checkpoints" / "global_step3"
+    again = plan(shards, fresh=fresh, resume=resume)
+    assert not again.followed_before
+    assert find(again) is None if fresh else taken(find(again)) == "global_step3"
+    note_followed(run, os.environ)
+    again.folder.write_configs(again.config, again.ds_config, again.band_stats)
+    monkeypatch.setenv("MMAE_RESTARTS", "2")
+    later = plan(shards, fresh=fresh, resume=resume)
+    assert later.followed_before
+    assert find(later) is None if fresh else taken(find(later)) == "global_step3"
+    assert len(asides(run)) == 1
+    # The same command in another launch is one of its own.
+    monkeypatch.setenv("MMAE_LAUNCH", "host-1-3")
+    assert not plan(shards, fresh=fresh, resume=resume).followed_before
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from mmae import train
 from mmae.batching import BatchSplit
 from mmae.config import Config, LogConfig
 from mmae.engine import run_end
@@ -20,6 +21,7 @@ from mmae.engine.profile import StepProfile
 from mmae.engine.records import StepRecords
 from mmae.engine.run_end import RunEnd
 from mmae.engine.run_folder import RunFolder
+from mmae.engine.run_lock import RunLock
 from mmae.errors import DoesNotFitError, InputError
 
 CONFIG = Config(log=LogConfig(wandb=False))
@@ -105,3 +107,22 @@ def test_no_memory_becomes_advice(tmp_path: Path, rank: int, capsys: pytest.Capt
         run(tmp_path, rank, error)
     assert raised.value.__cause__ is error
     assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_save_that_is_being_written_ends_with_its_training(
+    tmp_path: Path, rank: int, given: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the caller holds a lock, not before its release: others are told of the failure first."""
+    waited: list[bool] = []
+
+    def failing(_plan: Plan, _end: RunEnd, lock: RunLock, *_: object) -> int:
+        lock.before_release(lambda: waited.append(True))
+        raise ValueError("failed")
+
+    monkeypatch.setattr(train, "_train", failing)
+    lock = RunLock(None, 1.0) if given else None
+    plan = SimpleNamespace(config=CONFIG, folder=RunFolder(tmp_path), split=BatchSplit(8, 1, 2), zero_stage=1)
+    with pytest.raises(ValueError, match="failed"):
+        train.train(cast(Plan, plan), lock)
+    assert waited == ([] if given else [True])

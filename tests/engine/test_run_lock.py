@@ -19,7 +19,7 @@ import pytest
 from mmae.data.locked import LockedFile
 from mmae.engine.lock_holder import Holder, is_here, lives, parse_holder, this_process
 from mmae.engine.run_folder import LOCK, RunFolder
-from mmae.engine.run_lock import acquire, held
+from mmae.engine.run_lock import acquire, held, held_or_not
 from mmae.errors import InputError
 from mmae.processes import started
 from tests.conftest import ROOT
@@ -203,6 +203,30 @@ def test_what_must_come_first_comes_before_the_release(tmp_path: Path) -> None:
     with held(tmp_path) as lock:
         lock.before_release(lambda: seen.append((tmp_path / LOCK).exists()))
     assert seen == [True]
+
+
+def test_without_a_lock_nothing_is_left_behind_either() -> None:
+    """As a save that is being written when its training fails."""
+    leave = threading.Event()
+    writing = threading.Thread(target=leave.wait)
+    writing.start()
+
+    def train() -> None:
+        with held_or_not(None) as lock:
+            lock.before_release(leave.set)
+            raise RuntimeError("failed")
+
+    with pytest.raises(RuntimeError, match="failed"):
+        train()
+    writing.join(10)
+    assert not writing.is_alive()
+
+
+def test_a_callers_lock_is_the_callers_to_release(tmp_path: Path) -> None:
+    with held(tmp_path) as lock:
+        with held_or_not(lock) as same:
+            assert same is lock
+        assert (tmp_path / LOCK).exists()
 
 
 def test_the_remains_of_a_process_do_not_live() -> None:

@@ -29,13 +29,9 @@ def test_hosts_may_have_different_slots(tmp_path: Path) -> None:
     [
         ("", "names no host"),
         ("# a slots=2\n", "names no host"),
-        ("a\n", "line 1: 'a' is not of the form"),
-        ("a slots=2\nb slots=x\n", "line 2"),
-        ("a slots=0\n", "is not of the form"),
-        ("a;id slots=2\n", "is not of the form"),
-        ("-x slots=2\n", "is not of the form"),
-        ("me@-x slots=2\n", "is not of the form"),
-        ("a slots=2\na slots=2\n", "named twice"),
+        ("a slots=2\nb slots=x\n", "hosts:2: 'b slots=x' is not NAME slots=N"),
+        ("a slots=2 b\n", "hosts:1: .* is not NAME slots=N"),
+        ("a;id slots=2\n", "is no host name"),
     ],
 )
 def test_a_bad_hostfile_is_named_with_its_line(text: str, said: str, tmp_path: Path) -> None:

@@ -133,6 +133,10 @@ def test_a_lost_rank_elsewhere_is_started_again_and_told_so(tmp_path: Path) -> N
     assert "restart 1 of 3" in done.err
     seen = (tmp_path / "seen").read_text()
     assert seen.count("MMAE_RESTARTS=1\n") == 1
+    # Both starts are of one launch.
+    launches = re.findall(r"^MMAE_LAUNCH=(\S+)$", seen, re.MULTILINE)
+    assert len(launches) == 2
+    assert len(set(launches)) == 1
     assert seen.count("\n600\n") == 2
     assert "hunter2" not in seen
     assert "MLFLOW_TRACKING_TOKEN" not in (tmp_path / "runner-environment").read_text()

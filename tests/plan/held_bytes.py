@@ -43,11 +43,13 @@ class Held:
         steady: between two steps.
         optimiser: at most while weights are updated.
         checkpoint: on disk, all ranks' together.
+        carried: in a step, the second one (`carried_bytes.Carried`).
     """
 
     steady: int
     optimiser: int
     checkpoint: int
+    carried: int
 
 
 def held_by(jobs: Sequence[Job], ranks: int, cwd: Path) -> list[Held]:
@@ -87,6 +89,7 @@ def _measure(job: Job, folder: Path) -> Held:
 
     from mmae.engine.build import build_engine
     from mmae.engine.convert import _blank
+    from tests.plan.carried_bytes import carried_bytes
     from tests.plan.live_bytes import LiveBytes
 
     config, _, merged = merged_config(job, dist.get_world_size())
@@ -96,12 +99,13 @@ def _measure(job: Job, folder: Path) -> Held:
         inputs, plan = _blank(config.model, engine.device)
         count_O = torch.ones(len(config.model.outputs))
         for _ in range(2):
-            for _ in range(job.accumulation):
-                loss, *_ = engine(inputs, plan, count_O, 1.0)
-                engine.backward(loss, scale_wrt_gas=False)
-                del loss
-                live.forget_peak()
-                engine.step()
+            with carried_bytes() as carried:
+                for _ in range(job.accumulation):
+                    loss, *_ = engine(inputs, plan, count_O, 1.0)
+                    engine.backward(loss, scale_wrt_gas=False)
+                    del loss
+                    live.forget_peak()
+                    engine.step()
         gc.collect()
         steady, peak = live.now, live.peak
     engine.save_checkpoint(str(folder), tag="x", client_state={}, save_latest=False)
@@ -111,7 +115,7 @@ def _measure(job: Job, folder: Path) -> Held:
     engine.destroy()
     if dist.get_rank() == 0:
         shutil.rmtree(folder)
-    return Held(steady, peak, checkpoint)
+    return Held(steady, peak, checkpoint, carried.ways)
 
 
 def _measure_all(jobs: list[dict[str, Any]], results: Path, rank: int) -> None:

@@ -89,6 +89,18 @@ def test_a_utilisation_that_was_measured(tmp_path: Path, capsys: Capture) -> Non
     assert speeds[2] == pytest.approx(speeds[0])
 
 
+def test_time_on_the_network(tmp_path: Path, capsys: Capture) -> None:
+    more = ("--nodes", "4", "--deepspeed_config", "zero1", "--json", str(tmp_path / "plan.json"))
+    lines = planned(capsys, *WORDS, "--bandwidth", "2.5", *more)
+    chosen = json.loads((tmp_path / "plan.json").read_text())["recommended"]
+    assert chosen["network_gb"] == pytest.approx(3 * 31 / 32 * 2 * 0.3085, rel=1e-3)
+    assert chosen["network_seconds"] == pytest.approx(chosen["network_gb"] / 2.5)
+    step = 4096 / 32 / chosen["tiles_per_second"]
+    assert chosen["network_share"] == pytest.approx(chosen["network_seconds"] / (chosen["network_seconds"] + step))
+    assert "of a step |" in lines[1]
+    assert "of a step |" not in planned(capsys, *WORDS)[1]
+
+
 def test_nothing_fits(capsys: Capture) -> None:
     lines = planned(capsys, "vit_g", "--gpus", "1", "--gpu-memory", "1GB")
     assert "nothing fits" in lines[-1]
@@ -105,6 +117,8 @@ def test_nothing_fits(capsys: Capture) -> None:
         (["vit_l", "--gpus", "7", "--gpu-memory", "80GB"], "cannot be split over 7 ranks"),
         ([*WORDS, "--mfu", "35"], "--mfu 35: give a share"),
         ([*WORDS, "--peak-tflops", "nan"], "--peak-tflops nan"),
+        ([*WORDS, "--bandwidth", "0"], "--bandwidth 0: give GB a second"),
+        ([*WORDS, "--bandwidth", "2GB"], "--bandwidth 2GB"),
         ([*WORDS, "--tiles", "none"], "--tiles none: give a number"),
         ([*WORDS, "--deepspeed_config", "zero9"], "zero9"),
         ([*WORDS, "model.sise=huge"], "did you mean 'model.size'"),

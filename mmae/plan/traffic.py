@@ -1,0 +1,57 @@
+"""Bytes that training sends over the network, by each rank in a step.
+
+As deepspeed 0.19.8 does it, counted in real engines (`tests/plan/carried_bytes.py`). Of a whole of S bytes a reduction
+that all ranks need sends 2 (N - 1) / N S on each rank's link, and one that scatters or gathers it half of that: what
+nccl-tests calls bus bytes (its doc/PERFORMANCE.md), so that they divide by a bus bandwidth.
+
+At stages 1 and 2 every rank is given all reduced gradients, though it keeps but its part, and then the new weights.
+At stage 2 and 3 gradients are reduced for every micro-batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mmae.engine.ds_schema import DeepSpeedJson
+from mmae.plan.states import BUCKET, gathered, kept_whole
+
+COMMUNICATED_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
+
+
+def traffic_bytes(
+    sizes: Mapping[str, int], parsed: DeepSpeedJson, world: int, number_bytes: int, accumulation: int
+) -> int:
+    """Bus bytes of one of `world` ranks in a step, at most: stage 3 may find weights still gathered.
+
+    Args:
+        sizes: numbers in each learned tensor.
+        number_bytes: of the weights' dtype: 2 or 4.
+        accumulation: micro-batches a step.
+    """
+    zero, numbers = parsed.zero_optimization, sum(sizes.values())
+    weights, gradients = numbers * number_bytes, numbers * reduced_bytes(parsed, number_bytes)
+    match zero.stage:
+        case 0:
+            whole = 2 * gradients
+        case 1:
+            whole = 2 * gradients + weights
+        case 2:
+            whole = accumulation * 2 * gradients + weights
+        case _:
+            small = kept_whole(sizes, zero, world)
+            # Where all of them may stay, the backward pass finds them; the small ones are gathered once a step.
+            times = 1 if gathered(sizes, zero, world) >= numbers - small else 2
+            whole = accumulation * (gradients + times * (numbers - small) * number_bytes) + small * number_bytes
+    return whole * (world - 1) // world
+
+
+def reduced_bytes(parsed: DeepSpeedJson, number_bytes: int) -> int:
+    """Of a number of the gradients on its way."""
+    said = parsed.communication_data_type
+    return number_bytes if said is None else COMMUNICATED_BYTES[said]
+
+
+def bucket_bytes(sizes: Mapping[str, int], parsed: DeepSpeedJson, number_bytes: int) -> int:
+    """Of the gradients that are reduced at once."""
+    said = parsed.zero_optimization.reduce_bucket_size if parsed.zero_optimization.stage else None
+    return min(sum(sizes.values()), BUCKET if said is None else int(said)) * reduced_bytes(parsed, number_bytes)
