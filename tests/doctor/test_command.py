@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mmae.cli import main
-from mmae.doctor.facts import code_hash
+from mmae.engine.code_hash import code_hash
 from mmae.errors import EXIT_BAD_INPUT, EXIT_FAILED
 
 Capture = pytest.CaptureFixture[str]

@@ -116,6 +116,10 @@ def test_a_first_host_on_loopback_is_refused(tmp_path: Path) -> None:
     assert "set MASTER_ADDR" in done.err
 
 
+PDSH = """
+printf "%s\\n" "$*" >>pdsh
+case "$*" in *mmae-is-there-*) printf 'node-%s: mmae-is-there-%s\\n' 1 0 2 1 ;; esac
+"""
 RUNNER = """
 cat "$DS_ENV_FILE" >>seen; stat -c %a "$DS_ENV_FILE" >>seen; env >runner-environment
 case $(grep -c ^MMAE_RESTARTS= seen) in 0) exit 247 ;; *) exit 3 ;; esac
@@ -125,7 +129,7 @@ case $(grep -c ^MMAE_RESTARTS= seen) in 0) exit 247 ;; *) exit 3 ;; esac
 def test_a_lost_rank_elsewhere_is_started_again_and_told_so(tmp_path: Path) -> None:
     done = start(
         tmp_path, "multi_node.sh", hosts(tmp_path), "--restarts", "3", "--config", "debug", "run.dir=run",
-        fakes={"deepspeed": RUNNER, "pdsh": 'printf "%s\\n" "$*" >>pdsh'}, MASTER_ADDR="10.9.8.7", MMAE_PAUSE="0",
+        fakes={"deepspeed": RUNNER, "pdsh": PDSH}, MASTER_ADDR="10.9.8.7", MMAE_PAUSE="0",
         WANDB_API_KEY="hunter2", MLFLOW_TRACKING_TOKEN="hunter2",
     )  # fmt: skip
     assert done.status == 3, done.err
@@ -147,7 +151,7 @@ def test_a_signal_asks_ranks_elsewhere_through_the_runs_folder(number: str, tmp_
     runner = f"kill -{number} $PPID; for i in {{1..100}}; do [ -e run/stop ] && exit 0; sleep 0.05; done; exit 9"
     done = start(
         tmp_path, "multi_node.sh", hosts(tmp_path), "--config", "debug", "run.dir=run",
-        fakes={"deepspeed": runner, "pdsh": ""}, MASTER_ADDR="10.9.8.7",
+        fakes={"deepspeed": runner, "pdsh": PDSH}, MASTER_ADDR="10.9.8.7",
     )  # fmt: skip
     assert done.status == 0, done.err
     assert "the ranks save and stop, within 300 s" in done.err
