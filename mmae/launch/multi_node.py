@@ -121,7 +121,13 @@ def main(out: str, *words: str) -> int:
     """Write into the folder `out` what the shell goes on with: files of NUL-ended words."""
     start = plan_start(words, os.environ, Path.cwd(), Path(sys.executable))
     facts = [str(start.restarts), str(start.run), "ssh" if start.ssh else "", ",".join(start.hosts)]
-    facts += [start.address, str(start.port), str(start.ssh_port or ""), start.launcher_args, "yes" if start.ask_first else ""]
+    facts += [
+        start.address,
+        str(start.port),
+        str(start.ssh_port or ""),
+        start.launcher_args,
+        "yes" if start.ask_first else "",
+    ]
     for name, values in (("command", start.command), ("facts", facts)):
         Path(out, name).write_text("".join(f"{value}\0" for value in values), encoding="utf-8")
     stay = [name for name, value in sorted(os.environ.items()) if is_secret(name, value) and name != "MMAE_COMMAND"]

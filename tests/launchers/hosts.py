@@ -105,7 +105,7 @@ def why_not() -> str | None:
         "--uts",
         "sh",
         "-c",
-        "ip link add b type bridge && ip link add left type veth peer name right",
+        "ip link add name switch type bridge && ip link add name left type veth peer name right",
     ]
     done = subprocess.run([*_APART, *tried], capture_output=True, text=True, check=False)
     if done.returncode != 0:
