@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -48,7 +49,7 @@ def test_where_nothing_answers_it_is_tried_again(monkeypatch: pytest.MonkeyPatch
         raise TimeoutError
 
     monkeypatch.setattr(reachable, "_AGAIN_S", 0.0)
-    monkeypatch.setattr(reachable.socket, "create_connection", nothing)
+    monkeypatch.setattr(socket, "create_connection", nothing)
     assert not is_reachable("10.0.0.1", 1)
     assert len(tries) == 3
 

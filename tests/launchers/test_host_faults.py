@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -96,7 +96,7 @@ def test_a_host_that_is_not_as_it_must_be_is_named_and_the_run_goes_on_after_rep
     fault: str, says: str, within: float, cluster: list[Host], begun: Path, synthetic_shards: Path, tmp_path: Path
 ) -> None:
     second = cluster[1]
-    faults = {
+    faults: dict[str, Callable[[], AbstractContextManager[None]]] = {
         "refuses": lambda: refusing_ssh(second),
         "is cut off": lambda: cut_off(second),
         "is unknown": lambda: unknown(second, cluster),
