@@ -145,6 +145,30 @@ def test_a_lost_rank_elsewhere_is_started_again_and_told_so(tmp_path: Path) -> N
     assert "[m]aster_addr=10.9.8.7 --master_port=29500 " in (tmp_path / "pdsh").read_text()
 
 
+@pytest.mark.parametrize(
+    ("said", "status", "last"),
+    [
+        (["mmae: rank 0 on a failed with E: x", "n-1: mmae: error: one", "n-2: mmae: error: two"], 3,
+         ["the first error: n-1: mmae: error: one"]),
+        (["n-1: mmae: rank 0 on a failed with E: x", "more"], 1,
+         ["the first error: n-1: mmae: rank 0 on a failed with E: x"]),
+        (["pdsh@x: n-2: ssh exited with exit code 255", "n-1: mmae: error: lost rank: rank 1"], 255,
+         ["lost the connection to n-2", "the first error: n-1: mmae: error: lost rank: rank 1"]),
+        (["nothing to tell"], 2, []),
+    ],
+)  # fmt: skip
+def test_the_first_error_is_said_last(said: list[str], status: int, last: list[str], tmp_path: Path) -> None:
+    runner = f"echo out; printf '%s\\n' {shlex.join(said)} >&2; exit {status}"
+    done = start(
+        tmp_path, "multi_node.sh", hosts(tmp_path), "--config", "debug", "run.dir=run",
+        fakes={"deepspeed": runner, "pdsh": PDSH}, MASTER_ADDR="10.9.8.7",
+    )  # fmt: skip
+    assert done.status == (4 if status == 255 else status)
+    assert done.out == "out\n"
+    lines = [line for line in done.err.splitlines() if not line.startswith("not passed on")]
+    assert lines == [*said, *(f"multi_node.sh: {line}" for line in last)]
+
+
 @pytest.mark.parametrize("number", ["TERM", "INT", "USR1", "HUP"])
 def test_a_signal_asks_ranks_elsewhere_through_the_runs_folder(number: str, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
