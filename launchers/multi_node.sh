@@ -11,6 +11,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=supervise.sh
 source "$here/supervise.sh"
+# shellcheck source=first_error.sh
+source "$here/first_error.sh"
 [ -n "${1:-}" ] || { echo "usage: multi_node.sh HOSTFILE --config RECIPE ..." >&2; exit 2; }
 stopping=''
 private=$(mktemp -d)
@@ -25,18 +27,27 @@ mapfile -d '' -t facts <"$private/facts"
 restarts=${facts[0]} run=${facts[1]} ssh=${facts[2]} hosts=${facts[3]} address=${facts[4]} port=${facts[5]}
 ssh_port=${facts[6]}
 read -ra pdsh_options <<<"${facts[7]}"
-users_file=${DS_ENV_FILE:-}
+ask_first=${facts[8]} users_file=${DS_ENV_FILE:-}
 
 # The user's own .deepspeed_env is taken in, and not touched.
 start() {
   if [ -n "$ssh" ]; then
     python -m mmae.launch.exports "$private/exports" "$users_file"
     export DS_ENV_FILE=$private/exports
+    if [ -n "$ask_first" ]; then
+      PDSH_SSH_ARGS_APPEND="$PDSH_SSH_ARGS_APPEND${ssh_port:+ -p $ssh_port}" \
+        python -m mmae.launch.reach "$hosts" ${pdsh_options[@]+"${pdsh_options[@]}"} || return
+    fi
+    first_error_last "${command[@]}"
+  else
+    exec "${command[@]}"
   fi
-  exec "${command[@]}"
 }
 
 if [ -n "$ssh" ]; then
+  # Else ssh waits without end for a host that is cut off.
+  PDSH_SSH_ARGS_APPEND="${PDSH_SSH_ARGS_APPEND:-} -o ServerAliveInterval=5 -o ServerAliveCountMax=6"
+  export PDSH_SSH_ARGS_APPEND
   # The ranks live on other machines, where no signal of this shell reaches them; all see the run's folder.
   signal_ranks() { [ -d "$run" ] && touch "$run/stop" && asked=1; }
   end_early() { kill_ranks; }

@@ -43,24 +43,29 @@ def run(args: argparse.Namespace) -> int:
     from mmae.engine.distributed import join, leave, world_size
     from mmae.engine.heartbeat import Heartbeat
     from mmae.engine.plan import plan_run
+    from mmae.engine.roll_call import RollCall
     from mmae.engine.stopping import Stop
 
-    plan = plan_run(
-        args.config, args.deepspeed_config, args.overrides, world_size(), args.trust, args.resume, args.fresh
-    )
-    from mmae.engine.logging import quiet_libraries
-    from mmae.engine.run_end import was_said
-    from mmae.engine.run_lock import held
-    from mmae.engine.trackers import any_left_behind
+    world = world_size()
+    with RollCall(world) as roll:
+        plan = roll.answer(
+            lambda: plan_run(
+                args.config, args.deepspeed_config, args.overrides, world, args.trust, args.resume, args.fresh
+            )
+        )
+        from mmae.engine.logging import quiet_libraries
+        from mmae.engine.run_end import was_said
+        from mmae.engine.run_lock import held
+        from mmae.engine.trackers import any_left_behind
 
-    quiet_libraries()
-    rank, limits = join(), plan.config.train
+        quiet_libraries()
+        rank, limits = join(), plan.config.train
     status = EXIT_BAD_INPUT
     try:
         with (
             held(plan.folder.path) as lock,
             Stop(plan.folder.path, rank, limits.max_hours) as stop,
-            Heartbeat(rank, world_size(), limits.rank_timeout) as beat,
+            Heartbeat(rank, world, limits.rank_timeout) as beat,
         ):
             status = train(plan, lock, stop, beat)
     except InputError as error:

@@ -19,6 +19,10 @@ if [ "${1:-}" = --all ]; then
     apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libaio-dev >/dev/null
   fi
 fi
+# Trainings over several hosts, in namespaces of this machine.
+# shellcheck source=install_for_hosts.sh
+source tests/install_for_hosts.sh
+install_for_hosts
 export MMAE_SHARED=${MMAE_SHARED:-$root/../shared}
 
 echo "==> ruff"

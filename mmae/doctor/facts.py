@@ -16,9 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-import xxhash
-
 import mmae
+from mmae.engine.code_hash import code_hash
 from mmae.processes import this_machine
 
 ENVIRONMENT: Final = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TORCH_EXTENSIONS_DIR")
@@ -92,15 +91,6 @@ def gather() -> Facts:
         environment={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
         missing_tools=[name for name in TOOLS if shutil.which(name) is None],
     )
-
-
-def code_hash(package: Path) -> str:
-    """Over names and bytes of a package's Python files, whatever folder it lies in."""
-    whole = xxhash.xxh3_64()
-    for path in sorted(package.rglob("*.py"), key=lambda path: path.relative_to(package).parts):
-        for part in (path.relative_to(package).as_posix().encode(), path.read_bytes()):
-            whole.update(len(part).to_bytes(8, "big") + part)
-    return whole.hexdigest()
 
 
 def user_name(uid: int) -> str:

@@ -160,11 +160,7 @@ class Session:
             self._process.wait(1.0)
         self._errors.join(1.0)
         said = self._said.decode(errors="replace")
-        for words, why, remedy in REASONS:
-            if words in said:
-                return Unreachable(why, remedy.format(host=self.name))
-        last = printable((said.strip().splitlines() or ["it said nothing"])[-1])
-        return Unreachable(f"the connection ended: {last}", f"try: ssh {self.name} true")
+        return Unreachable(*reason(said, self.name))
 
     def _read_lines(self) -> None:
         assert self._process.stdout is not None
@@ -186,6 +182,15 @@ def over_ssh(name: str, command: list[str], environment: Mapping[str, str]) -> l
     there = f"cd {shlex.quote(os.getcwd())} && exec env {shlex.join([*variables, *command])}"
     options = ("BatchMode=yes", f"ConnectTimeout={CONNECT_S}", "ServerAliveInterval=5", "ServerAliveCountMax=2")
     return ["ssh", "-T", "-x", *(word for option in options for word in ("-o", option)), "--", name, there]
+
+
+def reason(said: str, host: str) -> tuple[str, str]:
+    """Why a host cannot be had, from what ssh or its shell said, and what to do."""
+    for words, why, remedy in REASONS:
+        if words in said:
+            return why, remedy.format(host=host)
+    last = printable((said.strip().splitlines() or ["it said nothing"])[-1])
+    return f"the connection ended: {last}", f"try: ssh {host} true"
 
 
 def printable(text: str) -> str:

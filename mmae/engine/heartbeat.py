@@ -24,7 +24,8 @@ from typing import Final
 import torch.distributed as dist
 from torch._C._distributed_c10d import Store, TCPStore
 
-from mmae.engine.liveness import DEAD_SECONDS, Pulse, Verdict, Watch
+from mmae.engine.liveness import DEAD_SECONDS, SUSPECT_SECONDS, Pulse, Verdict, Watch
+from mmae.engine.reachable import Listener, unreachable
 from mmae.engine.together import on_rank_0
 from mmae.errors import EXIT_BAD_INPUT, EXIT_LOST_RANK, InputError
 from mmae.processes import started, this_machine
@@ -33,6 +34,8 @@ PERIOD: Final = 1.0
 """Seconds between two pulses."""
 _RANKS_A_SECOND: Final = 128
 """Above so many ranks pulses are rarer: each reads all, from one store."""
+_LOOK_S: Final = 5.0
+"""Between two tries to reach who is silent: a busy process leaves them waiting, and its system keeps only so many."""
 _LINGER: Final = 2.5
 """Seconds in which a rank's last words reach the others: a few pulses."""
 
@@ -55,6 +58,7 @@ class Heartbeat:
         )
         self._seen: dict[int, Pulse] = {}
         self._exchanged = time.monotonic()
+        self._next_look = 0.0
         self._threads: list[threading.Thread] = []
 
     @staticmethod
@@ -76,6 +80,8 @@ class Heartbeat:
 
     def __enter__(self) -> Heartbeat:
         if self._on:
+            self._listener = Listener(os.environ["MASTER_ADDR"])
+            self._own = replace(self._own, address=self._listener.address, port=self._listener.port)
             # Its own connection: torch's is used by the thread that trains.
             store = TCPStore(
                 os.environ["MASTER_ADDR"],
@@ -110,9 +116,13 @@ class Heartbeat:
 
     def _last_words(self, error: BaseException) -> None:
         """Tell the others why this rank ends, or wait for the word on the rank that made it fail."""
-        if _of_communication(error):
+        if is_of_communication(error):
             # A connection broke: another rank is lost, and who watches is about to end this process for it.
             time.sleep(min(DEAD_SECONDS, self._timeout) + 3 * self._period)
+            line = next(iter(f"{error}".splitlines()), "")
+            os.write(
+                2, f"mmae: rank {self._rank} on {self._own.host} failed with {type(error).__name__}: {line}\n".encode()
+            )
         status = EXIT_BAD_INPUT if isinstance(error, InputError) else 1
         with self._lock:
             self._own = replace(self._own, failed=status, why=f"{error}".strip().partition("\n")[0][:500])
@@ -144,14 +154,34 @@ class Heartbeat:
             verdict = watch.judge(self._as_heard(seen), time.monotonic())
             if verdict is not None:
                 self._end(verdict, seen)
+            self._look_after(watch)
+
+    def _look_after(self, watch: Watch) -> None:
+        """Try to reach who is silent: rank 0 for all, and others rank 0, where they do not hear any more."""
+        if time.monotonic() < self._next_look:
+            return
+        hears = self._hears()
+        silent = watch.suspects(time.monotonic(), max(SUSPECT_SECONDS, 5 * self._period))
+        suspects = [pulse for pulse in silent if self._rank == 0 or (pulse.rank == 0 and not hears)]
+        if suspects:
+            lost = unreachable((pulse.address, pulse.port) for pulse in suspects)
+            with self._lock:
+                self._own = replace(
+                    self._own,
+                    unreachable=[pulse.rank for pulse, is_lost in zip(suspects, lost, strict=True) if is_lost],
+                )
+            self._next_look = time.monotonic() + _LOOK_S
 
     def _as_heard(self, seen: dict[int, Pulse]) -> dict[int, Pulse]:
         """What was seen, where this rank still hears; without the store only rank 0's silence is anybody's fault."""
-        if time.monotonic() - self._exchanged < 3 * self._period or self._rank == 0:
-            return seen
         with self._lock:
             own = self._own
+        if self._hears() or self._rank == 0:
+            return {**seen, self._rank: own}
         return {0: seen[0], self._rank: own}
+
+    def _hears(self) -> bool:
+        return time.monotonic() - self._exchanged < 3 * self._period
 
     def _end(self, verdict: Verdict, seen: dict[int, Pulse]) -> None:
         """One line a machine, then the end. Nothing is saved: the last checkpoint is what the run goes on from."""
@@ -173,8 +203,8 @@ class Heartbeat:
             if verdict.hung:
                 self._kill_later([seen[rank] for rank in verdict.ranks if rank in here])
         if not speaks or self._rank == 0:
-            # Who speaks must not see the others go first; rank 0 keeps the store.
-            time.sleep(_LINGER / 2)
+            # Who speaks must not see the others go first; rank 0 keeps the store, and may be the only one to know.
+            time.sleep(_LINGER / 2 if self._rank else max(_LINGER, 2 * self._period))
         for stream in (sys.stdout, sys.stderr):
             try:
                 stream.flush()
@@ -198,7 +228,7 @@ class Heartbeat:
             )
 
 
-def _of_communication(error: BaseException) -> bool:
+def is_of_communication(error: BaseException) -> bool:
     """Whether an error tells of another rank's end rather than of this rank's own fault."""
     if isinstance(error, dist.DistError):
         return True

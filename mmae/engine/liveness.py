@@ -12,7 +12,9 @@ from typing import Final
 from mmae.errors import EXIT_LOST_RANK
 
 DEAD_SECONDS: Final = 30.0
-"""A rank of another machine that has said nothing for so long is dead; on the same machine that is seen at once."""
+"""A rank that has said nothing for so long is dead, unless it does what may take long."""
+SUSPECT_SECONDS: Final = 8.0
+"""Who has said nothing for so long on another machine is looked after; a death on the same one is seen at once."""
 LONG_FACTOR: Final = 30
 """Phases that may take long may take so many times longer than a step."""
 
@@ -31,6 +33,8 @@ class Pulse:
         beats: times it has said something.
         moves: times its training has moved on.
         failed: the status it is about to end with, None while all is well; `why` in words.
+        address: with `port`, where it can be reached for as long as it lives.
+        unreachable: ranks that it has tried to reach in vain.
     """
 
     rank: int
@@ -44,6 +48,9 @@ class Pulse:
     moves: int = 0
     failed: int | None = None
     why: str = ""
+    address: str = ""
+    port: int = 0
+    unreachable: Sequence[int] = ()
 
     @property
     def place(self) -> tuple[int, int]:
@@ -95,10 +102,18 @@ class Watch:
             return _failed(failed)
         if gone := [pulse for pulse in others if self._is_gone(pulse)]:
             return _lost(gone, "is gone: its process has ended")
+        tried = {rank for pulse in pulses.values() if pulse.rank in {0, self.rank} for rank in pulse.unreachable}
+        if apart := [pulse for pulse in others if pulse.rank in tried]:
+            return _lost(apart, "cannot be reached: its process has ended, or its host is down or cut off")
         if silent := [pulse for pulse in others if now - self._heard[pulse.rank] > self._silence(pulse)]:
             longest = max(now - self._heard[pulse.rank] for pulse in silent)
             return _lost(silent, f"has not been heard of for {longest:.0f} s", hung=True)
         return self._hang(list(pulses.values()), now)
+
+    def suspects(self, now: float, seconds: float) -> list[Pulse]:
+        """Of those judged last, who lives on other machines and has said nothing for so long."""
+        far = [pulse for pulse in self._last.values() if pulse.machine != self.machine]
+        return [pulse for pulse in far if now - self._heard[pulse.rank] > seconds]
 
     def _is_gone(self, pulse: Pulse) -> bool:
         # At the end everything is saved, and ranks leave one after another.

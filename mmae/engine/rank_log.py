@@ -71,10 +71,16 @@ class RankLog:
             logger.addHandler(target)
         held.close()
 
-    def failed(self, error: BaseException) -> None:
-        """Record how this rank ends: whole in its file; on stderr in one line, and whole for the first that fails."""
+    def failed(self, error: BaseException, by_another: bool = False) -> None:
+        """Record how this rank ends: whole in its file; on stderr in one line, and whole for the first that fails.
+
+        Args:
+            by_another: another rank is at fault, and who watches the ranks is about to name it.
+        """
         said = next(iter(str(error).splitlines()), "")
         logging.getLogger("mmae").error("rank %d failed", self._rank, exc_info=error)
+        if by_another:
+            return
         if self.is_first():
             traceback.print_exception(error)
         where = f": traceback in {self._path}" if self._path is not None else ""

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from mmae.engine.distributed import is_local_main
+from mmae.engine.heartbeat import is_of_communication
 from mmae.engine.logging import RunLog
 from mmae.engine.memory_advice import explained, is_out_of_memory
 from mmae.engine.plan import Plan
@@ -55,7 +56,7 @@ class RunEnd:
         if error is not None and is_out_of_memory(error):
             ended = self._explained(error)
         if isinstance(ended, Exception) and not isinstance(ended, InputError):
-            self._rank_log.failed(ended)
+            self._rank_log.failed(ended, by_another=is_of_communication(ended))
             ended.add_note(_SAID)
         if isinstance(ended, InputError) and not isinstance(ended, DoesNotFitError) and self._found_alone():
             # The others may never come to it.

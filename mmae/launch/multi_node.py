@@ -29,6 +29,7 @@ class Start:
         run: the run's folder.
         ssh: whether ranks are reached by ssh, and are no descendants of the launcher.
         launcher_args: further options of pdsh.
+        ask_first: whether all hosts can be had.
     """
 
     command: list[str]
@@ -40,6 +41,7 @@ class Start:
     ssh: bool
     ssh_port: int | None
     launcher_args: str
+    ask_first: bool
 
 
 class _Parser(argparse.ArgumentParser):
@@ -95,8 +97,8 @@ def plan_start(words: Sequence[str], environment: Mapping[str, str], folder: Pat
         command += ["--no_ssh", "--node_rank", str(options.node_rank)]
     else:
         # A single host would else be taken for this machine, whatever its name.
-        command.append("--force_multi")
-        command += ["--no_ssh_check"] if options.no_ssh_check else []
+        # All hosts are asked before (`reach`), DeepSpeed would ask the first, and wait for it without end.
+        command += ["--force_multi", "--no_ssh_check"]
     hidden = [part for name in leaking(environment) for part in ("-u", name)] if not options.no_ssh else []
     command = [*(["env", *hidden] if hidden else []), *command, "--module", "mmae.train"]
     command += training if options.no_ssh else [word(each) for each in training]
@@ -110,6 +112,7 @@ def plan_start(words: Sequence[str], environment: Mapping[str, str], folder: Pat
         not options.no_ssh,
         options.ssh_port,
         options.launcher_args,
+        not options.no_ssh_check,
     )
 
 
@@ -118,7 +121,13 @@ def main(out: str, *words: str) -> int:
     """Write into the folder `out` what the shell goes on with: files of NUL-ended words."""
     start = plan_start(words, os.environ, Path.cwd(), Path(sys.executable))
     facts = [str(start.restarts), str(start.run), "ssh" if start.ssh else "", ",".join(start.hosts)]
-    facts += [start.address, str(start.port), str(start.ssh_port or ""), start.launcher_args]
+    facts += [
+        start.address,
+        str(start.port),
+        str(start.ssh_port or ""),
+        start.launcher_args,
+        "yes" if start.ask_first else "",
+    ]
     for name, values in (("command", start.command), ("facts", facts)):
         Path(out, name).write_text("".join(f"{value}\0" for value in values), encoding="utf-8")
     stay = [name for name, value in sorted(os.environ.items()) if is_secret(name, value) and name != "MMAE_COMMAND"]

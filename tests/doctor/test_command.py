@@ -10,7 +10,7 @@ import torch
 
 from mmae.cli import main
 from mmae.doctor.all_reduce import REPEATS
-from mmae.doctor.facts import code_hash
+from mmae.engine.code_hash import code_hash
 from mmae.errors import EXIT_BAD_INPUT, EXIT_FAILED
 
 Capture = pytest.CaptureFixture[str]

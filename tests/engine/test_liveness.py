@@ -104,3 +104,24 @@ def test_a_rank_that_says_why_it_ends_gives_its_status_to_all() -> None:
 
 def test_a_rank_does_not_accuse_itself() -> None:
     assert watch(rank=1, dead=(1,)).judge({0: pulse(0), 1: pulse(1, failed=1)}, 0.0) is None
+
+
+@pytest.mark.parametrize("phase", sorted(PHASES))
+def test_who_rank_0_or_oneself_cannot_reach_is_lost_whatever_it_does(phase: str) -> None:
+    far = pulse(2, phase=phase, machine="b")
+    for seen_by in (0, 1):
+        pulses = {0: pulse(0), 1: pulse(1), 2: far, 3: pulse(3, unreachable=[1])}
+        assert watch(1).judge(pulses, 0.0) is None
+        verdict = watch(1).judge({**pulses, seen_by: pulse(seen_by, unreachable=[2])}, 0.0)
+        assert verdict is not None
+        assert (verdict.ranks, verdict.status, verdict.hung) == ((2,), 4, False)
+        assert verdict.line.startswith("rank 2 on node-b cannot be reached")
+
+
+def test_only_the_silent_of_other_machines_are_looked_after() -> None:
+    watching = watch()
+    for second in range(12):
+        seen = {0: pulse(0), 1: pulse(1), 2: pulse(2, machine="b", beats=second), 3: pulse(3, machine="b")}
+        watching.judge(seen, float(second))
+    assert [each.rank for each in watching.suspects(11.0, 8.0)] == [3]
+    assert watching.suspects(11.0, 12.0) == []

@@ -116,6 +116,10 @@ def test_a_first_host_on_loopback_is_refused(tmp_path: Path) -> None:
     assert "set MASTER_ADDR" in done.err
 
 
+PDSH = """
+printf "%s\\n" "$*" >>pdsh
+case "$*" in *mmae-is-there-*) printf 'node-%s: mmae-is-there-%s\\n' 1 0 2 1 ;; esac
+"""
 RUNNER = """
 cat "$DS_ENV_FILE" >>seen; stat -c %a "$DS_ENV_FILE" >>seen; env >runner-environment
 case $(grep -c ^MMAE_RESTARTS= seen) in 0) exit 247 ;; *) exit 3 ;; esac
@@ -125,7 +129,7 @@ case $(grep -c ^MMAE_RESTARTS= seen) in 0) exit 247 ;; *) exit 3 ;; esac
 def test_a_lost_rank_elsewhere_is_started_again_and_told_so(tmp_path: Path) -> None:
     done = start(
         tmp_path, "multi_node.sh", hosts(tmp_path), "--restarts", "3", "--config", "debug", "run.dir=run",
-        fakes={"deepspeed": RUNNER, "pdsh": 'printf "%s\\n" "$*" >>pdsh'}, MASTER_ADDR="10.9.8.7", MMAE_PAUSE="0",
+        fakes={"deepspeed": RUNNER, "pdsh": PDSH}, MASTER_ADDR="10.9.8.7", MMAE_PAUSE="0",
         WANDB_API_KEY="hunter2", MLFLOW_TRACKING_TOKEN="hunter2",
     )  # fmt: skip
     assert done.status == 3, done.err
@@ -145,13 +149,39 @@ def test_a_lost_rank_elsewhere_is_started_again_and_told_so(tmp_path: Path) -> N
     assert "[m]aster_addr=10.9.8.7 --master_port=29500 " in (tmp_path / "pdsh").read_text()
 
 
+@pytest.mark.parametrize(
+    ("said", "status", "last"),
+    [
+        (["mmae: rank 0 on a failed with E: x", "n-1: mmae: error: one", "n-2: mmae: error: two"], 3,
+         ["the first error: n-1: mmae: error: one"]),
+        (["n-1: mmae: rank 0 on a failed with E: x", "more"], 1,
+         ["the first error: n-1: mmae: rank 0 on a failed with E: x"]),
+        (["pdsh@x: n-2: ssh exited with exit code 255", "n-1: mmae: error: lost rank: rank 1"], 255,
+         ["lost the connection to n-2", "the first error: n-1: mmae: error: lost rank: rank 1"]),
+        (["nothing to tell"], 2, []),
+    ],
+)  # fmt: skip
+def test_the_first_error_is_said_last(said: list[str], status: int, last: list[str], tmp_path: Path) -> None:
+    runner = f"echo out; printf '%s\\n' {shlex.join(said)} >&2; exit {status}"
+    done = start(
+        tmp_path, "multi_node.sh", hosts(tmp_path), "--config", "debug", "run.dir=run",
+        fakes={"deepspeed": runner, "pdsh": PDSH}, MASTER_ADDR="10.9.8.7",
+    )  # fmt: skip
+    assert done.status == (4 if status == 255 else status)
+    assert done.out == "out\n"
+    lines = [line for line in done.err.splitlines() if not line.startswith("not passed on")]
+    assert lines == [*said, *(f"multi_node.sh: {line}" for line in last)]
+
+
 @pytest.mark.parametrize("number", ["TERM", "INT", "USR1", "HUP"])
 def test_a_signal_asks_ranks_elsewhere_through_the_runs_folder(number: str, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    runner = f"kill -{number} $PPID; for i in {{1..100}}; do [ -e run/stop ] && exit 0; sleep 0.05; done; exit 9"
+    # Its parent is a shell of the launcher's that looks for errors.
+    told = f"kill -{number} $(cut -d ' ' -f 4 /proc/$PPID/stat)"
+    runner = f"{told}; for i in {{1..100}}; do [ -e run/stop ] && exit 0; sleep 0.05; done; exit 9"
     done = start(
         tmp_path, "multi_node.sh", hosts(tmp_path), "--config", "debug", "run.dir=run",
-        fakes={"deepspeed": runner, "pdsh": ""}, MASTER_ADDR="10.9.8.7",
+        fakes={"deepspeed": runner, "pdsh": PDSH}, MASTER_ADDR="10.9.8.7",
     )  # fmt: skip
     assert done.status == 0, done.err
     assert "the ranks save and stop, within 300 s" in done.err

@@ -1,93 +1,79 @@
-"""A training over two hosts, with real ssh, pdsh and addresses."""
+"""Trainings over hosts that go well, or are started again: real ssh, pdsh, names and addresses."""
 
 from __future__ import annotations
 
+import os
 import signal
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import command, synthetic_shards  # noqa: F401 (fixtures)
-from tests.integration.launch import ROOT, SMALL, Command, command_environment, train_words
+from tests.integration.launch import Command, train_words
 from tests.integration.live import FOR_LONG, Live
-from tests.launchers.two_hosts import PORT, two_hosts, why_not
-
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def first_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    if reason := why_not():
-        pytest.skip(reason)
-    with two_hosts(tmp_path_factory.mktemp("hosts")) as words:
-        yield words
+from tests.launchers.hosts import PORT, Host
+from tests.launchers.training import losses, multi_node, train
 
 
-def launch(on: list[str], folder: Path, shards: Path, *overrides: str, options: tuple[str, ...] = ()) -> Live:
-    (folder / "hosts").write_text("node-1 slots=1\nnode-2 slots=1\n")
-    words = [*on, "bash", str(ROOT / "launchers" / "multi_node.sh"), "hosts", "--ssh_port", str(PORT), *options]
-    words += ["--config", "debug", "--deepspeed_config", "zero1", f"data.shards={shards}", "run.dir=run", *SMALL]
-    process = subprocess.Popen(
-        [*words, *overrides], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=command_environment(PYTHONPATH=str(ROOT), WANDB_API_KEY="hunter2"),
-    )  # fmt: skip
-    return Live(process, folder / "run", "run")
-
-
-def losses(live: Live) -> list[dict[str, float]]:
-    return [record["losses"] for record in live.records("train")]
-
-
-def test_two_hosts_learn_what_two_local_ranks_learn(
-    first_host: list[str],
-    synthetic_shards: Path,  # noqa: F811
-    tmp_path: Path,
-    command: Command,  # noqa: F811
+def test_two_hosts_learn_what_two_local_ranks_learn_also_when_a_rank_is_killed(
+    cluster: list[Host], synthetic_shards: Path, tmp_path: Path, command: Command
 ) -> None:
-    overrides = ("train.max_steps=4", "val.every=0")
+    overrides = ("train.max_steps=8", "val.every=0", "checkpoint.every=2", "log.every=1", "train.rank_timeout=10")
     local = command(*train_words(synthetic_shards, "local", *overrides))
     assert local.status == 0, local.err
-    live = launch(first_host, tmp_path, synthetic_shards, *overrides)
-    done = live.finish(deadline=300)
+    words = train(synthetic_shards, *overrides)
+    options = ("--restarts", "1", "--ssh_port", str(PORT))
+    with multi_node(cluster[0], tmp_path, (1, 1), words, *options, MMAE_PAUSE="0", WANDB_API_KEY="hunter2") as live:
+        live.wait_for_step(3)
+        os.kill(live.ranks()[1], signal.SIGKILL)
+        done = live.finish(deadline=200)
+        assert live.everything() == []
     assert done.status == 0, done.err
+    assert "lost rank: rank 1 on node-2 cannot be reached" in done.err
+    assert "multi_node.sh: lost a rank: restart 1 of 1" in done.err
     assert live.records("start")[0]["world"] == 2
-    assert len(losses(live)) == 4
+    assert live.records("resume")[0]["step"] >= 2
     assert losses(live) == losses(Live(live.process, tmp_path / "local", "local"))
+    assert len(losses(live)) == 8
     assert "hunter2" not in done.out + done.err
 
 
-def test_a_signal_to_the_launcher_stops_both_hosts(
-    first_host: list[str],
-    synthetic_shards: Path,  # noqa: F811
-    tmp_path: Path,
+@pytest.mark.slow
+def test_hosts_with_different_slots_save_and_go_on(
+    cluster: list[Host], synthetic_shards: Path, tmp_path: Path, command: Command
 ) -> None:
-    live = launch(first_host, tmp_path, synthetic_shards, *FOR_LONG)
-    live.wait_for_step(2)
-    assert len(live.ranks()) == 2
-    live.process.send_signal(signal.SIGTERM)
-    done = live.finish(deadline=120)
+    overrides = ("train.max_steps=6", "val.every=0", "log.every=1")
+    local = command(*train_words(synthetic_shards, "local", *overrides, ranks=4))
+    assert local.status == 0, local.err
+    for words in (train(synthetic_shards, *overrides, "train.stop_at=3"), train(synthetic_shards, *overrides)):
+        with multi_node(cluster[0], tmp_path, (1, 2, 1), words) as live:
+            done = live.finish(deadline=300)
+        assert done.status == 0, done.err
+    assert live.records("start")[0]["world"] == 4
+    assert live.records("resume")[0]["step"] == 3
+    assert losses(live) == losses(Live(live.process, tmp_path / "local", "local"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_launcher_stops_all_hosts(
+    number: signal.Signals, cluster: list[Host], synthetic_shards: Path, tmp_path: Path
+) -> None:
+    with multi_node(cluster[0], tmp_path, (1, 1), train(synthetic_shards, *FOR_LONG)) as live:
+        live.wait_for_step(2)
+        assert len(live.ranks()) == 2
+        os.kill(launcher_of(cluster[0], live), number)
+        done = live.finish(deadline=60)
+        assert live.everything() == []
     assert done.status == 0, done.err
-    assert live.everything() == []
     assert live.records("end")[-1]["reasons"] == ["the file stop"]
     assert not (tmp_path / "run" / "stop").exists()
     assert "go on with: bash" in done.err
 
 
-def test_a_lost_rank_on_the_other_host_is_started_again(
-    first_host: list[str],
-    synthetic_shards: Path,  # noqa: F811
-    tmp_path: Path,
-) -> None:
-    options = ("--restarts", "1")
-    live = launch(first_host, tmp_path, synthetic_shards, *FOR_LONG, "checkpoint.every=2", options=options)
-    live.wait_for_step(3)
-    subprocess.run(["kill", "-KILL", str(live.ranks()[1])], check=True)
-    while not live.records("resume"):
-        live.wait_for_step(3)
-    live.process.send_signal(signal.SIGTERM)
-    done = live.finish(deadline=120)
-    assert done.status == 0, done.err
-    assert "restart 1 of 1" in done.err
-    assert live.everything() == []
+def launcher_of(host: Host, live: Live) -> int:
+    """The script's own process: who starts it on the host passes no signal on."""
+    child = live.process.pid
+    while b"multi_node.sh" not in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[1]:
+        child = int(Path(f"/proc/{child}/task/{child}/children").read_text().split()[0])
+    assert host.pid != child
+    return child

@@ -1,0 +1,81 @@
+"""What ranks say of themselves before they meet, and what follows for all: pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mmae.errors import EXIT_BAD_INPUT, EXIT_LOST_RANK
+
+ONE_ENVIRONMENT = "give all hosts the same checkout and environment"
+REMEDIES: Mapping[str, str] = {
+    "recipe": "the recipe's or DeepSpeed's file is not the same everywhere: share it, or copy it",
+    "shards": "data.shards is another set there: mount the same one at the same path",
+}
+"""What to do where something other than software differs."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A rank that has come.
+
+    Attributes:
+        runs: what must be the same everywhere -> what it is here.
+        failed: the status it is to end with, None where it may start; `why` in words.
+    """
+
+    rank: int
+    host: str
+    runs: dict[str, str] = field(default_factory=dict)
+    failed: int | None = None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class End:
+    """All ranks are to end: with what status, and what one of them says."""
+
+    status: int
+    line: str
+
+
+def judge(entries: Sequence[Entry], world: int, waited: float) -> End | None:
+    """None where all may start.
+
+    Args:
+        entries: of the ranks that have come, by rank.
+        world: how many should have.
+        waited: seconds.
+    """
+    if failed := [entry for entry in entries if entry.failed is not None]:
+        first = failed[0]
+        alike = [entry for entry in failed if (entry.failed, entry.why) == (first.failed, first.why)]
+        # What everybody meets is nobody's in particular.
+        where = "" if len(alike) == world else f"{named(alike)}: "
+        return End(first.failed or EXIT_BAD_INPUT, where + first.why)
+    if len(entries) < world:
+        came = {entry.rank for entry in entries}
+        absent = [rank for rank in range(world) if rank not in came]
+        ranks = f"rank{'s' if len(absent) > 1 else ''} {', '.join(map(str, absent))}"
+        line = f"lost rank: {ranks} did not come within {waited:.0f} s (MMAE_JOIN_SECONDS); there are {named(entries)}"
+        return End(EXIT_LOST_RANK, line)
+    for what in entries[0].runs:
+        kinds = Counter(entry.runs.get(what, "") for entry in entries)
+        if len(kinds) > 1:
+            usual = kinds.most_common(1)[0][0]
+            odd = [entry for entry in entries if entry.runs.get(what, "") != usual]
+            like = next(entry for entry in entries if entry.runs.get(what, "") == usual)
+            line = f"{named(odd)}: {what} {odd[0].runs.get(what) or 'absent'}, but {usual or 'absent'} on {like.host}"
+            return End(EXIT_BAD_INPUT, f"{line}: {REMEDIES.get(what, ONE_ENVIRONMENT)}")
+    return None
+
+
+def named(entries: Iterable[Entry]) -> str:
+    """`rank 0 on a, ranks 1, 2 on b`."""
+    hosts: dict[str, list[str]] = {}
+    for entry in entries:
+        hosts.setdefault(entry.host, []).append(str(entry.rank))
+    return ", ".join(
+        f"rank{'s' if len(ranks) > 1 else ''} {', '.join(ranks)} on {host}" for host, ranks in hosts.items()
+    )

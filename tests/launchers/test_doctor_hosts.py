@@ -1,0 +1,52 @@
+"""`mmae doctor` over real ssh: hosts that are well, and all that may be wrong with them at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.integration.launch import ROOT, Finished, run_command
+from tests.launchers.hosts import Host
+from tests.launchers.test_host_faults import another_version, no_shards, refusing_ssh
+
+pytestmark = pytest.mark.slow
+
+
+def doctor(on: Host, folder: Path, shards: Path, names: list[str]) -> Finished:
+    (folder / "hosts").write_text("".join(f"{name} slots=1\n" for name in names))
+    words = ["mmae", "doctor", "--hostfile", "hosts", "--shards", str(shards), "--run", "run"]
+    return run_command(*on.on(folder), *words, cwd=folder, deadline=60, PYTHONPATH=str(ROOT))
+
+
+def results(done: Finished) -> dict[tuple[str, str], str]:
+    """Check and host -> result, what was found, what to do."""
+    rows = [line.split(" | ", 2) for line in done.out.splitlines() if line.startswith("| ")]
+    return {(check.strip("| "), host.strip()): " ".join(rest.split()) for check, host, rest in rows}
+
+
+def test_hosts_that_are_well(cluster: list[Host], synthetic_shards: Path, tmp_path: Path) -> None:
+    done = doctor(cluster[0], tmp_path, synthetic_shards, [host.name for host in cluster])
+    assert done.status == 0, done.out
+    assert "0 failed, 0 to look at" in done.out
+    assert results(done)["connect", "node-2"].startswith("ok | to node-1, node-3")
+    assert [path.name for path in tmp_path.iterdir()] == ["hosts"]
+
+
+def test_each_fault_is_named(cluster: list[Host], synthetic_shards: Path, tmp_path: Path) -> None:
+    first, second, third = cluster
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    names = ["node-1", "node-2", "node-3", "node-4"]
+    with refusing_ssh(third), another_version(second, aside), no_shards(second, aside, synthetic_shards):
+        done = doctor(first, tmp_path, synthetic_shards, names)
+    assert done.status == 1
+    found = results(done)
+    failed = {place for place, result in found.items() if result.startswith("FAIL")}
+    assert failed == {
+        ("ssh", "node-3"), ("ssh", "node-4"), ("software", "node-2"), ("code", "node-2"), ("shards", "node-2"),
+    }  # fmt: skip
+    assert "no ssh server answers there | start sshd on node-3" in found["ssh", "node-3"]
+    assert "its name is unknown here" in found["ssh", "node-4"]
+    assert "mmae 90.1.0, elsewhere 0.1.0" in found["software", "node-2"]
+    assert f"{synthetic_shards}: no index.json" in found["shards", "node-2"]

@@ -1,0 +1,50 @@
+"""Trainings over the hosts of a test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from tests.integration.launch import ROOT, SMALL
+from tests.integration.live import Live, started
+from tests.launchers.hosts import Host
+
+WITHIN: float = 60.0
+"""Seconds in which a training that cannot go on must have ended, everywhere."""
+
+
+def train(shards: Path, *overrides: str) -> list[str]:
+    """What follows a launcher's own options."""
+    words = ["--config", "debug", "--deepspeed_config", "zero1", f"data.shards={shards}", "run.dir=run"]
+    return [*words, *SMALL, *overrides]
+
+
+def multi_node(
+    on: Host, folder: Path, slots: Sequence[int], words: Sequence[str], *options: str, **environment: str
+) -> AbstractContextManager[Live]:
+    """`multi_node.sh` on a host, with so many slots on `node-1`, `node-2`, ...
+
+    Args:
+        words: of `train`.
+        options: of the launcher.
+    """
+    lines = [f"node-{number} slots={count}\n" for number, count in enumerate(slots, 1)]
+    (folder / "hosts").write_text("".join(lines))
+    launcher = ["bash", str(ROOT / "launchers" / "multi_node.sh"), "hosts", *options]
+    return on_host(on, folder, [*launcher, *words], **environment)
+
+
+def on_host(on: Host, folder: Path, words: Sequence[str], **environment: str) -> AbstractContextManager[Live]:
+    return started([*on.on(folder), *words], folder, "run", PYTHONPATH=str(ROOT), **environment)
+
+
+def losses(live: Live) -> dict[int, Any]:
+    """By step; of one that was done twice, the later."""
+    return {record["step"]: record["losses"] for record in live.records("train")}
+
+
+def said_last(err: str) -> str:
+    """The last line on stderr."""
+    return err.rstrip().splitlines()[-1]
