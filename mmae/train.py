@@ -42,10 +42,12 @@ def run(args: argparse.Namespace) -> int:
     # Imports stand behind argument parsing: help answers at once, and bad input is refused before seconds of imports.
     from mmae.engine.distributed import join, leave, world_size
     from mmae.engine.heartbeat import Heartbeat
+    from mmae.engine.launch_environment import check_launch
     from mmae.engine.plan import plan_run
     from mmae.engine.roll_call import RollCall
     from mmae.engine.stopping import Stop
 
+    check_launch(os.environ)
     world = world_size()
     with RollCall(world) as roll:
         plan = roll.answer(
