@@ -27,7 +27,7 @@ kill_ranks() { kill -KILL -- "-$job"; }
 
 pass_on() {
   local signal=$1
-  stopping=1
+  stopping=$signal
   if [ -z "$deadline" ]; then
     deadline=$((SECONDS + grace))
     say "SIG$signal: the ranks save and stop, within $grace s (MMAE_GRACE)"
