@@ -72,11 +72,6 @@ class Slurm:
             time.sleep(0.1)
         return shown
 
-    def hurry(self, job: int, seconds: float = 60) -> None:
-        """Let a job that was queued again start at once, where Slurm would have it wait for two minutes."""
-        self.wait(job, lambda: self.show(job)["JobState"] == "PENDING", seconds)
-        self.do("scontrol", "update", f"JobId={job}", "StartTime=now")
-
     def logs(self) -> str:
         """The end of what the daemons said."""
         return "\n".join(
@@ -93,7 +88,7 @@ def slurm_cluster(folder: Path) -> Iterator[Slurm]:
     with ExitStack() as undo:
         undo.callback(_kill_all, f"SLURM_CONF={slurm.conf}")
         _start(slurm, undo, "munged", "munged", "--foreground", "--force", *_munge_files(folder))
-        _until(slurm, lambda: (folder / "munge").is_socket())
+        _until(slurm, (folder / "munge").is_socket)
         _start(slurm, undo, "slurmctld", "slurmctld", "-D")
         for node in NODES:
             _start(slurm, undo, node, "unshare", "--uts", "sh", "-c", f"hostname {node} && exec slurmd -D -N {node}")
@@ -181,7 +176,7 @@ def _until(slurm: Slurm, true: Callable[[], bool], seconds: float = 30) -> None:
 
 
 def _kill_all(variable: str) -> None:
-    """Kill what daemons leave behind: jobs and their keepers outlive them. All have the variable in their environment."""
+    """Kill what daemons leave behind, jobs and their keepers: all have the variable in their environment."""
     end = time.monotonic() + 30
     while found := [int(place.name) for place in Path("/proc").glob("[0-9]*") if _has(place, variable)]:
         for pid in found:
