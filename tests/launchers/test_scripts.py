@@ -260,6 +260,15 @@ def test_where_slurm_ends_the_job_its_ranks_end_before_slurm_kills_the_script(tm
     assert was_requeued(tmp_path)
 
 
+@pytest.mark.parametrize(("status", "again"), [(1, True), (2, False), (3, False), (4, True)])
+def test_what_breaks_while_it_stops_does_not_keep_it_from_going_on(status: int, again: bool, tmp_path: Path) -> None:
+    done = slurm(
+        tmp_path, THEN=f"trap 'exit {status}' USR1; kill -TERM $PPID; for i in {{1..100}}; do sleep 0.05; done"
+    )
+    assert done.status == status, done.err
+    assert was_requeued(tmp_path) is again
+
+
 @pytest.mark.parametrize(("number", "again"), [("TERM", True), ("USR1", False)])
 def test_a_time_too_short_to_save_anything_is_not_given_again(number: str, again: bool, tmp_path: Path) -> None:
     done = slurm(tmp_path, THEN=f"kill -{number} $PPID; sleep 5")
