@@ -239,7 +239,7 @@ def test_a_signal_to_the_whole_job_leaves_workers_reading(number: signal.Signals
 def test_a_signal_to_the_whole_job_leaves_workers_reading_that_have_just_begun(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    at_first = signal_handling._set_worker_signal_handlers
+    at_first = vars(signal_handling)["_set_worker_signal_handlers"]
 
     def then_a_signal() -> None:
         at_first()

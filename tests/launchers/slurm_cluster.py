@@ -64,7 +64,7 @@ class Slurm:
             assert time.monotonic() < end, self.logs()
             time.sleep(0.1)
 
-    def ended(self, job: int, seconds: float = DEADLINE) -> dict[str, str]:
+    def ended(self, job: int | str, seconds: float = DEADLINE) -> dict[str, str]:
         """How a job ended."""
         end = time.monotonic() + seconds
         while (shown := self.show(job))["JobState"] in {"PENDING", "RUNNING", "COMPLETING"}:

@@ -39,9 +39,12 @@ class Job:
         self.slurm.wait(self.number, lambda: max(losses(self.run), default=0) >= step)
 
     def hurry(self) -> None:
-        """Once it is queued again, let it start at once, where Slurm would have it wait for two minutes."""
+        """Once it is queued again, let it start soon, where Slurm would have it wait for two minutes.
+
+        Not at once: a node refuses a start within the second in which it killed the one before.
+        """
         self.slurm.wait(self.number, lambda: self.state == "PENDING", 60)
-        self.slurm.do("scontrol", "update", f"JobId={self.number}", "StartTime=now")
+        self.slurm.do("scontrol", "update", f"JobId={self.number}", "StartTime=now+3")
 
     def ended(self) -> tuple[str, str, int]:
         """Its last state, exit status (and signal), and how often it was queued again."""

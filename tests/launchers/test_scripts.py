@@ -226,6 +226,8 @@ def test_dry_run_under_slurm(tmp_path: Path) -> None:
         ("stopped", ["SIGTERM"], {"SHOWN": CANCELLED}, "not finished: cancelled, and not queued again"),
         ("stopped", ["SIGTERM"], {"SHOWN": RUNNING.replace("ue=1", "ue=0")}, "not queued again"),
         ("stopped", ["SIGUSR1"], {"SLURM_RESTART_COUNT": "2", "MMAE_REQUEUES": "2"}, "queued again 2 times already"),
+        ("stopped", ["the end of the Slurm job"], {"THEN": f"{SAVES}; exit 0"}, "queueing again"),
+        ("stopped", ["the end of the Slurm job"], {}, "nothing new is saved"),
         ("stopped", ["SIGUSR1", "the file stop"], {}, ""),
         ("stopped", ["SIGUSR1"], {"THEN": "exit 4"}, ""),
     ],
@@ -235,7 +237,7 @@ def test_it_queues_itself_again_when_the_scheduler_stopped_it(
 ) -> None:
     end_record(tmp_path / "run x", why, reasons)
     done = slurm(tmp_path, **environment)
-    assert done.status == int(environment.get("THEN", "exit 0").removeprefix("exit ")), done.err
+    assert done.status == int(environment.get("THEN", "exit 0").rpartition("exit ")[2]), done.err
     assert was_requeued(tmp_path) is said.endswith(("queueing again", "queueing"))
     assert said in done.err
     assert said or not done.err
@@ -274,7 +276,17 @@ def test_a_time_too_short_to_save_anything_is_not_given_again(number: str, again
     done = slurm(tmp_path, THEN=f"kill -{number} $PPID; sleep 5")
     assert done.status == 128 + 10, done.err
     assert was_requeued(tmp_path) is again
-    assert ("give it more --time" in done.err) is not again
+    assert ("nothing new is saved" in done.err) is not again
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_lost_node_is_left_for_others_where_that_helps(saved: bool, tmp_path: Path) -> None:
+    then = f"{SAVES if saved else ':'}; exit 4"
+    done = slurm(tmp_path, "--restarts", "1", THEN=then, MMAE_PAUSE="0")
+    assert done.status == 4, done.err
+    assert "restart 1 of 1" in done.err
+    assert was_requeued(tmp_path) is saved
+    assert ("nothing new is saved: queued again it would come no further" in done.err) is not saved
 
 
 def test_where_nodes_names_lead_nowhere_ranks_meet_at_slurms_address(tmp_path: Path) -> None:

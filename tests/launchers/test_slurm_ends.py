@@ -80,7 +80,7 @@ def test_time_that_is_too_short_for_anything_is_not_given_again_and_again(
 ) -> None:
     job = submit(slurm, tmp_path, synthetic_shards, *FOR_LONG, options=("--time=3",))
     assert job.ended()[2] == 0, job.log
-    assert "give it more --time" in job.log
+    assert "nothing new is saved" in job.log
 
 
 def test_where_preempted_jobs_are_cancelled_it_queues_itself_again(
@@ -105,8 +105,11 @@ def test_a_lost_rank_is_started_again_within_the_job(slurm: Slurm, synthetic_sha
     slurm.wait(job.number, lambda: bool(records(job.run, "resume")))
     assert "restart 1 of 1" in job.log
     os.kill(rank_of(job, 1), signal.SIGKILL)
-    assert job.ended() == ("FAILED", "4:0", 0), job.log
-    assert job.log.splitlines()[-1].startswith("slurm.sbatch: ended with 4: error: lost rank: rank 1 on node-2 is gone")
+    # After that it leaves the nodes to Slurm.
+    slurm.wait(job.number, lambda: job.state == "PENDING")
+    said = job.log[: job.log.rindex("not finished: queueing again")].splitlines()
+    assert said[-2].startswith("slurm.sbatch: first error: lost rank: rank 1 on node-2 is gone")
+    job.cancel()
 
 
 def test_bad_input_ends_it_with_one_line(slurm: Slurm, synthetic_shards: Path, tmp_path: Path) -> None:  # noqa: F811
