@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.integration.launch import DEADLINE
 
 NODES = ("node-1", "node-2")
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "unshare")
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "unshare", "setpriv")
 PARTITIONS = {
     "normal": "Default=YES PriorityTier=2",
     "lent": "PriorityTier=1 PreemptMode=CANCEL",
@@ -155,8 +155,9 @@ def _munge_files(folder: Path) -> list[str]:
 def _start(slurm: Slurm, undo: ExitStack, name: str, *words: str) -> None:
     with (slurm.folder / f"{name}.log").open("w") as log:
         daemon = subprocess.Popen(
-            words, cwd=slurm.folder, env={**os.environ, "SLURM_CONF": str(slurm.conf)}, stdin=subprocess.DEVNULL,
-            stdout=log, stderr=log, start_new_session=True,
+            # They end also with a test run that is killed.
+            ["setpriv", "--pdeathsig", "KILL", *words], cwd=slurm.folder, start_new_session=True,
+            env={**os.environ, "SLURM_CONF": str(slurm.conf)}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
     undo.callback(daemon.wait)
     undo.callback(daemon.kill)

@@ -11,7 +11,7 @@ from tests.integration.launch import Command, train_words
 from tests.launchers.slurm_cluster import slurm_cluster, why_not
 from tests.launchers.slurm_job import losses, records, submit
 
-STEPS = 40
+STEPS = 30
 PLAN = (f"train.max_steps={STEPS}", "checkpoint.every=1000", "val.every=0")
 
 

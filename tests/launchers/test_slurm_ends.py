@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -28,17 +29,17 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
         yield cluster
 
 
-def rank_of(job: Job, rank: int) -> int:
-    """Process id of a rank."""
-    wanted = {f"SLURM_JOB_ID={job.number}".encode(), f"RANK={rank}".encode(), f"SLURM_CONF={job.slurm.conf}".encode()}
-    found = []
-    for place in Path("/proc").glob("[0-9]*"):
-        try:
-            if wanted <= set((place / "environ").read_bytes().split(b"\0")):
-                found.append(int(place.name))
-        except OSError:
-            continue
-    return min(found)  # its workers are younger
+def ranks_of(job: Job) -> dict[int, int]:
+    """Process ids of a job's living ranks."""
+    found: dict[int, int] = {}
+    of_the_job = {f"SLURM_JOB_ID={job.number}".encode(), f"SLURM_CONF={job.slurm.conf}".encode()}
+    for pid in sorted((int(place.name) for place in Path("/proc").glob("[0-9]*")), reverse=True):
+        with suppress(OSError):
+            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+            if of_the_job <= set(variables):
+                # Its workers are younger.
+                found.update({int(each[5:]): pid for each in variables if each.startswith(b"RANK=")})
+    return found
 
 
 def test_a_cancelled_job_saves_and_is_not_queued_again(slurm: Slurm, synthetic_shards: Path, tmp_path: Path) -> None:  # noqa: F811
@@ -78,7 +79,10 @@ def test_time_that_is_too_short_for_anything_is_not_given_again_and_again(
     synthetic_shards: Path,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    job = submit(slurm, tmp_path, synthetic_shards, *FOR_LONG, options=("--time=3",))
+    job = submit(slurm, tmp_path, synthetic_shards, *FOR_LONG)
+    slurm.wait(job.number, lambda: len(ranks_of(job)) == 2)
+    # As Slurm itself does before the end of the time; the ranks are still importing.
+    slurm.do("scancel", "--batch", "--signal=USR1", str(job.number))
     assert job.ended()[2] == 0, job.log
     assert "nothing new is saved" in job.log
 
@@ -101,10 +105,10 @@ def test_where_preempted_jobs_are_cancelled_it_queues_itself_again(
 def test_a_lost_rank_is_started_again_within_the_job(slurm: Slurm, synthetic_shards: Path, tmp_path: Path) -> None:  # noqa: F811
     job = submit(slurm, tmp_path, synthetic_shards, *FOR_LONG, "checkpoint.every=2", restarts=1)
     job.wait_for_step(3)
-    os.kill(rank_of(job, 1), signal.SIGKILL)
+    os.kill(ranks_of(job)[1], signal.SIGKILL)
     slurm.wait(job.number, lambda: bool(records(job.run, "resume")))
     assert "restart 1 of 1" in job.log
-    os.kill(rank_of(job, 1), signal.SIGKILL)
+    os.kill(ranks_of(job)[1], signal.SIGKILL)
     # After that it leaves the nodes to Slurm.
     slurm.wait(job.number, lambda: job.state == "PENDING")
     said = job.log[: job.log.rindex("not finished: queueing again")].splitlines()
