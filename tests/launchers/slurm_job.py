@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.integration.launch import ROOT, SMALL, command_environment
+from tests.integration.launch import ROOT, SMALL, command_environment, free_port
 from tests.launchers.slurm_cluster import Slurm
 
 ON_CPUS = ("--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=1", "--gpus-per-node=0")
@@ -60,6 +60,8 @@ def submit(slurm: Slurm, folder: Path, shards: Path, *overrides: str, options: t
     words = ["sbatch", "--parsable", *ON_CPUS, *options, str(ROOT / "launchers" / "slurm.sbatch")]
     words += ["--restarts", str(restarts)] if restarts else []
     words += ["--config", "debug", "--deepspeed_config", "zero1", f"data.shards={shards}", "run.dir=run", *SMALL]
+    # Every new Slurm's first job is number 1, and would take the same port.
+    environment.setdefault("MASTER_PORT", str(free_port()))
     env = command_environment(MMAE_ROOT=str(ROOT), PYTHONPATH=str(ROOT), **environment)
     return Job(slurm, int(slurm.do(*words, *overrides, cwd=folder, **env)), folder)
 
