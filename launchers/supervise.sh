@@ -14,7 +14,7 @@ children_of() {
 # DeepSpeed's runner starts a launch process, which starts the ranks.
 ranks_of() { for launch in $(children_of "$1"); do children_of "$launch"; done; }
 
-# Launchers whose ranks are no descendants of theirs define these three anew.
+# Launchers whose ranks are no descendants of theirs define these four anew.
 # The first fails where there are no ranks yet: then there is nothing to save.
 signal_ranks() {
   local ranks
@@ -24,11 +24,14 @@ signal_ranks() {
 }
 end_early() { kill -TERM -- "-$job"; }
 kill_ranks() { kill -KILL -- "-$job"; }
+# Seconds until they are killed.
+grace_after() { echo "$grace"; }
 
 pass_on() {
   local signal=$1
-  stopping=1
+  stopping=$signal
   if [ -z "$deadline" ]; then
+    grace=$(grace_after "$signal")
     deadline=$((SECONDS + grace))
     say "SIG$signal: the ranks save and stop, within $grace s (MMAE_GRACE)"
   fi

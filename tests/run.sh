@@ -9,15 +9,16 @@ cd "$root"
 # shellcheck source=../launchers/environment.sh
 source launchers/environment.sh
 prepare_environment "$root" dev
+# shellcheck source=install.sh
+source tests/install.sh
+install_for_tests slurmctld=slurmctld slurmd=slurmd slurm-client=sbatch munge=munged util-linux=unshare
 
 select=(-m "not slow")
 if [ "${1:-}" = --all ]; then
   shift
   select=()
   # NVMe offload is tested where DeepSpeed's async_io op can be built.
-  if [ ! -e /usr/include/libaio.h ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq libaio-dev >/dev/null
-  fi
+  install_for_tests libaio-dev=/usr/include/libaio.h
 fi
 # Trainings over several hosts, in namespaces of this machine.
 # shellcheck source=install_for_hosts.sh

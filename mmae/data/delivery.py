@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mmae.data.micro_batches import Arrays, MicroBatches
     from mmae.data.requests import Request, Requests
 
+_OF_THE_TRAINER: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _DIE_WITH_PARENT: Final = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
@@ -54,7 +55,12 @@ def deliver(
         # An own generator: starting workers must not advance the global one, or a resumed run would differ.
         generator=torch.Generator(),
     )
-    items = iter(loader)
+    # Forked with the signals blocked, a worker cannot fall to one before it has learnt to ignore it.
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_TRAINER)
+    try:
+        items = iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     # After an error elsewhere the interpreter ends with this iteration still open. It would ask the workers to end by
     # SIGTERM, which they leave to the trainer, and wait for them for ever.
     end = partial(_kill_workers, weakref.ref(items))
@@ -123,8 +129,9 @@ def _kill_workers(items: weakref.ref[Any]) -> None:
 
 def _belong_to_the_trainer(_worker: int) -> None:
     # Schedulers signal every process of a job. The trainer answers by saving, for which it may need its workers.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in _OF_THE_TRAINER:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_THE_TRAINER)
     # Nor does it outlive a trainer that was killed, whatever it reads at that moment.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)

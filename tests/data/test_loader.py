@@ -14,6 +14,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from torch.utils.data._utils import signal_handling
 
 from mmae.batching import BatchSplit
 from mmae.config import DataConfig
@@ -232,6 +233,21 @@ def test_a_signal_to_the_whole_job_leaves_workers_reading(number: signal.Signals
         next(batches)
     assert worker.is_alive()
     batches.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_the_whole_job_leaves_workers_reading_that_have_just_begun(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_first = vars(signal_handling)["_set_worker_signal_handlers"]
+
+    def then_a_signal() -> None:
+        at_first()
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(signal_handling, "_set_worker_signal_handlers", then_a_signal)
+    same(list(train(workers=2)), list(train(workers=0)))
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, ()) & {number}
 
 
 def test_max_tiles_takes_the_first_of_the_split() -> None:

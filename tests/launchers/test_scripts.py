@@ -192,9 +192,12 @@ SLURM = {
     "scontrol": """
 case "$1 $2" in
   "show hostnames") printf 'n%s\\n' 7 8 ;;
-  "show job") echo "JobId=41 JobState=${STATE:-RUNNING} Reason=None" ;;
+  "show job") echo "JobId=41 JobName=mmae $SHOWN Nice=0" ;;
+  "show node") echo "NodeName=$4 NodeAddr=10.9.8.7 NodeHostName=$4" ;;
+  "show config") echo "KillWait                = 8 sec" ;;
   *) echo "$*" >>requeued ;;
 esac""",
+    "getent": "exit ${UNKNOWN:-0}",
     "srun": """
 while [ "$1" != bash ]; do shift; done
 export SLURM_PROCID=5 SLURM_LOCALID=1 SLURM_NTASKS=8 SLURM_STEP_TASKS_PER_NODE='4(x2)'
@@ -205,8 +208,23 @@ eval "${THEN:-}" """,
 }
 
 
+# As a real one shows them (22.05); the job's own script still runs then.
+RUNNING = "JobState=RUNNING Reason=None Requeue=1 Restarts=0 PreemptTime=None"
+CANCELLED = "JobState=COMPLETING Reason=None Requeue=1 Restarts=0 PreemptTime=None"
+REQUEUED = "JobState=COMPLETING Reason=None Requeue=1 Restarts=1"
+PREEMPTED = "JobState=COMPLETING Reason=None Requeue=1 Restarts=0 PreemptTime=2026-11-23T09:26:03"
+OUT_OF_TIME = "JobState=COMPLETING Reason=TimeLimit Requeue=1 Restarts=0 PreemptTime=None"
+SAVES = 'mkdir -p "run x/checkpoints/global_step3"'
+
+
 def slurm(folder: Path, *words: str, **environment: str) -> Finished:
-    job = {"SLURM_JOB_ID": "41", "SLURM_JOB_NODELIST": "n[7-8]", "MMAE_ROOT": str(ROOT), **environment}
+    job = {
+        "SLURM_JOB_ID": "41",
+        "SLURM_JOB_NODELIST": "n[7-8]",
+        "MMAE_ROOT": str(ROOT),
+        "SHOWN": RUNNING,
+        **environment,
+    }
     return start(folder, "slurm.sbatch", *words, "--config", "debug", "run.dir=run x", fakes=SLURM, **job)
 
 
@@ -232,39 +250,84 @@ def test_dry_run_under_slurm(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("why", "reasons", "environment", "again"),
+    ("why", "reasons", "environment", "said"),
     [
-        ("stopped", ["SIGUSR1"], {}, True),
-        ("stopped", ["SIGTERM"], {"STATE": "PREEMPTED", "SLURM_RESTART_COUNT": "7"}, True),
-        ("stopped", ["SIGUSR1"], {"SLURM_RESTART_COUNT": "2", "MMAE_REQUEUES": "2"}, False),
-        ("stopped", ["SIGTERM"], {"STATE": "CANCELLED"}, False),
-        ("stopped", ["SIGUSR1", "the file stop"], {}, False),
-        ("stopped", ["SIGUSR1"], {"THEN": "exit 4"}, False),
+        ("stopped", ["SIGUSR1"], {}, "stopped (SIGUSR1), not finished: queueing again"),
+        ("stopped", ["SIGTERM"], {"SHOWN": PREEMPTED}, "queueing again"),
+        ("stopped", ["SIGTERM"], {"SHOWN": OUT_OF_TIME}, "queueing again"),
+        ("stopped", ["SIGTERM"], {"SHOWN": RUNNING.replace("ts=0", "ts=7"), "SLURM_RESTART_COUNT": "7"}, "queueing"),
+        ("stopped", ["SIGTERM"], {"SHOWN": REQUEUED}, "not finished: Slurm has queued it again"),
+        ("stopped", ["SIGTERM"], {"SHOWN": CANCELLED}, "not finished: cancelled, and not queued again"),
+        ("stopped", ["SIGTERM"], {"SHOWN": RUNNING.replace("ue=1", "ue=0")}, "not queued again"),
+        ("stopped", ["SIGUSR1"], {"SLURM_RESTART_COUNT": "2", "MMAE_REQUEUES": "2"}, "queued again 2 times already"),
+        ("stopped", ["the end of the Slurm job"], {"THEN": f"{SAVES}; exit 0"}, "queueing again"),
+        ("stopped", ["the end of the Slurm job"], {}, "nothing new is saved"),
+        ("stopped", ["SIGUSR1", "the file stop"], {}, ""),
+        ("stopped", ["SIGUSR1"], {"THEN": "exit 4"}, ""),
     ],
 )
 def test_it_queues_itself_again_when_the_scheduler_stopped_it(
-    why: str, reasons: list[str], environment: dict[str, str], again: bool, tmp_path: Path
+    why: str, reasons: list[str], environment: dict[str, str], said: str, tmp_path: Path
 ) -> None:
     end_record(tmp_path / "run x", why, reasons)
     done = slurm(tmp_path, **environment)
-    assert done.status == int(environment.get("THEN", "exit 0").removeprefix("exit ")), done.err
-    assert was_requeued(tmp_path) is again
+    assert done.status == int(environment.get("THEN", "exit 0").rpartition("exit ")[2]), done.err
+    assert was_requeued(tmp_path) is said.endswith(("queueing again", "queueing"))
+    assert said in done.err
+    assert said or not done.err
 
 
 @pytest.mark.parametrize("number", ["USR1", "TERM"])
 def test_the_batch_shells_signal_reaches_the_ranks(number: str, tmp_path: Path) -> None:
     end_record(tmp_path / "run x", "stopped", ["SIGUSR1"])
-    then = f"trap 'touch told; exit 0' USR1; kill -{number} $PPID; for i in {{1..100}}; do sleep 0.05; done; exit 9"
+    then = f"trap 'touch told; {SAVES}; exit 0' USR1; kill -{number} $PPID; "
+    then += "for i in {1..100}; do sleep 0.05; done; exit 9"
     done = slurm(tmp_path, THEN=then)
     assert done.status == 0, done.err
+    assert "within 240 s" in done.err
     assert (tmp_path / "told").exists()
     assert was_requeued(tmp_path)
 
 
-def test_told_before_the_ranks_could_save_it_is_queued_again(tmp_path: Path) -> None:
-    done = slurm(tmp_path, THEN="kill -USR1 $PPID; sleep 5")
-    assert done.status == 128 + 10, done.err
+def test_where_slurm_ends_the_job_its_ranks_end_before_slurm_kills_the_script(tmp_path: Path) -> None:
+    done = slurm(tmp_path, THEN="trap '' USR1; kill -TERM $PPID; sleep 20 & wait $!; wait $!", SHOWN=PREEMPTED)
+    assert done.status == 128 + 9, done.err
+    assert "the ranks did not stop within 6 s and are killed" in done.err
     assert was_requeued(tmp_path)
+
+
+@pytest.mark.parametrize(("status", "again"), [(1, True), (2, False), (3, False), (4, True)])
+def test_what_breaks_while_it_stops_does_not_keep_it_from_going_on(status: int, again: bool, tmp_path: Path) -> None:
+    done = slurm(
+        tmp_path, THEN=f"trap 'exit {status}' USR1; kill -TERM $PPID; for i in {{1..100}}; do sleep 0.05; done"
+    )
+    assert done.status == status, done.err
+    assert was_requeued(tmp_path) is again
+
+
+@pytest.mark.parametrize(("number", "again"), [("TERM", True), ("USR1", False)])
+def test_a_time_too_short_to_save_anything_is_not_given_again(number: str, again: bool, tmp_path: Path) -> None:
+    done = slurm(tmp_path, THEN=f"kill -{number} $PPID; sleep 5")
+    assert done.status == 128 + 10, done.err
+    assert was_requeued(tmp_path) is again
+    assert ("nothing new is saved" in done.err) is not again
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_a_lost_node_is_left_for_others_where_that_helps(saved: bool, tmp_path: Path) -> None:
+    then = f"{SAVES if saved else ':'}; exit 4"
+    done = slurm(tmp_path, "--restarts", "1", THEN=then, MMAE_PAUSE="0")
+    assert done.status == 4, done.err
+    assert "restart 1 of 1" in done.err
+    assert was_requeued(tmp_path) is saved
+    assert ("nothing new is saved: queued again it would come no further" in done.err) is not saved
+
+
+def test_where_nodes_names_lead_nowhere_ranks_meet_at_slurms_address(tmp_path: Path) -> None:
+    end_record(tmp_path / "run x", "finished", [])
+    done = slurm(tmp_path, UNKNOWN="2")
+    assert done.status == 0, done.err
+    assert (tmp_path / "seen").read_text().splitlines()[4] == "10.9.8.7"
 
 
 def test_outside_a_job_it_says_how_to_start(tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""A training in a real Slurm of two nodes, a rank on each, is queued again in the middle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import command, synthetic_shards  # noqa: F401 (fixtures)
+from tests.integration.launch import Command, train_words
+from tests.launchers.slurm_cluster import slurm_cluster, why_not
+from tests.launchers.slurm_job import losses, records, submit
+
+STEPS = 30
+PLAN = (f"train.max_steps={STEPS}", "checkpoint.every=1000", "val.every=0")
+
+
+def test_a_requeued_job_goes_on_by_itself_as_if_nothing_had_been(
+    synthetic_shards: Path,  # noqa: F811
+    command: Command,  # noqa: F811
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    if reason := why_not():
+        pytest.skip(reason)
+    with slurm_cluster(tmp_path_factory.mktemp("slurm")) as slurm:
+        job = submit(slurm, tmp_path, synthetic_shards, *PLAN)
+        job.wait_for_step(2)
+        slurm.do("scontrol", "requeue", str(job.number))
+        job.hurry()
+        assert job.ended() == ("COMPLETED", "0:0", 1), job.log
+    stopped, finished = records(job.run, "end")
+    assert stopped["why"] == "stopped"
+    assert "SIGTERM" in stopped["reasons"]
+    assert 2 <= stopped["step"] < STEPS
+    assert [(record["step"], record["world"]) for record in records(job.run, "resume")] == [(stopped["step"], 2)]
+    assert finished["why"] == "finished"
+    assert "not finished: Slurm has queued it again" in job.log
+
+    local = command(*train_words(synthetic_shards, "local", *PLAN))
+    assert local.status == 0, local.err
+    assert losses(job.run) == losses(tmp_path / "local")
+    assert records(job.run, "val")[-1]["losses"] == records(tmp_path / "local", "val")[-1]["losses"]
