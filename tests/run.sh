@@ -11,7 +11,9 @@ source launchers/environment.sh
 prepare_environment "$root" dev
 # shellcheck source=install.sh
 source tests/install.sh
-install_for_tests slurmctld=slurmctld slurmd=slurmd slurm-client=sbatch munge=munged util-linux=unshare
+# A Slurm, and several hosts with ssh, in namespaces of this machine.
+install_for_tests slurmctld=slurmctld slurmd=slurmd slurm-client=sbatch munge=munged util-linux=unshare \
+  iproute2=ip openssh-server=/usr/sbin/sshd openssh-client=ssh pdsh=pdsh procps=pgrep
 
 select=(-m "not slow")
 if [ "${1:-}" = --all ]; then
@@ -20,10 +22,6 @@ if [ "${1:-}" = --all ]; then
   # NVMe offload is tested where DeepSpeed's async_io op can be built.
   install_for_tests libaio-dev=/usr/include/libaio.h
 fi
-# Trainings over several hosts, in namespaces of this machine.
-# shellcheck source=install_for_hosts.sh
-source tests/install_for_hosts.sh
-install_for_hosts
 export MMAE_SHARED=${MMAE_SHARED:-$root/../shared}
 
 echo "==> ruff"
