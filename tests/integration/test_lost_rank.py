@@ -14,6 +14,7 @@ from tests.integration.live import FOR_LONG, started
 from tests.integration.test_stopping import launcher_words
 
 
+@pytest.mark.slow
 def test_a_killed_rank_is_named_and_the_launcher_starts_again(synthetic_shards: Path, tmp_path: Path) -> None:
     words = [*FOR_LONG, "checkpoint.every=4", "data.workers=0"]
     again = launcher_words(synthetic_shards, "run", *words, options=("--restarts", "1"))
