@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from mmae.engine.interface import choose_interface
+
+_LET_GO_S: Final = 0.2
 
 
 def world_size() -> int:
@@ -56,6 +60,9 @@ def leave() -> None:
 
     if dist.is_initialized():
         dist.destroy_process_group()
+        # gloo's threads live on, and let go of what they gathered last: for that they need Python's lock, and a thread
+        # that asks for it while the interpreter ends aborts the process. Seen with torch 2.14.
+        time.sleep(_LET_GO_S)
 
 
 @contextmanager
