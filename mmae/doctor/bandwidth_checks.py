@@ -56,7 +56,6 @@ def enough(measured: Measured, need: Need, where: str) -> Iterator[Finding]:
         yield Finding("network", where, "ok", f"{found} (how long computing takes {reason} is not known)")
         return
     computing = f"{line.step_seconds:.3g} s at {need.mfu:.1%} MFU of an H100"
-    computing = f"{line.step_seconds:.3g} s at {need.mfu:.1%} MFU of an H100"
     found += f", {share:.0%} of a step if nothing overlaps (computing: {computing})"
     if share <= MUCH:
         yield Finding("network", where, "ok", found)

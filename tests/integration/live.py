@@ -18,6 +18,18 @@ FOR_LONG = ("train.max_steps=5000", "checkpoint.every=1000", "val.every=0")
 """Overrides of a training that only ends because something ends it."""
 
 
+def records_so_far(run: Path, kind: str) -> list[dict[str, Any]]:
+    """What log.jsonl of a run holds; nothing where there is none yet."""
+    file = run / "log.jsonl"
+    lines = file.read_text().splitlines() if file.is_file() else []
+    return [record for record in map(json.loads, lines) if record["kind"] == kind]
+
+
+def losses_so_far(run: Path) -> dict[int, Any]:
+    """Training losses by step; of one that was done twice, the later."""
+    return {record["step"]: record["losses"] for record in records_so_far(run, "train")}
+
+
 class Live:
     """A started training."""
 
@@ -28,9 +40,7 @@ class Live:
 
     def records(self, kind: str) -> list[dict[str, Any]]:
         """What log.jsonl holds so far."""
-        file = self.folder / "log.jsonl"
-        lines = file.read_text().splitlines() if file.is_file() else []
-        return [record for record in map(json.loads, lines) if record["kind"] == kind]
+        return records_so_far(self.folder, kind)
 
     def wait_for_step(self, step: int) -> None:
         self._wait_for(lambda: any(record["step"] >= step for record in self.records("train")))

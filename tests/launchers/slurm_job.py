@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tests.integration.launch import ROOT, SMALL, command_environment, free_port
+from tests.integration.live import losses_so_far
 from tests.launchers.slurm_cluster import Slurm
 
 ON_CPUS = ("--nodes=2", "--ntasks-per-node=1", "--cpus-per-task=1", "--gpus-per-node=0")
@@ -36,7 +35,7 @@ class Job:
         return self.slurm.show(self.number)["JobState"]
 
     def wait_for_step(self, step: int) -> None:
-        self.slurm.wait(self.number, lambda: max(losses(self.run), default=0) >= step)
+        self.slurm.wait(self.number, lambda: max(losses_so_far(self.run), default=0) >= step)
 
     def hurry(self) -> None:
         """Once it is queued again, let it start soon, where Slurm would have it wait for two minutes.
@@ -64,14 +63,3 @@ def submit(slurm: Slurm, folder: Path, shards: Path, *overrides: str, options: t
     environment.setdefault("MASTER_PORT", str(free_port()))
     env = command_environment(MMAE_ROOT=str(ROOT), PYTHONPATH=str(ROOT), **environment)
     return Job(slurm, int(slurm.do(*words, *overrides, cwd=folder, **env)), folder)
-
-
-def records(run: Path, kind: str) -> list[dict[str, Any]]:
-    file = run / "log.jsonl"
-    lines = file.read_text().splitlines() if file.exists() else []
-    return [record for record in map(json.loads, lines) if record["kind"] == kind]
-
-
-def losses(run: Path) -> dict[int, Any]:
-    """By step."""
-    return {record["step"]: record["losses"] for record in records(run, "train")}

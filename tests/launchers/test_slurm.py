@@ -8,8 +8,9 @@ import pytest
 
 from tests.integration.conftest import command, synthetic_shards  # noqa: F401 (fixtures)
 from tests.integration.launch import Command, train_words
+from tests.integration.live import losses_so_far, records_so_far
 from tests.launchers.slurm_cluster import slurm_cluster, why_not
-from tests.launchers.slurm_job import losses, records, submit
+from tests.launchers.slurm_job import submit
 
 STEPS = 30
 PLAN = (f"train.max_steps={STEPS}", "checkpoint.every=1000", "val.every=0")
@@ -29,15 +30,15 @@ def test_a_requeued_job_goes_on_by_itself_as_if_nothing_had_been(
         slurm.do("scontrol", "requeue", str(job.number))
         job.hurry()
         assert job.ended() == ("COMPLETED", "0:0", 1), job.log
-    stopped, finished = records(job.run, "end")
+    stopped, finished = records_so_far(job.run, "end")
     assert stopped["why"] == "stopped"
     assert "SIGTERM" in stopped["reasons"]
     assert 2 <= stopped["step"] < STEPS
-    assert [(record["step"], record["world"]) for record in records(job.run, "resume")] == [(stopped["step"], 2)]
+    assert [(record["step"], record["world"]) for record in records_so_far(job.run, "resume")] == [(stopped["step"], 2)]
     assert finished["why"] == "finished"
     assert "not finished: Slurm has queued it again" in job.log
 
     local = command(*train_words(synthetic_shards, "local", *PLAN))
     assert local.status == 0, local.err
-    assert losses(job.run) == losses(tmp_path / "local")
-    assert records(job.run, "val")[-1]["losses"] == records(tmp_path / "local", "val")[-1]["losses"]
+    assert losses_so_far(job.run) == losses_so_far(tmp_path / "local")
+    assert records_so_far(job.run, "val")[-1]["losses"] == records_so_far(tmp_path / "local", "val")[-1]["losses"]

@@ -13,9 +13,9 @@ import pytest
 
 from tests.integration.conftest import synthetic_shards  # noqa: F401 (a fixture)
 from tests.integration.launch import ROOT, command_environment, run_command
-from tests.integration.live import FOR_LONG
+from tests.integration.live import FOR_LONG, records_so_far
 from tests.launchers.slurm_cluster import Slurm, slurm_cluster, why_not
-from tests.launchers.slurm_job import Job, records, submit
+from tests.launchers.slurm_job import Job, submit
 
 pytestmark = pytest.mark.slow
 SMALL_SHARDS = ("--tiles-per-shard", "8")
@@ -48,7 +48,7 @@ def test_a_cancelled_job_saves_and_is_not_queued_again(slurm: Slurm, synthetic_s
     job.cancel()
     state, _, requeues = job.ended()
     assert (state, requeues) == ("CANCELLED", 0), job.log
-    (end,) = records(job.run, "end")
+    (end,) = records_so_far(job.run, "end")
     assert end["why"] == "stopped"
     assert (job.run / "checkpoints" / f"global_step{end['step']}").is_dir()
     assert f"go on with: sbatch --nodes=2 --ntasks-per-node=1 --gpus-per-node=0 --partition=normal {ROOT}" in job.log
@@ -68,9 +68,9 @@ def test_the_end_of_its_time_queues_it_again_and_it_goes_on_to_the_end(
     slurm.do("scontrol", "update", f"JobId={job.number}", "TimeLimit=60")
     job.hurry()
     assert job.ended() == ("COMPLETED", "0:0", 1), job.log
-    stopped, finished = records(job.run, "end")
+    stopped, finished = records_so_far(job.run, "end")
     assert (stopped["why"], stopped["reasons"], finished["why"]) == ("stopped", ["SIGUSR1"], "finished")
-    assert [record["step"] for record in records(job.run, "resume")] == [stopped["step"]]
+    assert [record["step"] for record in records_so_far(job.run, "resume")] == [stopped["step"]]
     assert "stopped (SIGUSR1), not finished: queueing again" in job.log
 
 
@@ -96,7 +96,7 @@ def test_where_preempted_jobs_are_cancelled_it_queues_itself_again(
     job.wait_for_step(2)
     slurm.do("srun", "--partition=urgent", "--exclusive", "--nodes=2", "true")
     job.hurry()
-    slurm.wait(job.number, lambda: bool(records(job.run, "resume")))
+    slurm.wait(job.number, lambda: bool(records_so_far(job.run, "resume")))
     job.cancel()
     state, _, requeues = job.ended()
     assert (state, requeues) == ("CANCELLED", 1), job.log
@@ -106,7 +106,7 @@ def test_a_lost_rank_is_started_again_within_the_job(slurm: Slurm, synthetic_sha
     job = submit(slurm, tmp_path, synthetic_shards, *FOR_LONG, "checkpoint.every=2", restarts=1)
     job.wait_for_step(3)
     os.kill(ranks_of(job)[1], signal.SIGKILL)
-    slurm.wait(job.number, lambda: bool(records(job.run, "resume")))
+    slurm.wait(job.number, lambda: bool(records_so_far(job.run, "resume")))
     assert "restart 1 of 1" in job.log
     os.kill(ranks_of(job)[1], signal.SIGKILL)
     # After that it leaves the nodes to Slurm.

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.launch import Command, train_words
-from tests.integration.live import FOR_LONG, Live
+from tests.integration.live import FOR_LONG, Live, losses_so_far
 from tests.launchers.hosts import PORT, Host
-from tests.launchers.training import losses, multi_node, train
+from tests.launchers.training import multi_node, train
 
 
 def test_two_hosts_learn_what_two_local_ranks_learn_also_when_a_rank_is_killed(
@@ -32,8 +32,8 @@ def test_two_hosts_learn_what_two_local_ranks_learn_also_when_a_rank_is_killed(
     assert "multi_node.sh: lost a rank: restart 1 of 1" in done.err
     assert live.records("start")[0]["world"] == 2
     assert live.records("resume")[0]["step"] >= 2
-    assert losses(live) == losses(Live(live.process, tmp_path / "local", "local"))
-    assert len(losses(live)) == 8
+    assert losses_so_far(live.folder) == losses_so_far(tmp_path / "local")
+    assert len(losses_so_far(live.folder)) == 8
     assert "hunter2" not in done.out + done.err
 
 
@@ -50,7 +50,7 @@ def test_hosts_with_different_slots_save_and_go_on(
         assert done.status == 0, done.err
     assert live.records("start")[0]["world"] == 4
     assert live.records("resume")[0]["step"] == 3
-    assert losses(live) == losses(Live(live.process, tmp_path / "local", "local"))
+    assert losses_so_far(live.folder) == losses_so_far(tmp_path / "local")
 
 
 @pytest.mark.slow

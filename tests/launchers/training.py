@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 from tests.integration.launch import ROOT, SMALL
 from tests.integration.live import Live, started
@@ -38,11 +37,6 @@ def multi_node(
 
 def on_host(on: Host, folder: Path, words: Sequence[str], **environment: str) -> AbstractContextManager[Live]:
     return started([*on.on(folder), *words], folder, "run", PYTHONPATH=str(ROOT), **environment)
-
-
-def losses(live: Live) -> dict[int, Any]:
-    """By step; of one that was done twice, the later."""
-    return {record["step"]: record["losses"] for record in live.records("train")}
 
 
 def said_last(err: str) -> str:
