@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from mmae.engine.lock_file import acquire
 from mmae.engine.lock_holder import this_process
 from mmae.engine.manifest import read_manifest
 from mmae.engine.run_folder import ASIDE, LOCK
-from mmae.engine.run_lock import acquire
 from mmae.engine.soundness import problem_of
 from mmae.engine.untrained import UNTRAINED
 from tests.integration.compare import final_weights, train_records
