@@ -1,6 +1,20 @@
-# Sourced: runs a command that speaks for many ranks, and repeats its first error when all has ended.
-# usage: first_error_last COMMAND...     its status comes back; 4 where a rank was killed or a host was lost
+# Sourced: repeats the first error of many ranks when all have ended.
+# usage: first_error_last COMMAND...     of a command that speaks for ranks elsewhere; its status comes back, 4 where a
+#                                        rank was killed or a host was lost
+#        keep_errors FILE                of ranks here: they write into FILE too, and stderr may stay a terminal
 # shellcheck shell=bash
+
+keep_errors() {
+  errors=$1
+  : >"$errors"
+  export MMAE_ERRORS=$errors
+  say_why() {
+    local first
+    first=$(grep -m 1 '^mmae: error: ' "$errors" || head -n 1 "$errors")
+    : >"$errors"
+    [ -z "$first" ] || say "the first error: $first"
+  }
+}
 
 # Passes its input on, and writes into a file what is to be said at the end.
 watch_errors() {

@@ -59,6 +59,7 @@ if [ -n "$ssh" ]; then
 '[m]aster_addr=$address --master_port=$port '); do pkill -KILL -P \$launch; kill -KILL \$launch; done" >&2 || true
   }
 fi
+if [ -z "$ssh" ]; then keep_errors "$private/errors"; fi
 if [ -n "${DRY_RUN:-}" ]; then
   if [ -n "$ssh" ]; then python -m mmae.launch.exports "$private/exports" "$users_file"; cat "$private/exports" >&2; fi
   printf '%q ' "${command[@]}"; echo; exit

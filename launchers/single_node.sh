@@ -9,6 +9,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=supervise.sh
 source "$here/supervise.sh"
+# shellcheck source=first_error.sh
+source "$here/first_error.sh"
 restarts=0
 again=(bash "$here/single_node.sh" "$@")
 if [ "${1:-}" = --restarts ]; then
@@ -25,4 +27,7 @@ if [ -n "${DRY_RUN:-}" ]; then printf '%q ' "${command[@]}"; echo; exit; fi
 # What the ranks say to run when they have stopped.
 MMAE_COMMAND="${GPUS:+GPUS=$GPUS }${RANKS:+RANKS=$RANKS }$(printf '%q ' "${again[@]}")"
 export MMAE_COMMAND
+kept=$(mktemp)
+trap 'rm -f "$kept"' EXIT
+keep_errors "$kept"
 supervise "$restarts" "${command[@]}"

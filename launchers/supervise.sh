@@ -14,7 +14,7 @@ children_of() {
 # DeepSpeed's runner starts a launch process, which starts the ranks.
 ranks_of() { for launch in $(children_of "$1"); do children_of "$launch"; done; }
 
-# Launchers whose ranks are no descendants of theirs define these four anew.
+# Launchers whose ranks are no descendants of theirs define these anew.
 # The first fails where there are no ranks yet: then there is nothing to save.
 signal_ranks() {
   local ranks
@@ -26,6 +26,8 @@ end_early() { kill -TERM -- "-$job"; }
 kill_ranks() { kill -KILL -- "-$job"; }
 # Seconds until they are killed.
 grace_after() { echo "$grace"; }
+# Called when all have ended badly.
+say_why() { :; }
 
 pass_on() {
   local signal=$1
@@ -74,11 +76,12 @@ supervise() {
   for ((round = 1; ; round++)); do
     if [ -n "$stopping" ]; then return 143; fi
     run_job "$@"
-    if [ -n "$stopping" ]; then return "$status"; fi
-    if [ "$status" -gt 128 ]; then
+    if [ -z "$stopping" ] && [ "$status" -gt 128 ]; then
       say "a rank was killed by signal $((status - 128))"
       status=4
     fi
+    if [ "$status" != 0 ]; then say_why; fi
+    if [ -n "$stopping" ]; then return "$status"; fi
     if [ "$status" != 4 ] || [ "$round" -gt "$restarts" ]; then return "$status"; fi
     say "lost a rank: restart $round of $restarts in $pause s, from the last checkpoint"
     # What only a first start follows (--resume, --fresh) is not followed again, if it came to that.

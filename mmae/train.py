@@ -16,6 +16,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
+from mmae.error_line import say_error
 from mmae.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_LOST_NUMBERS, DoesNotFitError, InputError
 
 if TYPE_CHECKING:
@@ -197,7 +198,7 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock, stop: Stop | None, beat: Hear
         if agreed.bad >= config.train.max_bad_steps:
             report.train_records(log, records.drain())
             report.save_records(log, saver.finish())
-            log.say(guard.despair(step, saver.last))
+            log.say_error(f"lost numbers: {guard.despair(step, saver.last)}")
             log.write("end", step=step, why="lost numbers")
             return EXIT_LOST_NUMBERS
         asked = stopping.names(agreed.wanted_R)
@@ -240,7 +241,7 @@ def _say(error: InputError) -> None:
 
     # Every rank meets the same bad input; one line a node is enough.
     if is_local_main() or isinstance(error, DoesNotFitError):
-        print(f"mmae: error: {error}", file=sys.stderr, flush=True)
+        say_error(f"mmae: error: {error}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -27,6 +27,7 @@ from torch._C._distributed_c10d import Store, TCPStore
 from mmae.engine.liveness import DEAD_SECONDS, SUSPECT_SECONDS, Pulse, Verdict, Watch
 from mmae.engine.reachable import Listener, unreachable
 from mmae.engine.together import on_rank_0
+from mmae.error_line import say_error
 from mmae.errors import EXIT_BAD_INPUT, EXIT_LOST_RANK, InputError
 from mmae.processes import started, this_machine
 
@@ -120,9 +121,7 @@ class Heartbeat:
             # A connection broke: another rank is lost, and who watches is about to end this process for it.
             time.sleep(min(DEAD_SECONDS, self._timeout) + 3 * self._period)
             line = next(iter(f"{error}".splitlines()), "")
-            os.write(
-                2, f"mmae: rank {self._rank} on {self._own.host} failed with {type(error).__name__}: {line}\n".encode()
-            )
+            say_error(f"mmae: rank {self._rank} on {self._own.host} failed with {type(error).__name__}: {line}")
         status = EXIT_BAD_INPUT if isinstance(error, InputError) else 1
         with self._lock:
             self._own = replace(self._own, failed=status, why=f"{error}".strip().partition("\n")[0][:500])
@@ -199,7 +198,7 @@ class Heartbeat:
         if speaks:
             lost = "lost rank: " if verdict.status == EXIT_LOST_RANK else ""
             after = "; start the same command again: it goes on from the last checkpoint" if lost else ""
-            os.write(2, f"mmae: error: {lost}{verdict.line}{after}\n".encode())
+            say_error(f"mmae: error: {lost}{verdict.line}{after}")
             if verdict.hung:
                 self._kill_later([seen[rank] for rank in verdict.ranks if rank in here])
         if not speaks or self._rank == 0:

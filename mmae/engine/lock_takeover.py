@@ -58,8 +58,12 @@ def _claim(dead: LockedFile, silence_s: float) -> Path | None:
             if _claimant_lives(path, silence_s):
                 return None
             continue
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(this_process().render())
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(this_process().render())
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
         return path
     raise AssertionError("unreachable")
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from mmae.config import Config
 from mmae.engine.trackers import Background, close_trackers, start_trackers
+from mmae.error_line import say_error
 
 Record = dict[str, Any]
 
@@ -82,6 +83,13 @@ class RunLog:
         if self._active:
             logging.getLogger("mmae").info("%s", line)
             tqdm.write(line, file=sys.stderr)
+
+    def say_error(self, line: str) -> None:
+        """As `say`, of what the training ends by: launchers say it again at their end."""
+        if self._active:
+            logging.getLogger("mmae").info("%s", line)
+            with tqdm.external_write_mode(file=sys.stderr):
+                say_error(f"mmae: error: {line}")
 
     def close(self) -> None:
         """Also after an error, and more than once."""

@@ -12,6 +12,8 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Final, TextIO
 
+from mmae.error_line import say_error
+
 FAILED: Final = ".first_failure"
 """In the folder of logs: made by the first rank that fails."""
 _HELD: Final = 1000
@@ -85,7 +87,7 @@ class RankLog:
             traceback.print_exception(error)
         where = f": traceback in {self._path}" if self._path is not None else ""
         line = f"mmae: rank {self._rank} on {socket.gethostname()} failed with {type(error).__name__}: {said}{where}"
-        print(line, file=sys.stderr, flush=True)
+        say_error(line)
 
     def close(self) -> None:
         """Put everything back as it was."""

@@ -30,6 +30,7 @@ from mmae.config import flatten
 from mmae.engine.code_hash import code_hash
 from mmae.engine.plan import Plan
 from mmae.engine.roll import End, Entry, judge
+from mmae.error_line import say_error
 from mmae.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_LOST_RANK, InputError
 
 JOIN_S: Final = 300.0
@@ -175,5 +176,4 @@ def runs(plan: Plan) -> dict[str, str]:
 
 
 def _say(end: End) -> None:
-    # At once, and whole: other ranks write to the same place.
-    os.write(2, f"mmae: error: {end.line}\n".encode())
+    say_error(f"mmae: error: {end.line}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
 from types import TracebackType
 from typing import Final
@@ -18,6 +17,7 @@ from mmae.engine.plan import Plan
 from mmae.engine.profile import StepProfile
 from mmae.engine.rank_log import RankLog
 from mmae.engine.records import StepRecords
+from mmae.error_line import say_error
 from mmae.errors import DoesNotFitError, InputError
 
 _SAID: Final = "(see this rank's log file)"
@@ -60,7 +60,7 @@ class RunEnd:
             ended.add_note(_SAID)
         if isinstance(ended, InputError) and not isinstance(ended, DoesNotFitError) and self._found_alone():
             # The others may never come to it.
-            print(f"mmae: error: rank {dist.get_rank()}: {ended}", file=sys.stderr, flush=True)
+            say_error(f"mmae: error: rank {dist.get_rank()}: {ended}")
         for close in (self._write_records, self._write_end, self._close):
             # An error's own report must not be hidden by another of what it broke.
             with suppress(Exception):

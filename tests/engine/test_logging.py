@@ -30,13 +30,23 @@ def test_records_are_standard_json_and_appended(tmp_path: Path) -> None:
     assert records(file)[0]["losses"] == {"rgb": None, "depth": 0.5}
 
 
-def test_other_ranks_write_nothing(tmp_path: Path) -> None:
+def test_other_ranks_write_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     log = RunLog(tmp_path / "log.jsonl", QUIET, rank=1, first_step=0)
     log.write("train", step=1)
     log.progress(1, 0.5, 1.0)
     log.say("nothing")
+    log.say_error("nothing")
     log.close()
     assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr().err == ""
+
+
+def test_what_a_training_ends_by_is_an_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    log = RunLog(tmp_path / "log.jsonl", QUIET, rank=0, first_step=0)
+    log.say("a step was left out")
+    log.say_error("lost numbers")
+    log.close()
+    assert capfd.readouterr().err.splitlines()[-2:] == ["a step was left out", "mmae: error: lost numbers"]
 
 
 @pytest.mark.parametrize("fails_at", ["init", "log", "finish"])

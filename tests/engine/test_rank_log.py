@@ -79,7 +79,7 @@ def test_files_are_appended_to(tmp_path: Path) -> None:
     assert [line.rpartition(" ")[2] for line in text(tmp_path, 1).splitlines()] == ["one", "two"]
 
 
-def test_only_the_first_rank_that_fails_shows_its_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_the_first_rank_that_fails_shows_its_traceback(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     logs = [RankLog(rank, speaks=rank == 0) for rank in range(3)]
     for log in logs:
         log.open(tmp_path)
@@ -87,7 +87,7 @@ def test_only_the_first_rank_that_fails_shows_its_traceback(tmp_path: Path, caps
         log.failed(fail())
     for log in logs[::-1]:
         log.close()
-    shown = capsys.readouterr().err
+    shown = capfd.readouterr().err
     assert shown.count("Traceback") == 1
     lines = [line for line in shown.splitlines() if line.startswith("mmae: rank")]
     assert [line[:12] for line in lines] == ["mmae: rank 2", "mmae: rank 0", "mmae: rank 1"]
@@ -99,13 +99,13 @@ def test_only_the_first_rank_that_fails_shows_its_traceback(tmp_path: Path, caps
     again.open(tmp_path)
     again.failed(fail())
     again.close()
-    assert "Traceback" in capsys.readouterr().err
+    assert "Traceback" in capfd.readouterr().err
 
 
-def test_a_folder_that_cannot_be_made_ends_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_cannot_be_made_ends_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "logs").write_text("a file")
     log = RankLog(0, speaks=True)
     log.open(tmp_path / "logs")
     log.failed(fail())
     log.close()
-    assert "Traceback" in capsys.readouterr().err
+    assert "Traceback" in capfd.readouterr().err

@@ -66,10 +66,10 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def test_a_good_end_adds_nothing(tmp_path: Path, rank: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_good_end_adds_nothing(tmp_path: Path, rank: int, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path, rank, None).closed
     assert rank == 1 or lines(tmp_path) == []
-    assert capsys.readouterr().err == ""
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.parametrize("error", [RuntimeError("gone\nand more"), KeyboardInterrupt("gone"), InputError("gone")])
@@ -86,27 +86,27 @@ def test_an_error_comes_out_and_is_recorded(tmp_path: Path, rank: int, error: Ba
 
 
 def test_bad_input_that_one_rank_finds_is_said_by_it(
-    tmp_path: Path, rank: int, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, rank: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(InputError):
         run(tmp_path, rank, InputError("a shard is damaged"))
     # The first rank of a node is spoken for by the command.
-    assert capsys.readouterr().err == ("mmae: error: rank 1: a shard is damaged\n" if rank == 1 else "")
+    assert capfd.readouterr().err == ("mmae: error: rank 1: a shard is damaged\n" if rank == 1 else "")
 
 
-def test_a_failure_is_told_with_its_log_file(tmp_path: Path, rank: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_is_told_with_its_log_file(tmp_path: Path, rank: int, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RuntimeError):
         run(tmp_path, rank, RuntimeError("gone"))
-    last = capsys.readouterr().err.splitlines()[-1]
+    last = capfd.readouterr().err.splitlines()[-1]
     assert last.endswith(f"RuntimeError: gone: traceback in {tmp_path}/logs/rank_{rank}.log")
 
 
-def test_no_memory_becomes_advice(tmp_path: Path, rank: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_memory_becomes_advice(tmp_path: Path, rank: int, capfd: pytest.CaptureFixture[str]) -> None:
     error = torch.OutOfMemoryError("CUDA out of memory.")
     with pytest.raises(DoesNotFitError, match=rf"rank {rank} is out of memory.*train.micro_batch=4") as raised:
         run(tmp_path, rank, error)
     assert raised.value.__cause__ is error
-    assert "Traceback" not in capsys.readouterr().err
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("given", [False, True])

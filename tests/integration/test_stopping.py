@@ -118,9 +118,16 @@ def test_ranks_that_do_not_stop_are_killed_after_the_grace(synthetic_shards: Pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("override", "status"), [("train.max_steps=2", 0), ("train.blr=1e38", 3), ("train.seed=x", 2)])
-def test_the_launcher_gives_the_ranks_status_and_does_not_start_again(
-    override: str, status: int, synthetic_shards: Path, tmp_path: Path, command: Command
+@pytest.mark.parametrize(
+    ("override", "status", "why"),
+    [
+        ("train.max_steps=2", 0, None),
+        ("train.blr=1e38", 3, "mmae: error: lost numbers"),
+        ("train.seed=x", 2, "mmae: error: train.seed"),
+    ],
+)
+def test_the_launcher_gives_the_ranks_status_and_error_and_does_not_start_again(
+    override: str, status: int, why: str | None, synthetic_shards: Path, tmp_path: Path, command: Command
 ) -> None:
     words = launcher_words(
         synthetic_shards, "run", "val.every=0", "train.max_bad_steps=2", override, options=("--restarts", "2")
@@ -128,3 +135,5 @@ def test_the_launcher_gives_the_ranks_status_and_does_not_start_again(
     done = command(*words)
     assert done.status == status, done.err
     assert "restart" not in done.err
+    last = done.err.splitlines()[-1]
+    assert "first error" not in done.err if why is None else last.startswith(f"single_node.sh: the first error: {why}")

@@ -173,6 +173,41 @@ def test_the_first_error_is_said_last(said: list[str], status: int, last: list[s
     assert lines == [*said, *(f"multi_node.sh: {line}" for line in last)]
 
 
+@pytest.mark.parametrize("launcher", [["single_node.sh"], ["multi_node.sh", "hosts", "--no_ssh", "--node_rank", "0"]])
+@pytest.mark.parametrize(
+    ("said", "status", "last"),
+    [
+        (["mmae: rank 0 on a failed with E: x", "mmae: error: one", "mmae: error: two"], 3, "mmae: error: one"),
+        (["mmae: rank 1 on a failed with E: x", "mmae: rank 0 on a failed with E: y"], 1,
+         "mmae: rank 1 on a failed with E: x"),
+        ([], 2, ""),
+        (["mmae: error: it is said, and all ends well"], 0, ""),
+    ],
+)  # fmt: skip
+def test_of_ranks_here_too(launcher: list[str], said: list[str], status: int, last: str, tmp_path: Path) -> None:
+    lines = "".join(f"{line}\n" for line in said)
+    runner = f"printf %s {shlex.quote(lines)} | tee -a $MMAE_ERRORS >&2; echo end >&2; exit {status}"
+    hosts(tmp_path)
+    done = start(
+        tmp_path, *launcher, "--config", "debug", "run.dir=run",
+        fakes={"deepspeed": runner}, MASTER_ADDR="10.9.8.7", TMPDIR=str(tmp_path), RANKS="1",
+    )  # fmt: skip
+    assert done.status == status
+    repeated = f"{launcher[0]}: the first error: {last}\n" if last else ""
+    assert done.err == f"{lines}end\n{repeated}"
+    assert not list(tmp_path.glob("tmp.*"))
+
+
+def test_each_start_again_has_a_first_error_of_its_own(tmp_path: Path) -> None:
+    runner = "echo mmae: error: ${MMAE_RESTARTS:-first} >>$MMAE_ERRORS; exit $((4 - ${MMAE_RESTARTS:-0}))"
+    done = start(
+        tmp_path, "single_node.sh", "--restarts", "1", "--config", "debug",
+        fakes={"deepspeed": runner}, MMAE_PAUSE="0", RANKS="1",
+    )  # fmt: skip
+    assert done.status == 3
+    assert re.findall("the first error: (.*)", done.err) == ["mmae: error: first", "mmae: error: 1"]
+
+
 @pytest.mark.parametrize("number", ["TERM", "INT", "USR1", "HUP"])
 def test_a_signal_asks_ranks_elsewhere_through_the_runs_folder(number: str, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
