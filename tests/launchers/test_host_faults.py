@@ -14,7 +14,7 @@ import pytest
 from tests.integration.launch import ROOT
 from tests.integration.live import FOR_LONG, Live
 from tests.launchers.hosts import Host
-from tests.launchers.training import WITHIN, multi_node, said_last, train
+from tests.launchers.training import WITHIN, multi_node, resumed, said_last, train
 
 pytestmark = pytest.mark.slow
 
@@ -150,10 +150,7 @@ def test_a_host_or_rank_lost_in_training_ends_all_and_the_run_goes_on(
     assert "Traceback" not in done.err
     assert seconds < WITHIN
     with multi_node(cluster[2], tmp_path, (1, 1), words) as live:
-        while not live.records("resume"):
-            live.wait_for_step(0)
-            time.sleep(0.2)
+        assert resumed(live) >= 2
         (tmp_path / "run" / "stop").touch()
-        done = live.finish(deadline=100)
+        done = live.finish(deadline=200)
     assert done.status == 0, done.err
-    assert live.records("resume")[-1]["step"] >= 2

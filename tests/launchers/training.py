@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -37,6 +38,19 @@ def multi_node(
 
 def on_host(on: Host, folder: Path, words: Sequence[str], **environment: str) -> AbstractContextManager[Live]:
     return started([*on.on(folder), *words], folder, "run", PYTHONPATH=str(ROOT), **environment)
+
+
+def resumed(live: Live, steps: int = 0) -> int:
+    """Wait until a training has been resumed, and has gone so many steps from there; the step it was resumed at."""
+    while not (found := live.records("resume")):
+        live.wait_for_step(0)
+        time.sleep(0.2)
+    began: int = found[-1]["step"]
+    # What it did before, it may have done to a later step.
+    while sum(record["time"] > found[-1]["time"] for record in live.records("train")) < steps:
+        live.wait_for_step(0)
+        time.sleep(0.2)
+    return began
 
 
 def said_last(err: str) -> str:
