@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from tests.integration.launch import DEADLINE
+from tests.integration.launch import DEADLINE, free_ports
 
 NODES = ("node-1", "node-2")
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "scontrol", "unshare", "setpriv")
@@ -103,7 +103,7 @@ def slurm_cluster(folder: Path) -> Iterator[Slurm]:
 
 def _configure(slurm: Slurm) -> None:
     folder, host = slurm.folder, socket.gethostname().partition(".")[0]
-    ports = _free_ports(1 + len(NODES))
+    ports = free_ports(1 + len(NODES))
     (folder / "state").mkdir()
     for node in NODES:
         (folder / node).mkdir()
@@ -200,11 +200,3 @@ def _has(place: Path, variable: str) -> bool:
         return variable.encode() in (place / "environ").read_bytes().split(b"\0")
     except OSError:
         return False
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as open_ones:
-        probes = [open_ones.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
