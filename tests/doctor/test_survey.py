@@ -24,11 +24,11 @@ case $2 in
   newkey) echo 'Host key verification failed.' >&2; exit 255 ;;
   closed) echo 'ssh: connect to host closed port 22: Connection refused' >&2; exit 255 ;;
   odd) printf 'kex: \033[31mboom\n' >&2; exit 255 ;;
-  hangs) exec sleep 60 ;;
+  hangs) exec sleep 6000 ;;
   together*) until [ "$(wc -l < "$SEEN")" = 5 ]; do sleep 0.05; done; echo 'all are here' >&2; exit 255 ;;
   talks) exec yes ;;
   lies) read -r; words=($3); for word in "${words[@]}"; do case $word in mmae-doctor-*) nonce=$word ;; esac; done
-        echo "$nonce {\"number\": 1, \"answer\": NaN}"; sleep 60 ;;
+        echo "$nonce {\"number\": 1, \"answer\": NaN}"; sleep 6000 ;;
   nopython) exec bash -c "${3/python/nopython}" ;;
   nofolder) cd /; exec bash -c "cd /no/such/folder && true" ;;
   unshared) sed -u 's|/run"|/other"|' | bash -c "$3" ;;
