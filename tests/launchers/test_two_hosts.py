@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from tests.integration.launch import Command, train_words
 from tests.integration.live import FOR_LONG, Live, losses_so_far
 from tests.launchers.hosts import PORT, Host
-from tests.launchers.training import multi_node, resumed, train
+from tests.launchers.training import multi_node, resumed, saved, train
 
 
 def test_two_hosts_learn_what_two_local_ranks_learn_also_when_a_rank_is_killed(
@@ -23,9 +22,7 @@ def test_two_hosts_learn_what_two_local_ranks_learn_also_when_a_rank_is_killed(
     words = train(synthetic_shards, *overrides)
     options = ("--restarts", "1", "--ssh_port", str(PORT))
     with multi_node(cluster[0], tmp_path, (1, 1), words, *options, MMAE_PAUSE="0", WANDB_API_KEY="hunter2") as live:
-        while not live.records("save"):
-            live.wait_for_step(0)
-            time.sleep(0.05)
+        saved(live)
         os.kill(live.ranks()[1], signal.SIGKILL)
         assert resumed(live, steps=4) >= 2
         (live.folder / "stop").touch()

@@ -40,6 +40,13 @@ def on_host(on: Host, folder: Path, words: Sequence[str], **environment: str) ->
     return started([*on.on(folder), *words], folder, "run", PYTHONPATH=str(ROOT), **environment)
 
 
+def saved(live: Live) -> None:
+    """Wait until there is a checkpoint to go on from: it is written beside the steps that follow."""
+    while not live.records("save"):
+        live.wait_for_step(0)
+        time.sleep(0.05)
+
+
 def resumed(live: Live, steps: int = 0) -> int:
     """Wait until a training has been resumed, and has gone so many steps from there; the step it was resumed at."""
     while not (found := live.records("resume")):
@@ -51,6 +58,14 @@ def resumed(live: Live, steps: int = 0) -> int:
         live.wait_for_step(0)
         time.sleep(0.2)
     return began
+
+
+def nothing_left(live: Live) -> None:
+    """Wait until all of a training is gone that was killed: that takes its moment."""
+    end = time.monotonic() + WITHIN
+    while left := live.everything():
+        assert time.monotonic() < end, left
+        time.sleep(0.05)
 
 
 def said_last(err: str) -> str:
