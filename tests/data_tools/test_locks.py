@@ -54,7 +54,7 @@ def test_other_partitions_are_refused(tmp_path: Path) -> None:
 def test_a_killed_process_lets_go(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from data_tools.locks import *; lock = part_lock(Path("
-        "sys.argv[1]), Part()); lock.__enter__(); print('held', flush=True); time.sleep(60)"
+        "sys.argv[1]), Part()); lock.__enter__(); print('held', flush=True); time.sleep(6000)"
     )
     child = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)
     assert child.stdout is not None

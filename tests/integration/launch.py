@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,10 +89,19 @@ def run_command(*words: str | Path, cwd: Path, deadline: float = DEADLINE, **env
 
 def free_port() -> int:
     """A port for a process group of its own: launchers would all take the same one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that stay free until they are taken, seconds later: none that the system gives to who names none."""
+    found: list[int] = []
+    with ExitStack() as held:
+        while len(found) < count:
+            probe, port = held.enter_context(socket.socket()), 10_000 + secrets.randbelow(10_000)
+            with suppress(OSError):
+                probe.bind(("127.0.0.1", port))
+                found.append(port)
+    return found
 
 
 def train_words(shards: Path, run: str, *overrides: str, stage: int = 1, ranks: int = 2) -> list[str]:

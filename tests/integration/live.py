@@ -19,10 +19,10 @@ FOR_LONG = ("train.max_steps=5000", "checkpoint.every=1000", "val.every=0")
 
 
 def records_so_far(run: Path, kind: str) -> list[dict[str, Any]]:
-    """What log.jsonl of a run holds; nothing where there is none yet."""
+    """What log.jsonl of a run holds in whole lines; nothing where there is none yet."""
     file = run / "log.jsonl"
-    lines = file.read_text().splitlines() if file.is_file() else []
-    return [record for record in map(json.loads, lines) if record["kind"] == kind]
+    whole = file.read_text().rpartition("\n")[0] if file.is_file() else ""
+    return [record for record in map(json.loads, whole.splitlines()) if record["kind"] == kind]
 
 
 def losses_so_far(run: Path) -> dict[int, Any]:

@@ -183,7 +183,7 @@ def _own_files(etc: Path, folder: Path, own: str, addresses: dict[str, str]) -> 
     (etc / "hosts").write_text("\n".join(["127.0.0.1 localhost", *names, ""]))
 
 
-def _until(true: Callable[[], bool], seconds: float = 20) -> None:
+def _until(true: Callable[[], bool], seconds: float = 200) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "the hosts did not come up"

@@ -42,7 +42,7 @@ class Job:
 
         Not at once: a node refuses a start within the second in which it killed the one before.
         """
-        self.slurm.wait(self.number, lambda: self.state == "PENDING", 60)
+        self.slurm.wait(self.number, lambda: self.state == "PENDING")
         self.slurm.do("scontrol", "update", f"JobId={self.number}", "StartTime=now+3")
 
     def ended(self) -> tuple[str, str, int]:

@@ -14,7 +14,7 @@ import pytest
 from tests.integration.launch import ROOT
 from tests.integration.live import FOR_LONG, Live
 from tests.launchers.hosts import Host
-from tests.launchers.training import WITHIN, multi_node, said_last, train
+from tests.launchers.training import WITHIN, multi_node, nothing_left, resumed, said_last, saved, train
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,7 @@ def finished(cluster: list[Host], folder: Path, shards: Path, stop: int) -> tupl
     with multi_node(cluster[0], folder, (1, 1), words) as live:
         done = live.finish(deadline=200)
         seconds = time.monotonic() - began
-        assert live.everything() == []
+        nothing_left(live)
     return done.status, done.err, seconds
 
 
@@ -133,16 +133,17 @@ def test_a_host_or_rank_lost_in_training_ends_all_and_the_run_goes_on(
     # From a host that runs no rank, so that each of those that do may be lost.
     lost = cluster[0] if fault.startswith("first") else cluster[1]
     with multi_node(cluster[2], tmp_path, (1, 1), words) as live:
-        live.wait_for_step(3)
+        saved(live)
         began = time.monotonic()
         with killed(live) if fault == "is killed" else cut_off(lost):
             done = live.finish(deadline=200)
             seconds = time.monotonic() - began
-            while live.everything() and time.monotonic() - began < WITHIN:
+            while left := [live.everything(), *(host.processes() for host in cluster)]:
+                if not any(left) or time.monotonic() - began > WITHIN:
+                    break
                 time.sleep(0.2)
             alone = time.monotonic() - began
-            assert live.everything() == []
-            assert [host.processes() for host in cluster] == [[], [], []]
+            assert left == [[], [], [], []]
     print(f"{fault}: launcher after {seconds:.0f} s, all after {alone:.0f} s: {said_last(done.err)}")
     assert done.status == 4, done.err
     rank = 0 if lost is cluster[0] else 1
@@ -150,10 +151,7 @@ def test_a_host_or_rank_lost_in_training_ends_all_and_the_run_goes_on(
     assert "Traceback" not in done.err
     assert seconds < WITHIN
     with multi_node(cluster[2], tmp_path, (1, 1), words) as live:
-        while not live.records("resume"):
-            live.wait_for_step(0)
-            time.sleep(0.2)
+        assert resumed(live) >= 2
         (tmp_path / "run" / "stop").touch()
-        done = live.finish(deadline=100)
+        done = live.finish(deadline=200)
     assert done.status == 0, done.err
-    assert live.records("resume")[-1]["step"] >= 2

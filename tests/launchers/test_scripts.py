@@ -26,7 +26,7 @@ def start(folder: Path, script: str, *words: str, fakes: dict[str, str] | None =
     env = command_environment(PYTHONPATH=str(ROOT), HOME=str(folder), **environment)
     env["PATH"] = f"{programs}:{env['PATH']}"
     done = subprocess.run(
-        ["bash", str(LAUNCHERS / script), *words], cwd=folder, env=env, capture_output=True, text=True, timeout=60,
+        ["bash", str(LAUNCHERS / script), *words], cwd=folder, env=env, capture_output=True, text=True, timeout=300,
         check=False,
     )  # fmt: skip
     return Finished(done.returncode, done.stdout, done.stderr)
@@ -213,7 +213,7 @@ def test_a_signal_asks_ranks_elsewhere_through_the_runs_folder(number: str, tmp_
     (tmp_path / "run").mkdir()
     # Its parent is a shell of the launcher's that looks for errors.
     told = f"kill -{number} $(cut -d ' ' -f 4 /proc/$PPID/stat)"
-    runner = f"{told}; for i in {{1..100}}; do [ -e run/stop ] && exit 0; sleep 0.05; done; exit 9"
+    runner = f"{told}; for i in {{1..2000}}; do [ -e run/stop ] && exit 0; sleep 0.05; done; exit 9"
     done = start(
         tmp_path, "multi_node.sh", hosts(tmp_path), "--config", "debug", "run.dir=run",
         fakes={"deepspeed": runner, "pdsh": PDSH}, MASTER_ADDR="10.9.8.7",
@@ -316,7 +316,7 @@ def test_it_queues_itself_again_when_the_scheduler_stopped_it(
 def test_the_batch_shells_signal_reaches_the_ranks(number: str, tmp_path: Path) -> None:
     end_record(tmp_path / "run x", "stopped", ["SIGUSR1"])
     then = f"trap 'touch told; {SAVES}; exit 0' USR1; kill -{number} $PPID; "
-    then += "for i in {1..100}; do sleep 0.05; done; exit 9"
+    then += "for i in {1..2000}; do sleep 0.05; done; exit 9"
     done = slurm(tmp_path, THEN=then)
     assert done.status == 0, done.err
     assert "within 240 s" in done.err
@@ -325,7 +325,7 @@ def test_the_batch_shells_signal_reaches_the_ranks(number: str, tmp_path: Path) 
 
 
 def test_where_slurm_ends_the_job_its_ranks_end_before_slurm_kills_the_script(tmp_path: Path) -> None:
-    done = slurm(tmp_path, THEN="trap '' USR1; kill -TERM $PPID; sleep 20 & wait $!; wait $!", SHOWN=PREEMPTED)
+    done = slurm(tmp_path, THEN="trap '' USR1; kill -TERM $PPID; sleep 200 & wait $!; wait $!", SHOWN=PREEMPTED)
     assert done.status == 128 + 9, done.err
     assert "the ranks did not stop within 6 s and are killed" in done.err
     assert was_requeued(tmp_path)
@@ -334,7 +334,7 @@ def test_where_slurm_ends_the_job_its_ranks_end_before_slurm_kills_the_script(tm
 @pytest.mark.parametrize(("status", "again"), [(1, True), (2, False), (3, False), (4, True)])
 def test_what_breaks_while_it_stops_does_not_keep_it_from_going_on(status: int, again: bool, tmp_path: Path) -> None:
     done = slurm(
-        tmp_path, THEN=f"trap 'exit {status}' USR1; kill -TERM $PPID; for i in {{1..100}}; do sleep 0.05; done"
+        tmp_path, THEN=f"trap 'exit {status}' USR1; kill -TERM $PPID; for i in {{1..2000}}; do sleep 0.05; done"
     )
     assert done.status == status, done.err
     assert was_requeued(tmp_path) is again
@@ -342,7 +342,7 @@ def test_what_breaks_while_it_stops_does_not_keep_it_from_going_on(status: int, 
 
 @pytest.mark.parametrize(("number", "again"), [("TERM", True), ("USR1", False)])
 def test_a_time_too_short_to_save_anything_is_not_given_again(number: str, again: bool, tmp_path: Path) -> None:
-    done = slurm(tmp_path, THEN=f"kill -{number} $PPID; sleep 5")
+    done = slurm(tmp_path, THEN=f"kill -{number} $PPID; sleep 200")
     assert done.status == 128 + 10, done.err
     assert was_requeued(tmp_path) is again
     assert ("nothing new is saved" in done.err) is not again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +13,8 @@ from tests.integration.live import losses_so_far, records_so_far
 from tests.launchers.slurm_cluster import slurm_cluster, why_not
 from tests.launchers.slurm_job import submit
 
-STEPS = 30
-PLAN = (f"train.max_steps={STEPS}", "checkpoint.every=1000", "val.every=0")
+# It ends when it is told to: it does not come to its end before Slurm has stopped it, however late that is.
+PLAN = ("train.max_steps=5000", "checkpoint.every=1000", "val.every=5")
 
 
 def test_a_requeued_job_goes_on_by_itself_as_if_nothing_had_been(
@@ -29,16 +30,25 @@ def test_a_requeued_job_goes_on_by_itself_as_if_nothing_had_been(
         job.wait_for_step(2)
         slurm.do("scontrol", "requeue", str(job.number))
         job.hurry()
+        slurm.wait(job.number, lambda: bool(records_so_far(job.run, "resume")))
+        (resumed,) = records_so_far(job.run, "resume")
+        slurm.wait(job.number, lambda: max(validated(job.run), default=0) > resumed["step"] + 1)
+        (job.run / "stop").touch()
         assert job.ended() == ("COMPLETED", "0:0", 1), job.log
-    stopped, finished = records_so_far(job.run, "end")
+    stopped, last = records_so_far(job.run, "end")
     assert stopped["why"] == "stopped"
     assert "SIGTERM" in stopped["reasons"]
-    assert 2 <= stopped["step"] < STEPS
+    assert 2 <= stopped["step"] < last["step"]
     assert [(record["step"], record["world"]) for record in records_so_far(job.run, "resume")] == [(stopped["step"], 2)]
-    assert finished["why"] == "finished"
+    assert last["reasons"] == ["the file stop"]
     assert "not finished: Slurm has queued it again" in job.log
 
-    local = command(*train_words(synthetic_shards, "local", *PLAN))
+    local = command(*train_words(synthetic_shards, "local", *PLAN, f"train.stop_at={last['step']}"))
     assert local.status == 0, local.err
     assert losses_so_far(job.run) == losses_so_far(tmp_path / "local")
-    assert records_so_far(job.run, "val")[-1]["losses"] == records_so_far(tmp_path / "local", "val")[-1]["losses"]
+    assert validated(job.run).items() <= validated(tmp_path / "local").items()
+
+
+def validated(run: Path) -> dict[int, Any]:
+    """Validation losses by step."""
+    return {record["step"]: record["losses"] for record in records_so_far(run, "val")}

@@ -104,7 +104,7 @@ def test_where_preempted_jobs_are_cancelled_it_queues_itself_again(
 
 def test_a_lost_rank_is_started_again_within_the_job(slurm: Slurm, synthetic_shards: Path, tmp_path: Path) -> None:  # noqa: F811
     job = submit(slurm, tmp_path, synthetic_shards, *FOR_LONG, "checkpoint.every=2", restarts=1)
-    job.wait_for_step(3)
+    slurm.wait(job.number, lambda: bool(records_so_far(job.run, "save")))
     os.kill(ranks_of(job)[1], signal.SIGKILL)
     slurm.wait(job.number, lambda: bool(records_so_far(job.run, "resume")))
     assert "restart 1 of 1" in job.log

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -37,6 +38,34 @@ def multi_node(
 
 def on_host(on: Host, folder: Path, words: Sequence[str], **environment: str) -> AbstractContextManager[Live]:
     return started([*on.on(folder), *words], folder, "run", PYTHONPATH=str(ROOT), **environment)
+
+
+def saved(live: Live) -> None:
+    """Wait until there is a checkpoint to go on from: it is written beside the steps that follow."""
+    while not live.records("save"):
+        live.wait_for_step(0)
+        time.sleep(0.05)
+
+
+def resumed(live: Live, steps: int = 0) -> int:
+    """Wait until a training has been resumed, and has gone so many steps from there; the step it was resumed at."""
+    while not (found := live.records("resume")):
+        live.wait_for_step(0)
+        time.sleep(0.2)
+    began: int = found[-1]["step"]
+    # What it did before, it may have done to a later step.
+    while sum(record["time"] > found[-1]["time"] for record in live.records("train")) < steps:
+        live.wait_for_step(0)
+        time.sleep(0.2)
+    return began
+
+
+def nothing_left(live: Live) -> None:
+    """Wait until all of a training is gone that was killed: that takes its moment."""
+    end = time.monotonic() + WITHIN
+    while left := live.everything():
+        assert time.monotonic() < end, left
+        time.sleep(0.05)
 
 
 def said_last(err: str) -> str:
