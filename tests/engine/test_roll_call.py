@@ -14,6 +14,7 @@ PROGRAM = """
 import sys
 import torch.distributed as dist
 from mmae.engine import roll_call
+from mmae.engine.distributed import leave
 from mmae.errors import InputError
 
 def plan():
@@ -32,7 +33,7 @@ with roll_call.RollCall(world) as roll:
     # In the same store, as DeepSpeed does.
     dist.init_process_group("gloo", world_size=world)
 dist.barrier()
-dist.destroy_process_group()
+leave()
 """
 
 
