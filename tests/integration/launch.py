@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,11 +88,17 @@ def run_command(*words: str | Path, cwd: Path, deadline: float = DEADLINE, **env
 
 
 def free_port() -> int:
-    """A port for a process group of its own: launchers would all take the same one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port for a process group of its own: launchers would all take the same one.
+
+    It lies below those that the system gives to whoever wants any, which may come first while ranks are started.
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.SystemRandom().randrange(10_000, first) if first > 12_000 else 0
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("", port))
+            taken: int = probe.getsockname()[1]
+            return taken
 
 
 def train_words(shards: Path, run: str, *overrides: str, stage: int = 1, ranks: int = 2) -> list[str]:
