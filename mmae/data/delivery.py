@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import os
 import signal
 import sys
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -20,11 +21,15 @@ from mmae.errors import InputError
 from mmae.types import Batch
 
 if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
     from mmae.config import DataConfig
     from mmae.data.micro_batches import Arrays, MicroBatches
     from mmae.data.requests import Request, Requests
 
 _OF_THE_TRAINER: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_KILLED_S: Final = 10.0
+"""How long a killed worker is waited for: one that waits for a disk ends only when that answers."""
 _DIE_WITH_PARENT: Final = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
@@ -63,17 +68,22 @@ def deliver(
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     # After an error elsewhere the interpreter ends with this iteration still open. It would ask the workers to end by
     # SIGTERM, which they leave to the trainer, and wait for them for ever.
-    end = partial(_kill_workers, weakref.ref(items))
+    end = partial(_kill, tuple(getattr(items, "_workers", ())), os.getpid())
     atexit.register(end)
+    closed = weakref.ref(items)
     try:
         for item in items:
             if isinstance(item, InputError):
                 raise item
             yield item.batch() if isinstance(item, _Filled) else item
     finally:
-        atexit.unregister(end)
         # The last reference: its workers end here, also where the iteration is abandoned.
         del items
+        # Only of an error's traceback it is not: torch looks after the workers yet, and takes a killed one for lost.
+        if closed() is None:
+            # One that hangs, as a file system may let it, torch gives up on after seconds and leaves behind.
+            end()
+            atexit.unregister(end)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +132,11 @@ class _Sampler:
             yield request, None if self._slabs is None else self._slabs.take()
 
 
-def _kill_workers(items: weakref.ref[Any]) -> None:
-    for worker in getattr(items(), "_workers", ()):
+def _kill(workers: Sequence[BaseProcess], owner: int) -> None:
+    # A process that was forked meanwhile may let go of its copy of an iteration: they are not its workers.
+    for worker in workers if os.getpid() == owner else ():
         worker.kill()
+        worker.join(_KILLED_S)
 
 
 def _belong_to_the_trainer(_worker: int) -> None:

@@ -7,11 +7,14 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from mmae.engine.interface import choose_interface
 
-_LET_GO_S: Final = 0.2
+_GLOO_THREAD: Final = "pt_gloo_runloop"
+_QUIET_S: Final = 0.1
+_LET_GO_S: Final = 10.0
 
 
 def world_size() -> int:
@@ -60,9 +63,34 @@ def leave() -> None:
 
     if dist.is_initialized():
         dist.destroy_process_group()
-        # gloo's threads live on, and let go of what they gathered last: for that they need Python's lock, and a thread
-        # that asks for it while the interpreter ends aborts the process. Seen with torch 2.14.
-        time.sleep(_LET_GO_S)
+        _wait_for_gloo()
+
+
+def _wait_for_gloo() -> None:
+    """Wait until gloo's threads rest, which may live on without the group.
+
+    They let go of what they gathered last. For that they need Python's lock, and a thread that asks for it while the
+    interpreter ends aborts the process. Seen with torch 2.14.
+    """
+    until = time.monotonic() + _LET_GO_S
+    before, now = None, _gloo_threads()
+    # One that waits for Python's lock, which is free while this one sleeps, gets on in that time, or is seen to run.
+    while time.monotonic() < until and (now != before or any(state != "S" for state, _ in now.values())):
+        time.sleep(_QUIET_S)
+        before, now = now, _gloo_threads()
+
+
+def _gloo_threads() -> dict[str, tuple[str, str]]:
+    """State of each, and how many times it has waited for something; none where the system does not tell."""
+    found = {}
+    for status in Path("/proc/self/task").glob("*/status"):
+        try:
+            fields = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        except OSError:
+            continue
+        if fields["Name"].strip() == _GLOO_THREAD:
+            found[status.parent.name] = fields["State"].strip()[0], fields["voluntary_ctxt_switches"].strip()
+    return found
 
 
 @contextmanager

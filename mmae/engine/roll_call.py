@@ -37,7 +37,8 @@ JOIN_S: Final = 300.0
 """Seconds that ranks may come apart: nodes may be started by hand, and import from a slow file system."""
 _MORE_S: Final = 3.0
 """After a rank has failed: others may be about to say the same."""
-_HEARD_S: Final = 3.0
+_HEARD_S: Final = 20.0
+"""For a verdict to be heard by who lives: busy hosts are slow to."""
 _POLL_S: Final = 0.05
 _SAID, _FAILED, _HEARD, _VERDICT = "said", "failed", "heard", "verdict"
 

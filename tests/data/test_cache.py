@@ -42,7 +42,7 @@ def keep() -> bool:
     return False
 
 
-def cache(root: Path, limit: int = 1000, room_s: float = ROOM_S, wait_s: float = 5) -> Cache:
+def cache(root: Path, limit: int = 1000, room_s: float = ROOM_S, wait_s: float = 60) -> Cache:
     return Cache(root, limit, room_s, wait_s)
 
 
@@ -220,8 +220,12 @@ def test_other_sets_make_room_and_their_folders_go(tmp_path: Path) -> None:
         kept.fetch(wanted, filler(b"x" * wanted.bytes), keep).close()
     with pytest.raises(InputError, match="stopped"):
         kept.fetch(shard(7, 40, old), lambda file: (_ for _ in ()).throw(InputError("stopped")), keep)
-    fetch(kept, 0).close()
-    fetch(kept, 1).close()
+    for path in kept.folder(old).iterdir():
+        # A file system's clock may be too coarse to tell what was used later.
+        os.utime(path, (1, 1))
+    # Only together do all the others make room enough, in whatever order they go.
+    fetch(kept, 0, 110).close()
+    fetch(kept, 1, 110).close()
     assert names(tmp_path) == [f"mmae-{SET}/train-{number:06d}.tar" for number in (0, 1)]
     assert [path.name for path in tmp_path.iterdir()] == [f"mmae-{SET}"]
 
@@ -283,7 +287,7 @@ def lines(root: Path) -> list[str]:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while not condition():
         assert time.monotonic() < until
         time.sleep(0.01)
@@ -309,7 +313,7 @@ def test_processes_share_a_small_cache(tmp_path: Path) -> None:
     root = tmp_path / "cache"
     code = """
 import random
-cache = Cache(root, 350, room_s=0.5)
+cache = Cache(root, 350, room_s=60)
 for _ in range(40):
     n = random.randrange(8)
     held = cache.fetch(wanted(n), slowly(n), lambda: False)
@@ -319,7 +323,7 @@ for _ in range(40):
 """
     processes = [start(root, code, number) for number in range(3)]
     for process in processes:
-        process.communicate(timeout=100)
+        process.communicate(timeout=600)
         assert process.returncode == 0
     whole = [int(line.split()[1]) for line in lines(root) if line.startswith("whole")]
     assert len(whole) == 40
@@ -367,7 +371,7 @@ Cache(root, 1000).fetch(wanted(1), fill, lambda: False)
     assert done == [b"\1" * 40]
     assert held.path.read_bytes() == b"\1" * 100
     held.close()
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
 
 
 def test_who_hangs_is_not_waited_for_for_ever(tmp_path: Path) -> None:
@@ -378,7 +382,7 @@ def test_who_hangs_is_not_waited_for_for_ever(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gets no further for 0\.3 s: end that process"):
         cache(root, wait_s=0.3).fetch(shard(1), never, keep)
     process.kill()
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
 
 
 def test_a_forked_child_holds_nothing(tmp_path: Path) -> None:
@@ -397,6 +401,7 @@ def test_a_forked_child_holds_nothing(tmp_path: Path) -> None:
     assert os.read(forked, 1) == b"!"  # the parent may come back from the fork long before its child does
     os.close(forked)
     os.close(ready)
+    os.utime(held.descriptor, (1, 1))  # the longest unused also where the clock is coarse
     held.close()
     fetch(kept, 1).close()
     fetch(kept, 2).close()

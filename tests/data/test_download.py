@@ -5,6 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -19,7 +20,10 @@ from tests.data.web import Web, cut, drip, other, serving, silence, stall, statu
 CONTENT = os.urandom(300_000)
 HASH = xxhash.xxh3_128_hexdigest(CONTENT)
 NAME = "train-000000.tar"
-SHORT = Patience(connect_s=0.5, stall_s=0.3, slowest=1000, give_up_s=3, first_delay_s=0.01, longest_delay_s=0.05)
+PATIENT = Patience(connect_s=60, stall_s=60, slowest=1, give_up_s=300, first_delay_s=0.01, longest_delay_s=0.05)
+"""Whatever a busy machine does, nothing but a server's own faults makes these attempts more."""
+STALLING = replace(PATIENT, stall_s=0.3, slowest=1000)
+"""Where a server stands still. A busy machine may look like that too, and makes more attempts than the fault does."""
 
 
 @pytest.fixture
@@ -30,7 +34,7 @@ def web(tmp_path: Path) -> Iterator[Web]:
         yield server
 
 
-def get(location: str, before: bytes = b"", patience: Patience = SHORT) -> bytes:
+def get(location: str, before: bytes = b"", patience: Patience = PATIENT) -> bytes:
     """What a download leaves in a file that held `before`."""
     import tempfile
 
@@ -41,7 +45,7 @@ def get(location: str, before: bytes = b"", patience: Patience = SHORT) -> bytes
         return file.read()
 
 
-def fill(location: str, file: IO[bytes], patience: Patience = SHORT) -> None:
+def fill(location: str, file: IO[bytes], patience: Patience = PATIENT) -> None:
     download(open_remote(location, patience), NAME, len(CONTENT), HASH, file, patience)
 
 
@@ -78,21 +82,21 @@ def test_a_server_without_parts_that_always_cuts_is_given_up(web: Web) -> None:
     web.ranges = False
     web.faults[NAME].extend([cut(100_000)] * 1000)
     with pytest.raises(InputError, match=r"no further for 0\.5 s"):
-        get(web.url, patience=Patience(**vars(SHORT) | {"give_up_s": 0.5}))
+        get(web.url, patience=replace(PATIENT, give_up_s=0.5))
 
 
 @pytest.mark.parametrize("fault", [stall, drip, silence])
 def test_a_connection_that_stands_still_is_replaced(web: Web, fault: object) -> None:
     web.faults[NAME].append(fault)  # type: ignore[arg-type]
-    assert get(web.url) == CONTENT
-    assert len(web.requests[NAME]) == 2
+    assert get(web.url, patience=STALLING) == CONTENT
+    assert len(web.requests[NAME]) >= 2
 
 
 @pytest.mark.parametrize("fault", [drip, silence])
 def test_a_server_that_never_gets_on_is_given_up(web: Web, fault: object) -> None:
     web.faults[NAME].extend([fault] * 1000)  # type: ignore[list-item]
     with pytest.raises(InputError, match=rf"{NAME}: cannot be fetched .*no further for 1 s"):
-        get(web.url, patience=Patience(**vars(SHORT) | {"give_up_s": 1, "slowest": 10_000}))
+        get(web.url, patience=replace(STALLING, give_up_s=1, slowest=10_000))
 
 
 @pytest.mark.parametrize("code", [429, 500, 502, 503, 504])
@@ -117,7 +121,7 @@ def test_retry_after_may_be_a_date_or_nonsense(web: Web) -> None:
 
 def test_a_wait_beyond_all_patience_is_not_begun(web: Web) -> None:
     web.faults[NAME].append(status(503, Retry_After="86400"))
-    with pytest.raises(InputError, match="HTTP 503 Service Unavailable; no further for 3 s"):
+    with pytest.raises(InputError, match="HTTP 503 Service Unavailable; no further for 300 s"):
         get(web.url)
 
 
@@ -147,7 +151,7 @@ def test_too_much_is_not_taken_in(web: Web, tmp_path: Path) -> None:
 
 
 def test_nobody_listens() -> None:
-    patience = Patience(**vars(SHORT) | {"give_up_s": 0.2})
+    patience = replace(PATIENT, give_up_s=0.2)
     with pytest.raises(InputError, match=r"Connection refused; no further for 0\.2 s"):
         get("http://127.0.0.1:9", patience=patience)
 
@@ -155,7 +159,7 @@ def test_nobody_listens() -> None:
 @pytest.mark.parametrize("address", ["http://", "http://[", "http://a b", "https://:80:80/"])
 def test_no_address(address: str) -> None:
     with pytest.raises(InputError):
-        get(address, patience=Patience(**vars(SHORT) | {"give_up_s": 0.1}))
+        get(address, patience=replace(PATIENT, give_up_s=0.1))
 
 
 def test_secrets_reach_the_server_and_no_message(web: Web, caplog: pytest.LogCaptureFixture) -> None:
@@ -163,15 +167,15 @@ def test_secrets_reach_the_server_and_no_message(web: Web, caplog: pytest.LogCap
     location = f"http://jane:pass%20word@127.0.0.1:{web.server_port}?sig=token"
     assert get(location) == CONTENT
     assert web.headers[0]["Authorization"].startswith("Basic ")
-    patience = Patience(**vars(SHORT) | {"give_up_s": 5.5, "first_delay_s": 5})
+    patience = replace(PATIENT, give_up_s=5.5, first_delay_s=5)
     for address, fault in ((location, [status(403)]), (location, [status(503)] * 9)):
         web.faults[NAME].extend(fault)
         with pytest.raises(InputError) as caught:
-            get(address, patience=patience if len(fault) == 1 else Patience(**vars(SHORT) | {"give_up_s": 0.05}))
+            get(address, patience=patience if len(fault) == 1 else replace(PATIENT, give_up_s=0.05))
         web.faults[NAME].clear()
         assert not any(secret in str(caught.value) + caplog.text for secret in ("jane", "pass", "token"))
     with pytest.raises(InputError) as caught:
-        get("http://jane:pass@127.0.0.1:9/a?sig=token", patience=Patience(**vars(SHORT) | {"give_up_s": 0.05}))
+        get("http://jane:pass@127.0.0.1:9/a?sig=token", patience=replace(PATIENT, give_up_s=0.05))
     assert not any(secret in str(caught.value) for secret in ("jane", "pass", "token"))
 
 
@@ -187,9 +191,9 @@ def test_a_full_disk_is_not_the_networks_fault(web: Web) -> None:
 
 def test_text_of_unknown_size(web: Web) -> None:
     web.faults[NAME].extend([status(503), cut(1000), stall])
-    assert fetch_text(open_remote(web.url, SHORT), NAME, SHORT) == CONTENT
+    assert fetch_text(open_remote(web.url, STALLING), NAME, STALLING) == CONTENT
     with pytest.raises(InputError, match=r"index\.json: cannot be fetched \(HTTP 404"):
-        fetch_text(open_remote(web.url, SHORT), "index.json", SHORT)
+        fetch_text(open_remote(web.url, PATIENT), "index.json", PATIENT)
 
 
 def test_a_command_writes_the_file(web: Web) -> None:
@@ -206,14 +210,24 @@ def test_a_command_writes_the_file(web: Web) -> None:
         ("head -c 5 /dev/zero; true {}", r"it ended after 5 of 300000 bytes"),
         ("cat /dev/zero; true {}", r"it is longer than the 300000 bytes that the index says, 3 times"),
         ("head -c 300000 /dev/zero; true {}", r"its content is not what the index says, 3 times"),
-        ("head -c 5 /dev/zero; sleep 60; true {}", r"the command wrote nothing for 0\.1 s"),
-        ("exec >&-; sleep 60; true {}", r"the command closed its output and did not end"),
     ],
 )
 def test_a_command_that_fails(command: str, message: str) -> None:
-    patience = Patience(**vars(SHORT) | {"give_up_s": 0.5, "stall_s": 0.1})
     with pytest.raises(InputError, match=message):
-        get(f"pipe:{command}", patience=patience)
+        get(f"pipe:{command}", patience=replace(PATIENT, give_up_s=0.5))
+
+
+@pytest.mark.parametrize(
+    ("command", "stall_s", "message"),
+    [
+        ("head -c 5 /dev/zero; sleep 60; true {}", 0.1, r"the command wrote nothing for 0\.1 s"),
+        # Time enough for a shell to begin.
+        ("exec >&-; sleep 60; true {}", 3, r"the command closed its output and did not end"),
+    ],
+)
+def test_a_command_that_stalls(command: str, stall_s: float, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        get(f"pipe:{command}", patience=replace(PATIENT, give_up_s=0.5, stall_s=stall_s))
 
 
 def is_there(group: int) -> bool:
@@ -226,12 +240,12 @@ def is_there(group: int) -> bool:
 
 def test_what_a_command_started_ends_with_it(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    patience = Patience(**vars(SHORT) | {"give_up_s": 0.3, "stall_s": 0.1})
+    patience = replace(PATIENT, give_up_s=0.3, stall_s=3)
     with pytest.raises(InputError, match="wrote nothing"):
         get(f"pipe:(echo $$ > {mark}; sleep 61.5) | cat; true {{}}", patience=patience)
     group = int(mark.read_text())
     # Those that were killed stay for a moment until they are collected.
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while is_there(group):
         assert time.monotonic() < until
         time.sleep(0.02)
@@ -286,7 +300,7 @@ class Flaky:
 @pytest.mark.parametrize("faults", [["fail"], ["short", "fail"], ["hang"], ["short", "hang", "fail", "short"]])
 def test_a_store_that_fails_is_asked_again(monkeypatch: pytest.MonkeyPatch, faults: list[str]) -> None:
     monkeypatch.setattr("mmae.data.remote_fsspec._open", lambda address: Flaky(faults))
-    assert get("memory://bucket") == CONTENT
+    assert get("memory://bucket", patience=STALLING) == CONTENT
 
 
 def test_a_stores_own_words_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,5 +309,5 @@ def test_a_stores_own_words_without_secrets(monkeypatch: pytest.MonkeyPatch) -> 
         get("memory://bucket")
     monkeypatch.setattr("mmae.data.remote_fsspec._open", lambda address: Flaky(["fail"] * 1000))
     with pytest.raises(InputError, match=r"OSError: s3://bucket/key.*reset") as caught:
-        get("memory://bucket", patience=Patience(**vars(SHORT) | {"give_up_s": 0.2}))
+        get("memory://bucket", patience=replace(PATIENT, give_up_s=0.2))
     assert "secret" not in str(caught.value)

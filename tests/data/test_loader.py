@@ -6,6 +6,7 @@ import gc
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import _utils as worker_utils
 from torch.utils.data._utils import signal_handling
 
 from mmae.batching import BatchSplit
@@ -55,7 +57,10 @@ class FakeIndex:
 
 
 class FakeReader:
-    """Reads a `FakeIndex`; position 13 is damaged, position 17 ends its process, position 15 is a defect of ours."""
+    """Reads a `FakeIndex`.
+
+    Position 13 is damaged, 17 ends its process, 15 is a defect of ours, and from 19 nothing ever comes.
+    """
 
     broken = False
 
@@ -77,6 +82,8 @@ class FakeReader:
             os._exit(3)
         if FakeReader.broken and position == 15:
             raise ZeroDivisionError("a defect")
+        if FakeReader.broken and position == 19:
+            time.sleep(10_000)
         for array in out.values():
             array[slot] = position
 
@@ -219,6 +226,16 @@ def test_workers_end_with_an_abandoned_iteration(close: bool) -> None:
     if close:
         batches.close()
     del batches
+    assert not multiprocessing.active_children()
+
+
+def test_a_worker_that_hangs_ends_with_the_iteration_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeReader, "broken", True)
+    monkeypatch.setattr(worker_utils, "MP_STATUS_CHECK_INTERVAL", 0.1)
+    batches = validation_of(2, 19)
+    next(batches)
+    assert len(multiprocessing.active_children()) == 2
+    batches.close()
     assert not multiprocessing.active_children()
 
 

@@ -25,7 +25,7 @@ class Fetched:
 
     def __call__(self, shard: int) -> LockedFile | None:
         self.asked.append(shard)
-        assert self.go.wait(10)
+        assert self.go.wait(120)
         if shard == 13:
             raise InputError("no such shard")
         if shard == 14 and self.asked.count(14) < 3:

@@ -1,6 +1,7 @@
 """Threads that take turns at their file operations, in an order drawn from a seed: a race happens again when asked.
 
-Each stands for a process. Some are killed at an operation: they do nothing more, their cleaning up included.
+Each stands for a process. Some are killed at an operation: they do nothing more, their cleaning up included. The clock
+of each goes by its own sleeps alone, so that a busy machine changes nothing.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Processes:
         self._kills = kills
         self._turn: dict[threading.Thread, threading.Semaphore] = {}
         self._number: dict[threading.Thread, int] = {}
+        self._slept: dict[threading.Thread, float] = {}
         self._back = threading.Semaphore(0)
         self._over = False
         self.killed: set[int] = set()
@@ -44,6 +46,7 @@ class Processes:
             thread = threading.Thread(target=self._run_one, args=(start, number))
             self._turn[thread] = threading.Semaphore(0)
             self._number[thread] = number
+            self._slept[thread] = 0.0
         with self._patched():
             for thread in self._turn:
                 thread.start()
@@ -91,9 +94,21 @@ class Processes:
 
             return wait_and_call
 
+        sleep, monotonic = time.sleep, time.monotonic
+
+        def sleep_by_turns(seconds: float) -> None:
+            if self.current() is None:
+                sleep(seconds)
+                return
+            self._slept[threading.current_thread()] += seconds
+            self._wait_for_turn()
+
+        def clock() -> float:
+            return monotonic() if self.current() is None else self._slept[threading.current_thread()]
+
         calls: dict[str, Any] = {name: in_turn(getattr(os, name)) for name in OPERATIONS}
         with (
             patch.multiple(os, fsync=lambda descriptor: None, **calls),
-            patch.object(time, "sleep", in_turn(lambda seconds: None)),
+            patch.multiple(time, sleep=sleep_by_turns, monotonic=clock),
         ):
             yield

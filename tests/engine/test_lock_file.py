@@ -99,7 +99,8 @@ def test_a_silent_foreign_holder_is_dead(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_a_fresh_foreign_holder_is_watched_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    foreign(tmp_path)
+    # Touched later than now, so that it is fresh whenever it is looked at.
+    foreign(tmp_path, age_s=-3600)
     began = time.monotonic()
     acquire(tmp_path, SILENCE).close()
     assert time.monotonic() - began >= SILENCE
@@ -107,12 +108,13 @@ def test_a_fresh_foreign_holder_is_watched_once(tmp_path: Path, capsys: pytest.C
 
 
 def test_a_foreign_holder_that_beats_lives(tmp_path: Path) -> None:
-    path = foreign(tmp_path)
-    timer = threading.Timer(0.2, os.utime, [path])
-    timer.start()
-    with pytest.raises(InputError, match="node7, process 4242"):
-        acquire(tmp_path, silence_s=5)
-    timer.join()
+    path = foreign(tmp_path, age_s=1)
+    # It beats while it is watched, however late that begins.
+    with (
+        patch.object(time, "sleep", lambda seconds: os.utime(path)),
+        pytest.raises(InputError, match="node7, process 4242"),
+    ):
+        acquire(tmp_path, silence_s=60)
 
 
 def _no_locks(self: LockedFile, exclusive: bool) -> bool:
@@ -151,7 +153,7 @@ def _starts(folder: Path, seed: int, kills: float, links: bool) -> list[LockedFi
 
     def start(number: int) -> None:
         with suppress(InputError):
-            taken[number] = acquire(folder, silence_s=2)
+            taken[number] = acquire(folder, silence_s=60)
 
     def this() -> Holder:
         return replace(this_process(), pid=1 + (processes.current() or 0), machine="here")
@@ -179,7 +181,7 @@ def test_of_many_starts_under_locks_one_takes_over_from_a_dead_one(tmp_path: Pat
 
     def start() -> None:
         with suppress(InputError):
-            taken.append(acquire(tmp_path, silence_s=2))
+            taken.append(acquire(tmp_path, silence_s=60))
 
     starts = [threading.Thread(target=start) for _ in range(6)]
     for each in starts:

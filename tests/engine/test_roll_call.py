@@ -14,6 +14,7 @@ PROGRAM = """
 import sys
 import torch.distributed as dist
 from mmae.engine import roll_call
+from mmae.engine.distributed import leave
 from mmae.errors import InputError
 
 def plan():
@@ -24,13 +25,15 @@ def plan():
     return sys.argv[1]
 
 roll_call.runs = lambda plan: {"mmae": plan}
+# Who is slow to say the same is waited for.
+roll_call._MORE_S = 200
 world = int(sys.argv[2])
 with roll_call.RollCall(world) as roll:
     print("starts with", roll.answer(plan))
     # In the same store, as DeepSpeed does.
     dist.init_process_group("gloo", world_size=world)
 dist.barrier()
-dist.destroy_process_group()
+leave()
 """
 
 
@@ -42,12 +45,12 @@ def call(*plans: str, world: int | None = None) -> list[tuple[int, str, str]]:
             [sys.executable, "-c", PROGRAM, plan, str(world or len(plans))],
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={**os.environ, "RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
-                 "MMAE_JOIN_SECONDS": "2" if world else "60"},
+                 "MMAE_JOIN_SECONDS": "2" if world else "200"},
         )
         for rank, plan in enumerate(plans)
     ]  # fmt: skip
     try:
-        said = [rank.communicate(timeout=100) for rank in ranks]
+        said = [rank.communicate(timeout=600) for rank in ranks]
     finally:
         for rank in ranks:
             rank.kill()

@@ -34,7 +34,7 @@ def test_it_names_the_holder_while_it_is_held(tmp_path: Path) -> None:
 def test_the_holder_beats(tmp_path: Path) -> None:
     with held(tmp_path, beat_s=0.02):
         os.utime(tmp_path / LOCK, (1.0, 1.0))
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 120
         while (tmp_path / LOCK).stat().st_mtime < 2 and time.monotonic() < deadline:
             time.sleep(0.01)
         assert (tmp_path / LOCK).stat().st_mtime > 2
@@ -69,7 +69,7 @@ def test_without_a_lock_nothing_is_left_behind_either() -> None:
 
     with pytest.raises(RuntimeError, match="failed"):
         train()
-    writing.join(10)
+    writing.join(120)
     assert not writing.is_alive()
 
 

@@ -99,7 +99,7 @@ def free_ports(count: int) -> list[int]:
         while len(found) < count:
             probe, port = held.enter_context(socket.socket()), 10_000 + secrets.randbelow(10_000)
             with suppress(OSError):
-                probe.bind(("127.0.0.1", port))
+                probe.bind(("", port))
                 found.append(port)
     return found
 

@@ -19,10 +19,11 @@ FOR_LONG = ("train.max_steps=5000", "checkpoint.every=1000", "val.every=0")
 
 
 def records_so_far(run: Path, kind: str) -> list[dict[str, Any]]:
-    """What log.jsonl of a run holds in whole lines; nothing where there is none yet."""
+    """The whole lines that log.jsonl of a run holds; nothing where there is none yet."""
     file = run / "log.jsonl"
-    whole = file.read_text().rpartition("\n")[0] if file.is_file() else ""
-    return [record for record in map(json.loads, whole.splitlines()) if record["kind"] == kind]
+    # The last may be half written: who reads sees the pages of a file grow one by one.
+    lines = file.read_text().split("\n")[:-1] if file.is_file() else []
+    return [record for record in map(json.loads, lines) if record["kind"] == kind]
 
 
 def losses_so_far(run: Path) -> dict[int, Any]:

@@ -20,6 +20,7 @@ from mmae.data.index import open_index
 from mmae.data.loader import train_batches
 from mmae.data.sets import ShardSet
 from mmae.data.training_tiles import training_tiles
+from mmae.engine.distributed import leave
 from tests.data.tiny_sets import damage, write_set
 from tests.integration.group import Job, run_jobs
 from tests.integration.launch import SMALL, Command, train_words
@@ -44,7 +45,7 @@ def read_on_a_rank(rank: int, folder: Path, workers: int) -> None:
         seen += torch.cat(gathered).tolist()
     if rank == 0:
         (folder / f"seen{workers}.json").write_text(json.dumps(seen))
-    dist.destroy_process_group()
+    leave()
 
 
 @pytest.mark.parametrize("workers", [0, 2])
