@@ -24,6 +24,7 @@ FOUNDATION = frozenset(
     {
         "batching",
         "draws",
+        "error_line",
         "errors",
         "modalities",
         "pictures",
