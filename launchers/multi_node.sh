@@ -58,8 +58,9 @@ if [ -n "$ssh" ]; then
       timeout 60 pdsh -t 10 -u 30 -w "$hosts" ${pdsh_options[@]+"${pdsh_options[@]}"} "for launch in \$(pgrep -u \$(id -u) -f \
 '[m]aster_addr=$address --master_port=$port '); do pkill -KILL -P \$launch; kill -KILL \$launch; done" >&2 || true
   }
+else
+  keep_errors "$private/errors"
 fi
-if [ -z "$ssh" ]; then keep_errors "$private/errors"; fi
 if [ -n "${DRY_RUN:-}" ]; then
   if [ -n "$ssh" ]; then python -m mmae.launch.exports "$private/exports" "$users_file"; cat "$private/exports" >&2; fi
   printf '%q ' "${command[@]}"; echo; exit

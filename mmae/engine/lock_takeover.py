@@ -11,7 +11,6 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -50,13 +49,15 @@ def forget_claims(lock: Path) -> None:
 def _claim(dead: LockedFile, silence_s: float) -> Path | None:
     content = hashlib.sha256(os.pread(dead.descriptor, 4096, 0)).hexdigest()[:12]
     name = f"{dead.path.name}{_CLAIM}{os.fstat(dead.descriptor).st_ino:x}-{content}"
-    for number in count():
+    number = 0
+    while True:
         path = dead.path.with_name(f"{name}-{number}")
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         except FileExistsError:
             if _claimant_lives(path, silence_s):
                 return None
+            number += 1
             continue
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -65,7 +66,6 @@ def _claim(dead: LockedFile, silence_s: float) -> Path | None:
             path.unlink(missing_ok=True)
             raise
         return path
-    raise AssertionError("unreachable")
 
 
 def _claimant_lives(path: Path, silence_s: float) -> bool:
