@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
+NOT_UNIT = ("process", "slow", "gpu")
+STARTS_A_PROCESS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
 
 
 @pytest.fixture(scope="session")
@@ -23,8 +26,15 @@ def shared() -> Path:
     return folder
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--unit", action="store_true", help="only tests that start no process and need no GPU")
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """What may not depend on how the tests were started, or on how busy the machine is."""
+    if config.getoption("--unit"):
+        # For the whole process, since a hook cannot be taken away again.
+        sys.addaudithook(_refuse_processes)
     # A shell that starts them in the background leaves interrupts ignored, nohup hangups; and children inherit that.
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -33,12 +43,25 @@ def pytest_configure() -> None:
     settings.load_profile("mmae")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a GPU where there is none."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what `--unit` excludes, and skip what needs a GPU where there is none."""
+    if config.getoption("--unit"):
+        left_out = [item for item in items if any(map(item.get_closest_marker, NOT_UNIT))]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+    gpu_tests = [item for item in items if item.get_closest_marker("gpu")]
+    if gpu_tests and not _cuda_is_available():
+        for item in gpu_tests:
+            item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
+
+
+def _cuda_is_available() -> bool:
+    # Imported for tests that need it only: it takes seconds.
     import torch
 
-    if torch.cuda.is_available():
-        return
-    for item in items:
-        if item.get_closest_marker("gpu"):
-            item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
+    return torch.cuda.is_available()
+
+
+def _refuse_processes(event: str, args: tuple[object, ...]) -> None:
+    if event in STARTS_A_PROCESS:
+        raise RuntimeError(f"a unit test starts a process ({event}): mark it with pytest.mark.process")

@@ -2,7 +2,8 @@
 # Everything that must hold: style, types, tests. Works on a bare machine, from any directory, twice in a row.
 #   bash tests/run.sh              what continuous integration runs
 #   bash tests/run.sh --all        the slow tests too
-#   bash tests/run.sh [--all] ...  further arguments go to pytest
+#   bash tests/run.sh --unit       style, types, and the tests that start no process: about two minutes
+#   bash tests/run.sh [--all|--unit] ...     further arguments go to pytest
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
@@ -11,14 +12,19 @@ source launchers/environment.sh
 prepare_environment "$root" dev
 # shellcheck source=install.sh
 source tests/install.sh
-# A Slurm, and several hosts with ssh, in namespaces of this machine.
-install_for_tests slurmctld=slurmctld slurmd=slurmd slurm-client=sbatch munge=munged util-linux=unshare \
-  iproute2=ip openssh-server=/usr/sbin/sshd openssh-client=ssh pdsh=pdsh procps=pgrep
 
-select=(-m "not slow")
-if [ "${1:-}" = --all ]; then
-  shift
-  select=()
+tier=${1:-}
+case $tier in
+  --unit) shift; select=(--unit) ;;
+  --all) shift; select=() ;;
+  *) select=(-m "not slow") ;;
+esac
+if [ "$tier" != --unit ]; then
+  # A Slurm, and several hosts with ssh, in namespaces of this machine.
+  install_for_tests slurmctld=slurmctld slurmd=slurmd slurm-client=sbatch munge=munged util-linux=unshare \
+    iproute2=ip openssh-server=/usr/sbin/sshd openssh-client=ssh pdsh=pdsh procps=pgrep
+fi
+if [ "$tier" = --all ]; then
   # NVMe offload is tested where DeepSpeed's async_io op can be built.
   install_for_tests libaio-dev=/usr/include/libaio.h
 fi
