@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmae.ownership import add_trust_argument
+
 if TYPE_CHECKING:
     from mmae.model.published_file import PublishedFile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="a checkpoint that the published code saved; never trusted")
+    parser.add_argument("file", metavar="FILE", help="a checkpoint that the published code saved")
     parser.add_argument("out", metavar="OUT", help="folder to write: model.safetensors and config.json")
+    add_trust_argument(parser, "a file")
     parser.add_argument("--band-stats", metavar="JSON", help="the data set's *_band_stats.json, to keep with the model")
     parser.add_argument("--heads", type=int, help="the encoder's heads, where its size is not in the table of sizes")
     parser.add_argument(
@@ -31,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     from mmae.model.folder import save_model
     from mmae.model.published_file import read_published
 
-    published = read_published(args.file)
+    published = read_published(args.file, args.trust)
     model, notes = build(published, args.heads, args.decoder_heads)
     save_model(args.out, model, band_stats, _extra(published, model.config.outputs))
     for note in notes if band_stats else (*notes, "the file holds no band statistics: give them with --band-stats"):

@@ -22,12 +22,15 @@ PACKAGES = ("mmae", "data_tools")
 
 FOUNDATION = frozenset(
     {
+        "addresses",
         "batching",
         "draws",
         "error_line",
         "errors",
         "modalities",
+        "ownership",
         "pictures",
+        "printable",
         "processes",
         "resources",
         "table",
@@ -57,7 +60,7 @@ BELOW = MappingProxyType(
 )
 """What each layer may import beside itself and the foundation."""
 
-DATA_TOOLS_FOUNDATION = frozenset({"errors", "modalities", "draws"})
+DATA_TOOLS_FOUNDATION = frozenset({"errors", "modalities", "draws", "printable"})
 """What `data_tools` may take of the foundation: it knows neither models nor batches."""
 
 EXCEPTIONS = MappingProxyType(
