@@ -6,6 +6,7 @@ has `***` in its place. Such an address is not used either: it has to be said ag
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
@@ -93,6 +94,7 @@ def secrets_of(locations: Iterable[str]) -> tuple[str, ...]:
             found.update(_of_command(location))
         elif "://" in location:
             found.update(_of_address(location))
+    found |= {json.dumps(each)[1:-1] for each in found}
     return tuple(sorted(each for each in found if len(each) >= _SHORTEST))
 
 

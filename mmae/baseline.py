@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmae.errors import InputError, did_you_mean
 from mmae.ownership import add_trust_argument
+from mmae.printable import printable
 
 if TYPE_CHECKING:
     from mmae.config import Config, ModelConfig
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         from mmae.engine.consolidate import load_trained
 
         trained = load_trained(args.run, None, args.trust)
-        print(f"{args.run}, step {trained.step}: no token of {', '.join(hidden)} is visible")
+        print(printable(f"{args.run}, step {trained.step}: no token of {', '.join(hidden)} is visible"))
         model = trained.model
     scores = _scores(config, args.shards, folder.stored_band_stats(), model, hidden)
     rows = _trained_rows(scores["constant"], folder.log_file) if model is None else _hidden_rows(scores)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmae.ownership import add_trust_argument
+from mmae.printable import printable
 
 if TYPE_CHECKING:
     from mmae.model.published_file import PublishedFile
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     model, notes = build(published, args.heads, args.decoder_heads)
     save_model(args.out, model, band_stats, _extra(published, model.config.outputs))
     for note in notes if band_stats else (*notes, "the file holds no band statistics: give them with --band-stats"):
-        print(f"note: {note}")
+        print(printable(f"note: {note}"))
     print(f"{args.out}: {sum(p.numel() for p in model.parameters()):,} parameters, float32")
     return 0
 
@@ -69,12 +70,11 @@ def read_band_stats(path: str) -> dict[str, Any]:
     Raises:
         InputError: no such file, or not a JSON mapping.
     """
-    import json
-
     from mmae.errors import InputError
+    from mmae.json_text import parse_json
 
     try:
-        stats = json.loads(Path(path).read_text(encoding="utf-8"))
+        stats = parse_json(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(stats, dict) or not all(isinstance(entry, dict) for entry in stats.values()):

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from mmae.ownership import add_trust_argument
+from mmae.printable import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,5 +66,5 @@ def run(args: argparse.Namespace) -> int:
         path = folder / f"step{trained.step}-row{row:09d}.png"
         with atomic_file(path) as file:
             picture.save(file, format="PNG")
-        print(path)
+        print(printable(path))
     return 0

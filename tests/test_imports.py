@@ -27,6 +27,7 @@ FOUNDATION = frozenset(
         "draws",
         "error_line",
         "errors",
+        "json_text",
         "modalities",
         "ownership",
         "pictures",
@@ -60,7 +61,7 @@ BELOW = MappingProxyType(
 )
 """What each layer may import beside itself and the foundation."""
 
-DATA_TOOLS_FOUNDATION = frozenset({"errors", "modalities", "draws", "printable"})
+DATA_TOOLS_FOUNDATION = frozenset({"errors", "modalities", "draws", "json_text", "printable"})
 """What `data_tools` may take of the foundation: it knows neither models nor batches."""
 
 EXCEPTIONS = MappingProxyType(

@@ -24,6 +24,7 @@ from mmae.engine.together import gather, on_rank_0, rank, world
 from mmae.engine.train_state import BAND_STATS, LATEST, TrainState, read_state
 from mmae.errors import InputError
 from mmae.ownership import check_tree
+from mmae.printable import printable
 
 T = TypeVar("T")
 
@@ -190,7 +191,7 @@ def _say_aside(aside: Path | None) -> list[str]:
 
 
 def _say(line: str) -> str:
-    tqdm.write(line, file=sys.stderr)
+    tqdm.write(printable(line), file=sys.stderr)
     return line
 
 

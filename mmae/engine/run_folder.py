@@ -17,6 +17,7 @@ from mmae.addresses import map_locations, without_secrets
 from mmae.config import Config, Flat, Resume, build_config, flatten, from_a_file, resume_policy
 from mmae.data.atomic import atomic_file
 from mmae.errors import InputError
+from mmae.json_text import parse_json
 from mmae.ownership import check_run, keep_from_others
 from mmae.yaml_file import read_yaml
 
@@ -104,7 +105,7 @@ class RunFolder:
             InputError: the file is missing or damaged.
         """
         try:
-            stats: dict[str, Any] = json.loads(self.band_stats_file.read_text(encoding="utf-8"))
+            stats: dict[str, Any] = parse_json(self.band_stats_file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{self.band_stats_file}: cannot be read ({error}): copy it from the shards' index"

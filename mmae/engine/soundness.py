@@ -13,6 +13,7 @@ from mmae.engine.manifest import MANIFEST, content_problem, listing_problem, rea
 from mmae.engine.train_state import STATE, TrainState, read_state
 from mmae.errors import InputError
 from mmae.ownership import check_tree
+from mmae.printable import printable
 
 
 @dataclass(frozen=True)
@@ -74,5 +75,5 @@ def newest_good(checkpoints: Path, trust: bool) -> Path | None:
         problem = problem_of(path)
         if problem is None:
             return path
-        print(f"{path} is damaged: {problem}; taking the one before it", file=sys.stderr, flush=True)
+        print(printable(f"{path} is damaged: {problem}; taking the one before it"), file=sys.stderr, flush=True)
     return None

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmae.errors import InputError
+from mmae.json_text import parse_json
 
 LATEST = "latest"
 STATE = "state.json"
@@ -52,7 +52,7 @@ def read_state(checkpoint: Path) -> TrainState:
         InputError: the file is damaged or of another version.
     """
     try:
-        return TrainState(**json.loads((checkpoint / STATE).read_text(encoding="utf-8")))
+        return TrainState(**parse_json((checkpoint / STATE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"{checkpoint / STATE}: cannot be read ({error}): resume from another checkpoint "
