@@ -77,6 +77,8 @@ HOMES = MappingProxyType(
         "h5py": {
             # One file, opened and checked; its tile table; where its chunks lie, so that they are read without h5py.
             "data_tools.hdf5", "data_tools.metadata", "data_tools.chunks", "data_tools.chunk_search",
+            # Nothing of it may lie in other files.
+            "data_tools.hdf5_links",
             # Each worker process of a repack opens the file for itself.
             "data_tools.shard_job",
             # Writes a file.

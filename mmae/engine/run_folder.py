@@ -77,8 +77,8 @@ class RunFolder:
         Raises:
             InputError: the folder holds something else than a run, or files that others wrote or can write.
         """
-        check_run(self.path, trust)
         if self.config_file.is_file():
+            check_run(self.path, trust)
             flat = read_yaml(self.config_file)
             if not isinstance(flat, dict):
                 raise InputError(f"{self.config_file}: damaged: it should be a mapping of dotted keys")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
+from mmae.addresses import hide_in_words
 from mmae.config import Config, load_config
 from mmae.errors import InputError
 from mmae.ownership import add_trust_argument
@@ -60,7 +61,12 @@ def run(args: argparse.Namespace) -> int:
     notes = notes_of(config, machines, tiles, speed_source, choice)
     if choice is not None:
         command = launch_command(
-            args.recipe, choice, machines, config.train, args.overrides, shards=bool(config.data.locations)
+            args.recipe,
+            choice,
+            machines,
+            config.train,
+            hide_in_words(args.overrides),
+            shards=bool(config.data.locations),
         )
         notes += ["", command]
     title = f"{args.recipe} on {machines.nodes} x {machines.gpus} GPUs of {args.gpu_memory}"
