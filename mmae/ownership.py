@@ -69,12 +69,16 @@ def check_owner(paths: Iterable[Path], trust: bool) -> None:
                     )
 
 
-def keep_from_others(folder: Path) -> None:
-    """Let nobody but this user write into a folder, or into what is made there from now on; others read as before.
-
-    Unix modes, and the access lists that a folder hands on; the umask is this process's from now on.
-    """
+def write_as_own() -> None:
+    """Have what this process makes from now on be such that nobody else may write it."""
     os.umask(os.umask(0o077) | 0o022)
+
+
+def keep_from_others(folder: Path) -> None:
+    """Let nobody but this user write into a folder; others read as before.
+
+    Nor does it hand on access lists that would let them write what is made there; `write_as_own` sees to the rest.
+    """
     # A file system without access lists, or one that keeps them elsewhere.
     with suppress(OSError):
         os.removexattr(folder, _DEFAULT_ACL)

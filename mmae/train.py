@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from mmae.error_line import say_error
 from mmae.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_LOST_NUMBERS, DoesNotFitError, InputError
-from mmae.ownership import add_trust_argument
+from mmae.ownership import add_trust_argument, write_as_own
 
 if TYPE_CHECKING:
     from mmae.engine.heartbeat import Heartbeat
@@ -65,6 +65,8 @@ def run(args: argparse.Namespace) -> int:
 
         # Whatever looks at them from here on (trackers do) writes them down or sends them on.
         sys.argv[1:] = hide_in_words(sys.argv[1:])
+        # Or the next start would take it for what somebody else may have written.
+        write_as_own()
         quiet_libraries()
         rank, limits = join(), plan.config.train
     status = EXIT_BAD_INPUT

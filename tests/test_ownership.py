@@ -13,7 +13,7 @@ import pytest
 
 from mmae import ownership
 from mmae.errors import InputError
-from mmae.ownership import RUN_FILES, check_owner, check_run, check_tree, keep_from_others
+from mmae.ownership import RUN_FILES, check_owner, check_run, check_tree, keep_from_others, write_as_own
 
 OTHER = 12345
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -118,10 +118,11 @@ def test_a_folder_that_is_kept_from_others_stays_so_whatever_the_umask(tmp_path:
     folder = tmp_path / "run"
     folder.mkdir(mode=0o777)
     keep_from_others(folder)
+    write_as_own()
     (folder / "file").touch()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o755
     assert stat.S_IMODE((folder / "file").stat().st_mode) == 0o644
     os.umask(0o077)
-    keep_from_others(folder)
+    write_as_own()
     (folder / "secret").touch()
     assert stat.S_IMODE((folder / "secret").stat().st_mode) == 0o600
