@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from data_tools.fingerprint import fingerprint
+from data_tools.hdf5_links import check_own
 from data_tools.metadata import METADATA, first_line, read_metadata, read_rows
 from data_tools.source_json import read_band_stats, read_splits
 from data_tools.tile_info import TileInfo, read_tile_info
@@ -125,6 +126,7 @@ def _open(path: Path) -> h5py.File:
 
 
 def _check(path: Path, file: h5py.File, datasets: Sequence[str] | None) -> Source:
+    check_own(path, file)
     tile_ids, level = read_metadata(path, file)
     rows = len(tile_ids)
     known = _row_counts_agree(path, file, rows)

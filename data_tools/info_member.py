@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from data_tools.source_json import standard
+from mmae.json_text import parse_json
 from mmae.modalities import S2_LEVELS
 
 _dumps: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
@@ -19,7 +20,7 @@ def info_member(row: int, tile_id: str, split: str, level: int, tile_info: str, 
         tile_info: JSON text, in which NaN and infinities may occur.
         constants: `"<dataset>":<constant_entry>` of each constant array.
     """
-    entry = json.loads(tile_info)
+    entry = parse_json(tile_info)
     try:
         listed = _dumps(entry)
     except ValueError:

@@ -21,6 +21,7 @@ from data_tools.records import is_packed, load_record
 from data_tools.shard_job import ShardWork
 from mmae.data.index import Index, open_index
 from mmae.errors import InputError
+from mmae.printable import printable
 
 if TYPE_CHECKING:
     from data_tools.hdf5 import Source
@@ -86,7 +87,7 @@ def _share(planned: Sequence[PlannedShard], part: Part) -> list[PlannedShard]:
 
 
 def _as_it_is(out: Path) -> Index:
-    print(f"{out}: holds these shards already, nothing to do")
+    print(printable(f"{out}: holds these shards already, nothing to do"))
     return open_index(out)
 
 
@@ -161,5 +162,5 @@ def _complete(
         return None
     if index is not None:
         for line in summary(source, index):
-            print(line)
+            print(printable(line))
     return open_index(out) if index is None else index

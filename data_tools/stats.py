@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmae.errors import InputError
 from mmae.modalities import MODALITIES
+from mmae.printable import printable
 
 if TYPE_CHECKING:
     from data_tools.crew import Tally
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--workers {args.workers}: must be at least 1")
     moments = measure(args.shards, args.split, args.workers)
     for line in _lines(moments):
-        print(line)
+        print(printable(line))
     if args.out is not None:
         _write(args.out, moments.band_stats())
         print(f"{args.out}: written")

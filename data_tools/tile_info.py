@@ -14,6 +14,7 @@ import numpy as np
 from data_tools.source_json import read_text
 from mmae.data.index import UNKNOWN_BIOME, UNKNOWN_DATE
 from mmae.errors import InputError
+from mmae.json_text import parse_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,7 +63,7 @@ class TileInfo(Mapping[str, dict[str, Any]]):
         )
 
     def __getitem__(self, tile_id: str) -> dict[str, Any]:
-        entry: dict[str, Any] = json.loads(self.text(tile_id))
+        entry: dict[str, Any] = parse_json(self.text(tile_id))
         return entry
 
     def __contains__(self, tile_id: object) -> bool:

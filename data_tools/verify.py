@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mmae.errors import InputError
+from mmae.printable import printable
 
 if TYPE_CHECKING:
     from data_tools.hdf5 import Source
@@ -163,9 +164,9 @@ def tell(report: Report, against: Path | str | None) -> None:
     """Print what was found."""
     for findings in report.findings:
         for line in findings.lines():
-            print(line)
+            print(printable(line))
     for loss in report.losses:
-        print(f"known loss: row {loss.row} (tile {loss.tile_id}), {loss.dataset}: {loss.what}")
-    compared = f" against {against}" if against is not None else ""
+        print(printable(f"known loss: row {loss.row} (tile {loss.tile_id}), {loss.dataset}: {loss.what}"))
+    compared = printable(f" against {against}") if against is not None else ""
     lost = f", {len(report.losses)} known losses" if report.losses else ""
     print(f"checked {report.tiles} tiles in {report.shards} shards{compared}: {report.count} differences{lost}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,6 +12,7 @@ from data_tools.verify_findings import Difference
 from data_tools.verify_header import Headers
 from mmae.data.codec import CodecError, decode
 from mmae.data.layout import BLOCK, extents, info_name, member_checksum, member_name
+from mmae.json_text import parse_json
 from mmae.modalities import S2_LEVELS
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class TileCheck:
     def _info(self, position: int, row: int, payload: memoryview, tile_info: str | None) -> list[str]:
         index = self._index
         try:
-            info = json.loads(bytes(payload))
+            info = parse_json(bytes(payload))
         except (ValueError, RecursionError) as error:
             return [f"not JSON ({error})"]
         if not isinstance(info, dict):
@@ -129,7 +129,7 @@ class TileCheck:
         shard = index.shards[index.shard[position]]
         if split != shard.split:
             wrong.append(f"split {split!r} in a shard of {shard.split!r}")
-        if tile_info is not None and info.get("tile_info") != standard(json.loads(tile_info)):
+        if tile_info is not None and info.get("tile_info") != standard(parse_json(tile_info)):
             wrong.append("tile_info differs from the source")
         return wrong
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmae.errors import InputError, did_you_mean
+from mmae.ownership import add_trust_argument
+from mmae.printable import printable
 
 if TYPE_CHECKING:
     from mmae.config import Config, ModelConfig
@@ -37,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hide", metavar="A,B", help="run the latest checkpoint with no token of these input modalities visible"
     )
-    parser.add_argument("--trust", action="store_true", help="load a checkpoint that another user wrote")
+    add_trust_argument(parser, "a run")
     parser.add_argument("--json", metavar="FILE", help="also write the table to this file")
 
 
@@ -45,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
     from mmae.engine.run_folder import open_run, write_whole
 
     # Before seconds of imports.
-    folder = open_run(args.run)
-    config = folder.stored_config()
+    folder = open_run(args.run, args.trust)
+    config = folder.stored_config(args.trust)
     assert config is not None
     hidden = hidden_names(args.hide, config.model)
     model = None
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         from mmae.engine.consolidate import load_trained
 
         trained = load_trained(args.run, None, args.trust)
-        print(f"{args.run}, step {trained.step}: no token of {', '.join(hidden)} is visible")
+        print(printable(f"{args.run}, step {trained.step}: no token of {', '.join(hidden)} is visible"))
         model = trained.model
     scores = _scores(config, args.shards, folder.stored_band_stats(), model, hidden)
     rows = _trained_rows(scores["constant"], folder.log_file) if model is None else _hidden_rows(scores)

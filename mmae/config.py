@@ -16,8 +16,10 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from mmae.addresses import map_locations, without_commands
 from mmae.errors import InputError, did_you_mean
 from mmae.modalities import NORM_RGB, PUBLISHED
+from mmae.ownership import check_owner
 from mmae.resources import find
 from mmae.variants import VARIANTS, Variant
 from mmae.yaml_file import read_yaml
@@ -298,14 +300,21 @@ def _section_type(name: str) -> Any:
     return section
 
 
-def load_config(recipe: str, overrides: list[str]) -> Config:
+def load_config(recipe: str, overrides: list[str], trust: bool = False) -> Config:
     """The run that a recipe (packaged name or path) and `section.key=value` overrides describe.
+
+    Args:
+        trust: the recipe may name a command (`pipe:`), and be the file of another user's run.
 
     Raises:
         InputError: an unknown key (the nearest is named), a value of the wrong kind, or values that contradict.
     """
     path = find(recipe, "mmae.recipes", ".yaml", "recipe")
-    flat = _flatten_yaml(read_yaml(path), path)
+    tree = read_yaml(path)
+    if isinstance(tree, dict) and any("." in str(key) for key in tree):
+        # Dotted keys: what a run wrote of itself.
+        check_owner((path.parent, path), trust)
+    flat = from_a_file(_flatten_yaml(tree, path), trust)
     flat.update(parse_overrides(overrides))
     return build_config(flat, str(path))
 
@@ -324,6 +333,13 @@ def parse_overrides(overrides: list[str]) -> Flat:
         except yaml.YAMLError as error:
             raise InputError(f"command line: the value of {key} is not YAML: {text!r}") from error
     return flat
+
+
+def from_a_file(flat: Flat, trust: bool) -> Flat:
+    """Values of a recipe's or run's file: a command (`pipe:`) becomes one that is not run, unless it is trusted."""
+    if trust or "data.shards" not in flat:
+        return flat
+    return {**flat, "data.shards": map_locations(flat["data.shards"], without_commands)}
 
 
 def build_config(flat: Flat, origin: str) -> Config:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from mmae.addresses import is_incomplete, without_secrets
 from mmae.config import Config, DataConfig, ModelConfig, TrainConfig
 from mmae.draws import MAX_SETS
 from mmae.errors import did_you_mean
@@ -30,8 +31,9 @@ def _sets(data: DataConfig) -> Iterator[str]:
     for place in data.locations:
         if not place:
             yield "data.shards holds an empty name: remove it"
-        if data.locations.count(place) > 1:
-            yield f"data.shards names {place} twice: give it a weight of 2 instead (data.weights)"
+        # Whether what stands for two secrets was one and the same cannot be told any more.
+        if data.locations.count(place) > 1 and not is_incomplete(place):
+            yield f"data.shards names {without_secrets(place)} twice: give it a weight of 2 instead (data.weights)"
     if data.weights is not None and len(data.weights) != max(1, len(data.locations)):
         yield f"data.weights has {len(data.weights)} numbers for {len(data.locations)} shard sets (data.shards)"
 

@@ -7,6 +7,8 @@ import sys
 from contextlib import suppress
 from typing import Final
 
+from mmae.printable import printable
+
 ERRORS: Final = "MMAE_ERRORS"
 
 
@@ -16,7 +18,7 @@ def say_error(line: str) -> None:
     It is also added to the file that `MMAE_ERRORS` names, which a launcher makes on its own machine: where ranks run
     elsewhere, none is made.
     """
-    data = f"{line}\n".encode(errors="backslashreplace")
+    data = f"{printable(line)}\n".encode()
     # What this process said before comes before; a stream that is closed or broken must not keep the line back.
     with suppress(OSError, ValueError):
         sys.stderr.flush()

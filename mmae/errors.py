@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Final
 
+from mmae.printable import printable
+
 EXIT_FAILED: Final = 1
 EXIT_BAD_INPUT: Final = 2
 EXIT_LOST_NUMBERS: Final = 3
@@ -16,8 +18,12 @@ class InputError(Exception):
     """Bad input: one line that says what, where, and what to do.
 
     Commands print the line and leave with status 2. It is raised before anything is written,
-    or after what was written has been taken away again.
+    or after what was written has been taken away again. Names in it come from files and paths: they cannot steer a
+    terminal, or make a second line.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class DoesNotFitError(InputError):

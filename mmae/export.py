@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmae.ownership import add_trust_argument
+
 if TYPE_CHECKING:
     from mmae.model.mmae import MultiMAE
 
@@ -36,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a model folder (default), or one file under the names that the published code loads",
     )
     parser.add_argument("--step", type=int, help="checkpoint to export; the latest if not said")
-    parser.add_argument("--trust", action="store_true", help="load a checkpoint that another user wrote")
+    add_trust_argument(parser, "a run or model")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -61,7 +63,7 @@ def _from_run(args: argparse.Namespace) -> Source:
     from mmae.engine.run_folder import open_run
 
     # Before seconds of imports.
-    open_run(args.run)
+    open_run(args.run, args.trust)
     from mmae.engine.consolidate import load_trained
 
     trained = load_trained(args.run, args.step, args.trust)
@@ -78,8 +80,8 @@ def _from_folder(args: argparse.Namespace) -> Source:
         raise InputError(f"--step {args.step}: {args.run} is a model folder, which holds one step only")
     from mmae.model.folder import load_model, read_model_config
 
-    saved = read_model_config(args.run)
-    return Source(load_model(args.run), saved.band_stats, saved.extra)
+    saved = read_model_config(args.run, args.trust)
+    return Source(load_model(args.run, args.trust), saved.band_stats, saved.extra)
 
 
 def _write_published(out: Path, source: Source) -> None:

@@ -7,13 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmae.ownership import add_trust_argument
+from mmae.printable import printable
+
 if TYPE_CHECKING:
     from mmae.model.published_file import PublishedFile
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="a checkpoint that the published code saved; never trusted")
+    parser.add_argument("file", metavar="FILE", help="a checkpoint that the published code saved")
     parser.add_argument("out", metavar="OUT", help="folder to write: model.safetensors and config.json")
+    add_trust_argument(parser, "a file")
     parser.add_argument("--band-stats", metavar="JSON", help="the data set's *_band_stats.json, to keep with the model")
     parser.add_argument("--heads", type=int, help="the encoder's heads, where its size is not in the table of sizes")
     parser.add_argument(
@@ -31,11 +35,11 @@ def run(args: argparse.Namespace) -> int:
     from mmae.model.folder import save_model
     from mmae.model.published_file import read_published
 
-    published = read_published(args.file)
+    published = read_published(args.file, args.trust)
     model, notes = build(published, args.heads, args.decoder_heads)
     save_model(args.out, model, band_stats, _extra(published, model.config.outputs))
     for note in notes if band_stats else (*notes, "the file holds no band statistics: give them with --band-stats"):
-        print(f"note: {note}")
+        print(printable(f"note: {note}"))
     print(f"{args.out}: {sum(p.numel() for p in model.parameters()):,} parameters, float32")
     return 0
 
@@ -66,12 +70,11 @@ def read_band_stats(path: str) -> dict[str, Any]:
     Raises:
         InputError: no such file, or not a JSON mapping.
     """
-    import json
-
     from mmae.errors import InputError
+    from mmae.json_text import parse_json
 
     try:
-        stats = json.loads(Path(path).read_text(encoding="utf-8"))
+        stats = parse_json(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(stats, dict) or not all(isinstance(entry, dict) for entry in stats.values()):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import mmap
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from mmae.json_text import parse_json
 
 Record = dict[str, Any]
 
@@ -56,7 +57,7 @@ class LogRecords:
     def _read(self, place: int) -> Record | None:
         line = self._bytes[place : self._bytes.find(b"\n", place)]
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError:
             return None
         return record if isinstance(record, dict) else None

@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from mmae.ownership import add_trust_argument
+from mmae.printable import printable
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's folder (run.dir)")
@@ -15,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--shards", action="append", help="where the shards are, if not at the run's data.shards any more; once a set"
     )
     parser.add_argument("--step", type=int, help="checkpoint to use; the latest if not said")
-    parser.add_argument("--trust", action="store_true", help="load a checkpoint that another user wrote")
+    add_trust_argument(parser, "a run")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -23,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     from mmae.errors import InputError
 
     # Before seconds of imports.
-    open_run(args.run)
+    open_run(args.run, args.trust)
     if args.tiles < 1:
         raise InputError(f"--tiles {args.tiles}: at least one tile is needed")
     import torch
@@ -63,5 +66,5 @@ def run(args: argparse.Namespace) -> int:
         path = folder / f"step{trained.step}-row{row:09d}.png"
         with atomic_file(path) as file:
             picture.save(file, format="PNG")
-        print(path)
+        print(printable(path))
     return 0

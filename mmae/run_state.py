@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mmae.errors import InputError
+from mmae.json_text import parse_json
 from mmae.log_records import LogRecords, Record
 from mmae.processes import started
 
@@ -119,7 +119,7 @@ def alive(host: str | None, pid: int | None, began: str | None) -> bool | None:
 def _process(folder: Path, begin: Record) -> tuple[str | None, int | None, str | None]:
     """Host, pid and beginning of rank 0, of the run's lock or of the record: a start may not have written one yet."""
     try:
-        lock: Any = json.loads((folder / LOCK).read_text(encoding="utf-8"))
+        lock: Any = parse_json((folder / LOCK).read_text(encoding="utf-8"))
         return str(lock["host"]), int(lock["pid"]), str(lock["started"])
     except (OSError, ValueError, KeyError, TypeError):
         return begin.get("host"), begin.get("pid"), None

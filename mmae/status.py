@@ -10,18 +10,22 @@ from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
+from mmae.ownership import add_trust_argument, check_run
+from mmae.printable import printable
 from mmae.run_state import UNWELL, RunState, read_run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's folder (run.dir)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    add_trust_argument(parser, "a run")
 
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0; 1 where the run failed, died or is silent. Bad input is an InputError."""
+    check_run(Path(args.run), args.trust)
     found = read_run(Path(args.run))
-    print(json.dumps(asdict(found)) if args.json else "\n".join(lines(found)))
+    print(json.dumps(asdict(found)) if args.json else "\n".join(map(printable, lines(found))))
     return 1 if found.state in UNWELL else 0
 
 

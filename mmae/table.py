@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmae.errors import InputError
+from mmae.printable import printable
 
 if TYPE_CHECKING:
     import argparse
@@ -54,7 +55,8 @@ class Table:
             return f"| {' | '.join(padded)} |"
 
         rule = ["-" * (width - 1) + ":" if number else "-" * width for width, number in zip(widths, right, strict=True)]
-        return "\n".join([f"# {self.title}", line(headings), line(rule), *map(line, cells), "", *self.notes])
+        notes = map(printable, self.notes)
+        return "\n".join([f"# {printable(self.title)}", line(headings), line(rule), *map(line, cells), "", *notes])
 
     def json(self, facts: Mapping[str, object]) -> str:
         """Title, rows (by key), notes, and facts about where they were taken, as standard JSON."""
@@ -102,4 +104,4 @@ def _is_number(value: Value) -> bool:
 
 
 def _cell(value: Value, form: str) -> str:
-    return "-" if value is None else form.format(value)
+    return "-" if value is None else printable(form.format(value))

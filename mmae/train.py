@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from mmae.error_line import say_error
 from mmae.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_LOST_NUMBERS, DoesNotFitError, InputError
+from mmae.ownership import add_trust_argument, write_as_own
 
 if TYPE_CHECKING:
     from mmae.engine.heartbeat import Heartbeat
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--resume", metavar="PATH", help="go on from this checkpoint, or from the newest of this run")
     parser.add_argument("--fresh", action="store_true", help="begin anew; what run.dir holds is set aside within it")
-    parser.add_argument("--trust", action="store_true", help="resume from a checkpoint that another user wrote")
+    add_trust_argument(parser, "a run, recipe or model")
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # launchers pass it; LOCAL_RANK says it too
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="override a key of the recipe")
 
@@ -56,11 +57,16 @@ def run(args: argparse.Namespace) -> int:
                 args.config, args.deepspeed_config, args.overrides, world, args.trust, args.resume, args.fresh
             )
         )
+        from mmae.addresses import hide_in_words
         from mmae.engine.logging import quiet_libraries
         from mmae.engine.run_end import was_said
         from mmae.engine.run_lock import held
         from mmae.engine.trackers import any_left_behind
 
+        # Whatever looks at them from here on (trackers do) writes them down or sends them on.
+        sys.argv[1:] = hide_in_words(sys.argv[1:])
+        # Or the next start would take it for what somebody else may have written.
+        write_as_own()
         quiet_libraries()
         rank, limits = join(), plan.config.train
     status = EXIT_BAD_INPUT
@@ -132,7 +138,7 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock, stop: Stop | None, beat: Hear
     found = resume.find(plan)
 
     # 2. The engine; then, if there is a checkpoint, everything it holds. Only what got so far writes into the folder.
-    engine = build_engine(config, plan.ds_config, load_initial=found is None)
+    engine = build_engine(config, plan.ds_config, load_initial=found is None, trust=plan.trust)
     loaded = checkpoint.load(engine, plan, found) if found else checkpoint.Loaded(0)
     step = loaded.step
     if rank == 0:

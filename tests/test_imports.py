@@ -22,12 +22,16 @@ PACKAGES = ("mmae", "data_tools")
 
 FOUNDATION = frozenset(
     {
+        "addresses",
         "batching",
         "draws",
         "error_line",
         "errors",
+        "json_text",
         "modalities",
+        "ownership",
         "pictures",
+        "printable",
         "processes",
         "resources",
         "table",
@@ -57,7 +61,7 @@ BELOW = MappingProxyType(
 )
 """What each layer may import beside itself and the foundation."""
 
-DATA_TOOLS_FOUNDATION = frozenset({"errors", "modalities", "draws"})
+DATA_TOOLS_FOUNDATION = frozenset({"errors", "modalities", "draws", "json_text", "printable"})
 """What `data_tools` may take of the foundation: it knows neither models nor batches."""
 
 EXCEPTIONS = MappingProxyType(
@@ -73,6 +77,8 @@ HOMES = MappingProxyType(
         "h5py": {
             # One file, opened and checked; its tile table; where its chunks lie, so that they are read without h5py.
             "data_tools.hdf5", "data_tools.metadata", "data_tools.chunks", "data_tools.chunk_search",
+            # Nothing of it may lie in other files.
+            "data_tools.hdf5_links",
             # Each worker process of a repack opens the file for itself.
             "data_tools.shard_job",
             # Writes a file.

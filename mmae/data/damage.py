@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmae.errors import InputError
+from mmae.printable import printable
 
 
 class DamagedTile(InputError):  # noqa: N818  (it names what was found, not that it was raised)
@@ -19,7 +20,7 @@ class DamagedTile(InputError):  # noqa: N818  (it names what was found, not that
         self.what = what
 
     def __str__(self) -> str:
-        return (
+        return printable(
             f"{self.shard}: {self.dataset} of row {self.row} at byte {self.offset} is damaged ({self.what}): "
             f"run mmae verify {self.shard.parent}, and copy or repack the shards again"
         )

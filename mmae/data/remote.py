@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import logging
 import random
-import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
+from mmae.addresses import PIPE, hide_in_text
 from mmae.errors import InputError
-
-PIPE: Final = "pipe:"
 
 _LOG: Final = logging.getLogger(__name__)
 _WORTH_TELLING_S: Final = 4.0
 _JITTER: Final = random.SystemRandom()  # the seeded one is a run's, and the same in all workers
-_URL: Final = re.compile(r"\w+://[^\s'\"]+")
 _LONGEST_MESSAGE: Final = 200
 
 
@@ -150,27 +147,16 @@ def fast_enough(chunks: Iterator[bytes], patience: Patience) -> Iterator[bytes]:
         yield chunk
 
 
-def is_remote(location: str) -> bool:
-    """Whether a location is an address rather than a folder of this machine."""
-    return location.startswith(PIPE) or "://" in location
-
-
 def join(location: str, name: str) -> str:
     """The address of a file in the folder at an address; a query (an access token) stays behind it."""
     parts = urlsplit(location)
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
 
 
-def without_secrets(location: str) -> str:
-    """An address without user, password, query and fragment."""
-    parts = urlsplit(location)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
-def one_line(text: str) -> str:
-    """The last line of what a program or library said, shortened, and addresses in it without secrets."""
+def one_line(text: str, secrets: Iterable[str] = ()) -> str:
+    """The last line of what a program or library said, shortened, without the secrets of addresses or any of these."""
     line = (text.strip().splitlines() or [""])[-1]
-    return _URL.sub(lambda match: without_secrets(match[0]), line)[:_LONGEST_MESSAGE]
+    return hide_in_text(line, secrets)[:_LONGEST_MESSAGE]
 
 
 def open_remote(location: str, patience: Patience) -> Remote:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from mmae.data.remote import Body, Interrupted, Patience, Refused, fast_enough, join, one_line, without_secrets
+from mmae.addresses import secrets_of, without_secrets
+from mmae.data.remote import Body, Interrupted, Patience, Refused, fast_enough, join, one_line
 from mmae.errors import InputError
 
 _READ: Final = 1 << 23
@@ -29,7 +30,8 @@ class FsspecRemote:
         try:
             fsspec.get_filesystem_class(location.partition("://")[0])
         except (ImportError, ValueError) as error:
-            raise InputError(f"data.shards: {without_secrets(location)}: {one_line(str(error))}") from None
+            why = one_line(str(error), secrets_of([location]))
+            raise InputError(f"data.shards: {without_secrets(location)}: {why}") from None
 
     def shown(self, name: str) -> str:
         return without_secrets(join(self._location, name))
@@ -70,7 +72,7 @@ class FsspecRemote:
         result, error = done[0]
         if error is None:
             return result
-        what = f"{type(error).__name__}: {one_line(str(error))}"
+        what = f"{type(error).__name__}: {one_line(str(error), secrets_of([self._location]))}"
         lasting = isinstance(error, _PERMANENT) or "Credentials" in type(error).__name__
         raise Refused(what) if lasting else Interrupted(what)
 

@@ -13,7 +13,8 @@ from typing import Final
 import requests
 import urllib3
 
-from mmae.data.remote import Body, Interrupted, Patience, Refused, fast_enough, join, without_secrets
+from mmae.addresses import secrets_of, without_secrets
+from mmae.data.remote import Body, Interrupted, Patience, Refused, fast_enough, join, one_line
 
 _CHUNK: Final = 1 << 18
 _NETWORK: Final = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
@@ -59,7 +60,8 @@ class HttpRemote:
         if response.status_code in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             return response
         response.close()
-        what = f"HTTP {response.status_code} {response.reason}"
+        # A server may repeat what it was asked.
+        what = f"HTTP {response.status_code} {one_line(response.reason or '', secrets_of([self._location]))}".rstrip()
         if response.status_code in _TRANSIENT:
             raise Interrupted(what, _retry_after(response.headers.get("Retry-After")))
         raise Refused(what)

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Final
 
-from mmae.data.remote import PIPE, Body, Interrupted, Patience, Refused, Wrong, fast_enough, one_line
+from mmae.addresses import PIPE, secrets_of, without_secrets
+from mmae.data.remote import Body, Interrupted, Patience, Refused, Wrong, fast_enough, one_line
 from mmae.errors import InputError
 
 if TYPE_CHECKING:
@@ -36,9 +37,7 @@ class PipeRemote:
             raise InputError(f"data.shards: {self.shown('')}: write {_PLACE} where the name of a file goes")
 
     def shown(self, name: str) -> str:
-        # A command may hold tokens anywhere behind its first word.
-        program = (self._command.split() or [""])[0]
-        return f"{PIPE}{program} … {name}".rstrip()
+        return f"{without_secrets(f'{PIPE}{self._command}')} {name}".rstrip()
 
     @contextmanager
     def open(self, name: str, offset: int) -> Iterator[Body]:
@@ -81,5 +80,6 @@ class PipeRemote:
             raise Interrupted("the command closed its output and did not end") from None
         if status:
             said.seek(0)
-            what = ": ".join(filter(None, (f"exit status {status}", one_line(said.read().decode(errors="replace")))))
+            words = one_line(said.read().decode(errors="replace"), secrets_of([f"{PIPE}{self._command}"]))
+            what = ": ".join(filter(None, (f"exit status {status}", words)))
             raise Refused(what) if status in _NOT_RUNNABLE else Wrong(what)

@@ -10,12 +10,13 @@ from typing import IO, Final
 
 import xxhash
 
+from mmae.addresses import is_incomplete, is_remote
 from mmae.data.cache import Cache, Wanted
 from mmae.data.cached_shards import CachedShards
 from mmae.data.download import download, fetch_text
 from mmae.data.index import Index, open_index
 from mmae.data.index_head import JSON_NAME, NPZ_NAME, ArraysInfo, ShardInfo, parse_head
-from mmae.data.remote import Patience, is_remote, open_remote
+from mmae.data.remote import Patience, open_remote
 from mmae.errors import InputError
 
 # A wrong address should be told of while somebody still looks.
@@ -39,6 +40,11 @@ def open_shards(
     """
     if not is_remote(location):
         return open_index(location), None
+    if is_incomplete(location):
+        raise InputError(
+            f"data.shards: {location}: logins, queries and commands are not kept in files, and a file's command is not "
+            "run: say the whole of it on the command line (data.shards=..., or --shards), or --trust a file's command"
+        )
     if cache_dir is None:
         raise InputError("data.cache_dir: name a folder on a local disk for shards that are fetched from an address")
     patience = patience or Patience()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from mmae.doctor.findings import failed
 from mmae.doctor.hostfile import Host, read_hostfile
 from mmae.errors import InputError
+from mmae.ownership import add_trust_argument
 from mmae.table import add_json_argument, check_json_path, report
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--deepspeed_config", default="zero1", metavar="JSON", help="of that recipe: packaged name or JSON file (zero1)"
     )
+    add_trust_argument(parser, "a run or recipe")
     add_json_argument(parser)
     overrides = parser.add_argument(
         "overrides", nargs="+", default=[], metavar="section.key=value", help="override a key of that recipe"
@@ -52,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     network = _all_reduce(args, hosts)
     # DeepSpeed starts the ranks of a single host without ssh, whatever its name is.
     local = len(hosts) == 1
-    folder, config = _run(args.run)
+    folder, config = _run(args.run, args.trust)
     shards = [args.shards] if args.shards else list(config.data.locations) if config else []
     local_sets = [str(Path(each).absolute()) for each in shards if ":" not in each]
     run_folder = str(folder.path.absolute()) if folder else None
@@ -81,20 +83,20 @@ def _all_reduce(args: argparse.Namespace, hosts: Sequence[Host]) -> AllReduce | 
         return AllReduce()
     from mmae.doctor.need import need_of
 
-    need = partial(need_of, args.config, args.deepspeed_config, args.overrides)
+    need = partial(need_of, args.config, args.deepspeed_config, args.overrides, trust=args.trust)
     if all(host.slots for host in hosts):
         # Refused before a host is asked.
         need(sum(host.slots or 0 for host in hosts))
     return AllReduce(need)
 
 
-def _run(path: str | None) -> tuple[RunFolder | None, Config | None]:
+def _run(path: str | None, trust: bool) -> tuple[RunFolder | None, Config | None]:
     if path is None:
         return None, None
     from mmae.engine.run_folder import RunFolder
 
     folder = RunFolder(Path(path))
-    return folder, folder.stored_config()
+    return folder, folder.stored_config(trust)
 
 
 def _needed(folder: RunFolder | None, config: Config | None) -> int | None:

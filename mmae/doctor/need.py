@@ -31,12 +31,12 @@ class Need:
     mfu: float
 
 
-def need_of(recipe: str, file: str, overrides: Sequence[str], world: int) -> Need:
+def need_of(recipe: str, file: str, overrides: Sequence[str], world: int, trust: bool = False) -> Need:
     """
     Raises:
         InputError: a recipe or a JSON that is none, or that so many ranks cannot train.
     """
-    config = load_config(recipe, list(overrides))
+    config = load_config(recipe, list(overrides), trust)
     split = split_global_batch(config.train.global_batch, config.train.micro_batch, world)
     mfu = utilisation(config.model.size, config.train.compile)
     lines = lines_of(config, file, [split], Machines(world, 1, 1), Speed(mfu, PEAK_TFLOPS * 1e12))

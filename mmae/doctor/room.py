@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from mmae.config import Config
 from mmae.engine.ds_config import precision_of, zero_stage_of
 from mmae.engine.run_folder import RunFolder
 from mmae.errors import InputError
+from mmae.json_text import parse_json
 from mmae.plan.lines import NUMBER_BYTES
 from mmae.plan.parameter_sizes import parameter_sizes
 from mmae.plan.time_and_disk import checkpoint_bytes
@@ -22,7 +22,7 @@ def bytes_to_come(folder: RunFolder, config: Config) -> int:
         InputError: the run's ds_config.json is damaged.
     """
     try:
-        merged: dict[str, Any] = json.loads(folder.ds_config_file.read_text(encoding="utf-8"))
+        merged: dict[str, Any] = parse_json(folder.ds_config_file.read_text(encoding="utf-8"))
         stage, precision = zero_stage_of(merged), precision_of(merged)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder.ds_config_file}: cannot be read ({error}): start the run again") from error

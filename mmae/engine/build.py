@@ -20,12 +20,13 @@ from mmae.model.checkpointing import Recompute
 from mmae.model.folder import initial_weights
 
 
-def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool) -> Any:
+def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, trust: bool = False) -> Any:
     """DeepSpeed's engine around model, losses, optimiser and schedule.
 
     Args:
         ds_config: the merged DeepSpeed JSON.
         load_initial: take the weights of `model.init_from` where the recipe names one.
+        trust: they may be another user's.
     """
     # Initial weights have a seed of their own; what is left to torch's generator is drop path, which differs by rank.
     torch.manual_seed(config.train.seed * 65_537 + dist.get_rank())
@@ -37,7 +38,7 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool) 
         module = PretrainModule(config.model, None, recompute, seed=config.train.seed)
     _buffers_to_device(module)
     if load_initial and config.model.init_from is not None:
-        _start_from(module, Path(config.model.init_from))
+        _start_from(module, Path(config.model.init_from), trust)
     if sharded and config.train.compile:
         gather_whole_blocks(module)
     optimizer = build_optimizer(module, config.train, config.model.paper_exact)
@@ -83,9 +84,9 @@ def _undo_first_step(engine: Any) -> None:
     engine.optimizer.refresh_fp32_params()
 
 
-def _start_from(module: PretrainModule, folder: Path) -> None:
+def _start_from(module: PretrainModule, folder: Path, trust: bool) -> None:
     """Weights of a model folder into a model that may be sharded: a parameter at a time."""
-    weights = initial_weights(module.model, folder)
+    weights = initial_weights(module.model, folder, trust)
     for name, parameter in module.model.named_parameters():
         sharded = hasattr(parameter, "ds_id")
         with torch.no_grad(), deepspeed.zero.GatheredParameters([parameter], modifier_rank=0, enabled=sharded):

@@ -20,10 +20,11 @@ from mmae.engine.module import PretrainModule
 from mmae.engine.optim import group_names
 from mmae.engine.run_folder import RunFolder, open_run
 from mmae.engine.soundness import newest_good, problem_of
-from mmae.engine.train_state import check_owner, checkpoint_names, read_state
+from mmae.engine.train_state import checkpoint_names, read_state
 from mmae.engine.untrained import read_untrained
 from mmae.errors import InputError
 from mmae.model.mmae import MultiMAE
+from mmae.ownership import check_tree
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ def load_trained(run: str, step: int | None, trust: bool) -> Trained:
     Raises:
         InputError: no run, no such checkpoint, a damaged one, or one that another user wrote and that is not trusted.
     """
-    folder = open_run(run)
-    config = folder.stored_config()
+    folder = open_run(run, trust)
+    config = folder.stored_config(trust)
     assert config is not None
     checkpoint = _chosen(folder, step, trust)
     state = read_state(checkpoint)
@@ -85,7 +86,7 @@ def _chosen(folder: RunFolder, step: int | None, trust: bool) -> Path:
     checkpoint = folder.checkpoints / name_of(step)
     if not checkpoint.is_dir():
         raise InputError(f"{folder.path}: no checkpoint of step {step} (there are: {there})")
-    check_owner(checkpoint, trust)
+    check_tree(checkpoint, trust)
     if problem := problem_of(checkpoint):
         raise InputError(f"{checkpoint}: damaged: {problem}: choose another (there are: {there})")
     return checkpoint

@@ -14,6 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mmae.engine.step import StepStats
+from mmae.printable import printable
 from mmae.types import Batch
 
 MAX_LINES: Final = 20
@@ -35,19 +36,18 @@ class DamageLog:
         if not found:
             return
         for each in found[: MAX_LINES - self._lines]:
-            tqdm.write(
+            _say(
                 f"rank {self._rank}, step {step}: left out a damaged tile: {each.shard}: {each.dataset} of row "
-                f"{each.row} at byte {each.offset} ({each.what})",
-                file=sys.stderr,
+                f"{each.row} at byte {each.offset} ({each.what})"
             )
         if self._lines < MAX_LINES <= self._lines + len(found):
-            tqdm.write(f"rank {self._rank}: further damaged tiles are named in {self._path} only", file=sys.stderr)
+            _say(f"rank {self._rank}: further damaged tiles are named in {self._path} only")
         self._lines = min(MAX_LINES, self._lines + len(found))
         try:
             with self._path.open("a", encoding="utf-8") as file:
                 file.writelines(json.dumps({"step": step, **asdict(each)}) + "\n" for each in found)
         except OSError as error:  # a full disk costs the list, not the training
-            tqdm.write(f"rank {self._rank}: {self._path}: {error.strerror}: it lacks some tiles", file=sys.stderr)
+            _say(f"rank {self._rank}: {self._path}: {error.strerror}: it lacks some tiles")
 
     def watch(self, step: int, batches: Iterable[Batch]) -> Iterator[Batch]:
         """The same batches; damaged tiles are named as they pass."""
@@ -63,3 +63,7 @@ class DamageLog:
         """Tiles that training left out over all ranks since the last lap: a scalar, on the device."""
         count, self._count = self._count, 0
         return count if isinstance(count, Tensor) else torch.zeros(())
+
+
+def _say(line: str) -> None:
+    tqdm.write(printable(line), file=sys.stderr)

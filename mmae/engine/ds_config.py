@@ -24,7 +24,7 @@ def load_deepspeed_json(name_or_path: str) -> tuple[Path, DeepSpeedJson]:
     path = find(name_or_path, "ds_configs", ".json", "--deepspeed_config")
     try:
         tree = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: _unique(pairs, path))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {error}") from error
     if not isinstance(tree, dict):
         raise InputError(f"{path}: a DeepSpeed configuration is a JSON object")

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from mmae.engine.run_folder import FOLLOWED, write_whole
+from mmae.json_text import parse_json
 
 _LAUNCHES: Final = MappingProxyType({
     "MMAE_RESTARTS": "MMAE_LAUNCH",
@@ -49,7 +50,7 @@ def _counting(environment: Mapping[str, str]) -> list[str]:
 
 def _noted(path: Path) -> dict[str, str]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

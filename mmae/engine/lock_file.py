@@ -19,6 +19,7 @@ from mmae.engine.lock_holder import Holder, is_here, lives, parse_holder, this_p
 from mmae.engine.lock_takeover import claimed, forget_claims
 from mmae.engine.run_folder import LOCK
 from mmae.errors import InputError
+from mmae.printable import printable
 
 SILENCE_S: Final = 60.0
 _POLL_S: Final = 0.5
@@ -144,8 +145,10 @@ def _beats(path: Path, seen: os.stat_result, holder: Holder | None, silence_s: f
         if age_s(path) > silence_s:
             return False
         print(
-            f"{path}: held by {holder or 'an unknown process'}: waiting up to {silence_s:.0f} s to see whether "
-            "it lives",
+            printable(
+                f"{path}: held by {holder or 'an unknown process'}: waiting up to {silence_s:.0f} s to see whether "
+                "it lives"
+            ),
             file=sys.stderr,
             flush=True,
         )

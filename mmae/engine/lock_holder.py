@@ -8,6 +8,7 @@ import socket
 import time
 from dataclasses import asdict, dataclass
 
+from mmae.json_text import parse_json
 from mmae.processes import started, this_machine
 
 
@@ -45,7 +46,7 @@ def this_process() -> Holder:
 def parse_holder(text: str) -> Holder | None:
     """Who a lock's file names; None where it is not whole."""
     try:
-        holder = Holder(**json.loads(text))
+        holder = Holder(**parse_json(text))
     except (ValueError, TypeError):
         return None
     return holder if type(holder.pid) is int and holder.pid > 0 else None

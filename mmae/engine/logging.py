@@ -16,6 +16,7 @@ from tqdm import tqdm
 from mmae.config import Config
 from mmae.engine.trackers import Background, close_trackers, start_trackers
 from mmae.error_line import say_error
+from mmae.printable import printable
 
 Record = dict[str, Any]
 
@@ -81,13 +82,13 @@ class RunLog:
     def say(self, line: str) -> None:
         """A line for people, on stderr and in the rank's log file."""
         if self._active:
-            logging.getLogger("mmae").info("%s", line)
-            tqdm.write(line, file=sys.stderr)
+            logging.getLogger("mmae").info("%s", printable(line))
+            tqdm.write(printable(line), file=sys.stderr)
 
     def say_error(self, line: str) -> None:
         """As `say`, of what the training ends by: launchers say it again at their end."""
         if self._active:
-            logging.getLogger("mmae").info("%s", line)
+            logging.getLogger("mmae").info("%s", printable(line))
             with tqdm.external_write_mode(file=sys.stderr):
                 say_error(f"mmae: error: {line}")
 

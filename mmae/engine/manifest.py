@@ -13,6 +13,7 @@ from typing import Final
 import xxhash
 
 from mmae.engine.hashed_file import Entry, hash_file
+from mmae.json_text import parse_json
 
 MANIFEST: Final = "manifest.json"
 _VERSION: Final = 1
@@ -38,7 +39,7 @@ def parse(text: str) -> dict[str, Entry]:
         ValueError: it is not, to the last byte, what `render` wrote.
     """
     try:
-        listed = json.loads(text)["files"]
+        listed = parse_json(text)["files"]
         files = {str(name): Entry(int(size), str(digest)) for name, (size, digest) in listed.items()}
     except (LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"not a manifest: {error!r}") from error

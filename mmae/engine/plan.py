@@ -35,7 +35,7 @@ class Plan:
         tiles: of every shard set, what training takes.
         order: in which it reads them.
         band_stats: what tiles are normalised with.
-        trust: load a checkpoint that another user wrote.
+        trust: read what other users wrote or can write: the run that is resumed, recipe, initial weights.
         resume: the checkpoint to go on from, where one was named.
         fresh: begin anew; what the folder holds is set aside.
         followed_before: one of the two was said, but this is a start again by a launcher or scheduler, which has
@@ -91,7 +91,7 @@ def plan_run(
     Raises:
         InputError: whatever can be refused before a rank is waited for.
     """
-    config = load_config(recipe, overrides)
+    config = load_config(recipe, overrides, trust)
     check_trackers(config)
     split = split_global_batch(config.train.global_batch, config.train.micro_batch, world)
     ds_config = merge(*load_deepspeed_json(deepspeed_config), config.train, split)
@@ -103,7 +103,7 @@ def plan_run(
     if followed_before:
         resume, fresh = None, False
     source = resume_path(resume) if resume is not None else None
-    stored = _config_to_go_on_with(folder, source, fresh)
+    stored = _config_to_go_on_with(folder, source, fresh, trust)
     said = parse_overrides(overrides)
     changes = {} if stored is None else changes_on_resume(stored, config, said, folder)
     if not config.data.locations:
@@ -122,11 +122,11 @@ def plan_run(
     )
 
 
-def _config_to_go_on_with(folder: RunFolder, source: ResumePath | None, fresh: bool) -> Config | None:
+def _config_to_go_on_with(folder: RunFolder, source: ResumePath | None, fresh: bool, trust: bool) -> Config | None:
     """The recipe that this start may change only so far; None where it is the first."""
     if source is not None:
         if not source.config_file.is_file():
             raise InputError(f"{source.config_file}: is missing: which recipe the checkpoint belongs to is not known")
-        return RunFolder(source.config_file.parent).stored_config()
+        return RunFolder(source.config_file.parent).stored_config(trust)
     # Whatever run the folder holds, damaged or not, is set aside.
-    return None if fresh and folder.config_file.is_file() else folder.stored_config()
+    return None if fresh and folder.config_file.is_file() else folder.stored_config(trust)

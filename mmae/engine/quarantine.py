@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from mmae.data.order import rank_slices
 from mmae.engine.plan import Plan
+from mmae.printable import printable
 from mmae.types import Batch
 
 MAX_LINES: Final = 20
@@ -87,7 +88,8 @@ class Quarantine:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
         except OSError as error:  # a full disk costs the list, not the training
-            tqdm.write(f"rank {self._rank}: {self._path}: {error.strerror}: not written: {record}", file=sys.stderr)
+            line = f"rank {self._rank}: {self._path}: {error.strerror}: not written: {record}"
+            tqdm.write(printable(line), file=sys.stderr)
 
     def _say(self, step: int, reason: str, modality: str | None, tiles: list[str]) -> None:
         self._lines += 1
@@ -100,7 +102,8 @@ class Quarantine:
         }[reason]
         more = f" and {len(tiles) - 3} more, see {self._path}" if len(tiles) > 3 else ""
         last = f"; further ones are named in {self._path} only" if self._lines == MAX_LINES else ""
-        tqdm.write(f"rank {self._rank}, step {step}: {what} {', '.join(tiles[:3])}{more}{last}", file=sys.stderr)
+        line = f"rank {self._rank}, step {step}: {what} {', '.join(tiles[:3])}{more}{last}"
+        tqdm.write(printable(line), file=sys.stderr)
 
     def _shards(self, step: int) -> list[str]:
         """The shard of each of this rank's tiles of a step: which they are follows from the step alone."""

@@ -8,16 +8,31 @@ import socket
 import sys
 import traceback
 import warnings
+from collections.abc import Sequence
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Final, TextIO
 
+from mmae.addresses import hide_in_text
 from mmae.error_line import say_error
+from mmae.printable import printable
 
 FAILED: Final = ".first_failure"
 """In the folder of logs: made by the first rank that fails."""
 _HELD: Final = 1000
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+class _Formatter(logging.Formatter):
+    """Lines that hold no secret, and nothing that steers the terminal of who reads them."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        super().__init__(_FORMAT)
+        self._secrets = secrets
+
+    def format(self, record: logging.LogRecord) -> str:
+        lines = hide_in_text(super().format(record), self._secrets).split("\n")
+        return "\n".join(printable(line.expandtabs()) for line in lines)
 
 
 class RankLog:
@@ -27,10 +42,12 @@ class RankLog:
 
     Args:
         speaks: this rank also shows what libraries print; the others' goes to their files only.
+        secrets: strings that are kept out of the file.
     """
 
-    def __init__(self, rank: int, speaks: bool) -> None:
+    def __init__(self, rank: int, speaks: bool, secrets: Sequence[str] = ()) -> None:
         self._rank = rank
+        self._secrets = secrets
         self._path: Path | None = None
         self._handler: logging.Handler = MemoryHandler(_HELD, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
         self._handler.setLevel(logging.INFO)
@@ -59,9 +76,9 @@ class RankLog:
                 (folder / FAILED).unlink(missing_ok=True)
             target = logging.FileHandler(folder / f"rank_{self._rank}.log", encoding="utf-8")
         except OSError as error:
-            print(f"{folder}: no log of rank {self._rank} ({error})", file=sys.stderr)
+            print(printable(f"{folder}: no log of rank {self._rank} ({error})"), file=sys.stderr)
             return
-        target.setFormatter(logging.Formatter(_FORMAT))
+        target.setFormatter(_Formatter(self._secrets))
         self._path = folder / f"rank_{self._rank}.log"
         logging.getLogger("mmae").setLevel(logging.INFO)
         held, self._handler = self._handler, target

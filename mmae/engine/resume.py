@@ -21,8 +21,10 @@ from mmae.engine.resume_path import ResumePath
 from mmae.engine.run_folder import RunFolder
 from mmae.engine.soundness import Sound, look_at
 from mmae.engine.together import gather, on_rank_0, rank, world
-from mmae.engine.train_state import BAND_STATS, LATEST, TrainState, check_owner, read_state
+from mmae.engine.train_state import BAND_STATS, LATEST, TrainState, read_state
 from mmae.errors import InputError
+from mmae.ownership import check_tree
+from mmae.printable import printable
 
 T = TypeVar("T")
 
@@ -109,7 +111,7 @@ def _problem(path: Path, plan: Plan, notes: list[str]) -> str | None:
 
     def look() -> Sound | str:
         # Whoever may not be trusted is not asked either.
-        check_owner(path, plan.trust)
+        check_tree(path, plan.trust)
         return look_at(path)
 
     sound = _settled(look)
@@ -189,7 +191,7 @@ def _say_aside(aside: Path | None) -> list[str]:
 
 
 def _say(line: str) -> str:
-    tqdm.write(line, file=sys.stderr)
+    tqdm.write(printable(line), file=sys.stderr)
     return line
 
 

@@ -9,6 +9,7 @@ from typing import Final
 import torch
 import torch.distributed as dist
 
+from mmae.addresses import hide_in_text, secrets_of
 from mmae.engine.distributed import is_local_main
 from mmae.engine.heartbeat import is_of_communication
 from mmae.engine.logging import RunLog
@@ -36,7 +37,8 @@ class RunEnd:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._rank_log = RankLog(dist.get_rank(), is_local_main())
+        self._secrets = secrets_of(plan.config.data.locations)
+        self._rank_log = RankLog(dist.get_rank(), is_local_main(), self._secrets)
         self._log: RunLog | None = None
         self._records: StepRecords | None = None
         self._profile: StepProfile | None = None
@@ -81,7 +83,9 @@ class RunEnd:
 
     def _write_end(self, error: BaseException | None) -> None:
         if error is not None and self._records is not None and self._log is not None:
-            self._log.write("end", step=self._records.step, why="error", error=_line(error))
+            self._log.write(
+                "end", step=self._records.step, why="error", error=hide_in_text(_line(error), self._secrets)
+            )
 
     def _close(self, _error: BaseException | None) -> None:
         if self._profile is not None:

@@ -13,10 +13,12 @@ from typing import Any, Final
 
 import yaml
 
-from mmae.config import Config, Flat, Resume, build_config, flatten, resume_policy
+from mmae.addresses import map_locations, without_secrets
+from mmae.config import Config, Flat, Resume, build_config, flatten, from_a_file, resume_policy
 from mmae.data.atomic import atomic_file
-from mmae.data.remote import without_secrets
 from mmae.errors import InputError
+from mmae.json_text import parse_json
+from mmae.ownership import check_run, keep_from_others
 from mmae.yaml_file import read_yaml
 
 LOCK: Final = ".lock"
@@ -64,17 +66,23 @@ class RunFolder:
     def profiles(self) -> Path:
         return self.path / "profile"
 
-    def stored_config(self) -> Config | None:
+    def stored_config(self, trust: bool = False) -> Config | None:
         """The configuration the run was last trained with; None where no run lives here yet.
 
+        Secrets of addresses are not in it: see `mmae.addresses`.
+
+        Args:
+            trust: the run may be another user's, and name a command (`pipe:`).
+
         Raises:
-            InputError: the folder holds something else than a run.
+            InputError: the folder holds something else than a run, or files that others wrote or can write.
         """
         if self.config_file.is_file():
+            check_run(self.path, trust)
             flat = read_yaml(self.config_file)
             if not isinstance(flat, dict):
                 raise InputError(f"{self.config_file}: damaged: it should be a mapping of dotted keys")
-            return build_config(flat, str(self.config_file))
+            return build_config(from_a_file(flat, trust), str(self.config_file))
         if self.path.exists() and (not self.path.is_dir() or any(map(_is_strange, self.path.iterdir()))):
             raise InputError(f"{self.path}: holds something, but no run (no config.yaml): choose another run.dir")
         return None
@@ -85,7 +93,8 @@ class RunFolder:
         With the statistics in the run folder a model can be exported where the shards are not.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        write_whole(self.config_file, yaml.safe_dump(without_passwords(config), sort_keys=False))
+        keep_from_others(self.path)
+        write_whole(self.config_file, yaml.safe_dump(as_written(config), sort_keys=False))
         write_whole(self.ds_config_file, json.dumps(ds_config, indent=2) + "\n")
         write_whole(self.band_stats_file, json.dumps(band_stats) + "\n")
 
@@ -96,7 +105,7 @@ class RunFolder:
             InputError: the file is missing or damaged.
         """
         try:
-            stats: dict[str, Any] = json.loads(self.band_stats_file.read_text(encoding="utf-8"))
+            stats: dict[str, Any] = parse_json(self.band_stats_file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{self.band_stats_file}: cannot be read ({error}): copy it from the shards' index"
@@ -109,13 +118,17 @@ def _is_strange(path: Path) -> bool:
     return not path.name.startswith((LOCK, ASIDE, FOLLOWED))
 
 
-def open_run(path: str) -> RunFolder:
+def open_run(path: str, trust: bool = False) -> RunFolder:
     """The folder of a run that has been trained.
 
+    Args:
+        trust: it may be another user's.
+
     Raises:
-        InputError: there is none.
+        InputError: there is none, or others wrote it or can write it.
     """
     folder = RunFolder(Path(path))
+    check_run(folder.path, trust)
     if not folder.config_file.is_file():
         raise InputError(f"{path}: no run lives here (no config.yaml): give the run.dir of a training")
     return folder
@@ -150,9 +163,8 @@ def write_whole(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
-def without_passwords(config: Config) -> Flat:
-    """`flatten(config)` as it may be written down and sent to others: addresses of shards without user and query."""
+def as_written(config: Config) -> Flat:
+    """`flatten(config)` as it may be written down and sent to others: without the secrets of addresses."""
     flat = flatten(config)
-    shown = [without_secrets(place) if "://" in place else place for place in config.data.locations]
-    flat["data.shards"] = shown[0] if len(shown) == 1 else shown or ""
+    flat["data.shards"] = map_locations(flat["data.shards"], without_secrets)
     return flat

@@ -10,8 +10,10 @@ from pathlib import Path
 from mmae.engine.checkpoint_store import newest_first
 from mmae.engine.hashed_file import Entry
 from mmae.engine.manifest import MANIFEST, content_problem, listing_problem, read_manifest
-from mmae.engine.train_state import STATE, TrainState, check_owner, read_state
+from mmae.engine.train_state import STATE, TrainState, read_state
 from mmae.errors import InputError
+from mmae.ownership import check_tree
+from mmae.printable import printable
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,9 @@ def newest_good(checkpoints: Path, trust: bool) -> Path | None:
         InputError: the newest was written by another user and is not trusted.
     """
     for path in newest_first(checkpoints):
-        check_owner(path, trust)
+        check_tree(path, trust)
         problem = problem_of(path)
         if problem is None:
             return path
-        print(f"{path} is damaged: {problem}; taking the one before it", file=sys.stderr, flush=True)
+        print(printable(f"{path} is damaged: {problem}; taking the one before it"), file=sys.stderr, flush=True)
     return None

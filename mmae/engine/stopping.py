@@ -8,7 +8,6 @@ way is finished.
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import signal
 import sys
@@ -22,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mmae.data.remote import without_secrets
+from mmae.addresses import hide_in_command
 from mmae.engine.distributed import is_local_main
 from mmae.engine.late import LATE_STEPS
 from mmae.processes import started
@@ -32,8 +31,6 @@ REASONS: Final = (*(number.name for number in SIGNALS), "train.max_hours", "the 
 STOP_FILE: Final = "stop"
 SLURM_RESERVE: Final = 120.0
 """Seconds kept for what a job does after its last save."""
-
-_ADDRESS: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s,'\"\]]+")
 
 Clock = Callable[[], float]
 
@@ -154,8 +151,7 @@ def _command(world: int) -> str:
     command = os.environ.get("MMAE_COMMAND") or shlex.join(
         ["deepspeed", "--num_gpus", str(world), "--module", "mmae.train", *words]
     )
-    # Passwords in addresses are not for logs.
-    return _ADDRESS.sub(lambda match: without_secrets(match[0]), command)
+    return hide_in_command(command)
 
 
 def _seconds_since_start() -> float:

@@ -1,14 +1,12 @@
-"""What a checkpoint says of itself, and whether it may be loaded. Reads; loads no weights."""
+"""What a checkpoint says of itself. Reads; loads no weights."""
 
 from __future__ import annotations
 
-import json
-import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmae.errors import InputError
+from mmae.json_text import parse_json
 
 LATEST = "latest"
 STATE = "state.json"
@@ -54,29 +52,12 @@ def read_state(checkpoint: Path) -> TrainState:
         InputError: the file is damaged or of another version.
     """
     try:
-        return TrainState(**json.loads((checkpoint / STATE).read_text(encoding="utf-8")))
+        return TrainState(**parse_json((checkpoint / STATE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"{checkpoint / STATE}: cannot be read ({error}): resume from another checkpoint "
             f"with --resume (there are: {checkpoint_names(checkpoint.parent)})"
         ) from error
-
-
-def check_owner(checkpoint: Path, trust: bool) -> None:
-    """Refuse to unpickle what somebody else wrote: DeepSpeed's files run code when they are loaded.
-
-    Raises:
-        InputError: the folder or a file in it belongs to another user, or others may write it, and it is not trusted.
-    """
-    if trust:
-        return
-    for path in (checkpoint, *checkpoint.rglob("*")):
-        about = path.stat()
-        if about.st_uid != os.geteuid() or about.st_mode & stat.S_IWOTH:
-            raise InputError(
-                f"{path}: belongs to another user or is writable by everyone, and loading it can run code: "
-                "take ownership of it, or say --trust if you know where it comes from"
-            )
 
 
 def checkpoint_names(checkpoints: Path) -> str:

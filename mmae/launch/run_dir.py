@@ -27,7 +27,7 @@ def run_dir(words: Sequence[str]) -> Path:
     parser = _Parser(prog="mmae train", add_help=False)
     add_arguments(parser)
     args = parser.parse_intermixed_args(list(words))
-    return Path(load_config(args.config, args.overrides).run.dir)
+    return Path(load_config(args.config, args.overrides, args.trust).run.dir)
 
 
 @entry

@@ -11,6 +11,8 @@ from typing import Any, Final
 from mmae import __version__
 from mmae.config import ModelConfig, build_config
 from mmae.errors import InputError, did_you_mean
+from mmae.json_text import parse_json
+from mmae.ownership import check_owner
 from mmae.variants import Variant
 
 FORMAT: Final = "mmae-model"
@@ -57,13 +59,17 @@ def describe(
     return json.dumps(description, indent=2) + "\n"
 
 
-def read_model_config(folder: str | Path) -> SavedModel:
+def read_model_config(folder: str | Path, trust: bool = False) -> SavedModel:
     """What a model folder's `config.json` says; weights are not read.
+
+    Args:
+        trust: read files that other users wrote or can write.
 
     Raises:
         InputError: the file is missing, no JSON, not a model's, of a newer format, or has unknown or wrong values.
     """
     path = Path(folder) / CONFIG_NAME
+    check_owner((path.parent, path), trust)
     description = _read_description(path)
     model = dict(description["model"])
     for key in model:
@@ -81,7 +87,7 @@ def read_model_config(folder: str | Path) -> SavedModel:
 
 def _read_description(path: Path) -> dict[str, Any]:
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: is {path.parent} a folder that `mmae export` wrote?") from None
     except (OSError, ValueError) as error:

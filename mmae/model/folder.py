@@ -18,6 +18,7 @@ from mmae.model.description import CONFIG_NAME, SavedModel, describe, read_model
 from mmae.model.mmae import MultiMAE
 from mmae.model.posembed import first_positions
 from mmae.model.published_config import published_weights
+from mmae.ownership import check_owner
 
 __all__ = ["SavedModel", "initial_weights", "load_model", "read_model_config", "save_model"]
 
@@ -54,41 +55,45 @@ def save_model(
         raise
 
 
-def load_model(folder: str | Path) -> MultiMAE:
+def load_model(folder: str | Path, trust: bool = False) -> MultiMAE:
     """The model of a folder, float32 on the CPU, in eval mode.
+
+    Args:
+        trust: read files that other users wrote or can write.
 
     Raises:
         InputError: a file is missing or damaged, or weights do not fit the configuration.
     """
-    saved = read_model_config(folder)
+    saved = read_model_config(folder, trust)
     with torch.device("meta"):
         model = MultiMAE(saved.config, saved.variant)
-    state = _read_weights(folder)
+    state = _read_weights(folder, trust)
     _check_fit(model.state_dict(), state, Path(folder) / WEIGHTS_NAME)
     model.load_state_dict(state, assign=True)
     return model.eval()
 
 
-def initial_weights(model: MultiMAE, source: str | Path) -> dict[str, Tensor]:
+def initial_weights(model: MultiMAE, source: str | Path, trust: bool = False) -> dict[str, Tensor]:
     """Weights to start a model from, by the model's own names; the model's weights may be sharded.
 
     A model that learns positions can start from one whose positions are fixed.
 
     Args:
         source: a model folder, or a published checkpoint's file.
+        trust: read files that other users wrote or can write.
 
     Raises:
         InputError: a file is missing or damaged, or inputs, outputs or shapes differ from the model's.
     """
     if Path(source).is_file():
-        return published_weights(source, model.config, model.variant)
+        return published_weights(source, model.config, model.variant, trust)
     folder = source
-    saved = read_model_config(folder)
+    saved = read_model_config(folder, trust)
     for key in ("in_domains", "outputs"):
         theirs, ours = getattr(saved.config, key), getattr(model.config, key)
         if theirs != ours:
             raise InputError(f"{folder}: its {key} are {', '.join(theirs)}, this model's are {', '.join(ours)}")
-    state = _read_weights(folder)
+    state = _read_weights(folder, trust)
     with torch.device("meta"):
         whole = MultiMAE(model.config, model.variant)
     if saved.config.positions == "fixed":
@@ -104,8 +109,9 @@ def _check_target(folder: Path) -> None:
         raise InputError(f"{folder} is a file: choose a new folder")
 
 
-def _read_weights(folder: str | Path) -> dict[str, Tensor]:
+def _read_weights(folder: str | Path, trust: bool) -> dict[str, Tensor]:
     path = Path(folder) / WEIGHTS_NAME
+    check_owner((path,), trust)
     try:
         state: dict[str, Tensor] = load_file(path)
     except FileNotFoundError:

@@ -74,13 +74,18 @@ def infer_model(
     return PublishedModel(config, variant, tuple(notes))
 
 
-def published_weights(path: str | Path, config: ModelConfig, variant: Variant) -> dict[str, Tensor]:
+def published_weights(
+    path: str | Path, config: ModelConfig, variant: Variant, trust: bool = False
+) -> dict[str, Tensor]:
     """Our state dict from a published checkpoint's file, for a model that is already decided.
+
+    Args:
+        trust: read a file that other users wrote or can write.
 
     Raises:
         InputError: the file cannot be read, or its names, shapes or heads are not those of the model.
     """
-    published = read_published(path)
+    published = read_published(path, trust)
     # Heads change what weights mean, and no shape shows them.
     ours = {"num_heads": variant.num_heads, "decoder_num_heads": config.decoder_num_heads}
     for name, number in ours.items():

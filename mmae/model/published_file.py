@@ -19,6 +19,7 @@ from mmae.config import ModelConfig
 from mmae.errors import InputError
 from mmae.model.plain_pickle import load_plain
 from mmae.model.published import to_published
+from mmae.ownership import check_owner
 from mmae.variants import Variant
 
 LOG_VARS: Final = "loss_balancer.log_vars"
@@ -46,13 +47,17 @@ class PublishedFile:
     epoch: int | None
 
 
-def read_published(path: str | Path) -> PublishedFile:
+def read_published(path: str | Path, trust: bool = False) -> PublishedFile:
     """Read a published checkpoint; nothing that its pickle asks for is run.
+
+    Args:
+        trust: read a file that other users wrote or can write.
 
     Raises:
         InputError: no such file, not a torch save, one that needs more than plain data, or without `model` weights.
     """
     path = Path(path)
+    check_owner((path,), trust)
     checkpoint = load_plain(path)
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
         keys = ", ".join(map(str, list(checkpoint)[:8])) if isinstance(checkpoint, dict) else type(checkpoint).__name__

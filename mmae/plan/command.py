@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Final
 
+from mmae.addresses import hide_in_words
 from mmae.config import Config, load_config
 from mmae.errors import InputError
+from mmae.ownership import add_trust_argument
 from mmae.plan.amounts import bytes_of, count_of, rate_of, share_of
 from mmae.plan.launch import launch_command
 from mmae.plan.lines import FILES, Machines, all_lines, best_of_each, recommended
@@ -35,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--deepspeed_config", metavar="JSON", help="only this one: packaged name or JSON file")
     parser.add_argument("--all", action="store_true", help="every micro-batch, not only each way's best")
+    add_trust_argument(parser, "a run's recipe")
     add_json_argument(parser)
     overrides = parser.add_argument(
         "overrides", nargs="+", default=[], metavar="section.key=value", help="override a key of the recipe"
@@ -47,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """Exit status 0, whether anything fits or not. Bad input is an InputError."""
     check_json_path(args.json)
     machines = _machines(args)
-    config = load_config(args.recipe, args.overrides)
+    config = load_config(args.recipe, args.overrides, args.trust)
     speed, speed_source = _speed(args, config)
     bandwidth = rate_of(args.bandwidth, "--bandwidth") if args.bandwidth is not None else None
     tiles = tiles_of(config.data, count_of(args.tiles, "--tiles") if args.tiles else None)
@@ -58,7 +61,12 @@ def run(args: argparse.Namespace) -> int:
     notes = notes_of(config, machines, tiles, speed_source, choice)
     if choice is not None:
         command = launch_command(
-            args.recipe, choice, machines, config.train, args.overrides, shards=bool(config.data.locations)
+            args.recipe,
+            choice,
+            machines,
+            config.train,
+            hide_in_words(args.overrides),
+            shards=bool(config.data.locations),
         )
         notes += ["", command]
     title = f"{args.recipe} on {machines.nodes} x {machines.gpus} GPUs of {args.gpu_memory}"

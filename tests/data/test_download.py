@@ -204,7 +204,7 @@ def test_a_command_writes_the_file(web: Web) -> None:
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ("false {}", r"pipe:false … train-000000.tar: cannot be fetched \(exit status 1, 3 times\)"),
+        ("false {}", r"pipe:false \*\*\* train-000000.tar: cannot be fetched \(exit status 1, 3 times\)"),
         ("cat /nowhere/{}", r"exit status 1: cat: /nowhere/train-000000.tar: No such file or directory, 3 times"),
         ("no-such-command {}", r"exit status 127: .*not found"),
         ("head -c 5 /dev/zero; true {}", r"it ended after 5 of 300000 bytes"),
@@ -252,7 +252,7 @@ def test_what_a_command_started_ends_with_it(tmp_path: Path) -> None:
 
 
 def test_a_command_needs_a_place_for_the_name_and_is_not_shown() -> None:
-    with pytest.raises(InputError, match=r"pipe:curl …: write \{\}") as caught:
+    with pytest.raises(InputError, match=r"pipe:curl \*\*\*: write \{\}") as caught:
         get("pipe:curl -H 'Token: secret' https://host/train.tar")
     assert "secret" not in str(caught.value)
 

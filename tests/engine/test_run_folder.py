@@ -80,8 +80,10 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "written"),
     [
-        ("https://me:word@host/set?token=1", "https://host/set"),
-        (["/data/a b", "s3://key:word@bucket/set"], ["/data/a b", "s3://bucket/set"]),
+        ("https://me:word@host/set?token=1", "https://***@host/set?***"),
+        (["/data/a b", "s3://key:word@bucket/set"], ["/data/a b", "s3://***@bucket/set"]),
+        ("pipe:curl -u me:word https://host/{}", "pipe:curl ***"),
+        (["pipe:tar {}", "pipe:cat a-word/{}", "pipe:cat word/{}"], ["pipe:tar ***", "pipe:cat ***", "pipe:cat ***"]),
         ("", ""),
     ],
 )

@@ -146,8 +146,12 @@ def test_how_to_go_on_names_the_command_without_passwords(monkeypatch: pytest.Mo
     line = how_to_go_on(7, Path("runs/x/checkpoints/global_step7"), ("SIGTERM", "train.max_hours"), 4)
     assert line == (
         "stopped at step 7 (SIGTERM and train.max_hours), saved in runs/x/checkpoints/global_step7; go on with: "
-        "deepspeed --num_gpus 4 --module mmae.train --config vit_b 'data.shards=[https://host/a,/local]' 'run.dir=a b'"
+        "deepspeed --num_gpus 4 --module mmae.train --config vit_b "
+        "'data.shards=[https://***@host/a?***,/local]' 'run.dir=a b'"
     )
-    monkeypatch.setenv("MMAE_COMMAND", "bash launch.sh data.shards=s3://a:b@c/d")
+    monkeypatch.setenv("MMAE_COMMAND", "bash launch.sh data.shards=s3://a:b@c/d data.shards=pipe:curl\\ -u\\ b\\ {}")
     line = how_to_go_on(0, None, ("SIGINT",), 4)
-    assert line.endswith("nothing was learned that could be saved; go on with: bash launch.sh data.shards=s3://c/d")
+    assert line.endswith(
+        "nothing was learned that could be saved; go on with: bash launch.sh "
+        "'data.shards=s3://***@c/d' 'data.shards=pipe:curl ***'"
+    )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from mmae.engine.train_state import STATE, TrainState, check_owner, read_state
+from mmae.engine.train_state import STATE, TrainState, read_state
 from mmae.errors import InputError
 
 STATE_6 = TrainState(6, 96, 2, 1, "bf16", "abc", 1, {"mmae": "0.1.0"})
@@ -37,22 +36,3 @@ def test_a_state_comes_back_and_old_ones_have_no_format(tmp_path: Path) -> None:
     del old["format"]
     (folder / STATE).write_text(json.dumps(old))
     assert read_state(folder).format == 1
-
-
-def test_only_what_is_ours_is_unpickled(tmp_path: Path) -> None:
-    folder = write(tmp_path, "global_step6")
-    weights = folder / "mp_rank_00_model_states.pt"
-    weights.touch()
-    check_owner(folder, trust=False)
-    weights.chmod(0o666)
-    with pytest.raises(InputError, match="--trust"):
-        check_owner(folder, trust=False)
-    check_owner(folder, trust=True)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_files_of_another_user_are_refused(tmp_path: Path) -> None:
-    folder = write(tmp_path, "global_step6")
-    os.chown(folder / STATE, 12345, 12345)
-    with pytest.raises(InputError, match="belongs to another user"):
-        check_owner(folder, trust=False)

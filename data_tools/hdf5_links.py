@@ -1,0 +1,31 @@
+"""Where the data of an HDF5 file lies: it may point into any other file of whoever reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import h5py
+
+from mmae.errors import InputError
+
+
+def check_own(path: Path, file: h5py.File) -> None:
+    """Refuse what a file only points at: whoever made it would choose which of this user's files are packed.
+
+    Raises:
+        InputError: something at the file's root lies in another file, or cannot be opened.
+    """
+    for name in file:
+        if isinstance(file.get(name, getlink=True), h5py.ExternalLink):
+            raise _elsewhere(path, name)
+        try:
+            item = file[name]
+        except (KeyError, OSError, RuntimeError):
+            raise InputError(f"{path}: {name!r} cannot be opened: download it again") from None
+        in_others = isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
+        if in_others or item.file.filename != file.filename:
+            raise _elsewhere(path, name)
+
+
+def _elsewhere(path: Path, name: str) -> InputError:
+    return InputError(f"{path}: {name!r} lies in other files: copy all into one, or download it again")

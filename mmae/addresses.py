@@ -1,0 +1,163 @@
+"""Addresses of data, and what in them is secret: logins, queries (signatures, tokens), and whole commands.
+
+A secret is used where it was said, on the command line, and written down nowhere: what stands in files and messages
+has `***` in its place. Such an address is not used either: it has to be said again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+from urllib.parse import unquote
+
+PIPE: Final = "pipe:"
+"""In front of a command that writes files."""
+HIDDEN: Final = "***"
+"""Stands where a secret stood."""
+
+_AUTHORITY: Final = re.compile(r"://([^/?#]*)(.*)", re.DOTALL)
+_SCHEME: Final = r"[A-Za-z][A-Za-z0-9+.-]*://"
+_ADDRESS: Final = re.compile(rf"{_SCHEME}(?:[^\s'\"\],]|,(?![\s/~]|pipe:|{_SCHEME})|\](?![\s'\"]|$))+")
+"""In a text; a comma in front of another location ends it, and so does the end of a list."""
+_HOST: Final = re.compile(r"(\[[^\]]*\]|[^:@\[\]]*)(:\d*)?")
+"""An authority without login."""
+_CONTAINER: Final = re.compile(r"(abfss?|wasbs?|az)://[^:/@]+@", re.IGNORECASE)
+"""Azure names a container where others have a login."""
+_SHORTEST: Final = 4
+"""Shorter words are not sought in texts: they would be found everywhere."""
+
+
+def is_remote(location: str) -> bool:
+    """Whether a location is an address rather than a folder of this machine."""
+    return location.startswith(PIPE) or "://" in location
+
+
+def without_secrets(location: str) -> str:
+    """A location as it may be written down: logins, query and fragment of an address, and a command's words, are `***`.
+
+    A folder stays as it is, and so does an address without secrets.
+    """
+    if location.startswith(PIPE):
+        return f"{PIPE}{_program(location)} {HIDDEN}"
+    if "://" not in location:
+        return location
+    start, _, rest = location.partition("://")
+    authority, path, query = _parts(f"://{rest}")
+    login, at, host = authority.rpartition("@")
+    if at and not _CONTAINER.match(location):
+        authority = f"{HIDDEN}@{host}" if login else host
+    return f"{start}://{authority}{path}{query and query[0] + HIDDEN}"
+
+
+def is_incomplete(location: str) -> bool:
+    """Whether something in a location was secret, and is not there any more."""
+    return is_remote(location) and HIDDEN in location and without_secrets(location) == location
+
+
+def without_commands(location: str) -> str:
+    """A location that stood in a file: a command becomes one that is not run; everything else is as it was."""
+    return without_secrets(location) if location.startswith(PIPE) else location
+
+
+def hide_in_text(text: str, secrets: Iterable[str] = ()) -> str:
+    """A text without the secrets of the addresses in it, nor any of `secrets`."""
+    text = _ADDRESS.sub(lambda match: without_secrets(match[0]), text)
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
+def hide_in_words(words: Sequence[str]) -> list[str]:
+    """The words of a command line as they may be shown: see `without_secrets`."""
+    return [_hide_in_word(word) for word in words]
+
+
+def hide_in_command(command: str) -> str:
+    """A line for a shell as it may be shown."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        # No line that a shell would read.
+        return _hide_in_word(command)
+    hidden = hide_in_words(words)
+    return command if hidden == words else shlex.join(hidden)
+
+
+def secrets_of(locations: Iterable[str]) -> tuple[str, ...]:
+    """Strings that must stand in no text which is kept, in every form in which a library may repeat them."""
+    found: set[str] = set()
+    for location in locations:
+        if location.startswith(PIPE):
+            found.update(_of_command(location))
+        elif "://" in location:
+            found.update(_of_address(location))
+    found |= {json.dumps(each)[1:-1] for each in found}
+    return tuple(sorted(each for each in found if len(each) >= _SHORTEST))
+
+
+def map_locations(value: Any, change: Callable[[str], str]) -> Any:
+    """`data.shards`, one location or a list of them, with each changed; anything else is left to other checks."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, list | tuple):
+        return [change(each) if isinstance(each, str) else each for each in value]
+    return value
+
+
+def _program(location: str) -> str:
+    """The first word of a command: all others may be secret, and so may an assignment in front."""
+    word = (location.removeprefix(PIPE).split() or [""])[0]
+    return word if re.fullmatch(r"[\w./+-]+", word) else ""
+
+
+def _parts(rest: str) -> tuple[str, str, str]:
+    """Authority, path and query (with fragment) of what follows a scheme."""
+    match = _AUTHORITY.match(rest)
+    assert match is not None
+    authority, path = match[1], match[2]
+    if "@" not in authority and "@" in path and not _HOST.fullmatch(authority):
+        # A password that holds one of / ? #, as secret keys do: it ends at the last @.
+        more, _, path = path.rpartition("@")
+        host, slash, path = path.partition("/")
+        authority, path = f"{authority}{more}@{host}", slash + path
+    cut = min((place for sign in "?#" if (place := path.find(sign)) >= 0), default=len(path))
+    return authority, path[:cut], path[cut:]
+
+
+def _of_address(location: str) -> Iterable[str]:
+    authority, _, query = _parts(f"://{location.partition('://')[2]}")
+    login = authority.rpartition("@")[0]
+    if login and not _CONTAINER.match(location):
+        for part in (login, login.partition(":")[2], *re.split("[:@]", login)):
+            yield from _forms(part)
+    for part in (query[1:], *re.split("[?#&]", query[1:])):
+        name, equals, value = part.partition("=")
+        # A parameter's name is no secret; what is no parameter may be one.
+        yield from _forms(value if equals else name)
+
+
+def _of_command(location: str) -> Iterable[str]:
+    """The command as a whole, and its words: a token may be any of them. Paths are not: errors name files by them."""
+    command = location.removeprefix(PIPE).strip()
+    yield command
+    for word in re.split(r"[\s'\"=;&|<>(){}$`,]+", command):
+        if "://" in word:
+            yield from _of_address(word)
+        elif word != _program(location) and not word.startswith(("/", "./", "../", "~", "-")):
+            yield word
+
+
+def _forms(text: str) -> Iterable[str]:
+    yield text
+    yield unquote(text)
+
+
+def _hide_in_word(word: str) -> str:
+    head, mark, rest = word.partition(PIPE)
+    if mark:
+        # Of a list, what follows a command cannot be told from it.
+        return f"{hide_in_text(head)}{without_secrets(mark + rest)}"
+    return hide_in_text(word)

@@ -1,0 +1,137 @@
+"""Whose a run's and a model's files are: what others wrote, or could write, is read only where the user trusts it.
+
+Such files name places and commands, and DeepSpeed's run code when they are loaded. What belongs to this user or to
+root, and what nobody else may write, is this user's own doing.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from mmae.errors import InputError
+
+if TYPE_CHECKING:
+    import argparse
+
+RUN_FILES: Final = ("config.yaml", "ds_config.json", "band_stats.json", "log.jsonl", ".followed", "checkpoints")
+"""Of a run's folder, what commands read."""
+
+_ROOT: Final = 0
+_DEFAULT_ACL: Final = "system.posix_acl_default"
+
+
+def add_trust_argument(parser: argparse.ArgumentParser, what: str = "files") -> None:
+    """`--trust`, which every command has that reads a run or a model."""
+    parser.add_argument(
+        "--trust", action="store_true", help=f"read {what} that other users wrote or can write, and what they name"
+    )
+
+
+def check_run(folder: Path, trust: bool) -> None:
+    """`check_owner` of a run's folder and of what commands read there; what is missing does no harm.
+
+    Raises:
+        InputError: see `check_owner`.
+    """
+    check_owner((folder, *(folder / name for name in RUN_FILES)), trust)
+
+
+def check_tree(folder: Path, trust: bool) -> None:
+    """`check_owner` of a folder and of all that lies in it and below, also behind symbolic links.
+
+    Raises:
+        InputError: see `check_owner`.
+    """
+    if not trust:
+        check_owner(_all_below(folder, set()), trust)
+
+
+def check_owner(paths: Iterable[Path], trust: bool) -> None:
+    """Refuse to read what somebody else wrote or could write. Symbolic links count, and so does what they point at.
+
+    Raises:
+        InputError: a path belongs to neither this user nor root, or others may write it, and it is not trusted.
+    """
+    for path in () if trust else paths:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for about in (path.lstat(), path.stat()):
+                if problem := _problem(about):
+                    raise InputError(
+                        f"{path}: {problem}, and what it holds can run code: say --trust (in Python trust=True) "
+                        "if you know where it is from, or make it your own (chown, chmod go-w)"
+                    )
+
+
+def write_as_own() -> None:
+    """Have what this process makes from now on be such that nobody else may write it."""
+    os.umask(os.umask(0o077) | 0o022)
+
+
+def keep_from_others(folder: Path) -> None:
+    """Let nobody but this user write into a folder; others read as before.
+
+    Nor does it hand on access lists that would let them write what is made there; `write_as_own` sees to the rest.
+    """
+    # A file system without access lists, or one that keeps them elsewhere.
+    with suppress(OSError):
+        os.removexattr(folder, _DEFAULT_ACL)
+    with suppress(OSError):
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        if mode & 0o022:
+            folder.chmod(mode & ~0o022)
+
+
+def _problem(about: os.stat_result) -> str:
+    """Why a file is not this user's own, in words; empty where it is."""
+    if about.st_uid not in {os.geteuid(), _ROOT}:
+        return f"belongs to another user ({_name(about.st_uid)})"
+    # A link's own mode says nothing.
+    if stat.S_ISLNK(about.st_mode):
+        return ""
+    if about.st_mode & stat.S_IWOTH:
+        return "is writable by everyone"
+    if about.st_mode & stat.S_IWGRP and not _is_private(about.st_gid):
+        return f"is writable by its group ({_group_name(about.st_gid)})"
+    return ""
+
+
+def _is_private(group: int) -> bool:
+    """Whether a group is this user's alone, as many systems give one to each user. In root's there may be anybody."""
+    try:
+        user, found = pwd.getpwuid(os.geteuid()), grp.getgrgid(group)
+    except KeyError:
+        return False
+    return 0 != group == user.pw_gid and found.gr_name == user.pw_name and set(found.gr_mem) <= {user.pw_name}
+
+
+def _all_below(path: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    yield path
+    if not path.is_dir():
+        return
+    about = path.stat()
+    if (about.st_dev, about.st_ino) in seen:
+        return
+    seen.add((about.st_dev, about.st_ino))
+    for name in sorted(os.listdir(path)):
+        yield from _all_below(path / name, seen)
+
+
+def _name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return str(user)
+
+
+def _group_name(group: int) -> str:
+    try:
+        return grp.getgrgid(group).gr_name
+    except KeyError:
+        return str(group)

@@ -1,0 +1,60 @@
+"""JSON nested deeper than a process can follow, in every file of a run or model that is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mmae.engine.ds_config import load_deepspeed_json
+from mmae.engine.first_start import was_followed
+from mmae.engine.lock_holder import parse_holder
+from mmae.engine.manifest import read_manifest
+from mmae.engine.run_folder import FOLLOWED, RunFolder
+from mmae.engine.train_state import read_state
+from mmae.errors import InputError
+from mmae.import_published import read_band_stats
+from mmae.log_records import LogRecords
+from mmae.model.folder import read_model_config
+
+DEEP = '{"a":' * 200_000
+
+
+def write(folder: Path, name: str) -> Path:
+    path = folder / name
+    path.write_text(DEEP)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("config.json", read_model_config),
+        ("state.json", read_state),
+        ("band_stats.json", lambda folder: RunFolder(folder).stored_band_stats()),
+        ("band_stats.json", lambda folder: read_band_stats(str(folder / "band_stats.json"))),
+        ("ds.json", lambda folder: load_deepspeed_json(str(folder / "ds.json"))),
+    ],
+)
+def test_what_is_needed_is_refused_in_one_line(tmp_path: Path, name: str, read: Callable[[Path], object]) -> None:
+    path = write(tmp_path, name)
+    with pytest.raises(InputError) as refused:
+        read(tmp_path)
+    assert str(refused.value).startswith(str(path))
+    assert len(str(refused.value)) < 500
+
+
+def test_a_manifest_is_damaged(tmp_path: Path) -> None:
+    write(tmp_path, "manifest.json")
+    with pytest.raises(ValueError, match="nested too deeply"):
+        read_manifest(tmp_path)
+
+
+def test_what_is_not_needed_is_left_out(tmp_path: Path) -> None:
+    write(tmp_path, FOLLOWED)
+    assert not was_followed(tmp_path, {"MMAE_RESTARTS": "1", "MMAE_LAUNCH": "x"})
+    assert parse_holder(DEEP) is None
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"kind": "val", "step": 1}\n{"kind": "val", "a": ' + DEEP + "\n")
+    assert LogRecords(path).last("val") == {"kind": "val", "step": 1}
