@@ -31,8 +31,8 @@ def entries_to_compute(source: Source, mode: str) -> dict[str, tuple[str, ...]]:
         raise InputError(f"--stats {mode}: no such mode{did_you_mean(mode, MODES)}")
     wanted: dict[str, tuple[str, ...]] = {}
     for name in CONTINUOUS:
-        if name in source.datasets:
-            bands = source.datasets[name].shape[0] if source.datasets[name].shape else 0
+        if name in source.datasets and source.datasets[name].shape:
+            bands = source.datasets[name].shape[0]
             entries = [f"{name}_{level}" for level in S2_LEVELS] if name in BY_LEVEL else [name]
             lacking = [
                 key for key in entries if mode == "compute" or not _usable(source.band_stats.get(key), bands, key)

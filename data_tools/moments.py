@@ -40,7 +40,7 @@ class Moments:
         self._sums: dict[str, IntegerSums | FloatSums] = {}
 
     def update(self, dataset: str, stored: NDArray[Any], level: int = 0) -> None:
-        """Take in one tile of a dataset; nothing happens for a dataset without statistics.
+        """Take in one tile of a dataset; nothing happens for a dataset without statistics, or a tile without bands.
 
         Args:
             stored: (bands, ...), in the stored dtype and units, no-data values in it.
@@ -49,7 +49,7 @@ class Moments:
         Raises:
             ValueError: another number of bands or kind of numbers than before.
         """
-        if dataset not in _NO_DATA or stored.size == 0:
+        if dataset not in _NO_DATA or stored.size == 0 or stored.ndim == 0:
             return
         exact = stored.dtype.kind in "iu" and stored.dtype.itemsize <= _EXACT_BYTES
         self._add(_entry(dataset, level), (IntegerSums if exact else FloatSums)(len(stored)))
