@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 from data_tools.moments import BY_LEVEL, CONTINUOUS, Moments
 from mmae.errors import InputError, did_you_mean
-from mmae.modalities import S2_LEVELS
+from mmae.modalities import ABSENT_BANDS, S2_LEVELS
 
 if TYPE_CHECKING:
     from data_tools.hdf5 import Source
@@ -21,7 +21,8 @@ def entries_to_compute(source: Source, mode: str) -> dict[str, tuple[str, ...]]:
     """Continuous dataset -> those of its band_stats entries that are to be computed.
 
     Args:
-        mode: `auto` computes entries that the source lacks, or that hold no numbers; `source` none; `compute` all.
+        mode: `auto` computes entries that the source lacks, or in which a band has no number; `source` none;
+            `compute` all.
 
     Raises:
         InputError: an unknown mode; or `source`, and the source lacks Sentinel-2.
@@ -30,10 +31,12 @@ def entries_to_compute(source: Source, mode: str) -> dict[str, tuple[str, ...]]:
         raise InputError(f"--stats {mode}: no such mode{did_you_mean(mode, MODES)}")
     wanted: dict[str, tuple[str, ...]] = {}
     for name in CONTINUOUS:
-        if name in source.datasets:
-            bands = source.datasets[name].shape[0] if source.datasets[name].shape else 0
+        if name in source.datasets and source.datasets[name].shape:
+            bands = source.datasets[name].shape[0]
             entries = [f"{name}_{level}" for level in S2_LEVELS] if name in BY_LEVEL else [name]
-            lacking = [key for key in entries if mode == "compute" or not _usable(source.band_stats.get(key), bands)]
+            lacking = [
+                key for key in entries if mode == "compute" or not _usable(source.band_stats.get(key), bands, key)
+            ]
             if lacking:
                 wanted[name] = tuple(lacking)
     if mode == "source":
@@ -43,11 +46,19 @@ def entries_to_compute(source: Source, mode: str) -> dict[str, tuple[str, ...]]:
     return wanted
 
 
-def _usable(entry: object, bands: int) -> bool:
-    if not isinstance(entry, dict):
-        return False
-    lists = [entry.get(kind) for kind in ("mean", "std")]
-    return all(isinstance(values, list) and len(values) == bands and all(map(_finite, values)) for values in lists)
+def _usable(entry: object, bands: int, key: str) -> bool:
+    absent = ABSENT_BANDS.get(key, ())
+    return _is_table(entry, bands) and all(_has_numbers(entry, band) for band in range(bands) if band not in absent)
+
+
+def _is_table(entry: object, bands: int) -> TypeGuard[Mapping[str, list[Any]]]:
+    return isinstance(entry, dict) and all(
+        isinstance(entry.get(kind), list) and len(entry[kind]) == bands for kind in ("mean", "std")
+    )
+
+
+def _has_numbers(entry: Mapping[str, list[Any]], band: int) -> bool:
+    return _finite(entry["mean"][band]) and _finite(entry["std"][band])
 
 
 def _finite(value: object) -> bool:
@@ -55,11 +66,40 @@ def _finite(value: object) -> bool:
 
 
 def joined(
-    band_stats: Mapping[str, Any], wanted: Mapping[str, tuple[str, ...]], records: Iterable[ShardRecord]
+    band_stats: Mapping[str, Any], wanted: Mapping[str, tuple[str, ...]], records: Iterable[ShardRecord], mode: str
 ) -> dict[str, Any]:
-    """The source's statistics, with the wanted entries from what was gathered shard by shard, in that order."""
+    """The source's statistics, with the wanted entries from what was gathered shard by shard, in that order.
+
+    Args:
+        mode: with `auto`, bands that the source has numbers of keep them.
+    """
     moments = Moments()
     for record in records:
         moments.merge(Moments.from_arrays(record.moments))
     computed = moments.band_stats()
-    return {**band_stats, **{key: computed[key] for keys in wanted.values() for key in keys if key in computed}}
+    stats = dict(band_stats)
+    for key in (key for keys in wanted.values() for key in keys):
+        given = _some_numbers(stats.pop(key, None)) if mode == "auto" else None
+        if key in computed:
+            stats[key] = computed[key] if given is None else _filled(given, computed[key])
+        elif given is not None:
+            stats[key] = given
+    return stats
+
+
+def _some_numbers(entry: object) -> Mapping[str, list[Any]] | None:
+    """An entry with numbers of a band at least."""
+    bands = len(entry["mean"]) if isinstance(entry, dict) and isinstance(entry.get("mean"), list) else 0
+    return entry if _is_table(entry, bands) and any(_has_numbers(entry, band) for band in range(bands)) else None
+
+
+def _filled(given: Mapping[str, list[Any]], computed: Mapping[str, list[float | None]]) -> dict[str, list[Any]]:
+    """The given numbers of an entry, and those computed for the bands that have none."""
+    bands = len(computed["mean"])
+    if len(given["mean"]) != bands:
+        return dict(computed)
+    kinds = [kind for kind in computed if isinstance(given.get(kind), list) and len(given[kind]) == bands]
+    return {
+        kind: [given[kind][band] if _has_numbers(given, band) else computed[kind][band] for band in range(bands)]
+        for kind in kinds
+    }

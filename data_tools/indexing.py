@@ -61,7 +61,7 @@ def index_of(
         columns=columns,
         constants={name: np.concatenate([record.constants[name] for record in records]) for name in source.datasets},
         datasets=source.datasets,
-        band_stats=joined(source.band_stats, computed, records),
+        band_stats=joined(source.band_stats, computed, records, options["stats"]),
         shards=[record.info for record in records],
         splits=splits,
         options=options,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from data_tools.sums import FloatSums, IntegerSums
-from mmae.modalities import MODALITIES, S2_LEVELS
+from mmae.modalities import ABSENT_BANDS, MODALITIES, S2_LEVELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,7 +40,7 @@ class Moments:
         self._sums: dict[str, IntegerSums | FloatSums] = {}
 
     def update(self, dataset: str, stored: NDArray[Any], level: int = 0) -> None:
-        """Take in one tile of a dataset; nothing happens for a dataset without statistics.
+        """Take in one tile of a dataset; nothing happens for a dataset without statistics, or a tile without bands.
 
         Args:
             stored: (bands, ...), in the stored dtype and units, no-data values in it.
@@ -49,7 +49,7 @@ class Moments:
         Raises:
             ValueError: another number of bands or kind of numbers than before.
         """
-        if dataset not in _NO_DATA or stored.size == 0:
+        if dataset not in _NO_DATA or stored.size == 0 or stored.ndim == 0:
             return
         exact = stored.dtype.kind in "iu" and stored.dtype.itemsize <= _EXACT_BYTES
         self._add(_entry(dataset, level), (IntegerSums if exact else FloatSums)(len(stored)))
@@ -99,19 +99,14 @@ class Moments:
     def band_stats(self) -> dict[str, dict[str, list[float | None]]]:
         """The statistics in MMEarth's layout: {entry: {mean, std, min, max: one number a band}}, as standard JSON.
 
-        Sentinel-2 has an entry for each level, even if no tile has it. A band without any valid value is 0
-        throughout, as MMEarth has it for B10 of L2A: a standard deviation of 0 is never divided by. A statistic too
-        large for float64 is null.
+        What was never seen has no statistics: there is no entry for a dataset, or a level of Sentinel-2, without any
+        valid value, and null for a single band of the kind. B10 of L2A is 0 throughout, as MMEarth has it. A statistic
+        too large for float64 is null.
         """
-        found = dict(self._sums)
-        for dataset in BY_LEVEL:
-            entries = [_entry(dataset, level) for level in range(len(S2_LEVELS))]
-            bands = next((len(found[entry].count) for entry in entries if entry in found), None)
-            for entry in entries if bands is not None else ():
-                found.setdefault(entry, IntegerSums(bands))  # type: ignore[arg-type]
         return {
-            entry: {name: [_finite(value) for value in values] for name, values in sums.table().items()}
-            for entry, sums in sorted(found.items())
+            entry: {name: _seen(values, sums, entry) for name, values in sums.table().items()}
+            for entry, sums in sorted(self._sums.items())
+            if sums.count.any()
         }
 
 
@@ -119,8 +114,13 @@ def _entry(dataset: str, level: int) -> str:
     return f"{dataset}_{S2_LEVELS[level]}" if dataset in BY_LEVEL else dataset
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _seen(values: list[float], sums: IntegerSums | FloatSums, entry: str) -> list[float | None]:
+    """Null for what is not finite, and for bands without a value that the layout does not leave out."""
+    absent = ABSENT_BANDS.get(entry, ())
+    return [
+        value if math.isfinite(value) and (count or band in absent) else None
+        for band, (value, count) in enumerate(zip(values, sums.count.tolist(), strict=True))
+    ]
 
 
 def _valid(stored_Cn: NDArray[Any], no_data: tuple[float, ...]) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:

@@ -31,6 +31,7 @@ class _Keywords(TypedDict, total=False):
     datasets: Sequence[str] | None
     stats: str
     on_error: str
+    check_units: bool
     workers: int
     progress: bool
 
@@ -74,6 +75,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="band statistics: from the source, computed where it lacks them (auto, the default); source; or compute",
     )
+    parser.add_argument(
+        "--no-unit-check",
+        action="store_true",
+        help="pack also where a sample of tiles does not agree with the band statistics of the source",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -89,6 +95,7 @@ def run(args: argparse.Namespace) -> int:
         datasets=[name.strip() for name in args.datasets.split(",")] if args.datasets is not None else None,
         stats=args.stats,
         on_error=args.on_error,
+        check_units=not args.no_unit_check,
         workers=available_cores() if args.workers is None else args.workers,
     )
     try:
@@ -111,6 +118,7 @@ class Options:
         datasets: names to pack; None packs all.
         stats: `auto` computes band statistics that the source lacks, over train; `source` none; `compute` all.
         on_error: `raise`, or `skip`: tiles that cannot be read are left out and listed in the index's losses.
+        check_units: refuse a source whose values cannot be what its band statistics say.
         workers: processes; with 1, all is done in this one.
         progress: show how far it is.
     """
@@ -122,6 +130,7 @@ class Options:
     datasets: Sequence[str] | None = None
     stats: str = "auto"
     on_error: str = "raise"
+    check_units: bool = True
     workers: int = 1
     progress: bool = True
 
@@ -178,10 +187,15 @@ def repack_part(src: Path | str, out: Path | str, part: Part, options: Options) 
     from data_tools.computed_stats import entries_to_compute
     from data_tools.hdf5 import open_source
     from data_tools.packing import Request, pack
+    from data_tools.source_units import check_source, unfit
 
     options.check()
     with open_source(src, options.datasets) as source:
         computed = entries_to_compute(source, options.stats)
+        if options.check_units:
+            check_source(source, computed)
+        for line in unfit(source):
+            print(line)
         told = {
             "codec": options.codec,
             "tiles_per_shard": options.tiles_per_shard,

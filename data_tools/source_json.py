@@ -70,21 +70,28 @@ def standard(value: Any) -> Any:
 def read_band_stats(path: Path) -> dict[str, Any]:
     """Statistics a band, as standard JSON; what the file lacks can be computed.
 
+    MMEarth's own tools write NaN for a level or band without data: null then, and no entry for a level without any
+    number.
+
     Raises:
-        InputError: Sentinel-2's mean or std for a level is there, but is not 13 finite numbers.
+        InputError: Sentinel-2's mean or std for a level is there, but is not 13 numbers.
     """
     stats: dict[str, Any] = standard(read_json(path))
     for key in (f"sentinel2_{level}" for level in S2_LEVELS if f"sentinel2_{level}" in stats):
         entry = stats[key]
         for kind in ("mean", "std"):
             values = entry.get(kind) if isinstance(entry, dict) else None
-            if not isinstance(values, list) or len(values) != S2_BANDS or not all(map(_number, values)):
-                raise InputError(f"{path}: {key}.{kind} must be {S2_BANDS} finite numbers: download it again")
+            if not isinstance(values, list) or len(values) != S2_BANDS or not all(map(_number_or_null, values)):
+                raise InputError(
+                    f"{path}: {key}.{kind} must be {S2_BANDS} finite numbers (NaN without data): download it again"
+                )
+        if not any(mean is not None and std is not None for mean, std in zip(entry["mean"], entry["std"], strict=True)):
+            del stats[key]
     return stats
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _number_or_null(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def read_splits(path: Path, rows: int) -> dict[str, NDArray[np.int64]]:

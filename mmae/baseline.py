@@ -97,6 +97,7 @@ def _scores(
     from mmae.data.mixture import all_places
     from mmae.data.preprocess import Preprocess
     from mmae.data.sets import common_datasets, moved, open_sets, split_positions
+    from mmae.data.stats_cover import check_levels, check_split
     from mmae.data.training_tiles import training_tiles
     from mmae.draws import VALIDATION_EPOCH
     from mmae.model.hiding import plan_masks_without
@@ -104,6 +105,10 @@ def _scores(
 
     sets = open_sets(moved(config.data, shards))
     common_datasets(sets, config.model.domains)
+    tiles = training_tiles(sets, config.data, config.train.seed)
+    for each, positions in zip(sets, tiles.positions, strict=True):
+        check_split(each, "val", config.model.domains, band_stats)
+        check_levels(each.index, positions, "train", config.model.domains, band_stats)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     preprocess = Preprocess(config.data, config.model, band_stats, device)
 
@@ -116,8 +121,7 @@ def _scores(
         token_valid_BN = torch.cat([inputs.token_valid[name] for name in config.model.in_domains], dim=1)
         return inputs, plan_masks_without(hidden, token_valid_BN, inputs.key_B, config.model)
 
-    train = training_tiles(sets, config.data, config.train.seed).sample(FIT_TILES)
-    constants = fit(read(train), config.model.outputs)
+    constants = fit(read(tiles.sample(FIT_TILES)), config.model.outputs)
     predictors: dict[str, Predict] = {"constant": lambda inputs, _: constant_output(constants, inputs, config.model)}
     if model is not None:
         on_device = model.to(device)

@@ -76,8 +76,10 @@ class DataConfig:
     on_damage: Literal["raise", "skip"] = _free("raise")
     """A damaged tile ends the run, or is left out of the loss, named and counted."""
     band_stats: str | None = _free(None)
-    """JSON file (`mmae stats`) to normalise with instead of the statistics in the first set's index.
-    It may move: its content may not change."""
+    """JSON file (`mmae stats`) to normalise with instead of the statistics in the set's index, or those of the mixture
+    where there are several sets. It may move: its content may not change."""
+    check_units: bool = _free(True)
+    """Compare a sample of tiles with the band statistics before training: scale, offset, level, order of bands."""
     cache_dir: str | None = _free(None)
     """Folder on this machine for shards that are fetched over the network."""
     cache_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = _free(100.0)

@@ -143,6 +143,30 @@ NORM_RGB: Final = "norm_rgb"
 """The second rgb decoder, whose target is the rgb patch normalised by its own mean and variance."""
 
 
+DATASET_BANDS: Final = MappingProxyType(
+    {
+        "sentinel2": 13,
+        "aster": 2,
+        "esa_worldcover": 1,
+        "sentinel1": 8,
+        "dynamic_world": 1,
+        "canopy_height_eth": 2,
+    }
+)
+"""Bands that MMEarth stores of each dataset: `Modality.bands` are indices among them."""
+
+S2_CIRRUS: Final = 10
+"""Index of B10, the cirrus band: the darkest of L1C, and not part of L2A, where MMEarth stores 0."""
+
+ABSENT_BANDS: Final = MappingProxyType({"sentinel2_l2a": (S2_CIRRUS,)})
+"""Bands that an entry of the band statistics has by layout only: mean and deviation 0, as MMEarth writes them."""
+
+
+def stats_entry(modality: Modality, level: S2Level) -> str:
+    """Name of a modality's entry in the band statistics, for tiles of a Sentinel-2 level."""
+    return f"{modality.dataset}_{level}" if modality.by_level else modality.dataset
+
+
 def output_source(output: str) -> Modality:
     """The modality whose pixels an output (a decoder) is compared with."""
     return MODALITIES["rgb" if output == NORM_RGB else output]

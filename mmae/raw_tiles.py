@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
 from mmae.config import DataConfig
 from mmae.data.preprocess import Preprocess
+from mmae.data.sample_check import check_values
+from mmae.data.shapes import check_counts, check_shapes
+from mmae.data.stats_cover import missing_entries
 from mmae.errors import InputError, did_you_mean
 from mmae.modalities import MODALITIES, S2_LEVELS, S2Level
 from mmae.types import Batch, Inputs
@@ -25,12 +28,15 @@ if TYPE_CHECKING:
 
     from mmae.model.description import SavedModel
 
+_WHERE: Final = "the tiles"
+
 
 def raw_inputs(
     saved: SavedModel,
     arrays: Mapping[str, NDArray[np.generic]],
     levels: Sequence[S2Level],
     device: torch.device | str = "cpu",
+    check_units: bool = True,
 ) -> Inputs:
     """Whole tiles, neither cropped nor flipped, as the model was trained to see them.
 
@@ -39,12 +45,14 @@ def raw_inputs(
         arrays: MMEarth dataset -> (B, C, H, W) in the file's own dtype and bands; every input modality of the model
             whose dataset is here is made. H and W are multiples of the patch size.
         levels: the Sentinel-2 level of each tile.
+        check_units: compare the values with the statistics; False for those who know that they are right.
 
     Returns:
         Values, validity, and which tokens hold data: `token_valid` is the mask for `features`.
 
     Raises:
-        InputError: no dataset of the model, sizes that do not fit, or a model folder without band statistics.
+        InputError: no dataset of the model; sizes or bands that do not fit; a level or band with data for which the
+            model folder has no statistics; or values that cannot be in the units of the statistics.
     """
     config = saved.config
     names = tuple(name for name in config.in_domains if MODALITIES[name].dataset in arrays)
@@ -62,7 +70,32 @@ def raw_inputs(
         )
     model = replace(config, in_domains=names, out_domains=names, input_size=size, extra_norm_pix_loss=False)
     device = torch.device(device)
-    return Preprocess(DataConfig(), model, saved.band_stats, device)(batch.to(device), train=False)
+    preprocess = Preprocess(DataConfig(), model, saved.band_stats, device)
+    _check_arrays(saved, arrays, levels, names, check_units)
+    return preprocess(batch.to(device), train=False)
+
+
+def _check_arrays(
+    saved: SavedModel,
+    arrays: Mapping[str, NDArray[np.generic]],
+    levels: Sequence[S2Level],
+    names: Sequence[str],
+    check_units: bool,
+) -> None:
+    """Raise InputError where the model's statistics or tables are not of these tiles."""
+    shapes = {name: array.shape[1:] for name, array in arrays.items()}
+    check_shapes(_WHERE, shapes, {name: array.dtype for name, array in arrays.items()}, names)
+    check_counts(_WHERE, shapes, names, saved.band_stats)
+    for level in dict.fromkeys(levels):
+        chosen_B = [tile for tile, of in enumerate(levels) if of == level]
+        for entry, needed_by in missing_entries(names, saved.band_stats, level).items():
+            raise InputError(
+                f"{len(chosen_B)} of {len(levels)} tiles are Sentinel-2 {level}, and the band statistics of the model "
+                f"have no entry {entry!r}, which {', '.join(needed_by)} need: give tiles of the level that it was "
+                "trained on, or leave the dataset out"
+            )
+        tiles = {name: array[chosen_B] for name, array in arrays.items()}
+        check_values(_WHERE, tiles, level, names, saved.band_stats, check_units, "raw_inputs(..., check_units=False)")
 
 
 def _batch(arrays: Mapping[str, Any], levels: Sequence[str]) -> tuple[Batch, tuple[int, int]]:

@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from mmae.data.mixture import all_places
     from mmae.data.preprocess import Preprocess
     from mmae.data.sets import moved, open_sets, split_positions
+    from mmae.data.stats_cover import check_split
     from mmae.draws import VALIDATION_EPOCH
     from mmae.engine.consolidate import load_trained
     from mmae.engine.step import prepare
@@ -44,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
     trained = load_trained(args.run, args.step, args.trust)
     config = trained.config
     sets = open_sets(moved(config.data, args.shards))
+    for each in sets:
+        check_split(each, args.split, config.model.domains, trained.band_stats)
     places = all_places(split_positions(sets, args.split))[: args.tiles]
     batch = next(
         read_batches(

@@ -96,3 +96,61 @@ def test_a_model_without_statistics(tmp_path: Path) -> None:
     save_model(tmp_path / "model", MultiMAE(ModelConfig(size="nano")), {})
     with pytest.raises(InputError, match="band statistics: no entry 'sentinel2_l1c'"):
         raw_inputs(read_model_config(tmp_path / "model"), arrays(), ["l1c", "l2a"])
+
+
+def likely(level: str, tiles: int = 3) -> NDArray[Any]:
+    """Sentinel-2 that agrees with `REAL`."""
+    light = np.random.default_rng(0).uniform(0.2, 1.8, (tiles, 1, 16, 16))
+    return (np.array(REAL[f"sentinel2_{level}"]["mean"])[:, None, None] * light).astype(np.uint16)
+
+
+REAL = {
+    "sentinel2_l1c": {"mean": [1500.0] * 10 + [30.0, 1500.0, 1500.0], "std": [1300.0] * 10 + [50.0, 1300.0, 1300.0]},
+    "sentinel2_l2a": {"mean": [1500.0] * 10 + [0.0, 1500.0, 1500.0], "std": [1300.0] * 10 + [0.0, 1300.0, 1300.0]},
+}
+
+
+def saved_with(folder: Path, stats: dict[str, Any]) -> Any:
+    save_model(folder, MultiMAE(ModelConfig(size="nano")), stats)
+    return read_model_config(folder)
+
+
+def test_a_level_that_the_model_never_saw(tmp_path: Path) -> None:
+    level = {"sentinel2_l1c": REAL["sentinel2_l1c"]}
+    zeros = {"sentinel2_l2a": {"mean": [0.0] * 13, "std": [0.0] * 13}}
+    for number, stats in enumerate((level, level | zeros)):
+        saved = saved_with(tmp_path / f"{number}", stats)
+        assert raw_inputs(saved, {"sentinel2": likely("l1c")}, ["l1c"] * 3).token_valid["rgb"].all()
+        with pytest.raises(InputError, match=r"1 of 3 tiles are Sentinel-2 l2a, .* no entry 'sentinel2_l2a'"):
+            raw_inputs(saved, {"sentinel2": likely("l1c")}, ["l1c", "l2a", "l1c"])
+
+
+def test_a_band_that_the_model_never_saw(tmp_path: Path) -> None:
+    lacking = {kind: [*values[:3], None, *values[4:]] for kind, values in REAL["sentinel2_l1c"].items()}
+    saved, stored = saved_with(tmp_path / "model", {"sentinel2_l1c": lacking}), likely("l1c")
+    with pytest.raises(InputError, match=r"3 of 3 tiles hold data of sentinel2 B4"):
+        raw_inputs(saved, {"sentinel2": stored}, ["l1c"] * 3)
+    stored[:, 3] = 0
+    inputs = raw_inputs(saved, {"sentinel2": stored}, ["l1c"] * 3)
+    assert inputs.valid["rgb"].flatten(2).all(2).tolist() == [[False, True, True]] * 3
+
+
+def test_tiles_in_other_units(tmp_path: Path) -> None:
+    saved = saved_with(tmp_path / "model", REAL)
+    small = {"sentinel2": (likely("l2a") / 10_000).astype(np.float32)}
+    with pytest.raises(InputError, match=r"^the tiles: sentinel2_l2a: scale: .*check_units=False"):
+        raw_inputs(saved, small, ["l2a"] * 3)
+    assert raw_inputs(saved, small, ["l2a"] * 3, check_units=False).values["rgb"].std() < 0.01
+    with pytest.raises(InputError, match="they are L1C"):
+        raw_inputs(saved, {"sentinel2": likely("l1c")}, ["l2a"] * 3)
+    codes = {"esa_worldcover": np.full((1, 1, 16, 16), 3, np.uint8)}
+    with pytest.raises(InputError, match=r"esa_worldcover: 100% of the pixels hold codes that are no class \(3\)"):
+        raw_inputs(saved, codes, ["l2a"])
+
+
+def test_another_number_of_bands(tmp_path: Path) -> None:
+    saved = saved_with(tmp_path / "model", REAL)
+    with pytest.raises(InputError, match="sentinel2 has 12 bands, and MMEarth's 13 are needed"):
+        raw_inputs(saved, {"sentinel2": likely("l2a")[:, :12]}, ["l2a"] * 3)
+    with pytest.raises(InputError, match="esa_worldcover is float64"):
+        raw_inputs(saved, {"esa_worldcover": np.full((1, 1, 16, 16), 10.0)}, ["l2a"])

@@ -35,11 +35,13 @@ class Preprocess:
     With `train`, samples are cropped and flipped at random as `data.crop` and `data.flip` say; without,
     the crop is the middle of the tile and nothing is flipped.
 
+    A pixel whose level or band has no statistics is no data: it cannot be normalised.
+
     With `model.paper_exact`, stored no-data values are numbers like any other, as in the published code;
-    only what is not finite stays without data.
+    only what is not finite, or has no statistics, stays without data.
 
     Raises:
-        InputError: `band_stats` lacks an entry; on the first batch: its tiles are too small to be cropped.
+        InputError: `band_stats` lacks a dataset; on the first batch: its tiles are too small to be cropped.
     """
 
     def __init__(
@@ -105,8 +107,10 @@ class Preprocess:
     def _pixels(self, row: Modality, batch: Batch, index_Bhw: Tensor) -> tuple[Tensor, Tensor]:
         stored = self._stored(row, batch, index_Bhw)
         valid = is_data(stored, () if self._exact else row.no_data)
+        normalise = self._normalise[row.name]
+        valid = normalise.usable(valid, batch.level_B)
         # Selected, not multiplied: -inf or NaN times 0 would be NaN.
-        values = torch.where(valid, self._normalise[row.name](stored, batch.level_B), 0)
+        values = torch.where(valid, normalise(stored, batch.level_B), 0)
         if self._config.crop == "resize":
             values, valid = resize_bilinear(values, valid, self._image_hw)
         if row.stride > 1:

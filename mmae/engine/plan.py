@@ -12,13 +12,13 @@ import torch
 
 from mmae.batching import BatchSplit, split_global_batch
 from mmae.config import Config, load_config, parse_overrides
-from mmae.data.band_stats import read_band_stats
 from mmae.data.order import TrainOrder
 from mmae.data.preprocess import Preprocess
 from mmae.data.sets import check_cache, common_datasets, open_sets
 from mmae.data.training_tiles import TrainingTiles, training_tiles
 from mmae.engine.ds_config import load_deepspeed_json, merge, precision_of, zero_stage_of
 from mmae.engine.first_start import was_followed
+from mmae.engine.plan_data import check_tiles, chosen_band_stats
 from mmae.engine.resume_path import ResumePath, resume_path
 from mmae.engine.run_folder import RunFolder, changes_on_resume
 from mmae.engine.trackers import check_trackers
@@ -111,11 +111,12 @@ def plan_run(
     sets = open_sets(config.data)
     check_cache(sets, config.data)
     common_datasets(sets, config.model.domains)
-    index = sets[0].index
-    band_stats = read_band_stats(Path(config.data.band_stats)) if config.data.band_stats else index.band_stats
-    preprocess = Preprocess(config.data, config.model, band_stats, torch.device("cpu"))
-    preprocess.tile_size({name: dataset.shape for name, dataset in index.datasets.items()})
     tiles = training_tiles(sets, config.data, config.train.seed)
+    goes_on = None if stored is None else folder if source is None else RunFolder(source.config_file.parent)
+    band_stats = chosen_band_stats(config, tiles, goes_on)
+    check_tiles(config, tiles, band_stats)
+    preprocess = Preprocess(config.data, config.model, band_stats, torch.device("cpu"))
+    preprocess.tile_size({name: dataset.shape for name, dataset in sets[0].index.datasets.items()})
     order = tiles.order(config.train.global_batch)
     return Plan(
         config, changes, folder, ds_config, split, tiles, order, band_stats, trust, source, fresh, followed_before

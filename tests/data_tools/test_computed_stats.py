@@ -80,10 +80,44 @@ def test_they_are_those_of_train(mmearth: Make, tmp_path: Path, capsys: pytest.C
     for entry, rows in (("sentinel2_l1c", [0, 2, 4]), ("aster", list(range(6))), ("sentinel1", list(range(6)))):
         bands = numpy_stats(data.arrays[entry.removesuffix("_l1c")], rows)
         for kind, of in (("mean", np.mean), ("std", np.std), ("min", np.min), ("max", np.max)):
-            expected = [float(of(band)) if len(band) else 0.0 for band in bands]
-            assert np.allclose(stats[entry][kind], expected, rtol=1e-6)
+            expected = [float(of(band)) if len(band) else np.nan for band in bands]
+            found = np.array(stats[entry][kind], np.float64)
+            assert np.allclose(found, expected, rtol=1e-6, equal_nan=True), "null for a band that was never seen"
     again = repack(source, tmp_path / "compute", tiles_per_shard=3, stats="compute")
     assert again.band_stats["sentinel2_l2a"]["mean"] != given["sentinel2_l2a"]["mean"]
     assert again.band_stats["sentinel2_l1c"] == stats["sentinel2_l1c"]
     as_it_was = repack(source, tmp_path / "given", datasets=["esa_worldcover"], stats="source")
     assert dict(as_it_was.band_stats) == given
+
+
+def test_bands_that_the_source_has_numbers_of_keep_them(mmearth: Make, tmp_path: Path) -> None:
+    data = mmearth()
+    nan = float("nan")
+    data.band_stats["aster"] = {"mean": [7.0, nan], "std": [2.0, nan]}
+    data.band_stats["sentinel1"] = {"mean": [nan] * 8, "std": [nan] * 8}
+    source = data.write(tmp_path / "source")
+    stats = repack(source, tmp_path / "out").band_stats
+    slope = data.arrays["aster"][:6, 1].astype(np.float64)
+    assert stats["aster"] == {"mean": [7.0, slope.mean()], "std": [2.0, pytest.approx(slope.std())]}
+    assert np.isfinite(np.array(stats["sentinel1"]["mean"][:4], np.float64)).all()
+    assert stats["sentinel1"]["mean"][4:] == [None] * 4, "of bands without data nothing is known"
+    whole = repack(source, tmp_path / "whole", stats="compute").band_stats
+    assert whole["aster"]["mean"][0] == pytest.approx(data.arrays["aster"][:6, 0].mean())
+
+
+@pytest.mark.parametrize("stats", ["auto", "compute"])
+def test_a_level_without_tiles_has_no_entry(mmearth: Make, tmp_path: Path, stats: str) -> None:
+    data = mmearth()
+    data.metadata["S2_type"] = "l1c"
+    data.band_stats = {}
+    found = repack(data.write(tmp_path / "source"), tmp_path / "out", stats=stats).band_stats
+    assert set(found) == {"sentinel2_l1c", "aster", "sentinel1"}
+
+
+def test_b10_of_l2a_needs_no_numbers(mmearth: Make, tmp_path: Path) -> None:
+    data = mmearth()
+    nan = float("nan")
+    data.band_stats["sentinel2_l2a"] = {"mean": [5.0] * 10 + [nan, 5.0, 5.0], "std": [1.0] * 10 + [nan, 1.0, 1.0]}
+    assert "sentinel2" not in entries(data.write(tmp_path), "auto")
+    data.band_stats["sentinel2_l1c"] = data.band_stats["sentinel2_l2a"]
+    assert entries(data.write(tmp_path), "auto")["sentinel2"] == ("sentinel2_l1c",)

@@ -122,10 +122,15 @@ def test_band_stats(mmearth: Make, tmp_path: Path, entry: Any) -> None:
     refused(data.write(tmp_path), r"sentinel2_l2a\.(mean|std) must be 13 finite numbers")
 
 
-def test_band_stats_without_numbers(mmearth: Make, tmp_path: Path) -> None:
+def test_a_level_without_numbers_has_no_entry(mmearth: Make, tmp_path: Path) -> None:
+    """MMEarth's own tools write NaN for what they never saw."""
     data = mmearth()
-    data.band_stats["sentinel2_l1c"] = {"mean": [float("nan")] * 13, "std": [1.0] * 13}
-    refused(data.write(tmp_path), "13 finite numbers")
+    nan = float("nan")
+    data.band_stats["sentinel2_l1c"] = {"mean": [nan] * 13, "std": [nan] * 13}
+    data.band_stats["sentinel2_l2a"] = {"mean": [5.0] * 10 + [nan, 5.0, 5.0], "std": [1.0] * 10 + [nan, 1.0, 1.0]}
+    with open_source(data.write(tmp_path)) as opened:
+        assert "sentinel2_l1c" not in opened.band_stats
+        assert opened.band_stats["sentinel2_l2a"]["mean"] == [5.0] * 10 + [None, 5.0, 5.0]
 
 
 def test_statistics_of_others_may_be_nan(mmearth: Make, tmp_path: Path) -> None:
