@@ -22,16 +22,20 @@ VAL: Final = "val"
 S2_BANDS: Final = 13
 _SPLIT_NAME: Final = re.compile(r"[A-Za-z0-9_]{1,40}")
 _MAX_SPLITS: Final = 255
+_MISSING: Final = "MMEarth puts it beside the .h5 file, download it too"
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, remedy: str = _MISSING) -> dict[str, Any]:
     """The object that a JSON file holds.
+
+    Args:
+        remedy: where it is missing.
 
     Raises:
         InputError: no such file, not JSON, or not an object.
     """
     try:
-        content = json.loads(read_text(path))
+        content = json.loads(read_text(path, remedy))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error}): download it again") from None
     if not isinstance(content, dict):
@@ -39,8 +43,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, remedy: str = _MISSING) -> str:
     """A JSON file as text, UTF-8, -16 or -32.
+
+    Args:
+        remedy: where it is missing.
 
     Raises:
         InputError: no such file, it cannot be read, or is no text.
@@ -49,7 +56,7 @@ def read_text(path: Path) -> str:
         content = path.read_bytes()
         return content.decode(json.detect_encoding(content))
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file: MMEarth puts it beside the .h5 file, download it too") from None
+        raise InputError(f"{path}: no such file: {remedy}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
@@ -71,20 +78,20 @@ def read_band_stats(path: Path) -> dict[str, Any]:
     """Statistics a band, as standard JSON; what the file lacks can be computed.
 
     Raises:
-        InputError: Sentinel-2's mean or std for a level is there, but is not 13 finite numbers.
+        InputError: Sentinel-2's mean or std for a level is there, but is not 13 numbers. NaN is one: nothing was seen.
     """
     stats: dict[str, Any] = standard(read_json(path))
     for key in (f"sentinel2_{level}" for level in S2_LEVELS if f"sentinel2_{level}" in stats):
         entry = stats[key]
         for kind in ("mean", "std"):
             values = entry.get(kind) if isinstance(entry, dict) else None
-            if not isinstance(values, list) or len(values) != S2_BANDS or not all(map(_number, values)):
-                raise InputError(f"{path}: {key}.{kind} must be {S2_BANDS} finite numbers: download it again")
+            if not isinstance(values, list) or len(values) != S2_BANDS or not all(map(_number_or_null, values)):
+                raise InputError(f"{path}: {key}.{kind} must be {S2_BANDS} numbers: download it again")
     return stats
 
 
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _number_or_null(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def read_splits(path: Path, rows: int) -> dict[str, NDArray[np.int64]]:
@@ -94,7 +101,7 @@ def read_splits(path: Path, rows: int) -> dict[str, NDArray[np.int64]]:
         InputError: a row out of range or in two places, a name that cannot be a file's, or an empty train.
     """
     splits: dict[str, NDArray[np.int64]] = {}
-    for name, listed in read_json(path).items():
+    for name, listed in read_json(path, f"{_MISSING}, or name another with --splits FILE").items():
         if not _SPLIT_NAME.fullmatch(name):
             raise InputError(f"{path}: {name!r} is no name for a split: use letters, digits and _")
         if not isinstance(listed, list) or not all(type(row) is int for row in listed):

@@ -28,6 +28,7 @@ FOUNDATION = frozenset(
         "errors",
         "modalities",
         "pictures",
+        "plurals",
         "processes",
         "resources",
         "table",
@@ -57,7 +58,7 @@ BELOW = MappingProxyType(
 )
 """What each layer may import beside itself and the foundation."""
 
-DATA_TOOLS_FOUNDATION = frozenset({"errors", "modalities", "draws"})
+DATA_TOOLS_FOUNDATION = frozenset({"errors", "modalities", "draws", "plurals"})
 """What `data_tools` may take of the foundation: it knows neither models nor batches."""
 
 EXCEPTIONS = MappingProxyType(
@@ -71,8 +72,10 @@ EXCEPTIONS = MappingProxyType(
 HOMES = MappingProxyType(
     {
         "h5py": {
-            # One file, opened and checked; its tile table; where its chunks lie, so that they are read without h5py.
-            "data_tools.hdf5", "data_tools.metadata", "data_tools.chunks", "data_tools.chunk_search",
+            # One file, opened and checked; what it holds; its tile table.
+            "data_tools.hdf5", "data_tools.source_datasets", "data_tools.metadata",
+            # Where its chunks lie, so that they are read without h5py.
+            "data_tools.chunks", "data_tools.chunk_search",
             # Each worker process of a repack opens the file for itself.
             "data_tools.shard_job",
             # Writes a file.

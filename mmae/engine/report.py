@@ -39,7 +39,10 @@ def announce(
     )
     leaked = leak(plan.tiles) if dist.get_rank() == 0 else None
     if leaked:
-        log.say(f"WARNING: {leaked}")
+        log.say(
+            f"WARNING: {leaked}: validation losses look better than they are; leave such tiles out (data.keys), "
+            "or repack with other splits"
+        )
     log.write(
         "resume" if found else "start",
         validation_tiles_trained_on=leaked.tiles if leaked else 0,

@@ -263,7 +263,7 @@ def test_exit_status(packed: Path, source: Path, capsys: pytest.CaptureFixture[s
     assert run(parser.parse_args([str(packed), "--workers", "1"])) == 1
     out = capsys.readouterr().out
     assert SHARD in out
-    assert "1 shards are not as they were packed: --against SRC --repair writes them anew" in out
+    assert "1 shard is not as it was packed: --against data.h5 --repair writes it anew" in out
     with pytest.raises(InputError, match="no such folder"):
         run(parser.parse_args([str(packed / "nowhere")]))
     with pytest.raises(InputError, match="--workers 0: must be at least 1"):
@@ -318,7 +318,7 @@ def test_known_losses_are_listed_and_no_differences(
     tell(report, source)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("known loss: row 4 (tile tile_2_l1c), sentinel2: ")
-    assert lines[1] == f"checked 11 tiles in 2 shards against {source}: 0 differences, 1 known losses"
+    assert lines[1] == f"checked 11 tiles in 2 shards against {source}: 0 differences, 1 known loss"
 
 
 def test_a_shard_that_cannot_be_opened(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
