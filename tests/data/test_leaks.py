@@ -69,5 +69,5 @@ def test_only_the_first_few_are_named(tmp_path: Path) -> None:
     assert (each.tiles, len(each.pairs)) == (20, 3)
 
 
-def test_ids_are_printed_without_their_escapes(tmp_path: Path) -> None:
+def test_ids_are_printed_without_their_escapes() -> None:
     assert "\x1b" not in str(Leak("val", "train", 1, 1, 0, 0, (("\x1b[2J", "\x1b[2J"),)))
