@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _ARRAY: Final = ".b2"
 _INFO: Final = "json"
-_DTYPES: Final = {dtype.str: dtype for dtype in DTYPES}
+_DTYPES: Final = MappingProxyType({dtype.str: dtype for dtype in DTYPES})
 
 
 def whole_tile(sample: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch.distributed as dist
 
-from mmae.data.leaks import leak
+from mmae.data.split_check import check_splits
 from mmae.engine.checkpoint import Found, Loaded, difference
 from mmae.engine.logging import RunLog, standard
 from mmae.engine.plan import Plan
@@ -37,15 +37,12 @@ def announce(
         f"{split.accumulation} accumulation, ZeRO-{plan.zero_stage}, {plan.precision}, "
         f"gradient clipping {engine.gradient_clipping()}"
     )
-    leaked = leak(plan.tiles) if dist.get_rank() == 0 else None
-    if leaked:
-        log.say(
-            f"WARNING: {leaked}: validation losses look better than they are; leave such tiles out (data.keys), "
-            "or repack with other splits"
-        )
+    checked = check_splits(plan.tiles) if dist.get_rank() == 0 else None
+    for line in checked.lines() if checked else ():
+        log.say(line)
     log.write(
         "resume" if found else "start",
-        validation_tiles_trained_on=leaked.tiles if leaked else 0,
+        validation_tiles_trained_on=checked.leaked.tiles if checked and checked.leaked else 0,
         step=found.state.step if found else 0,
         converted=converted,
         changes={key: list(values) for key, values in plan.changes.items()},

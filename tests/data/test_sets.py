@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,16 @@ def test_a_split_may_be_in_some_sets_only(one: Index, two: Index) -> None:
     assert [each.tolist() for each in found] == [[], [0, 1]]
     with pytest.raises(InputError, match="split 'val'"):
         split_positions([ShardSet(two)], "val")
+
+
+def test_the_same_set_twice_is_refused_however_it_is_named(tmp_path: Path, one: Index, two: Index) -> None:
+    copied = tmp_path / "copy"
+    shutil.copytree(one.folder, copied)
+    linked = tmp_path / "link"
+    linked.symlink_to(one.folder)
+    for other in (str(one.folder), f"{one.folder}/", str(copied), str(linked)):
+        with pytest.raises(InputError, match=r"number 1 \(.*one\) and number 3 \(.*\) are the same shard set: name it"):
+            open_sets(DataConfig(shards=(str(one.folder), str(two.folder), other)))
 
 
 def test_sets_are_opened_in_order_and_may_move(tmp_path: Path, one: Index, two: Index) -> None:
