@@ -16,6 +16,7 @@ from mmae.data.codec import DTYPES, MAX_NBYTES, MAX_NDIM
 from mmae.data.index import DatasetInfo
 from mmae.errors import InputError, did_you_mean
 from mmae.modalities import MODALITIES
+from mmae.plurals import counted
 
 _NAME: Final = re.compile(r"\w{1,80}", re.ASCII)
 _MODEL_DATASETS: Final = tuple(dict.fromkeys(row.dataset for row in MODALITIES.values()))
@@ -49,9 +50,9 @@ def contents(path: Path, file: h5py.File, rows: int) -> Contents:
         elif item.shape is None or item.shape[:1] != (rows,):
             if name in _MODEL_DATASETS:
                 raise InputError(
-                    f"{path}: {name!r} is {item.shape} but {METADATA!r} has {rows} rows: download it again"
+                    f"{path}: {name!r} is {item.shape} but {METADATA!r} has {counted(rows, 'row')}: download it again"
                 )
-            others[name] = f"its shape is {item.shape}, not a row for each of {rows} tiles"
+            others[name] = f"its shape is {item.shape}, not a row for each of {counted(rows, 'tile')}"
         else:
             try:
                 known[name] = DatasetInfo(item.dtype.newbyteorder("<"), item.shape[1:])

@@ -13,6 +13,7 @@ import numpy as np
 
 from mmae.errors import InputError
 from mmae.modalities import S2_LEVELS
+from mmae.plurals import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -108,7 +109,7 @@ def read_splits(path: Path, rows: int) -> dict[str, NDArray[np.int64]]:
             raise InputError(f"{path}: split {name!r} is not a list of row numbers")
         if listed and not (min(listed) >= 0 and max(listed) < rows):
             wrong = next(row for row in listed if not 0 <= row < rows)
-            raise InputError(f"{path}: split {name!r} names row {wrong}, the .h5 file has {rows} rows")
+            raise InputError(f"{path}: split {name!r} names row {wrong}, the .h5 file has {counted(rows, 'row')}")
         splits[name] = np.array(listed, np.int64)
     if len(splits) > _MAX_SPLITS:
         raise InputError(f"{path}: {len(splits)} splits, at most {_MAX_SPLITS} can be stored")

@@ -13,6 +13,7 @@ from data_tools.places import tile_facts
 from data_tools.source_json import TRAIN, VAL
 from data_tools.verify_findings import Difference
 from mmae.errors import InputError
+from mmae.plurals import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,7 +46,7 @@ class Reference:
         if original.dtype != array.dtype or original.shape != array.shape:
             return [f"{array.dtype} {array.shape}, the source has {original.dtype} {original.shape}"]
         differing = np.count_nonzero(_bits(original) != _bits(array))
-        return [f"{differing} of {array.size} values differ from the source"] if differing else []
+        return [f"{differing} of {counted(array.size, 'value')} differ from the source"] if differing else []
 
     def _dataset(self, name: str) -> Any:
         if self._file is None:
@@ -140,7 +141,9 @@ def _compare_splits(index: Index, source: Source) -> Iterator[Difference]:
         have, want = packed.get(name, np.empty(0, np.int64)), expected.get(name, np.empty(0, np.int64))
         want = want[~np.isin(want, lost)]
         if not np.array_equal(np.sort(have), np.sort(want)):
-            yield Difference("", None, None, f"split {name!r}: {len(have)} tiles, not the source's {len(want)}")
+            yield Difference(
+                "", None, None, f"split {name!r}: {counted(len(have), 'tile')}, not the source's {len(want)}"
+            )
 
 
 def _compare_columns(index: Index, source: Source) -> Iterator[Difference]:

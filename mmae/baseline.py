@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmae.errors import InputError, did_you_mean
+from mmae.plurals import counted
 
 if TYPE_CHECKING:
     from mmae.config import Config, ModelConfig
@@ -78,8 +79,8 @@ def hidden_names(said: str | None, model: ModelConfig) -> tuple[str, ...]:
     left = (len(model.in_domains) - len(set(names))) * model.tokens_per_modality
     if left < model.num_encoded_tokens:
         raise InputError(
-            f"--hide {said}: the other inputs have {left} tokens, and the encoder sees {model.num_encoded_tokens} "
-            "(model.num_encoded_tokens): hide fewer"
+            f"--hide {said}: the other inputs have {counted(left, 'token')}, and the encoder sees "
+            f"{model.num_encoded_tokens} (model.num_encoded_tokens): hide fewer"
         )
     return tuple(name for name in model.in_domains if name in names)
 

@@ -11,6 +11,7 @@ import numpy as np
 from mmae.data.store import open_shards
 from mmae.errors import InputError
 from mmae.modalities import MODALITIES
+from mmae.plurals import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +42,9 @@ def moved(config: DataConfig, locations: Sequence[str] | None) -> DataConfig:
     if locations is None:
         return config
     if len(locations) != len(config.locations):
-        raise InputError(f"--shards names {len(locations)} shard sets, the run was trained on {len(config.locations)}")
+        raise InputError(
+            f"--shards names {counted(len(locations), 'shard set')}, the run was trained on {len(config.locations)}"
+        )
     return replace(config, shards=tuple(locations))
 
 

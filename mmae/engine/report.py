@@ -17,6 +17,7 @@ from mmae.engine.logging import RunLog, standard
 from mmae.engine.plan import Plan
 from mmae.engine.records import Record
 from mmae.engine.saving import Saved
+from mmae.plurals import counted
 
 
 def announce(
@@ -33,9 +34,9 @@ def announce(
     split = plan.split
     begin = f"resuming at step {found.state.step} from {found.path}" if found else "starting"
     log.say(
-        f"{begin}: {plan.config.model.size} MultiMAE, {split.world} ranks x {split.micro} tiles x "
-        f"{split.accumulation} accumulation, ZeRO-{plan.zero_stage}, {plan.precision}, "
-        f"gradient clipping {engine.gradient_clipping()}"
+        f"{begin}: {plan.config.model.size} MultiMAE, {counted(split.world, 'rank')} x "
+        f"{counted(split.micro, 'tile')} x {split.accumulation} accumulation, ZeRO-{plan.zero_stage}, "
+        f"{plan.precision}, gradient clipping {engine.gradient_clipping()}"
     )
     checked = check_splits(plan.tiles) if dist.get_rank() == 0 else None
     for line in checked.lines() if checked else ():

@@ -54,7 +54,7 @@ def test_sets_are_opened_in_order_and_may_move(tmp_path: Path, one: Index, two: 
     again = open_sets(moved(config, [str(tmp_path / "elsewhere"), str(one.folder)]))
     assert again[0].index.fingerprint == two.fingerprint
     assert moved(config, None) is config
-    with pytest.raises(InputError, match="names 1 shard sets, the run was trained on 2"):
+    with pytest.raises(InputError, match="names 1 shard set, the run was trained on 2"):
         moved(config, ["here"])
     with pytest.raises(InputError, match=r"data\.shards is not set"):
         open_sets(DataConfig())
