@@ -10,6 +10,7 @@ import h5py
 
 from data_tools.chunks import Chunks, Storage, find_tiles
 from data_tools.crew import Tally, in_processes
+from data_tools.hdf5_faults import read_fault
 from mmae.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,8 +43,7 @@ class _Search:
             with h5py.File(self.path, "r") as file:
                 return find_tiles(file, name)
         except (OSError, RuntimeError) as error:
-            what = (str(error).splitlines() or [""])[0]
-            raise InputError(f"{self.path}: {name} cannot be read ({what}): download the file again") from error
+            raise InputError(f"{self.path}: {name} {read_fault(error)}") from error
 
 
 class _Silence:

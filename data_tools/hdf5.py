@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
 
 from data_tools.fingerprint import fingerprint
+from data_tools.hdf5_faults import open_fault, read_fault
 from data_tools.hdf5_links import check_own
-from data_tools.metadata import METADATA, first_line, read_metadata, read_rows
+from data_tools.metadata import read_metadata, read_rows, s2_levels
+from data_tools.source_datasets import choose, contents, left_out
 from data_tools.source_json import read_band_stats, read_splits
+from data_tools.source_paths import SourcePaths, find_source
 from data_tools.tile_info import TileInfo, read_tile_info
-from mmae.data.codec import DTYPES, MAX_NBYTES, MAX_NDIM
 from mmae.data.index import DatasetInfo, SourceInfo
-from mmae.errors import InputError, did_you_mean
-from mmae.modalities import MODALITIES
+from mmae.data.shared_ground import footprint_km
+from mmae.errors import InputError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-_NAME: Final = re.compile(r"\w{1,80}", re.ASCII)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,22 +34,26 @@ class Source:
     Attributes:
         path: the HDF5 file.
         datasets: what to pack, in the order in which it is stored: those of modalities first.
-        tile_ids: one a row.
+        left_out: name -> why it is not packed, of everything else in the file.
+        tile_ids: one a row; empty for a row that nobody filled.
         level: uint8 (rows,), index into `modalities.S2_LEVELS`.
         tile_info: tile id -> its entry in the tile_info file.
         band_stats: the band_stats file; it may lack datasets.
         splits: split -> source rows, int64.
+        footprint_km: side of a tile on the ground, 0 where it holds no image.
         info: name, size, rows and fingerprint of the source.
     """
 
     path: Path
     file: h5py.File
     datasets: Mapping[str, DatasetInfo]
+    left_out: Mapping[str, str]
     tile_ids: Sequence[str]
     level: NDArray[np.uint8]
     tile_info: TileInfo
     band_stats: Mapping[str, Any]
     splits: Mapping[str, NDArray[np.int64]]
+    footprint_km: float
     info: SourceInfo
 
     def __enter__(self) -> Source:
@@ -71,10 +73,8 @@ class Source:
         try:
             value = np.asarray(self.file[dataset][row])
         except (OSError, RuntimeError) as error:
-            raise InputError(
-                f"{self.path}: row {row} (tile {self.tile_ids[row]}) of {dataset} cannot be read "
-                f"({first_line(error)}): download the file again"
-            ) from error
+            where = f"{self.path}: row {row} (tile {self.tile_ids[row]}) of {dataset}"
+            raise InputError(f"{where} {read_fault(error)}") from error
         return value.astype(value.dtype.newbyteorder("<"), copy=False)
 
     def read_all(self, dataset: str) -> NDArray[Any] | None:
@@ -84,106 +84,62 @@ class Source:
         try:
             return read_rows(self.file[dataset])
         except (OSError, RuntimeError) as error:
-            raise InputError(
-                f"{self.path}: {dataset} cannot be read ({first_line(error)}): download the file again"
-            ) from error
+            raise InputError(f"{self.path}: {dataset} {read_fault(error)}") from error
 
 
-def open_source(src: Path | str, datasets: Sequence[str] | None = None) -> Source:
+def open_source(src: Path | str, datasets: Sequence[str] | None = None, splits: Path | str | None = None) -> Source:
     """Open NAME.h5 (or the folder that holds exactly one) with its JSON files and check them all.
 
     Args:
-        datasets: names to pack; None takes every numeric dataset with a row a tile.
+        datasets: names to pack; None takes every dataset with a row a tile that can be stored exactly.
+        splits: the splits file where it is not `NAME_splits.json`.
 
     Raises:
         InputError: anything missing, damaged or contradictory, with the file and the remedy.
     """
-    path = _find(Path(src))
-    file = _open(path)
+    paths = find_source(Path(src), None if splits is None else Path(splits))
     try:
-        return _check(path, file, datasets)
+        file = h5py.File(paths.file, "r")
+    except OSError as error:
+        raise InputError(f"{paths.file}: {open_fault(error)}") from error
+    try:
+        return _check(paths, file, datasets)
     except BaseException:
         file.close()
         raise
 
 
-def _find(src: Path) -> Path:
-    if src.is_file():
-        return src
-    if not src.is_dir():
-        raise InputError(f"{src}: no such file or folder: give MMEarth's .h5 file or its folder")
-    found = sorted(src.glob("*.h5"))
-    if len(found) != 1:
-        raise InputError(f"{src}: {len(found)} .h5 files in this folder: give the file itself")
-    return found[0]
-
-
-def _open(path: Path) -> h5py.File:
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        raise InputError(f"{path}: not a whole HDF5 file ({first_line(error)}): download it again") from error
-
-
-def _check(path: Path, file: h5py.File, datasets: Sequence[str] | None) -> Source:
+def _check(paths: SourcePaths, file: h5py.File, datasets: Sequence[str] | None) -> Source:
+    path = paths.file
     check_own(path, file)
-    tile_ids, level = read_metadata(path, file)
+    tile_ids, written = read_metadata(path, file)
     rows = len(tile_ids)
-    known = _row_counts_agree(path, file, rows)
-    chosen = _choose(path, known, datasets)
-    stem = path.with_suffix("")
-    stats_path, splits_path, info_path = (Path(f"{stem}_{kind}.json") for kind in ("band_stats", "splits", "tile_info"))
-    tile_info = read_tile_info(info_path)
-    for tile_id in tile_ids:
-        if tile_id not in tile_info:
-            raise InputError(f"{info_path}: no entry for tile {tile_id!r}: download it again, with {path.name}")
+    found = contents(path, file, rows)
+    chosen = choose(path, found, datasets)
+    tile_info = read_tile_info(paths.tile_info)
+    splits = read_splits(paths.splits, rows)
+    # Rows in no split are not packed: MMEarth's tools leave some that they never filled.
+    used = np.sort(np.concatenate(list(splits.values())))
+    for row in used.tolist():
+        if tile_ids[row] not in tile_info:
+            raise InputError(
+                f"{paths.tile_info}: no entry for tile {tile_ids[row]!r}: download it again, with {path.name}"
+            )
     return Source(
         path=path,
         file=file,
-        datasets={name: known[name] for name in chosen},
+        datasets={name: found.known[name] for name in chosen},
+        left_out=left_out(found, chosen),
         tile_ids=tile_ids,
-        level=level,
+        level=s2_levels(path, tile_ids, written, tile_info.levels(tile_ids), used),
         tile_info=tile_info,
-        band_stats=read_band_stats(stats_path),
-        splits=read_splits(splits_path, rows),
+        band_stats=read_band_stats(paths.band_stats),
+        splits=splits,
+        footprint_km=footprint_km(found.known),
         info=SourceInfo(
             name=path.name,
             bytes=path.stat().st_size,
             rows=rows,
-            fingerprint=fingerprint(path, known, tile_ids, (stats_path, splits_path, info_path)),
+            fingerprint=fingerprint(path, found.known, tile_ids, paths[1:]),
         ),
     )
-
-
-def _row_counts_agree(path: Path, file: h5py.File, rows: int) -> dict[str, DatasetInfo]:
-    known: dict[str, DatasetInfo] = {}
-    for name, item in file.items():
-        if not isinstance(item, h5py.Dataset) or name == METADATA:
-            continue
-        shape = tuple(item.shape)
-        if not shape or shape[0] != rows:
-            raise InputError(f"{path}: {name!r} is {shape} but {METADATA!r} has {rows} rows: download it again")
-        known[name] = DatasetInfo(item.dtype.newbyteorder("<"), shape[1:])
-    return known
-
-
-def _choose(path: Path, known: Mapping[str, DatasetInfo], asked: Sequence[str] | None) -> list[str]:
-    storable = [name for name, info in known.items() if info.dtype in DTYPES and _NAME.fullmatch(name)]
-    for name in asked or ():
-        if name not in known:
-            raise InputError(f"{path}: no dataset {name!r}{did_you_mean(name, storable)}")
-        if name not in storable:
-            raise InputError(f"{path}: dataset {name!r} ({known[name].dtype}) cannot be stored: leave it out")
-    chosen = set(storable if asked is None else asked)
-    for name in chosen:
-        info = known[name]
-        if info.dtype.itemsize * math.prod(info.shape) > MAX_NBYTES or len(info.shape) > MAX_NDIM:
-            raise InputError(f"{path}: a row of {name!r} is {info.shape}, too large for a tile: leave it out")
-    if not chosen:
-        raise InputError(f"{path}: no dataset to pack: name some of {', '.join(storable) or 'another file'}")
-    return [*_first(chosen), *sorted(chosen - set(_first(chosen)))]
-
-
-def _first(chosen: Iterable[str]) -> list[str]:
-    """What training reads stands together at the front of a tile."""
-    return [name for name in dict.fromkeys(row.dataset for row in MODALITIES.values()) if name in chosen]

@@ -10,8 +10,10 @@ import numpy as np
 
 from data_tools.computed_stats import joined
 from data_tools.records import ShardRecord
+from data_tools.source_datasets import told
 from mmae.data.index import Columns, Index, write_index
 from mmae.errors import InputError
+from mmae.plurals import counted
 
 if TYPE_CHECKING:
     from data_tools.hdf5 import Source
@@ -75,18 +77,20 @@ def summary(source: Source, index: Index) -> Iterator[str]:
     counts = np.bincount(index.split, minlength=len(index.splits)).tolist()
     megabytes = sum(shard.bytes for shard in index.shards) / 1e6
     listed = ", ".join(f"{count} {name}" for name, count in zip(index.splits, counts, strict=True))
-    yield f"{index.folder}: {len(index)} tiles ({listed}) in {len(index.shards)} shards, {megabytes:.1f} MB"
+    tiles, shards = counted(len(index), "tile"), counted(len(index.shards), "shard")
+    yield f"{index.folder}: {tiles} ({listed}) in {shards}, {megabytes:.1f} MB"
+    yield from told(source.left_out)
     if index.losses:
         first = index.losses[0]
         yield (
-            f"{len(index.losses)} tiles could not be read and were left out (losses in index.json), the first: "
+            f"{counted(len(index.losses), 'tile')} could not be read, left out (losses in index.json), the first: "
             f"row {first.row} (tile {first.tile_id}) of {first.dataset} {first.what}"
         )
     elsewhere = source.info.rows - len(index) - len(index.losses)
     if elsewhere:
-        yield f"{elsewhere} rows of {source.path.name} are in no split and were left out"
+        yield f"{counted(elsewhere, 'row')} of {source.path.name} in no split, left out"
     if index.options["computed_stats"]:
-        train = counts[index.splits.index("train")]
-        yield f"band statistics computed over {train} tiles of train: {', '.join(index.options['computed_stats'])}"
+        train = counted(counts[index.splits.index("train")], "tile")
+        yield f"band statistics computed over {train} of train: {', '.join(index.options['computed_stats'])}"
     if "val" not in index.splits or counts[index.splits.index("val")] == 0:
         yield "hint: val is empty; repack into another folder with --val-fraction 0.01 to validate on 1 % of train"

@@ -14,13 +14,15 @@ from data_tools.indexing import index_of, summary
 from data_tools.job import Recipe, ShardJob, make_job
 from data_tools.locks import Part, folder_lock, part_lock, remove_locks
 from data_tools.out_folder import claim, finish, is_finished, remove_temporaries
-from data_tools.places import tile_facts
+from data_tools.places import ground_of_rows, tile_facts
 from data_tools.plan import PlannedShard, plan_shards, plan_splits
 from data_tools.progress import progress
 from data_tools.records import is_packed, load_record
 from data_tools.shard_job import ShardWork
 from mmae.data.index import Index, open_index
+from mmae.data.leaks import leaks_between, warnings
 from mmae.errors import InputError
+from mmae.plurals import counted
 from mmae.printable import printable
 
 if TYPE_CHECKING:
@@ -66,6 +68,9 @@ def pack(source: Source, request: Request) -> Index | None:
         return _as_it_is(out)
     facts = tile_facts(source)
     splits = plan_splits(source, facts, options["val_fraction"], options["seed"])
+    # Before hours of packing: the splits are what a user may want to change.
+    for line in warnings(leaks_between({name: ground_of_rows(source, facts, rows) for name, rows in splits.items()})):
+        print(line)
     planned = plan_shards(splits, options["tiles_per_shard"], options["seed"])
     mine = _share(planned, request.part)
     out.mkdir(parents=True, exist_ok=True)
@@ -158,7 +163,7 @@ def _complete(
     if lost := missing & {shard.name for shard in _share(planned, request.part)}:
         raise InputError(f"{out / min(lost)}: gone or cut since it was packed: is the disk sound? run again")
     if missing:
-        print(f"{out}: part {request.part} is packed; {len(missing)} shards of other parts are still to come")
+        print(f"{out}: part {request.part} is packed; still to come: {counted(len(missing), 'shard')} of other parts")
         return None
     if index is not None:
         for line in summary(source, index):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from data_tools.tile_info import Facts
+from mmae.data.earth_grid import EarthGrid
 from mmae.data.index import UNKNOWN_BIOME
+from mmae.data.shared_ground import Ground
 from mmae.draws import tile_keys
 
 if TYPE_CHECKING:
@@ -19,7 +22,6 @@ CELL_KM: Final = 2.0
 """Side of a cell. The largest tiles (128 px of 10 m) are 1.28 km wide, so tiles that overlap lie in
 the same cell or in two that touch, and no place of the sparsely sampled Earth is chained to the next."""
 
-_EARTH_KM: Final = 6371.0
 _GROUP_DRAW: Final = 1
 """The epoch of `draws.tile_keys` that orders places; shards take 0."""
 
@@ -54,24 +56,24 @@ def _biomes(listed: NDArray[np.uint8], source: Source) -> NDArray[np.uint8]:
     return np.where(one_hot.any(axis=1), one_hot.argmax(axis=1), listed).astype(np.uint8)
 
 
+def ground_of_rows(source: Source, facts: Facts, rows: NDArray[np.int64]) -> Ground:
+    """Where the tiles of some rows of a source lie."""
+    tile_id = np.array([source.tile_ids[row].encode() for row in rows.tolist()], np.bytes_)
+    return Ground(tile_id, facts.lat[rows], facts.lon[rows], np.full(len(rows), source.footprint_km))
+
+
 def place_groups(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.int64]:
     """A number for each tile, equal for tiles near one another, int64 (N,); all coordinates must be known.
 
-    Tiles fall into cubic cells of `CELL_KM` around the Earth's centre, which knows neither poles nor a
-    date line; cells that touch, be it at a corner, are one group.
+    Tiles fall into cells of `CELL_KM`; cells that touch, be it at a corner, are one group.
     """
-    phi, lam = np.radians(lat), np.radians(lon)
-    place = np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=1)
-    # One cell of margin, so that neighbours of the outermost stay positive.
-    cells = np.floor(place * (_EARTH_KM / CELL_KM)).astype(np.int64) + int(_EARTH_KM / CELL_KM) + 2
-    side = 2 * int(_EARTH_KM / CELL_KM) + 5
-    keys, cell_of_tile = np.unique((cells[:, 0] * side + cells[:, 1]) * side + cells[:, 2], return_inverse=True)
-    return _connect(keys, side)[cell_of_tile]
+    grid = EarthGrid(CELL_KM)
+    keys, cell_of_tile = np.unique(grid.keys(lat, lon), return_inverse=True)
+    return _connect(keys, grid.steps)[cell_of_tile]
 
 
-def _connect(keys: NDArray[np.int64], side: int) -> NDArray[np.int64]:
+def _connect(keys: NDArray[np.int64], steps: Sequence[int]) -> NDArray[np.int64]:
     """Connected cells get the smallest index among them."""
-    steps = [(x * side + y) * side + z for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)]
     pairs = []
     for step in (step for step in steps if step > 0):
         at = np.minimum(np.searchsorted(keys, keys + step), len(keys) - 1)

@@ -13,6 +13,7 @@ from data_tools.source_json import TRAIN, VAL
 from mmae.data.layout import shard_name
 from mmae.draws import tile_keys
 from mmae.errors import InputError
+from mmae.plurals import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +43,9 @@ def plan_splits(source: Source, facts: Facts, val_fraction: float, seed: int) ->
     if val_fraction == 0:
         return splits
     if len(splits.get(VAL, ())):
-        raise InputError(f"{source.path}: has {len(splits[VAL])} tiles in val already: leave --val-fraction out")
+        raise InputError(
+            f"{source.path}: has {counted(len(splits[VAL]), 'tile')} in val already: leave --val-fraction out"
+        )
     train = splits[TRAIN]
     placed = train[np.isfinite(facts.lat[train]) & np.isfinite(facts.lon[train])]
     if len(placed) == 0:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from mmae.plurals import counted
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -57,7 +59,8 @@ class Progress:
         rate = self._tiles / max(seconds, 1e-9)
         left = _clock((self._total - done) / rate) if rate else "?"
         megabytes = self._read / max(seconds, 1e-9) / 1e6
-        return f"{self._what}: {done} of {self._total} tiles, {rate:.0f} tiles/s, {megabytes:.0f} MB/s, {left} left"
+        reached = f"{done} of {counted(self._total, 'tile')}"
+        return f"{self._what}: {reached}, {rate:.0f} tiles/s, {megabytes:.0f} MB/s, {left} left"
 
 
 def _clock(seconds: float) -> str:

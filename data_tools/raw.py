@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
+from data_tools.hdf5_faults import first_line
 from data_tools.inflate import inflate
 
 if TYPE_CHECKING:
@@ -100,4 +101,4 @@ class PlainTiles:
         try:
             return np.asarray(self.dataset[self.rows.item(number)])
         except (OSError, RuntimeError) as error:
-            raise UnreadableTileError(f"cannot be read ({(str(error).splitlines() or [''])[0]})") from error
+            raise UnreadableTileError(f"cannot be read ({first_line(error)})") from error

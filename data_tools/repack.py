@@ -29,6 +29,7 @@ class _Keywords(TypedDict, total=False):
     seed: int
     val_fraction: float
     datasets: Sequence[str] | None
+    splits: Path | str | None
     stats: str
     on_error: str
     check_units: bool
@@ -58,6 +59,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tiles-per-shard", metavar="N", type=int, default=TILES_PER_SHARD, help=f"default: {TILES_PER_SHARD}"
     )
     parser.add_argument("--datasets", metavar="A,B", help="pack these datasets only, e.g. sentinel2,aster")
+    parser.add_argument(
+        "--splits",
+        metavar="FILE",
+        type=Path,
+        help="take the splits from this file (default: NAME_splits.json beside SRC)",
+    )
     parser.add_argument("--workers", metavar="N", type=int, help="processes, a shard at a time each (default: cores)")
     parser.add_argument(
         "--part",
@@ -93,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
         val_fraction=args.val_fraction,
         datasets=[name.strip() for name in args.datasets.split(",")] if args.datasets is not None else None,
+        splits=args.splits,
         stats=args.stats,
         on_error=args.on_error,
         check_units=not args.no_unit_check,
@@ -116,6 +124,7 @@ class Options:
         seed: of the order of tiles within splits, and of which places become `val`.
         val_fraction: share of train's tiles that become `val`, 0 .. 1; only where the source's is empty.
         datasets: names to pack; None packs all.
+        splits: the splits file where it is not the one beside the HDF5 file.
         stats: `auto` computes band statistics that the source lacks, over train; `source` none; `compute` all.
         on_error: `raise`, or `skip`: tiles that cannot be read are left out and listed in the index's losses.
         check_units: refuse a source whose values cannot be what its band statistics say.
@@ -128,6 +137,7 @@ class Options:
     seed: int = 0
     val_fraction: float = 0.0
     datasets: Sequence[str] | None = None
+    splits: Path | str | None = None
     stats: str = "auto"
     on_error: str = "raise"
     check_units: bool = True
@@ -190,7 +200,7 @@ def repack_part(src: Path | str, out: Path | str, part: Part, options: Options) 
     from data_tools.source_units import check_source, unfit
 
     options.check()
-    with open_source(src, options.datasets) as source:
+    with open_source(src, options.datasets, options.splits) as source:
         computed = entries_to_compute(source, options.stats)
         if options.check_units:
             check_source(source, computed)

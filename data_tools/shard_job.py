@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from data_tools.crew_worker import Tally
+from data_tools.hdf5_faults import first_line, open_fault
 from data_tools.job import OnError, Recipe, ShardJob, make_job, source_bytes
 from data_tools.moments import Moments
 from data_tools.pack import LostTileError, Memo, PackedTile, TilePacker
@@ -99,9 +100,10 @@ def _open(recipe: Recipe, stack: ExitStack) -> tuple[int, dict[str, Any]]:
 
         file = stack.enter_context(h5py.File(recipe.path, "r"))
         return descriptor, {name: file[name] for name in plain}
-    except (OSError, KeyError) as error:
-        what = getattr(error, "strerror", None) or error
-        raise InputError(f"{recipe.path}: cannot be read ({what}): is it still there?") from error
+    except OSError as error:
+        raise InputError(f"{recipe.path}: {open_fault(error)}") from error
+    except KeyError as error:
+        raise InputError(f"{recipe.path}: {first_line(error)}: was it replaced in the meantime? Run again") from error
 
 
 def _write(

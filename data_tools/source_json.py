@@ -13,6 +13,7 @@ import numpy as np
 
 from mmae.errors import InputError
 from mmae.modalities import S2_LEVELS
+from mmae.plurals import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,16 +23,20 @@ VAL: Final = "val"
 S2_BANDS: Final = 13
 _SPLIT_NAME: Final = re.compile(r"[A-Za-z0-9_]{1,40}")
 _MAX_SPLITS: Final = 255
+_MISSING: Final = "MMEarth puts it beside the .h5 file, download it too"
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, remedy: str = _MISSING) -> dict[str, Any]:
     """The object that a JSON file holds.
+
+    Args:
+        remedy: where it is missing.
 
     Raises:
         InputError: no such file, not JSON, or not an object.
     """
     try:
-        content = json.loads(read_text(path))
+        content = json.loads(read_text(path, remedy))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error}): download it again") from None
     if not isinstance(content, dict):
@@ -39,8 +44,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, remedy: str = _MISSING) -> str:
     """A JSON file as text, UTF-8, -16 or -32.
+
+    Args:
+        remedy: where it is missing.
 
     Raises:
         InputError: no such file, it cannot be read, or is no text.
@@ -49,7 +57,7 @@ def read_text(path: Path) -> str:
         content = path.read_bytes()
         return content.decode(json.detect_encoding(content))
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file: MMEarth puts it beside the .h5 file, download it too") from None
+        raise InputError(f"{path}: no such file: {remedy}") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
@@ -82,9 +90,7 @@ def read_band_stats(path: Path) -> dict[str, Any]:
         for kind in ("mean", "std"):
             values = entry.get(kind) if isinstance(entry, dict) else None
             if not isinstance(values, list) or len(values) != S2_BANDS or not all(map(_number_or_null, values)):
-                raise InputError(
-                    f"{path}: {key}.{kind} must be {S2_BANDS} finite numbers (NaN without data): download it again"
-                )
+                raise InputError(f"{path}: {key}.{kind} must be {S2_BANDS} numbers: download it again")
         if not any(mean is not None and std is not None for mean, std in zip(entry["mean"], entry["std"], strict=True)):
             del stats[key]
     return stats
@@ -101,14 +107,14 @@ def read_splits(path: Path, rows: int) -> dict[str, NDArray[np.int64]]:
         InputError: a row out of range or in two places, a name that cannot be a file's, or an empty train.
     """
     splits: dict[str, NDArray[np.int64]] = {}
-    for name, listed in read_json(path).items():
+    for name, listed in read_json(path, f"{_MISSING}, or name another with --splits FILE").items():
         if not _SPLIT_NAME.fullmatch(name):
             raise InputError(f"{path}: {name!r} is no name for a split: use letters, digits and _")
         if not isinstance(listed, list) or not all(type(row) is int for row in listed):
             raise InputError(f"{path}: split {name!r} is not a list of row numbers")
         if listed and not (min(listed) >= 0 and max(listed) < rows):
             wrong = next(row for row in listed if not 0 <= row < rows)
-            raise InputError(f"{path}: split {name!r} names row {wrong}, the .h5 file has {rows} rows")
+            raise InputError(f"{path}: split {name!r} names row {wrong}, the .h5 file has {counted(rows, 'row')}")
         splits[name] = np.array(listed, np.int64)
     if len(splits) > _MAX_SPLITS:
         raise InputError(f"{path}: {len(splits)} splits, at most {_MAX_SPLITS} can be stored")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mmae.errors import InputError
+from mmae.plurals import counted
 
 if TYPE_CHECKING:
     import argparse
@@ -34,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     synthesise(args.out, args.tiles, args.size, args.seed)
-    print(f"{args.out}: {args.tiles} tiles of {args.size}x{args.size} pixels; next: mmae repack {args.out} SHARDS")
+    print(
+        f"{args.out}: {counted(args.tiles, 'tile')} of {args.size}x{args.size} pixels; "
+        f"next: mmae repack {args.out} SHARDS"
+    )
     return 0
 
 

@@ -7,18 +7,22 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
+from data_tools.metadata import UNKNOWN_LEVEL
 from data_tools.source_json import read_text
 from mmae.data.index import UNKNOWN_BIOME, UNKNOWN_DATE
 from mmae.errors import InputError
 from mmae.json_text import parse_json
+from mmae.modalities import S2_LEVELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_LEVELS: Final = MappingProxyType({name: code for code, name in enumerate(S2_LEVELS)})
 _DATE: Final = re.compile(r"(\d{4})-(\d{2})-(\d{2})")
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 _COLON: Final = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
@@ -48,6 +52,7 @@ class TileInfo(Mapping[str, dict[str, Any]]):
         starts: list[int] = []
         ends: list[int] = []
         facts: list[tuple[float, float, int, int]] = []
+        levels: list[int] = []
         for key, entry, start, end in _entries(text):
             self._number.pop(key, None)
             if not isinstance(entry, dict):
@@ -56,11 +61,14 @@ class TileInfo(Mapping[str, dict[str, Any]]):
             starts.append(start)
             ends.append(end)
             facts.append(_facts(entry))
+            levels.append(_level(entry.get("S2_type")))
         self._start, self._end = np.array(starts, np.int64), np.array(ends, np.int64)
-        lat, lon, date, biome = zip(*facts, strict=True) if facts else ((), (), (), ())
+        # The last entry stands for tiles without one.
+        lat, lon, date, biome = zip(*facts, _facts({}), strict=True)
         self._facts = Facts(
             np.array(lat, np.float64), np.array(lon, np.float64), np.array(date, np.int32), np.array(biome, np.uint8)
         )
+        self._levels = np.array([*levels, UNKNOWN_LEVEL], np.uint8)
 
     def __getitem__(self, tile_id: str) -> dict[str, Any]:
         entry: dict[str, Any] = parse_json(self.text(tile_id))
@@ -81,10 +89,16 @@ class TileInfo(Mapping[str, dict[str, Any]]):
         return self._text[self._start[number] : self._end[number]]
 
     def facts(self, tile_ids: Sequence[str]) -> Facts:
-        """What the entries of these tiles say on place, date and biome."""
-        numbers = np.array([self._number[tile_id] for tile_id in tile_ids], np.int64)
-        listed = self._facts
+        """What the entries of these tiles say on place, date and biome; unknown for a tile without one."""
+        numbers, listed = self._numbers(tile_ids), self._facts
         return Facts(listed.lat[numbers], listed.lon[numbers], listed.date[numbers], listed.biome[numbers])
+
+    def levels(self, tile_ids: Sequence[str]) -> NDArray[np.uint8]:
+        """The Sentinel-2 levels of these tiles, index into `S2_LEVELS`; `UNKNOWN_LEVEL` where it is not told."""
+        return self._levels[self._numbers(tile_ids)]
+
+    def _numbers(self, tile_ids: Sequence[str]) -> NDArray[np.int64]:
+        return np.array([self._number.get(tile_id, -1) for tile_id in tile_ids], np.int64)
 
 
 def read_tile_info(path: Path) -> TileInfo:
@@ -141,6 +155,10 @@ def _facts(entry: Mapping[str, Any]) -> tuple[float, float, int, int]:
         _date(entry.get("S2_DATE")),
         biome if known else UNKNOWN_BIOME,  # type: ignore[return-value]
     )
+
+
+def _level(value: object) -> int:
+    return _LEVELS.get(value.lower(), UNKNOWN_LEVEL) if isinstance(value, str) else UNKNOWN_LEVEL
 
 
 def _number(value: object, bound: float) -> float:

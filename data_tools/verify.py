@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mmae.errors import InputError
+from mmae.plurals import counted
 from mmae.printable import printable
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from data_tools.verify_findings import Difference, Findings, ShardReport
     from data_tools.verify_shard import Task
     from mmae.data.index import Index, Loss
+    from mmae.data.leaks import Leak
 
 EXIT_DIFFERENT: Final = 1
 
@@ -25,6 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shards", metavar="SHARDS", type=Path, help="folder that `mmae repack` wrote")
     parser.add_argument(
         "--against", metavar="SRC", type=Path, help="compare every value with the HDF5 file that was packed"
+    )
+    parser.add_argument(
+        "--splits",
+        metavar="FILE",
+        type=Path,
+        help="with --against: the splits file that `mmae repack --splits` was given",
     )
     parser.add_argument(
         "--repair", action="store_true", help="write damaged and missing shards anew from the source (needs --against)"
@@ -36,15 +44,22 @@ def run(args: argparse.Namespace) -> int:
     """Exit status 0 where all is well (in the end), 1 where anything differs. Unusable input is an InputError."""
     if args.workers is not None and args.workers < 1:
         raise InputError(f"--workers {args.workers}: must be at least 1")
+    if args.splits is not None and args.against is None:
+        raise InputError(f"--splits {args.splits}: needs --against SRC, the HDF5 file that was packed")
     if args.repair:
         from data_tools.verify_repair import verify_and_repair
 
-        return EXIT_DIFFERENT if verify_and_repair(args.shards, args.against, args.workers).count else 0
-    report = verify(args.shards, args.against, args.workers)
+        return EXIT_DIFFERENT if verify_and_repair(args.shards, args.against, args.workers, args.splits).count else 0
+    report = verify(args.shards, args.against, args.workers, splits=args.splits)
     tell(report, args.against)
     if report.damaged:
-        remedy = "--repair" if args.against else "--against SRC --repair"
-        print(f"{len(report.damaged)} shards are not as they were packed: {remedy} writes them anew")
+        remedy = "--repair" if args.against and not report.other_source else f"--against {report.packed_from} --repair"
+        those = (
+            "1 shard is not as it was"
+            if len(report.damaged) == 1
+            else f"{len(report.damaged)} shards are not as they were"
+        )
+        print(f"{those} packed: {remedy} writes {'it' if len(report.damaged) == 1 else 'them'} anew")
     return EXIT_DIFFERENT if report.count else 0
 
 
@@ -56,12 +71,20 @@ class Report:
         of_set: differences of the whole set.
         of_shards: one a shard of the index.
         losses: tiles that could not be packed, as the index lists them: known, and no differences.
+        packed_from: name of the HDF5 file that was packed.
+        other_source: what the shards were compared with is another file than that, or has other JSON files.
+        not_packed: name -> why, of everything in the source that the shards do not hold: known, and no differences.
+        leaks: what splits show of one another's ground: the source's matter, and no differences.
         damaged: numbers of the shards whose file is not the one that was packed.
     """
 
     of_set: Findings
     of_shards: list[ShardReport] = field(default_factory=list)
     losses: tuple[Loss, ...] = ()
+    packed_from: str = ""
+    other_source: bool = False
+    not_packed: Mapping[str, str] = field(default_factory=dict)
+    leaks: list[Leak] = field(default_factory=list)
 
     @property
     def tiles(self) -> int:
@@ -96,6 +119,7 @@ def verify(
     workers: int | None = 1,
     shown: bool = True,
     only: Sequence[int] | None = None,
+    splits: Path | str | None = None,
 ) -> Report:
     """Look at every byte, every checksum and the content of every member of every shard.
 
@@ -105,26 +129,31 @@ def verify(
         workers: processes, a shard at a time each; None: one a core.
         shown: tell of the progress on standard error.
         only: numbers of the shards to look at; None: all.
+        splits: the source's splits file where it is not the one beside it.
 
     Raises:
-        InputError: there is no finished set to check, its index is damaged, or the source cannot be used.
+        InputError: there is no finished set to check, its index is damaged, or the source cannot be used, or is
+            another data set.
     """
     from data_tools.crew import available_cores, in_processes
     from data_tools.progress import progress
     from data_tools.verify_findings import Findings
     from data_tools.verify_shard import ShardCheck
     from mmae.data.index import open_index
+    from mmae.data.leaks import leaks_of_set
 
     index = open_index(shards)
-    report = Report(Findings(), losses=index.losses)
+    report = Report(Findings(), losses=index.losses, packed_from=index.source.name, leaks=leaks_of_set(index))
     report.of_set.add(_unlisted(index))
     with ExitStack() as stack:
         source, reference = None, None
         if against is not None:
             from data_tools.hdf5 import open_source
-            from data_tools.verify_source import Reference, compare_sets
+            from data_tools.verify_source import Reference, compare_sets, is_other_source, not_packed
 
-            source = stack.enter_context(open_source(against, list(index.datasets)))
+            source = stack.enter_context(open_source(against, splits=splits))
+            report.other_source = is_other_source(index, source)
+            report.not_packed = not_packed(index, source)
             report.of_set.add(compare_sets(index, source))
             reference = stack.enter_context(Reference(source.path))
         numbers = range(len(index.shards)) if only is None else only
@@ -148,8 +177,9 @@ def _tasks(index: Index, source: Source | None, numbers: Iterable[int]) -> Itera
 
 
 def _tile_info(source: Source, row: int) -> str:
-    # A row beyond the source is told of once, for the whole set.
-    return source.tile_info.text(source.tile_ids[row]) if row < source.info.rows else "null"
+    # A row beyond the source is told of once, for the whole set; and one without a tile there by its id.
+    known = row < source.info.rows and source.tile_ids[row] in source.tile_info
+    return source.tile_info.text(source.tile_ids[row]) if known else "null"
 
 
 def _unlisted(index: Index) -> Iterable[Difference]:
@@ -162,11 +192,31 @@ def _unlisted(index: Index) -> Iterable[Difference]:
 
 def tell(report: Report, against: Path | str | None) -> None:
     """Print what was found."""
+    from mmae.data.leaks import warnings
+
     for findings in report.findings:
         for line in findings.lines():
             print(printable(line))
     for loss in report.losses:
         print(printable(f"known loss: row {loss.row} (tile {loss.tile_id}), {loss.dataset}: {loss.what}"))
-    compared = printable(f" against {against}") if against is not None else ""
-    lost = f", {len(report.losses)} known losses" if report.losses else ""
-    print(f"checked {report.tiles} tiles in {report.shards} shards{compared}: {report.count} differences{lost}")
+    for line in warnings(report.leaks):
+        print(printable(line))
+    if report.not_packed:
+        from data_tools.source_datasets import told
+
+        print("\n".join(map(printable, told(report.not_packed))))
+    if report.other_source:
+        print(
+            f"{printable(str(against))} is not the {report.packed_from} that was packed, or its JSON files have "
+            "changed (another fingerprint): differences may be those between the two"
+        )
+    parts = [f"checked {counted(report.tiles, 'tile')} in {counted(report.shards, 'shard')}"]
+    parts[0] += printable(f" against {against}") if against is not None else ""
+    parts[0] += f": {counted(report.count, 'difference')}"
+    if report.losses:
+        parts.append(counted(len(report.losses), "known loss", "known losses"))
+    if report.not_packed:
+        parts.append(f"{counted(len(report.not_packed), 'dataset')} not packed")
+    if shared := sum(each.tiles for each in report.leaks):
+        parts.append(f"{counted(shared, 'tile')} on ground of another split")
+    print(", ".join(parts))

@@ -12,6 +12,7 @@ import numpy as np
 from data_tools.verify import Report, tell, verify
 from mmae.data.atomic import sync
 from mmae.errors import InputError
+from mmae.plurals import counted
 
 if TYPE_CHECKING:
     from data_tools.hdf5 import Source
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 _TEMPORARY: Final = ".repair.tmp"
 
 
-def verify_and_repair(shards: Path, against: Path | None, workers: int | None) -> Report:
+def verify_and_repair(shards: Path, against: Path | None, workers: int | None, splits: Path | None = None) -> Report:
     """Look at all shards, write anew those that are not as they were packed, look at these again.
 
     Returns:
@@ -32,21 +33,21 @@ def verify_and_repair(shards: Path, against: Path | None, workers: int | None) -
     """
     if against is None:
         raise InputError("--repair: needs --against SRC, the HDF5 file that was packed")
-    _same_source(shards, against)
-    report = verify(shards, against, workers)
+    _same_source(shards, against, splits)
+    report = verify(shards, against, workers, splits=splits)
     tell(report, against)
     if not report.damaged:
         return report
-    written = repair(shards, against, report.damaged)
-    print(f"{len(written)} of {len(report.damaged)} shards written anew: {', '.join(written) or 'none'}")
-    again = verify(shards, against, workers, only=report.damaged)
+    written = repair(shards, against, report.damaged, splits)
+    print(f"{len(written)} of {counted(len(report.damaged), 'shard')} written anew: {', '.join(written) or 'none'}")
+    again = verify(shards, against, workers, only=report.damaged, splits=splits)
     fresh = {shard.number: shard for shard in again.of_shards}
     again.of_shards = [fresh.get(shard.number, shard) for shard in report.of_shards]
     tell(again, against)
     return again
 
 
-def _same_source(shards: Path, against: Path) -> None:
+def _same_source(shards: Path, against: Path, splits: Path | None) -> None:
     """Before the long look at all shards: may they be written from this source?"""
     from data_tools.hdf5 import open_source
     from mmae.data.index import open_index
@@ -58,7 +59,7 @@ def _same_source(shards: Path, against: Path) -> None:
             f"{error}; --repair needs the index whole, and shards alone do not hold all of it: "
             "repack into another folder, the same options give the same shards"
         ) from error
-    with open_source(against, list(index.datasets)) as source:
+    with open_source(against, splits=splits) as source:
         _check_fingerprint(index, source)
 
 
@@ -66,15 +67,19 @@ def _check_fingerprint(index: Index, source: Source) -> None:
     if source.info.fingerprint != index.source.fingerprint:
         raise InputError(
             f"{source.path}: is not the file that {index.folder} was packed from (another fingerprint): "
-            f"give the same {index.source.name} with its JSON files, or repack into another folder"
+            f"give the same {index.source.name} with its JSON files (--splits FILE where it was packed with that), "
+            "or repack into another folder"
         )
 
 
-def repair(shards: Path | str, against: Path | str, numbers: Sequence[int]) -> list[str]:
+def repair(
+    shards: Path | str, against: Path | str, numbers: Sequence[int], splits: Path | str | None = None
+) -> list[str]:
     """Write shards anew, each beside the one that it replaces, which goes only once the new one's hash is right.
 
     Args:
         numbers: of the shards in the index.
+        splits: the source's splits file where it is not the one beside it.
 
     Returns:
         Names of the shards that were replaced. Where the source gives other bytes, a line says so, and what was
@@ -88,7 +93,7 @@ def repair(shards: Path | str, against: Path | str, numbers: Sequence[int]) -> l
     from mmae.data.index import open_index
 
     index = open_index(shards)
-    with open_source(against, list(index.datasets)) as source, folder_lock(index.folder):
+    with open_source(against, list(index.datasets), splits) as source, folder_lock(index.folder):
         _check_fingerprint(index, source)
         try:
             return [index.shards[number].name for number in numbers if _replace(index, source, number)]

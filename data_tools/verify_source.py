@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_tools.hdf5_faults import first_line
 from data_tools.places import tile_facts
 from data_tools.source_json import TRAIN, VAL
 from data_tools.verify_findings import Difference
+from mmae.errors import InputError
+from mmae.plurals import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,12 +41,12 @@ class Reference:
                 return ["the source has no such row"]
             original = np.asarray(data[row])
         except (OSError, RuntimeError, KeyError) as error:
-            return [f"the source cannot be read there ({(str(error).splitlines() or [''])[0]})"]
+            return [f"the source cannot be read there ({first_line(error)})"]
         original = original.astype(original.dtype.newbyteorder("<"), copy=False)
         if original.dtype != array.dtype or original.shape != array.shape:
             return [f"{array.dtype} {array.shape}, the source has {original.dtype} {original.shape}"]
         differing = np.count_nonzero(_bits(original) != _bits(array))
-        return [f"{differing} of {array.size} values differ from the source"] if differing else []
+        return [f"{differing} of {counted(array.size, 'value')} differ from the source"] if differing else []
 
     def _dataset(self, name: str) -> Any:
         if self._file is None:
@@ -67,6 +70,40 @@ class Reference:
 def _bits(array: NDArray[Any]) -> NDArray[Any]:
     # As integers: NaN is not equal to itself, and -0.0 is equal to 0.0.
     return np.ascontiguousarray(array).reshape(-1).view(f"u{array.dtype.itemsize}")
+
+
+def is_other_source(index: Index, source: Source) -> bool:
+    """Whether a source is not the file that was packed, or has other JSON files; its tiles may be the same.
+
+    Raises:
+        InputError: it is another data set altogether.
+    """
+    if source.info.fingerprint == index.source.fingerprint:
+        return False
+    if why := _another_set(index, source):
+        raise InputError(
+            f"{source.path}: is another data set than {index.folder} was packed from ({why}): "
+            f"give --against the {index.source.name} that was packed"
+        )
+    return True
+
+
+def _another_set(index: Index, source: Source) -> str | None:
+    """Why a source cannot be the one that was packed, be it changed or written anew."""
+    for name, packed in index.datasets.items():
+        if name not in source.datasets:
+            return f"it has no dataset {name!r} of numbers"
+        if (has := source.datasets[name]) != packed:
+            return f"its {name} is {has.dtype} {has.shape} a tile, the shards hold {packed.dtype} {packed.shape}"
+    pairs = zip(index.row.tolist(), index.tile_id.tolist(), strict=True)
+    same = [source.tile_ids[row].encode() == name for row, name in pairs if row < source.info.rows]
+    return None if sum(same) * 2 > len(same) else f"{sum(same)} of {len(same)} tile ids are the same"
+
+
+def not_packed(index: Index, source: Source) -> dict[str, str]:
+    """Name -> why, of everything in a source that the shards do not hold."""
+    could = dict.fromkeys(source.datasets, "left out by --datasets, or by an older mmae")
+    return {name: why for name, why in {**source.left_out, **could}.items() if name not in index.datasets}
 
 
 def compare_sets(index: Index, source: Source) -> Iterator[Difference]:
@@ -104,7 +141,9 @@ def _compare_splits(index: Index, source: Source) -> Iterator[Difference]:
         have, want = packed.get(name, np.empty(0, np.int64)), expected.get(name, np.empty(0, np.int64))
         want = want[~np.isin(want, lost)]
         if not np.array_equal(np.sort(have), np.sort(want)):
-            yield Difference("", None, None, f"split {name!r}: {len(have)} tiles, not the source's {len(want)}")
+            yield Difference(
+                "", None, None, f"split {name!r}: {counted(len(have), 'tile')}, not the source's {len(want)}"
+            )
 
 
 def _compare_columns(index: Index, source: Source) -> Iterator[Difference]:

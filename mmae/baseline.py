@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmae.errors import InputError, did_you_mean
 from mmae.ownership import add_trust_argument
+from mmae.plurals import counted
 from mmae.printable import printable
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ def hidden_names(said: str | None, model: ModelConfig) -> tuple[str, ...]:
     left = (len(model.in_domains) - len(set(names))) * model.tokens_per_modality
     if left < model.num_encoded_tokens:
         raise InputError(
-            f"--hide {said}: the other inputs have {left} tokens, and the encoder sees {model.num_encoded_tokens} "
-            "(model.num_encoded_tokens): hide fewer"
+            f"--hide {said}: the other inputs have {counted(left, 'token')}, and the encoder sees "
+            f"{model.num_encoded_tokens} (model.num_encoded_tokens): hide fewer"
         )
     return tuple(name for name in model.in_domains if name in names)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mmae.errors import InputError
+from mmae.plurals import counted
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def split_global_batch(global_batch: int, micro_batch: int, world: int) -> Batch
         divisors = [n for n in range(1, global_batch + 1) if global_batch % n == 0]
         near = [max(n for n in divisors if n < world), *[n for n in divisors if n > world][:1]]
         raise InputError(
-            f"train.global_batch={global_batch} cannot be split over {world} ranks: "
+            f"train.global_batch={global_batch} cannot be split over {counted(world, 'rank')}: "
             f"use {' or '.join(map(str, near))} ranks, or another global batch"
         )
     per_rank = global_batch // world

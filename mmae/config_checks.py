@@ -10,6 +10,7 @@ from mmae.config import Config, DataConfig, ModelConfig, TrainConfig
 from mmae.draws import MAX_SETS
 from mmae.errors import did_you_mean
 from mmae.modalities import MODALITIES
+from mmae.plurals import counted
 from mmae.variants import VARIANTS
 
 MAX_PROFILED: Final = 100
@@ -35,7 +36,8 @@ def _sets(data: DataConfig) -> Iterator[str]:
         if data.locations.count(place) > 1 and not is_incomplete(place):
             yield f"data.shards names {without_secrets(place)} twice: give it a weight of 2 instead (data.weights)"
     if data.weights is not None and len(data.weights) != max(1, len(data.locations)):
-        yield f"data.weights has {len(data.weights)} numbers for {len(data.locations)} shard sets (data.shards)"
+        sets = counted(len(data.locations), "shard set")
+        yield f"data.weights has {counted(len(data.weights), 'number')} for {sets} (data.shards)"
 
 
 def _names(model: ModelConfig) -> Iterator[str]:
@@ -75,7 +77,9 @@ def _tokens(model: ModelConfig) -> Iterator[str]:
             "or nothing is left to reconstruct"
         )
     if len(model.alphas_m) != len(model.in_domains):
-        yield f"model.alphas has {len(model.alphas_m)} entries for {len(model.in_domains)} input modalities"
+        entries = counted(len(model.alphas_m), "entry", "entries")
+        inputs = counted(len(model.in_domains), "input modality", "input modalities")
+        yield f"model.alphas has {entries} for {inputs}"
     if model.decoder_dim % model.decoder_num_heads:
         yield (
             f"model.decoder_dim={model.decoder_dim} is not divisible by "

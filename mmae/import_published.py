@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmae.ownership import add_trust_argument
+from mmae.plurals import counted
 from mmae.printable import printable
 
 if TYPE_CHECKING:
@@ -91,8 +92,8 @@ def _extra(published: PublishedFile, outputs: tuple[str, ...]) -> Mapping[str, A
     if published.log_vars is not None:
         if len(published.log_vars) > len(outputs):
             raise InputError(
-                f"{published.path}: loss_balancer.log_vars holds {len(published.log_vars)} numbers "
-                f"for {len(outputs)} outputs"
+                f"{published.path}: loss_balancer.log_vars holds {counted(len(published.log_vars), 'number')} "
+                f"for {counted(len(outputs), 'output')}"
             )
         # The published code counts a loss too few: the last output, norm_rgb, has none.
         extra["log_vars"] = dict(zip(outputs, published.log_vars, strict=False))

@@ -20,6 +20,7 @@ from mmae.data.shapes import check_counts, check_shapes
 from mmae.data.stats_cover import missing_entries
 from mmae.errors import InputError, did_you_mean
 from mmae.modalities import MODALITIES, S2_LEVELS, S2Level
+from mmae.plurals import counted
 from mmae.types import Batch, Inputs
 
 if TYPE_CHECKING:
@@ -104,7 +105,9 @@ def _batch(arrays: Mapping[str, Any], levels: Sequence[str]) -> tuple[Batch, tup
         if len(shape) != 4 or 0 in shape:
             raise InputError(f"dataset {name!r} has shape {shape}, (B, C, H, W) was expected")
         if shape[0] != len(levels):
-            raise InputError(f"dataset {name!r} holds {shape[0]} tiles, but levels are given for {len(levels)}")
+            raise InputError(
+                f"dataset {name!r} holds {counted(shape[0], 'tile')}, but levels are given for {len(levels)}"
+            )
     for level in levels:
         if level not in S2_LEVELS:
             raise InputError(f"unknown Sentinel-2 level {level!r}{did_you_mean(str(level), S2_LEVELS)}")

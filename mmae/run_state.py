@@ -12,6 +12,7 @@ from typing import Any, Final
 from mmae.errors import InputError
 from mmae.json_text import parse_json
 from mmae.log_records import LogRecords, Record
+from mmae.plurals import counted
 from mmae.processes import started
 
 BEGINS: Final = ("start", "resume")
@@ -195,7 +196,7 @@ def _warnings(found: RunState, begin: Record, recent: list[Record], torn: bool) 
     if begin.get("world", 1) > 1 and median and slow > SLOW_RANK * median:
         said.append(f"rank {train['slowest_rank']} is {slow / median:.1f} times as slow as the median: all wait for it")
     if found.damaged_tiles:
-        said.append(f"{found.damaged_tiles} damaged tiles were left out; damaged_rank*.jsonl names them")
+        said.append(f"left out: {counted(found.damaged_tiles, 'damaged tile')}; damaged_rank*.jsonl names them")
     every = begin.get("checkpoint_every")
     if every and len(recent) > 1 and found.state == "training":
         pace = (recent[-1]["time"] - recent[0]["time"]) / max(1, recent[-1]["step"] - recent[0]["step"])

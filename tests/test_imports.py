@@ -31,6 +31,7 @@ FOUNDATION = frozenset(
         "modalities",
         "ownership",
         "pictures",
+        "plurals",
         "printable",
         "processes",
         "resources",
@@ -61,7 +62,7 @@ BELOW = MappingProxyType(
 )
 """What each layer may import beside itself and the foundation."""
 
-DATA_TOOLS_FOUNDATION = frozenset({"errors", "modalities", "draws", "json_text", "printable"})
+DATA_TOOLS_FOUNDATION = frozenset({"errors", "modalities", "draws", "json_text", "plurals", "printable"})
 """What `data_tools` may take of the foundation: it knows neither models nor batches."""
 
 EXCEPTIONS = MappingProxyType(
@@ -75,8 +76,10 @@ EXCEPTIONS = MappingProxyType(
 HOMES = MappingProxyType(
     {
         "h5py": {
-            # One file, opened and checked; its tile table; where its chunks lie, so that they are read without h5py.
-            "data_tools.hdf5", "data_tools.metadata", "data_tools.chunks", "data_tools.chunk_search",
+            # One file, opened and checked; what it holds; its tile table.
+            "data_tools.hdf5", "data_tools.source_datasets", "data_tools.metadata",
+            # Where its chunks lie, so that they are read without h5py.
+            "data_tools.chunks", "data_tools.chunk_search",
             # Nothing of it may lie in other files.
             "data_tools.hdf5_links",
             # Each worker process of a repack opens the file for itself.

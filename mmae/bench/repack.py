@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mmae.bench.arguments import add_common_arguments, codecs_of, counts_of
 from mmae.bench.speeds import COLUMNS, Key, label, speed_rows
+from mmae.plurals import counted
 from mmae.table import Table, check_json_path, report
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _measure(source: BenchSource, scratch: Path, codecs: Sequence[str], processe
     tile_bytes = sum(math.prod(info.shape) * info.dtype.itemsize for info in infos.values())
     rows = speed_rows(results, list(ways), processes, tile_bytes, "h5py + webdataset")
     notes = [
-        f"{source.about}; {len(infos)} datasets, {tile_bytes / 1e3:.0f} KB a tile; "
+        f"{source.about}; {counted(len(infos), 'dataset')}, {tile_bytes / 1e3:.0f} KB a tile; "
         f"median of {repeats}, ways in turns; the source in the page cache",
         f"limit: inflated ({inflate_name(jobs[0])}) and compressed (Blosc2) in memory, by processes on their own; "
         "arrays that are constant over a tile are inflated only",

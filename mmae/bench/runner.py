@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mmae.bench.machine import children, own_bytes
 from mmae.errors import InputError
+from mmae.plurals import counted
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -63,7 +64,8 @@ def measure_all(
                     rates[name, count].append(rate)
                     memory[name, count] = max(memory[name, count], own)
                     if progress:
-                        told = f"{name}, {count} process(es), {repeat + 1} of {repeats}: {rate:.0f} tiles/s"
+                        by = counted(count, "process", "processes")
+                        told = f"{name}, {by}, {repeat + 1} of {repeats}: {rate:.0f} tiles/s"
                         print(told, file=sys.stderr, flush=True)
     return {key: Result(statistics.median(found), memory[key] / 1e6 or None) for key, found in rates.items()}
 

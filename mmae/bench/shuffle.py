@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mmae.errors import InputError
+from mmae.plurals import counted
 from mmae.table import Column, Table, add_json_argument, check_json_path, report
 
 if TYPE_CHECKING:
@@ -48,7 +49,9 @@ def run(args: argparse.Namespace) -> int:
     index = open_index(args.shards)
     tiles = len(index.positions("train"))
     if not 2 <= args.batch <= tiles:
-        raise InputError(f"--batch {args.batch}: must be at least 2 and at most the {tiles} tiles of the train split")
+        raise InputError(
+            f"--batch {args.batch}: must be at least 2 and at most the {counted(tiles, 'tile')} of the train split"
+        )
     if args.epochs < 2:
         raise InputError(f"--epochs {args.epochs}: at least 2 are compared")
     if min(args.window or [1]) < 1:
@@ -77,8 +80,8 @@ def measure(index: Index, windows: list[int] | None, batch: int, epochs: int, se
         table.append(_row("full shuffle" if window is None else f"data.window={window}", found, expected, megabytes))
     table.append(_row("perfect shuffle, expected", expected, expected, None))
     notes = [
-        f"{index.folder}: {len(rows)} train tiles in {len(sizes)} shards; global batches of {batch}, {epochs} epochs, "
-        f"seed {seed}",
+        f"{index.folder}: {len(rows)} train tiles in {counted(len(sizes), 'shard')}; global batches of {batch}, "
+        f"{epochs} epochs, seed {seed}",
         "moved: mean distance of a tile's places in successive epochs, as a share of the epoch",
         "pairs: of all pairs of tiles of a global batch, those that are neighbours in the source file",
     ]

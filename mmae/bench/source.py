@@ -13,6 +13,7 @@ import numpy as np
 
 from mmae.bench.scratch import need_room
 from mmae.errors import InputError
+from mmae.plurals import counted
 
 if TYPE_CHECKING:
     import h5py
@@ -49,7 +50,8 @@ def prepare(src: Path | None, scratch: Path, tiles: int) -> BenchSource:
     path = src if src is not None else _synthetic(scratch)
     with open_source(path) as source:
         original, fingerprint, rows = source.path, source.info.fingerprint, source.info.rows
-    about = f"{original.name if src is not None else 'synthetic tiles'} ({rows} tiles) as {tiles} tiles"
+    what = original.name if src is not None else "synthetic tiles"
+    about = f"{what} ({counted(rows, 'tile')}) as {counted(tiles, 'tile')}"
     folder = scratch / f"source-{tiles}-{fingerprint[:16]}"
     if not folder.is_dir():
         need_room(scratch, original.stat().st_size * tiles // rows)

@@ -32,7 +32,9 @@ VERSION: Final = 1
 CODECS: Final = ("none", "fast", "small")
 """Stored as an index into this tuple: raw; Blosc2 shuffle + LZ4; Blosc2 bitshuffle + Zstd level 1."""
 
-DTYPES: Final = tuple(np.dtype(code) for code in ("<u1", "<u2", "<u4", "<u8", "<i1", "<i2", "<i4", "<i8", "<f4", "<f8"))
+DTYPES: Final = tuple(
+    np.dtype(code) for code in ("<u1", "<u2", "<u4", "<u8", "<i1", "<i2", "<i4", "<i8", "<f4", "<f8", "<f2", "|b1")
+)
 """Stored as an index into this tuple. Append only."""
 
 MAX_NDIM: Final = 8

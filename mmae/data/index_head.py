@@ -179,7 +179,7 @@ def _check(head: Head, tiles: Any) -> None:
     if not all(shard.split in head.splits for shard in head.shards):
         raise ValueError("a shard is of no known split")
     if not all(
-        info.dtype.kind in "iuf" and all(type(length) is int and length >= 0 for length in info.shape)
+        info.dtype.kind in "iufb" and all(type(length) is int and length >= 0 for length in info.shape)
         for info in head.datasets.values()
     ):
         raise ValueError("a dataset is not of numbers")

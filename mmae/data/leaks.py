@@ -1,41 +1,117 @@
-"""Tiles that are validated on in one shard set and trained on in another: a loss of theirs says nothing."""
+"""Tiles of one split that show ground which another split shows too: a validation loss of theirs says nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import combinations
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from mmae.data.selection import named
-from mmae.data.sets import has_split
+from mmae.data.shared_ground import (
+    APART,
+    OVERLAPPING,
+    SAME_ID,
+    SAME_PLACE,
+    Ground,
+    ground_of,
+    joined,
+    shared_ground,
+)
+from mmae.plurals import counted
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mmae.data.index import Index
     from mmae.data.training_tiles import TrainingTiles
+
+_NAMED: Final = 3
+_TRAIN: Final = "train"
+_VAL: Final = "val"
 
 
 @dataclass(frozen=True)
 class Leak:
-    """How many of the tiles of the val splits are trained on, by their ids, and the first of them."""
+    """How many tiles of a split show ground that another split shows too, and the first of them.
 
-    tiles: int
+    Attributes:
+        split: whose tiles are counted.
+        other: the split with which the ground is shared.
+        of: tiles of `split`.
+        same_id, same_place, overlapping: each tile is counted once, as the closest of these.
+        pairs: ids of the first such tiles, each with a tile of the other split.
+    """
+
+    split: str
+    other: str
     of: int
-    first: str
+    same_id: int
+    same_place: int
+    overlapping: int
+    pairs: tuple[tuple[str, str], ...]
+
+    @property
+    def tiles(self) -> int:
+        return self.same_id + self.same_place + self.overlapping
 
     def __str__(self) -> str:
+        kinds = {
+            "the same tile id": self.same_id,
+            "the same place": self.same_place,
+            "an overlapping footprint": self.overlapping,
+        }
+        listed = ", ".join(f"{count} with {kind}" for kind, count in kinds.items() if count)
+        pairs = ", ".join(
+            f"{first!r} and {second!r}" if first != second else repr(first) for first, second in self.pairs
+        )
         return (
-            f"{self.tiles} of {self.of} validation tiles are trained on in another of the sets in data.shards, the "
-            f"first is {self.first!r}: validation losses look better than they are (repack the sets with the same "
-            "splits, or leave these tiles out with data.keys)"
+            f"{self.tiles} of {counted(self.of, 'tile')} of {self.split} show ground that {self.other} shows too "
+            f"({listed}; the first: {pairs})"
         )
 
 
 def leak(tiles: TrainingTiles) -> Leak | None:
-    """The leak of a run's sets; None where there is none. Within one set the splits are disjoint."""
-    val = [each.index.tile_id[each.index.positions("val")] for each in tiles.sets if has_split(each.index, "val")]
-    if len(tiles.sets) < 2 or not val:
+    """What the val splits of a run's sets share with the tiles that are trained on; None where that is nothing."""
+    val = [ground_of(each.index, _positions(each.index, _VAL)) for each in tiles.sets]
+    trained = [ground_of(each.index, at) for each, at in zip(tiles.sets, tiles.positions, strict=True)]
+    return _leak(_VAL, joined(val), _TRAIN, joined(trained))
+
+
+def leaks_of_set(index: Index) -> list[Leak]:
+    """What the splits of one set share with one another."""
+    return leaks_between({name: ground_of(index, _positions(index, name)) for name in index.splits})
+
+
+def leaks_between(splits: Mapping[str, Ground]) -> list[Leak]:
+    """What splits share with one another; what a split shares with train is counted among the other's tiles."""
+    names = sorted(splits, key=lambda name: name != _TRAIN)
+    found = (_leak(name, splits[name], other, splits[other]) for other, name in combinations(names, 2))
+    return [each for each in found if each is not None]
+
+
+def warnings(leaks: list[Leak]) -> Iterator[str]:
+    """A line for each leak of a set, which says what to do."""
+    for each in leaks:
+        yield (
+            f"WARNING: {each}: losses on {each.split} look better than they are; keep such tiles in one split "
+            "(repack with --splits FILE, or without a val and with --val-fraction)"
+        )
+
+
+def _positions(index: Index, split: str) -> NDArray[np.int64]:
+    """Of a split's tiles; none where the set has no such split."""
+    return np.flatnonzero(index.split == index.splits.index(split)) if split in index.splits else np.empty(0, np.int64)
+
+
+def _leak(split: str, asked: Ground, other: str, others: Ground) -> Leak | None:
+    kind_A, other_A = shared_ground(asked, others)
+    shared = np.flatnonzero(kind_A != APART)
+    if not len(shared):
         return None
-    trained = [each.index.tile_id[at] for each, at in zip(tiles.sets, tiles.positions, strict=True)]
-    val_N = np.concatenate(val)
-    leaked = val_N[named(val_N, np.unique(np.concatenate(trained)))[0]]
-    return Leak(len(leaked), len(val_N), leaked[0].decode()) if len(leaked) else None
+    first = shared[np.argsort(kind_A[shared], kind="stable")][:_NAMED]
+    pairs = zip(asked.tile_id[first].tolist(), others.tile_id[other_A[first]].tolist(), strict=True)
+    named = tuple((one.decode("utf-8", "replace"), two.decode("utf-8", "replace")) for one, two in pairs)
+    counts = (int((kind_A == kind).sum()) for kind in (SAME_ID, SAME_PLACE, OVERLAPPING))
+    return Leak(split, other, len(asked), *counts, named)

@@ -20,6 +20,7 @@ import numpy as np
 from mmae.data.order import hashes, window_numbers
 from mmae.draws import Stream, draw_rows
 from mmae.errors import InputError
+from mmae.plurals import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,7 +88,7 @@ class Mixture:
         for number, (size, weight) in enumerate(zip(self.sizes, self.weights, strict=True)):
             if size and number not in taken:
                 raise InputError(
-                    f"data.weights: {weight:g} of the {size} tiles of shard set {number} is not one tile: "
+                    f"data.weights: {weight:g} of the {counted(size, 'tile')} of shard set {number} is not one tile: "
                     f"use at least {1 / size:.2g}, or leave the set out"
                 )
 

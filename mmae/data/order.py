@@ -17,6 +17,7 @@ import numpy as np
 
 from mmae.draws import Stream, mix, tile_keys
 from mmae.errors import InputError
+from mmae.plurals import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -98,7 +99,7 @@ class TrainOrder:
             raise InputError("the train split holds no tiles: repack a data set whose splits file names some")
         if self.num_tiles < self.global_batch:
             raise InputError(
-                f"train.global_batch={self.global_batch} is more than the {self.num_tiles} training tiles: "
+                f"train.global_batch={self.global_batch} is more than the {counted(self.num_tiles, 'training tile')}: "
                 f"the nearest that works is train.global_batch={self.num_tiles}"
             )
 

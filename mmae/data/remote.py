@@ -13,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from mmae.addresses import PIPE, hide_in_text
 from mmae.errors import InputError
+from mmae.plurals import counted
 
 _LOG: Final = logging.getLogger(__name__)
 _WORTH_TELLING_S: Final = 4.0
@@ -112,7 +113,7 @@ class Attempts:
         if isinstance(error, Wrong):
             self._wrong += 1
             if self._wrong >= patience.tries:
-                raise refused(self._what, f"{error}, {self._wrong} times")
+                raise refused(self._what, f"{error}, {counted(self._wrong, 'time')}")
             self._furthest, self._since = 0, now
         elif reached > self._furthest + patience.slowest * (now - self._since):
             self._furthest, self._since, self._failed = reached, now, 0

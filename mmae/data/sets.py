@@ -11,6 +11,7 @@ import numpy as np
 from mmae.data.store import open_shards
 from mmae.errors import InputError
 from mmae.modalities import MODALITIES
+from mmae.plurals import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +42,9 @@ def moved(config: DataConfig, locations: Sequence[str] | None) -> DataConfig:
     if locations is None:
         return config
     if len(locations) != len(config.locations):
-        raise InputError(f"--shards names {len(locations)} shard sets, the run was trained on {len(config.locations)}")
+        raise InputError(
+            f"--shards names {counted(len(locations), 'shard set')}, the run was trained on {len(config.locations)}"
+        )
     return replace(config, shards=tuple(locations))
 
 
@@ -49,12 +52,25 @@ def open_sets(config: DataConfig) -> tuple[ShardSet, ...]:
     """The sets that `data.shards` names.
 
     Raises:
-        InputError: none is named, or one cannot be opened.
+        InputError: none is named, one cannot be opened, or one is named twice.
     """
     if not config.locations:
         raise InputError("data.shards is not set: say data.shards=FOLDER, written by mmae repack")
-    opened = (open_shards(location, config.cache_dir, config.cache_gb) for location in config.locations)
+    opened = [open_shards(location, config.cache_dir, config.cache_gb) for location in config.locations]
+    _check_different([index for index, _ in opened])
     return tuple(ShardSet(index, store) for index, store in opened)
+
+
+def _check_different(indexes: Sequence[Index]) -> None:
+    """Raise InputError where a set is named twice. Its content tells: paths can be written in many ways."""
+    first: dict[str, int] = {}
+    for number, index in enumerate(indexes):
+        other = first.setdefault(index.fingerprint, number)
+        if other != number:
+            raise InputError(
+                f"data.shards: number {other + 1} ({indexes[other].folder}) and number {number + 1} ({index.folder}) "
+                "are the same shard set: name it once (data.weights says how often an epoch takes its tiles)"
+            )
 
 
 def check_cache(sets: Sequence[ShardSet], config: DataConfig) -> None:

@@ -19,6 +19,7 @@ from mmae.doctor.need import Need
 from mmae.doctor.ranks import RankSaid
 from mmae.doctor.remote import Refused, Session
 from mmae.doctor.survey import Answers, Asked, ask_all
+from mmae.plurals import counted
 
 LIMIT_S: Final = 90.0
 """For all of it: torch may come from a slow file system."""
@@ -83,7 +84,11 @@ def why_not(hosts: Sequence[Answers]) -> list[Problem]:
         usable = each.torch_gpus or 0
         if usable < ranks_of(each):
             found.append(
-                (each.name, f"not measured: {ranks_of(each)} ranks, {max(0, usable)} usable GPUs", "see above")
+                (
+                    each.name,
+                    f"not measured: {counted(ranks_of(each), 'rank')}, {counted(max(0, usable), 'usable GPU')}",
+                    "see above",
+                )
             )
     if with_gpus and len(with_gpus) < len(hosts):
         without = ", ".join(each.name for each in hosts if each not in with_gpus)

@@ -9,6 +9,7 @@ from typing import Final
 from mmae.doctor.facts import Facts
 from mmae.doctor.findings import Finding, Level
 from mmae.doctor.survey import Answers
+from mmae.plurals import counted
 
 FEW_FILES: Final = 1024
 ENOUGH_FILES: Final = 4096
@@ -66,21 +67,21 @@ def _usual(kinds: Sequence[dict[str, str]]) -> dict[str, str]:
 def devices(answers: Answers, facts: Facts) -> Finding:
     """GPUs, and whether the hostfile's slots are as many."""
     gpus, slots, torch = facts.gpus, answers.slots, answers.torch_gpus
-    said = "" if slots is None else f", {slots} slots"
+    said = "" if slots is None else f", {counted(slots, 'slot')}"
     level: Level = "ok"
-    found, remedy = f"{gpus} GPUs{said}", ""
+    found, remedy = f"{counted(gpus, 'GPU')}{said}", ""
     if gpus < 0:
         return Finding("GPUs", answers.name, "FAIL", "the driver does not answer", "look at nvidia-smi and dmesg there")
     if gpus == 0:
         return Finding("GPUs", answers.name, "note", f"no GPU{said}: ranks will run on the CPU")
     if torch is not None and torch != gpus:
         level = "FAIL"
-        found = f"{gpus} GPUs, torch can use {'none' if torch <= 0 else torch}"
+        found = f"{counted(gpus, 'GPU')}, torch can use {'none' if torch <= 0 else torch}"
         remedy = f"is the driver {facts.driver} new enough for CUDA {facts.cuda or '(torch is a CPU build)'}?"
     elif slots is not None and slots > gpus:
         level, remedy = "FAIL", f"write slots={gpus}: two ranks cannot share a GPU"
     elif slots is not None and slots < gpus:
-        level, remedy = "note", f"{gpus - slots} GPUs stay idle; slots={gpus} uses all"
+        level, remedy = "note", f"idle: {counted(gpus - slots, 'GPU')}; slots={gpus} uses all"
     return Finding("GPUs", answers.name, level, found, remedy)
 
 

@@ -13,6 +13,7 @@ from mmae.doctor.findings import failed
 from mmae.doctor.hostfile import Host, read_hostfile
 from mmae.errors import InputError
 from mmae.ownership import add_trust_argument
+from mmae.plurals import counted
 from mmae.table import add_json_argument, check_json_path, report
 
 if TYPE_CHECKING:
@@ -61,8 +62,8 @@ def run(args: argparse.Namespace) -> int:
     answers = survey(hosts, local_sets, run_folder, local=local, at_last=network)
     findings = all_findings(answers, _needed(folder, config))
     findings += bandwidth_findings(network, hosts) if network else []
-    notes = [f"not looked at, being elsewhere: {len(shards) - len(local_sets)} shard sets"]
-    title = f"mmae doctor: {'this machine' if local else f'{len(hosts)} hosts'}"
+    notes = [f"not looked at, being elsewhere: {counted(len(shards) - len(local_sets), 'shard set')}"]
+    title = f"mmae doctor: {'this machine' if local else counted(len(hosts), 'host')}"
     table = table_of(findings, title).noting(notes if len(local_sets) < len(shards) else [])
     facts: dict[str, object] = {"hosts": [asdict(each) for each in answers], "failed": failed(findings)}
     facts |= {"bandwidth": network.measured.facts()} if network else {}

@@ -15,6 +15,7 @@ from typing import Final
 from mmae.doctor.facts import torch_built_for, user_name
 from mmae.engine.lock_holder import is_here, lives, parse_holder
 from mmae.errors import InputError
+from mmae.plurals import counted
 from mmae.run_state import LOCK
 
 TOKEN: Final = re.compile(r"\.lock-doctor-[0-9a-f]{16}")
@@ -87,7 +88,9 @@ def look_at_shards(folder: str) -> Shards:
         wrong = [shard.name for shard in index.shards if _size(Path(folder) / shard.name) != shard.bytes]
     except (InputError, OSError) as error:
         return Shards(folder, "", str(error))
-    problem = f"{len(wrong)} of {len(index.shards)} shards are missing or cut short, first {wrong[0]}" if wrong else ""
+    problem = (
+        f"{len(wrong)} of {counted(len(index.shards), 'shard')} missing or cut short, first {wrong[0]}" if wrong else ""
+    )
     return Shards(folder, index.fingerprint, problem)
 
 

@@ -28,6 +28,7 @@ from mmae.engine.provenance import versions
 from mmae.engine.train_state import FORMAT, TrainState
 from mmae.engine.untrained import load_untrained
 from mmae.errors import InputError
+from mmae.plurals import counted
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def load(engine: Any, plan: Plan, found: Found) -> Loaded:
 def difference(plan: Plan, state: TrainState) -> str:
     """How this start differs from the one that wrote the checkpoint, in words; empty where it does not."""
     pairs = (
-        (f"{state.world} ranks", f"{plan.split.world} ranks"),
+        (counted(state.world, "rank"), counted(plan.split.world, "rank")),
         (f"ZeRO-{state.zero_stage}", f"ZeRO-{plan.zero_stage}"),
         (state.precision, plan.precision),
     )

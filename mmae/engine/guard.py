@@ -20,6 +20,7 @@ from mmae.engine.plan import Plan
 from mmae.engine.quarantine import Quarantine, Suspects
 from mmae.engine.skips import Skips
 from mmae.engine.step import StepStats
+from mmae.plurals import counted
 from mmae.types import Batch
 
 
@@ -108,9 +109,9 @@ class Guard:
         """The line that a run ends with which lost too many steps in a row."""
         before = f"the last checkpoint ({saved}) is untouched" if saved else "there is no checkpoint yet"
         return (
-            f"step {step}: {self._bad} steps in a row had a loss or gradient that is not finite or too large; their "
-            f"tiles are named in {self._quarantine.folder}, no update was made, and {before}: lower train.blr, or see "
-            "what the tiles hold"
+            f"step {step}: {counted(self._bad, 'step')} in a row had a loss or gradient that is not finite or too "
+            f"large; their tiles are named in {self._quarantine.folder}, no update was made, and {before}: "
+            "lower train.blr, or see what the tiles hold"
         )
 
     def _read(self, steps: Iterable[tuple[_Context, Values]]) -> Agreed:

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch.distributed as dist
 
-from mmae.data.leaks import leak
+from mmae.data.split_check import check_splits
 from mmae.engine.checkpoint import Found, Loaded, difference
 from mmae.engine.logging import RunLog, standard
 from mmae.engine.plan import Plan
 from mmae.engine.records import Record
 from mmae.engine.saving import Saved
+from mmae.plurals import counted
 
 
 def announce(
@@ -33,16 +34,16 @@ def announce(
     split = plan.split
     begin = f"resuming at step {found.state.step} from {found.path}" if found else "starting"
     log.say(
-        f"{begin}: {plan.config.model.size} MultiMAE, {split.world} ranks x {split.micro} tiles x "
-        f"{split.accumulation} accumulation, ZeRO-{plan.zero_stage}, {plan.precision}, "
-        f"gradient clipping {engine.gradient_clipping()}"
+        f"{begin}: {plan.config.model.size} MultiMAE, {counted(split.world, 'rank')} x "
+        f"{counted(split.micro, 'tile')} x {split.accumulation} accumulation, ZeRO-{plan.zero_stage}, "
+        f"{plan.precision}, gradient clipping {engine.gradient_clipping()}"
     )
-    leaked = leak(plan.tiles) if dist.get_rank() == 0 else None
-    if leaked:
-        log.say(f"WARNING: {leaked}")
+    checked = check_splits(plan.tiles) if dist.get_rank() == 0 else None
+    for line in checked.lines() if checked else ():
+        log.say(line)
     log.write(
         "resume" if found else "start",
-        validation_tiles_trained_on=leaked.tiles if leaked else 0,
+        validation_tiles_trained_on=checked.leaked.tiles if checked and checked.leaked else 0,
         step=found.state.step if found else 0,
         converted=converted,
         changes={key: list(values) for key, values in plan.changes.items()},

@@ -24,6 +24,7 @@ from mmae.engine.together import gather, on_rank_0, rank, world
 from mmae.engine.train_state import BAND_STATS, LATEST, TrainState, read_state
 from mmae.errors import InputError
 from mmae.ownership import check_tree
+from mmae.plurals import counted
 from mmae.printable import printable
 
 T = TypeVar("T")
@@ -154,7 +155,7 @@ def _check_data(path: Path, state: TrainState, plan: Plan, normalised: RunFolder
     before = state.shards.split()
     if len(before) != len(indexes):
         raise InputError(
-            f"{path}: was trained on {len(before)} shard sets, data.shards names {len(indexes)}: "
+            f"{path}: was trained on {counted(len(before), 'shard set')}, data.shards names {len(indexes)}: "
             "put the list back, or choose another run.dir"
         )
     for index, fingerprint in zip(indexes, before, strict=True):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from mmae.modalities import MODALITIES, Modality
 from mmae.model.mmae import MultiMAE
+from mmae.plurals import counted
 
 Grid = tuple[int, int]
 
@@ -101,7 +102,7 @@ def _common_grid(model: MultiMAE, names: list[str], values: Mapping[str, Tensor]
         if not first:
             batch, first, grid_hw = len(value), name, grid
         elif len(value) != batch:
-            raise ValueError(f"{name} holds {len(value)} tiles, {first} {batch}")
+            raise ValueError(f"{name} holds {counted(len(value), 'tile')}, {first} {batch}")
         elif grid != grid_hw:
             raise ValueError(f"{name} has {grid[0]}x{grid[1]} patches, {first} {grid_hw[0]}x{grid_hw[1]}: same places?")
     return batch, grid_hw

@@ -16,6 +16,7 @@ from mmae.plan.measured import PEAK_TFLOPS, UTILISATIONS, utilisation
 from mmae.plan.report import COLUMNS, NETWORK_COLUMNS, network_of, notes_of, row_of
 from mmae.plan.tiles import tiles_of
 from mmae.plan.time_and_disk import Speed
+from mmae.plurals import counted
 from mmae.table import Table, add_json_argument, check_json_path, report
 
 _MOST: Final = 1_000_000
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
             shards=bool(config.data.locations),
         )
         notes += ["", command]
-    title = f"{args.recipe} on {machines.nodes} x {machines.gpus} GPUs of {args.gpu_memory}"
+    title = f"{args.recipe} on {machines.nodes} x {counted(machines.gpus, 'GPU')} of {args.gpu_memory}"
     columns = (*COLUMNS, *(NETWORK_COLUMNS if bandwidth else ()))
     rows = [row_of(line, config, tiles, line == choice) | network_of(line, bandwidth) for line in shown]
     chosen = None if choice is None else row_of(choice, config, tiles, True) | network_of(choice, bandwidth)

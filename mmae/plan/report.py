@@ -11,6 +11,7 @@ from mmae.plan.lines import RESERVE, Line, Machines
 from mmae.plan.measured import LOADER_TILES_PER_CORE, SELECTIVE_TIME
 from mmae.plan.tiles import Tiles
 from mmae.plan.time_and_disk import loader_cores
+from mmae.plurals import noun_of
 from mmae.table import Column, Value
 
 COLUMNS: Final = (
@@ -80,10 +81,12 @@ def notes_of(config: Config, machines: Machines, tiles: Tiles, speed_source: str
     """What the table rests on, and what the recommended line asks of loaders and disks."""
     flops, train = model_flops(config.model).total.model, config.train
     steps = tiles.count // train.global_batch
+    epochs = train.max_steps * train.global_batch / tiles.count
     notes = [
         f"{parameter_counts(config.model).total / 1e6:.1f} M parameters, {flops / 1e9:.1f} GFLOP a tile; "
-        f"{tiles.count:,} tiles an epoch are {steps:,} steps of {train.global_batch}; "
-        f"the recipe's {train.max_steps:,} steps see {train.max_steps * train.global_batch / tiles.count:.1f} epochs",
+        f"{tiles.count:,} {noun_of(tiles.count, 'tile')} an epoch make {steps:,} {noun_of(steps, 'step')} of "
+        f"{train.global_batch}; the recipe's {train.max_steps:,} {noun_of(train.max_steps, 'step')} see "
+        f"{epochs:.1f} epochs",
         "peak: the most of a step's phases, so less than the sum; activations of eager steps",
         f"time: utilisation {speed_source}; neither the network nor validation is in it; selective is assumed to "
         f"take {SELECTIVE_TIME:.2f} times as long; offloading and fp32 are not estimated",

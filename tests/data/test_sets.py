@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,16 @@ def test_a_split_may_be_in_some_sets_only(one: Index, two: Index) -> None:
         split_positions([ShardSet(two)], "val")
 
 
+def test_the_same_set_twice_is_refused_however_it_is_named(tmp_path: Path, one: Index, two: Index) -> None:
+    copied = tmp_path / "copy"
+    shutil.copytree(one.folder, copied)
+    linked = tmp_path / "link"
+    linked.symlink_to(one.folder)
+    for other in (str(one.folder), f"{one.folder}/", str(copied), str(linked)):
+        with pytest.raises(InputError, match=r"number 1 \(.*one\) and number 3 \(.*\) are the same shard set: name it"):
+            open_sets(DataConfig(shards=(str(one.folder), str(two.folder), other)))
+
+
 def test_sets_are_opened_in_order_and_may_move(tmp_path: Path, one: Index, two: Index) -> None:
     config = DataConfig(shards=(str(two.folder), str(one.folder)))
     assert [each.index.fingerprint for each in open_sets(config)] == [two.fingerprint, one.fingerprint]
@@ -43,7 +54,7 @@ def test_sets_are_opened_in_order_and_may_move(tmp_path: Path, one: Index, two: 
     again = open_sets(moved(config, [str(tmp_path / "elsewhere"), str(one.folder)]))
     assert again[0].index.fingerprint == two.fingerprint
     assert moved(config, None) is config
-    with pytest.raises(InputError, match="names 1 shard sets, the run was trained on 2"):
+    with pytest.raises(InputError, match="names 1 shard set, the run was trained on 2"):
         moved(config, ["here"])
     with pytest.raises(InputError, match=r"data\.shards is not set"):
         open_sets(DataConfig())

@@ -46,8 +46,13 @@ def write_set(
     splits: Mapping[str, Sequence[int]],
     shard_tiles: int = 4,
     datasets: Mapping[str, DatasetInfo] = DATASETS,
+    places: Mapping[int, tuple[float, float]] | None = None,
 ) -> Index:
-    """A set whose tiles are the given source rows of each split; the id of row 7 is `tile-7`."""
+    """A set whose tiles are the given source rows of each split; the id of row 7 is `tile-7`.
+
+    Args:
+        places: row -> degrees north and east; None: nothing is known of places.
+    """
     folder.mkdir(parents=True)
     shards: list[ShardInfo] = []
     parts: list[dict[str, NDArray[Any]]] = []
@@ -67,8 +72,8 @@ def write_set(
     columns = Columns(
         **joined,
         level=(joined["row"] % 2).astype(np.uint8),
-        lat=np.zeros(count),
-        lon=np.zeros(count),
+        lat=np.full(count, np.nan) if places is None else np.array([places[row][0] for row in joined["row"]]),
+        lon=np.full(count, np.nan) if places is None else np.array([places[row][1] for row in joined["row"]]),
         date=np.zeros(count, np.int32),
         biome=np.zeros(count, np.uint8),
         tile_id=np.array([f"tile-{row}".encode() for row in joined["row"]]),

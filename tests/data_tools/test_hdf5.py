@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from data_tools.hdf5 import open_source
+from data_tools.repack import repack
+from data_tools.verify import verify
 from mmae.errors import InputError
 
 Make = Callable[..., Any]
@@ -119,7 +121,7 @@ def test_splits(mmearth: Make, tmp_path: Path, splits: dict[str, Any], message: 
 def test_band_stats(mmearth: Make, tmp_path: Path, entry: Any) -> None:
     data = mmearth()
     data.band_stats["sentinel2_l2a"] = entry
-    refused(data.write(tmp_path), r"sentinel2_l2a\.(mean|std) must be 13 finite numbers")
+    refused(data.write(tmp_path), r"sentinel2_l2a\.(mean|std) must be 13 numbers")
 
 
 def test_a_level_without_numbers_has_no_entry(mmearth: Make, tmp_path: Path) -> None:
@@ -160,14 +162,53 @@ def test_tile_info_lacks_a_tile(mmearth: Make, tmp_path: Path) -> None:
     refused(data.write(tmp_path), "no entry for tile 'tile_1_l2a'")
 
 
-def test_datasets(mmearth: Make, tmp_path: Path) -> None:
+def test_rows_that_nobody_filled(mmearth: Make, tmp_path: Path) -> None:
+    """MMEarth's merging tool makes room for more tiles than there are; all of it stays 0."""
     data = mmearth()
-    data.arrays["half"] = np.zeros((12, 2), np.float16)
-    path = data.write(tmp_path)
-    refused(path, "no dataset 'astre'; did you mean 'aster'", ["astre"])
-    refused(path, "'half' .* cannot be stored", ["half"])
-    refused(path, "no dataset to pack", [])
-    with open_source(path, ["month", "aster"]) as opened:
-        assert list(opened.datasets) == ["aster", "month"]
+    for name, values in data.arrays.items():
+        data.arrays[name] = np.concatenate([values, np.zeros_like(values[:2])])
+    data.metadata = np.concatenate([data.metadata, np.zeros(2, data.metadata.dtype)])
+    path = data.write(tmp_path / "a")
     with open_source(path) as opened:
-        assert "half" not in opened.datasets
+        assert opened.info.rows == 14
+        assert opened.tile_ids[12:] == ["", ""]
+    assert repack(path, tmp_path / "out").row.max() == 11
+    assert verify(tmp_path / "out", path, shown=False).count == 0
+    data.splits["val"].append(12)
+    refused(data.write(tmp_path / "b"), "no entry for tile ''")
+
+
+@pytest.mark.parametrize("kind", ["record", "bytes", "text"])
+def test_metadata_of_ids_alone(mmearth: Make, tmp_path: Path, kind: str) -> None:
+    data = mmearth()
+    ids = data.metadata["tile_id"]
+    data.metadata = {
+        "record": ids.astype([("tile_id", "S100")]),
+        "bytes": ids,
+        "text": np.array([each.decode() for each in ids], h5py.string_dtype()),
+    }[kind]
+    with open_source(data.write(tmp_path / "a")) as opened:
+        assert opened.tile_ids[1] == "tile_0_l2a"
+        assert opened.level.tolist() == [0, 1] * 6
+    del data.tile_info["tile_2_l1c"]["S2_type"]
+    refused(
+        data.write(tmp_path / "b"), r"row 4 \(tile tile_2_l1c\): S2 type '' is neither .*tile_info does not tell it"
+    )
+
+
+def test_a_level_that_one_row_leaves_open(mmearth: Make, tmp_path: Path) -> None:
+    data = mmearth()
+    data.metadata["S2_type"][3] = b""
+    with open_source(data.write(tmp_path)) as opened:
+        assert opened.level.tolist() == [0, 1] * 6
+
+
+def test_splits_in_a_file_of_their_own(source: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.json"
+    mine.write_text('{"train": [0, 1, 2], "held_out": [9]}')
+    source.with_name("data_splits.json").unlink()
+    refused(source, "data_splits.json: no such file: .*or name another with --splits FILE")
+    with open_source(source, splits=mine) as opened:
+        assert {name: rows.tolist() for name, rows in opened.splits.items()} == {"train": [0, 1, 2], "held_out": [9]}
+    with pytest.raises(InputError, match=r"nowhere\.json: no such file"):
+        open_source(source, splits=tmp_path / "nowhere.json")

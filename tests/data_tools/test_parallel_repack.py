@@ -171,7 +171,7 @@ def test_skipping_after_an_error(
     assert not list(out.glob(".*.tmp"))
     repack(source, out, tiles_per_shard=2, on_error="skip")
     said = capsys.readouterr().out
-    assert "1 tiles could not be read and were left out" in said
+    assert "1 tile could not be read, left out" in said
     assert "row 2 (tile tile_1_l1c) of aster cannot be read" in said
     assert "in no split" not in said
 

@@ -18,7 +18,9 @@ import xxhash
 from data_tools.locks import Part, part_lock
 from data_tools.pack import TilePacker
 from data_tools.repack import add_arguments, repack, run
+from data_tools.verify import tell, verify
 from mmae.data.codec import decode
+from mmae.data.index import open_index
 from mmae.data.reader import ShardReader
 from mmae.errors import InputError
 
@@ -385,3 +387,64 @@ def test_variables_that_change_the_bytes_are_refused(
     with pytest.raises(InputError, match="BLOSC_CLEVEL=9: would change"):
         repack(source, tmp_path / "out", progress=False)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_tile_in_two_splits_is_told_of_before_anything_is_packed(
+    mmearth: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = mmearth()
+    for values in (*data.arrays.values(), data.metadata):
+        values[6] = values[0]
+    path = data.write(tmp_path / "source")
+    repack(path, tmp_path / "out")
+    first, *_ = capsys.readouterr().out.splitlines()
+    # Row 1 is the other level of the same place, in train as row 0 is.
+    assert first.startswith(
+        "WARNING: 1 of 6 tiles of val show ground that train shows too "
+        "(1 with the same tile id; the first: 'tile_0_l1c')"
+    )
+    report = verify(tmp_path / "out", path)
+    assert [(each.split, each.same_id) for each in report.leaks] == [("val", 1)]
+    assert report.count == 0
+    tell(report, path)
+    *_, told, last = capsys.readouterr().out.splitlines()
+    assert told == first
+    assert last.endswith(": 0 differences, 1 tile on ground of another split")
+
+
+def test_both_levels_of_a_place_in_two_splits(
+    mmearth: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = mmearth()
+    data.splits = {"train": [0, 2, 3], "val": [1], "test": [4]}
+    # The tiles of 8 pixels overlap by half.
+    data.tile_info["tile_2_l1c"]["lat"] = 40 / 111_195
+    repack(data.write(tmp_path / "source"), tmp_path / "out")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("WARNING")]
+    assert "1 of 1 tile of val show ground that train shows too (1 with the same place;" in lines[0]
+    assert "1 of 1 tile of test show ground that train shows too (1 with an overlapping footprint;" in lines[1]
+    assert "1 of 1 tile of test show ground that val shows too (1 with an overlapping" in lines[2]
+
+
+def test_a_val_drawn_by_place_shares_nothing(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    splits = tmp_path / "splits.json"
+    splits.write_text(json.dumps({"train": list(range(12))}))
+    repack(source, tmp_path / "out", splits=splits, val_fraction=0.2)
+    assert "WARNING" not in capsys.readouterr().out
+
+
+def test_splits_of_another_file(source: Path, tmp_path: Path) -> None:
+    splits = tmp_path / "mine.json"
+    splits.write_text(json.dumps({"train": [0, 1], "val": [4], "test": []}))
+    command = argparse.ArgumentParser()
+    add_arguments(command)
+    words = [str(source), str(tmp_path / "out"), "--workers", "1"]
+    assert run(command.parse_args([*words, "--splits", str(splits)])) == 0
+    index = open_index(tmp_path / "out")
+    assert sorted(index.row.tolist()) == [0, 1, 4]
+    assert verify(tmp_path / "out", source, splits=splits).count == 0
+    with pytest.raises(InputError, match="holds shards of another data set"):
+        run(command.parse_args(words))
+    # The same splits in the usual place are the same source.
+    splits.replace(source.with_name("data_splits.json"))
+    assert run(command.parse_args(words)) == 0

@@ -263,7 +263,7 @@ def test_exit_status(packed: Path, source: Path, capsys: pytest.CaptureFixture[s
     assert run(parser.parse_args([str(packed), "--workers", "1"])) == 1
     out = capsys.readouterr().out
     assert SHARD in out
-    assert "1 shards are not as they were packed: --against SRC --repair writes them anew" in out
+    assert "1 shard is not as it was packed: --against data.h5 --repair writes it anew" in out
     with pytest.raises(InputError, match="no such folder"):
         run(parser.parse_args([str(packed / "nowhere")]))
     with pytest.raises(InputError, match="--workers 0: must be at least 1"):
@@ -318,7 +318,7 @@ def test_known_losses_are_listed_and_no_differences(
     tell(report, source)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("known loss: row 4 (tile tile_2_l1c), sentinel2: ")
-    assert lines[1] == f"checked 11 tiles in 2 shards against {source}: 0 differences, 1 known losses"
+    assert lines[1] == f"checked 11 tiles in 2 shards against {source}: 0 differences, 1 known loss"
 
 
 def test_a_shard_that_cannot_be_opened(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,3 +344,56 @@ def test_no_plain_file(packed: Path, kind: str) -> None:
     else:
         path.symlink_to("/dev/null")
     assert found(packed) == [f"{SHARD}: is no plain file"]
+
+
+def another(data: Any, kind: str) -> Any:
+    """A data set that cannot be the one that was packed."""
+    if kind == "ids":
+        data.metadata["tile_id"] = [f"other_{row}" for row in range(12)]
+        data.tile_info = {f"other_{row}": each for row, each in enumerate(data.tile_info.values())}
+    elif kind == "dataset":
+        del data.arrays["month"]
+    else:
+        data.arrays["aster"] = data.arrays["aster"][..., :4]
+    return data
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("ids", "0 of 12 tile ids are the same"),
+        ("dataset", "it has no dataset 'month' of numbers"),
+        ("shape", r"its aster is int16 \(2, 8, 4\) a tile, the shards hold int16 \(2, 8, 8\)"),
+    ],
+)
+def test_another_data_set_is_refused_as_such(mmearth: Make, packed: Path, tmp_path: Path, kind: str, why: str) -> None:
+    other = another(mmearth(), kind).write(tmp_path / "other")
+    flip(packed, open_index(packed), 0, 600)
+    message = rf"is another data set than .*out was packed from \({why}\): give --against the data\.h5 that was packed"
+    with pytest.raises(InputError, match=message):
+        verify(packed, other)
+
+
+def test_a_changed_source_is_told_and_no_repair_from_it_advised(
+    mmearth: Make, packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = mmearth()
+    data.arrays["month"][0] += 1
+    other = data.write(tmp_path / "other")
+    flip(packed, open_index(packed), 0, 600)
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert run(parser.parse_args([str(packed), "--against", str(other), "--workers", "1"])) == 1
+    *_, note, _, advice = capsys.readouterr().out.splitlines()
+    assert note == (
+        f"{other} is not the data.h5 that was packed, or its JSON files have changed (another fingerprint): "
+        "differences may be those between the two"
+    )
+    assert advice == "1 shard is not as it was packed: --against data.h5 --repair writes it anew"
+
+
+def test_splits_need_a_source(packed: Path) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    with pytest.raises(InputError, match=r"--splits x\.json: needs --against SRC"):
+        run(parser.parse_args([str(packed), "--splits", "x.json"]))

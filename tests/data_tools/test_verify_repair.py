@@ -165,7 +165,7 @@ def test_other_bytes_do_not_take_the_name(
     assert contents(packed) == before
     out = capsys.readouterr().out
     assert f"{SHARD}: the source gives other bytes than were packed" in out
-    assert "0 of 1 shards written anew: none" in out
+    assert "0 of 1 shard written anew: none" in out
 
 
 @pytest.mark.parametrize("where", ["writing", "renaming"])

@@ -225,7 +225,7 @@ SEEN = torch.ones(2, 2, 4, dtype=torch.bool)
         ({"semseg": IDS[:, :3]}, None, "patches of 2x2 of its pixels"),
         ({"rgb": RGB[..., :0]}, None, "does not divide"),
         ({"rgb": RGB[:0]}, None, "does not divide"),
-        ({"rgb": RGB, "depth": RGB[:1, :1]}, None, "depth holds 1 tiles, rgb 2"),
+        ({"rgb": RGB, "depth": RGB[:1, :1]}, None, "depth holds 1 tile, rgb 2"),
         ({"rgb": RGB, "semseg": IDS.repeat(1, 2, 1)}, None, "semseg has 4x4 patches, rgb 2x4"),
         ({"rgb": RGB}, {"depth": SEEN}, "the mask names 'depth', but values hold rgb"),
         ({"rgb": RGB}, {"rgb": SEEN.float()}, r"is bool of shape \(2, 2, 4\) or \(2, 8\)"),

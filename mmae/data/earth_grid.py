@@ -1,0 +1,48 @@
+"""Cubic cells around the Earth's centre: places near one another share a cell or lie in two that touch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+EARTH_KM: Final = 6371.0
+
+
+def unit_vectors(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Places in degrees (N,) as points of the unit sphere (N, 3), which knows neither poles nor a date line."""
+    phi, lam = np.radians(lat), np.radians(lon)
+    return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=1)
+
+
+@dataclass(frozen=True)
+class EarthGrid:
+    """Cells of a side of `cell_km`. Places less than that apart lie in the same cell or in two that touch."""
+
+    cell_km: float
+
+    def keys(self, lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.int64]:
+        """The cell of each place, int64 (N,); all coordinates must be known."""
+        # One cell of margin, so that neighbours of the outermost stay positive.
+        margin = int(EARTH_KM / self.cell_km) + 2
+        cells = np.floor(unit_vectors(lat, lon) * (EARTH_KM / self.cell_km)).astype(np.int64) + margin
+        return (cells[:, 0] * self._side + cells[:, 1]) * self._side + cells[:, 2]
+
+    @cached_property
+    def steps(self) -> list[int]:
+        """From a cell's key to those of the 27 cells that touch it, be it at a corner, itself included."""
+        return [column + z for column in self.columns for z in (-1, 0, 1)]
+
+    @cached_property
+    def columns(self) -> list[int]:
+        """From a cell's key to the middle one of each three neighbours whose keys follow one another."""
+        return [(x * self._side + y) * self._side for x in (-1, 0, 1) for y in (-1, 0, 1)]
+
+    @property
+    def _side(self) -> int:
+        return 2 * int(EARTH_KM / self.cell_km) + 5
