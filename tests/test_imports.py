@@ -141,7 +141,7 @@ def layer(module: str) -> str:
     name = rest.partition(".")[0]
     if name in {"", *FOUNDATION}:
         return "foundation"
-    if name in {"config", "config_checks"}:
+    if name in {"config", "config_checks", "config_values"}:
         return "config"
     return name if name in BELOW else "command"
 
