@@ -298,6 +298,11 @@ def resume_policy() -> dict[str, Resume]:
     }
 
 
+def path_keys() -> tuple[str, ...]:
+    """Dotted keys that name files or folders."""
+    return tuple(key for key, kinds in _kinds().items() if kinds.path)
+
+
 def _section_type(name: str) -> Any:
     section = get_type_hints(Config)[name]
     assert is_dataclass(section)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from decimal import Decimal
 from types import NoneType, UnionType
@@ -56,7 +57,8 @@ def kinds_of(annotation: Any) -> Kinds:
             any(each.path for each in kinds),
         )
     if origin is tuple:
-        return Kinds(item=kinds_of(parts[0]))
+        item = kinds_of(parts[0])
+        return Kinds(item=item, path=item.path)
     if annotation is NoneType:
         return Kinds(optional=True)
     return Kinds(frozenset({str if origin is Literal else annotation}))
@@ -95,6 +97,18 @@ def recipe_value(value: Any, kinds: Kinds) -> Any:
     return value
 
 
+def assignment(key: str, value: Any) -> str:
+    """`section.key=value` as a shell user would type it, to be this value."""
+    text = f"[{','.join(map(_text, value))}]" if isinstance(value, list | tuple) else _text(value)
+    return shlex.quote(f"{key}={text}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else str(value)
+
+
 def with_home(text: str) -> str:
     """The path with `~` (or `~name`) at its beginning replaced by the home folder.
 
@@ -124,18 +138,18 @@ def _is_list(text: str, kinds: Kinds) -> bool:
 
 
 def _items(text: str) -> list[str]:
+    """The items between commas; one in quotes may hold a comma, and a comma may stand behind the last."""
     inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     items: list[str] = []
-    place, more = 0, bool(inner.strip())
-    while more and inner[place:].strip():
+    place = 0
+    while inner[place:].strip():
         found = _ITEM.match(inner, place)
-        if found is None:
-            raise ValueError("not a list: write [a, b], with quotes around an item that holds a comma")
+        assert found is not None
         quoted = found[1] if found[1] is not None else found[2]
         if quoted is None and not found[3]:
             raise ValueError("an item of the list is empty: remove a comma")
         items.append(found[3] if quoted is None else quoted)
-        place, more = found.end(), found[4] == ","
+        place = found.end()
     return items
 
 
