@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import asdict, field, fields, is_dataclass
+from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -416,7 +417,12 @@ def _flatten_yaml(tree: Any, path: Path) -> Flat:
 def _check_key(key: str, origin: str) -> None:
     known = list(resume_policy())
     if key not in known:
-        raise InputError(f"{origin}: unknown key {key!r}{did_you_mean(key, known)}")
+        section, _, name = key.partition(".")
+        alike = [each for each in known if each.partition(".")[2] == (name or section)]
+        of_section = [each for each in known if each.startswith(f"{section}.")]
+        sections = [f"{each.name}.*" for each in fields(Config)]
+        near = alike or (known if get_close_matches(key, known, cutoff=0.5) else of_section or sections)
+        raise InputError(f"{origin}: unknown key {key!r}{did_you_mean(key, near)}")
 
 
 def _first_error(error: ValidationError) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from typing import TypeGuard
 
 import pytest
 
-from mmae.bench.command import BENCHES
+from mmae.bench.command import COMMANDS as BENCHES
 from mmae.cli import COMMANDS
 from tests.conftest import ROOT
 
@@ -24,11 +24,13 @@ FOUNDATION = frozenset(
     {
         "batching",
         "draws",
+        "edge",
         "error_line",
         "errors",
         "modalities",
         "pictures",
         "processes",
+        "recipe_arguments",
         "resources",
         "table",
         "types",

@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mmae.batching import BatchSplit, split_global_batch
 from mmae.config import Config, load_config, parse_overrides
 from mmae.data.band_stats import read_band_stats
 from mmae.data.order import TrainOrder
-from mmae.data.preprocess import Preprocess
 from mmae.data.sets import check_cache, common_datasets, open_sets
 from mmae.data.training_tiles import TrainingTiles, training_tiles
 from mmae.engine.ds_config import load_deepspeed_json, merge, precision_of, zero_stage_of
@@ -113,6 +110,11 @@ def plan_run(
     common_datasets(sets, config.model.domains)
     index = sets[0].index
     band_stats = read_band_stats(Path(config.data.band_stats)) if config.data.band_stats else index.band_stats
+    # Behind all that can be refused without torch, which takes seconds to import.
+    import torch
+
+    from mmae.data.preprocess import Preprocess
+
     preprocess = Preprocess(config.data, config.model, band_stats, torch.device("cpu"))
     preprocess.tile_size({name: dataset.shape for name, dataset in index.datasets.items()})
     tiles = training_tiles(sets, config.data, config.train.seed)
