@@ -62,7 +62,9 @@ def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Nam
 
     A shell leaves `--out=~/x` and `"~/x"` as they are, and a folder named `~` would be made.
     """
-    return parser.parse_intermixed_args([_with_home(word) for word in words])
+    words = [_with_home(word) for word in words]
+    # Behind `--` all words are plain: parsing them between options forgets that (Python 3.11).
+    return parser.parse_args(words) if "--" in words else parser.parse_intermixed_args(words)
 
 
 def _with_home(word: str) -> str:
@@ -100,11 +102,11 @@ def guarded(
             sys.stdout.flush()
     except BaseException as error:
         ended = ending(error)
-        if ended is None:
-            raise
-        if ended.line:
+        if ended is not None and ended.line:
             (say or _print)(error, f"{name}{ended.line}")
         _let_go_of_output()
+        if ended is None:
+            raise
         return ended.status
     return status
 
