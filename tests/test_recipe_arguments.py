@@ -37,7 +37,7 @@ def test_a_recipe_is_the_word_without_a_key(words: str, recipe: str | None, over
 
 @pytest.mark.parametrize("words", ["debug mini", "--config debug mini", "debug --fresh a.b=1 mini"])
 def test_two_recipes_are_refused(words: str) -> None:
-    with pytest.raises(InputError, match="is not of the form section.key=value, and the recipe is 'debug' already"):
+    with pytest.raises(InputError, match=r"is not of the form section\.key=value, and the recipe is 'debug' already"):
         told(*words.split())
 
 
