@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypedDict, Unpack
 
-from mmae.errors import InputError, did_you_mean
+from mmae.errors import InputError, check_seed, did_you_mean
 
 if TYPE_CHECKING:
     from data_tools.locks import Part
@@ -154,8 +154,7 @@ class Options:
             raise InputError(f"--tiles-per-shard {self.tiles_per_shard}: must be at least 1")
         if not 0 <= self.val_fraction < 1:
             raise InputError(f"--val-fraction {self.val_fraction}: must be at least 0 and less than 1")
-        if not -(1 << 63) <= self.seed < 1 << 63:
-            raise InputError(f"--seed {self.seed}: must fit into 64 bits")
+        check_seed(self.seed, "--seed")
         if self.on_error not in ON_ERROR:
             raise InputError(f"--on-error {self.on_error}: no such choice{did_you_mean(self.on_error, ON_ERROR)}")
         if self.workers < 1:

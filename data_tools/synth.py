@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from mmae.errors import InputError
+from mmae.errors import InputError, check_seed
 from mmae.plurals import counted
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def synthesise(out: Path, tiles: int = 64, size: int = 64, seed: int = 0) -> Non
         raise InputError(f"--tiles {tiles}: every no-data case needs a tile of its own, use {len(GAPS)} or more")
     if size < MIN_SIZE:
         raise InputError(f"--size {size}: use {MIN_SIZE} or more")
+    check_seed(seed, "--seed")
     out = Path(os.path.abspath(out))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists already: choose another folder, or remove it")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from mmae import __version__
-from mmae.errors import EXIT_BAD_INPUT, InputError
+from mmae.edge import Parser, guarded, parse
+from mmae.errors import InputError
 
 COMMANDS: Final = {
     "synth": ("data_tools.synth", "write a small data set in MMEarth's layout"),
@@ -26,31 +27,40 @@ COMMANDS: Final = {
     "baseline": ("mmae.baseline", "a run's validation losses beside those of constant predictions"),
 }
 
+Commands = Mapping[str, tuple[str, str]]
+"""Name -> the module that holds `add_arguments` and `run`, or `COMMANDS` of its own; and a line of help."""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run `mmae COMMAND ...`; the exit status is 2 for bad input, with one line that says what to do."""
-    arguments = sys.argv[1:] if argv is None else argv
-    parser = argparse.ArgumentParser(prog="mmae", description="Multi-modal masked autoencoders on MMEarth, at scale.")
-    parser.add_argument("--version", action="version", version=f"mmae {__version__}")
-    listing = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, (module, help_line) in COMMANDS.items():
-        # Only the chosen command's module is imported: `mmae --help` stays quick.
-        command = listing.add_parser(name, help=help_line, description=help_line)
-        if name in arguments[:1]:
-            chosen = importlib.import_module(module)
-            chosen.add_arguments(command)
-            command.set_defaults(entry=chosen.run)
-    return guarded(parser.parse_args(arguments))
+    words = sys.argv[1:] if argv is None else argv
+    about = "Multi-modal masked autoencoders on MMEarth, at scale."
+    return guarded(lambda: _run("mmae", about, COMMANDS, words))
 
 
-def guarded(args: argparse.Namespace) -> int:
-    """Run a parsed command; bad input becomes one line and status 2."""
-    try:
-        status: int = args.entry(args)
-    except InputError as error:
-        print(f"mmae: error: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
+def _run(program: str, about: str, commands: Commands, words: Sequence[str]) -> int:
+    if not words or words[0] not in commands:
+        raise _without_command(program, about, commands, words)
+    # Only the chosen command's module is imported: `mmae --help` stays quick.
+    module, about = commands[words[0]]
+    chosen, program = importlib.import_module(module), f"{program} {words[0]}"
+    if hasattr(chosen, "COMMANDS"):
+        return _run(program, about, chosen.COMMANDS, words[1:])
+    parser = Parser(prog=program, description=about)
+    chosen.add_arguments(parser)
+    status: int = chosen.run(parse(parser, words[1:]))
     return status
+
+
+def _without_command(program: str, about: str, commands: Commands, words: Sequence[str]) -> InputError:
+    """Answer `--help` and `--version`, or complain, and leave; returns only what a lone `--` brings about."""
+    parser = Parser(prog=program, description=about)
+    parser.add_argument("--version", action="version", version=f"mmae {__version__}")
+    listing = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
+    for name, (_, help_line) in commands.items():
+        listing.add_parser(name, help=help_line)
+    parser.parse_args(words)
+    return InputError(f"command line: say the command first: {program} COMMAND ...")
 
 
 if __name__ == "__main__":

@@ -7,16 +7,19 @@ Each field says what resuming may do with it (`Resume`): a field is fixed unless
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import asdict, field, fields, is_dataclass
+from difflib import get_close_matches
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_type_hints
 
-import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from mmae.addresses import map_locations, without_commands
+from mmae.config_values import IS_PATH, Kinds, kinds_of, recipe_value, typed_value
 from mmae.errors import InputError, did_you_mean
 from mmae.modalities import NORM_RGB, PUBLISHED
 from mmae.ownership import check_owner
@@ -28,6 +31,8 @@ Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Place = Annotated[str, IS_PATH]
 
 
 class Resume(StrEnum):
@@ -53,21 +58,21 @@ _STRICT: Final = ConfigDict(extra="forbid", validate_default=True)
 class RunConfig:
     """Where the run lives."""
 
-    dir: str = _free("runs/mmae")
+    dir: Annotated[Place, Field(min_length=1)] = _free("runs/mmae")
 
 
 @dataclass(frozen=True, config=_STRICT)
 class DataConfig:
     """Which tiles, and how each becomes a sample."""
 
-    shards: str | tuple[str, ...] = _free("")
+    shards: Place | tuple[Place, ...] = _free("")
     """Where the shards lie that `mmae repack` wrote: a folder or an address, or a list of several sets to mix.
     They may move: the identity of a set is its index's fingerprint."""
     weights: tuple[Weight, ...] | None = None
     """How often an epoch reads a tile of each set, on average: 2.5 is two passes and a fresh half. 1 if not said."""
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Train on this share of each set: the tiles of 0.1 are among those of 0.2, with the same `train.seed`."""
-    keys: str | None = _free(None)
+    keys: Place | None = _free(None)
     """Train on the tiles of this list only: a file of tile ids, one a line. It may move: its content may not change."""
     max_tiles: Positive | None = None
     """Train on the first so many tiles of each set's split only (shards are fair samples of it)."""
@@ -75,12 +80,12 @@ class DataConfig:
     """Shuffle among so many shards at a time, for disks and networks that want long reads; all at once if not said."""
     on_damage: Literal["raise", "skip"] = _free("raise")
     """A damaged tile ends the run, or is left out of the loss, named and counted."""
-    band_stats: str | None = _free(None)
+    band_stats: Place | None = _free(None)
     """JSON file (`mmae stats`) to normalise with instead of the statistics in the set's index, or those of the mixture
     where there are several sets. It may move: its content may not change."""
     check_units: bool = _free(True)
     """Compare a sample of tiles with the band statistics before training: scale, offset, level, order of bands."""
-    cache_dir: str | None = _free(None)
+    cache_dir: Place | None = _free(None)
     """Folder on this machine for shards that are fetched over the network."""
     cache_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = _free(100.0)
     """What fetched shards may take there."""
@@ -129,7 +134,7 @@ class ModelConfig:
     task_balancer: Literal["none", "uncertainty"] = "none"
     paper_exact: bool = False
     """Turn off what goes beyond the published code: validity rules, the global-batch loss, no decay on biases."""
-    init_from: str | None = _free(None)
+    init_from: Place | None = _free(None)
     """Start a new run from the weights of a folder that `mmae export` wrote, or of a published checkpoint's file."""
 
     @property
@@ -184,7 +189,7 @@ class TrainConfig:
     """Tiles an optimiser step over all ranks; sets the learning rate, fixed for a run."""
     micro_batch: Positive = _free(64)
     """Upper bound of tiles a rank runs at once; accumulation is derived."""
-    seed: int = 0
+    seed: Seed = 0
     blr: Rate = _explicit(1e-4)
     """Learning rate a 256 tiles: lr = blr x global_batch / 256."""
     min_lr: Rate = _explicit(0.0)
@@ -276,6 +281,8 @@ class Config:
 
 
 Flat = dict[str, Any]
+COMMAND_LINE: Final = "command line"
+"""Where a value comes from, in messages: not from a file."""
 
 
 def flatten(config: Config) -> Flat:
@@ -296,6 +303,11 @@ def resume_policy() -> dict[str, Resume]:
     }
 
 
+def path_keys() -> tuple[str, ...]:
+    """Dotted keys that name files or folders."""
+    return tuple(key for key, kinds in _kinds().items() if kinds.path)
+
+
 def _section_type(name: str) -> Any:
     section = get_type_hints(Config)[name]
     assert is_dataclass(section)
@@ -312,28 +324,26 @@ def load_config(recipe: str, overrides: list[str], trust: bool = False) -> Confi
         InputError: an unknown key (the nearest is named), a value of the wrong kind, or values that contradict.
     """
     path = find(recipe, "mmae.recipes", ".yaml", "recipe")
-    tree = read_yaml(path)
-    if isinstance(tree, dict) and any("." in str(key) for key in tree):
-        # Dotted keys: what a run wrote of itself.
-        check_owner((path.parent, path), trust)
-    flat = from_a_file(_flatten_yaml(tree, path), trust)
-    flat.update(parse_overrides(overrides))
-    return build_config(flat, str(path))
+    said = parse_overrides(overrides)
+    return build_config(read_recipe(path, trust) | said, str(path), said)
 
 
 def parse_overrides(overrides: list[str]) -> Flat:
-    """`["train.seed=3"]` -> `{"train.seed": 3}`; values are YAML."""
+    """`["train.seed=3"]` -> `{"train.seed": 3}`; the type of a key says what its text means.
+
+    Raises:
+        InputError: no `section.key=value`, an unknown key, or a text that its type cannot be.
+    """
     flat: Flat = {}
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
-            raise InputError(f"command line: {override!r} is not of the form section.key=value")
-        _check_key(key, "command line")
+            raise InputError(f"{COMMAND_LINE}: {override!r} is not of the form section.key=value")
+        _check_key(key, COMMAND_LINE)
         try:
-            # YAML 1.1 takes 10:20 for a number of base 60.
-            flat[key] = text if re.fullmatch(r"\d+:\d+", text) else yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise InputError(f"command line: the value of {key} is not YAML: {text!r}") from error
+            flat[key] = typed_value(text, _kinds()[key])
+        except ValueError as error:
+            raise InputError(f"{COMMAND_LINE}: {key}={text}: {error}") from None
     return flat
 
 
@@ -344,8 +354,39 @@ def from_a_file(flat: Flat, trust: bool) -> Flat:
     return {**flat, "data.shards": map_locations(flat["data.shards"], without_commands)}
 
 
-def build_config(flat: Flat, origin: str) -> Config:
-    """A checked `Config` from dotted keys; `origin` names the file in messages."""
+def read_recipe(path: Path, trust: bool = False) -> Flat:
+    """What a recipe's file says, by dotted key: sections of keys, or the dotted keys of a run's config.yaml.
+
+    Args:
+        trust: the file may name a command (`pipe:`), and be that of another user's run.
+
+    Raises:
+        InputError: the file is no recipe, or a value is not of its key's type.
+    """
+    tree = read_yaml(path)
+    if isinstance(tree, dict) and any("." in str(key) for key in tree):
+        # Dotted keys: what a run wrote of itself.
+        check_owner((path.parent, path), trust)
+    flat = _flatten_yaml(tree, path)
+    for key, value in flat.items():
+        _check_key(key, str(path))
+        try:
+            flat[key] = recipe_value(value, _kinds()[key])
+        except ValueError as error:
+            raise InputError(f"{path}: {key}={value!r}: {error}") from None
+    return from_a_file(flat, trust)
+
+
+def build_config(flat: Flat, origin: str, said: Collection[str] = ()) -> Config:
+    """A checked `Config` from dotted keys.
+
+    Args:
+        origin: names the file in messages.
+        said: keys whose values are the command line's.
+
+    Raises:
+        InputError: an unknown key, a value of the wrong kind, or values that contradict.
+    """
     from mmae.config_checks import contradiction
 
     nested: dict[str, dict[str, Any]] = {}
@@ -356,10 +397,21 @@ def build_config(flat: Flat, origin: str) -> Config:
     try:
         config = TypeAdapter(Config).validate_python(nested)
     except ValidationError as error:
-        raise InputError(f"{origin}: {_first_error(error)}") from None
+        key, problem = _first_error(error)
+        raise InputError(f"{COMMAND_LINE if key in said else origin}: {problem}") from None
     if problem := contradiction(config):
-        raise InputError(f"{origin}: {problem}")
+        by_words = any(re.search(rf"(?<!\w){re.escape(key)}(?!\w)", problem) for key in said)
+        raise InputError(f"{f'{COMMAND_LINE}, with {origin}' if by_words else origin}: {problem}")
     return config
+
+
+@cache
+def _kinds() -> dict[str, Kinds]:
+    return {
+        f"{section.name}.{name}": kinds_of(annotation)
+        for section in fields(Config)
+        for name, annotation in get_type_hints(_section_type(section.name), include_extras=True).items()
+    }
 
 
 def _flatten_yaml(tree: Any, path: Path) -> Flat:
@@ -367,23 +419,36 @@ def _flatten_yaml(tree: Any, path: Path) -> Flat:
         raise InputError(f"{path}: a recipe is a mapping of sections, this is {type(tree).__name__}")
     flat: Flat = {}
     sections = [section.name for section in fields(Config)]
-    for section, values in tree.items():
-        if section not in sections:
-            raise InputError(f"{path}: unknown section {section!r}{did_you_mean(str(section), sections)}")
-        if not isinstance(values, dict):
-            raise InputError(f"{path}: section {section!r} must be a mapping of keys")
-        flat.update({f"{section}.{key}": value for key, value in values.items()})
+    for name, values in tree.items():
+        if "." in str(name):
+            keys = {str(name): values}
+        elif name not in sections:
+            raise InputError(f"{path}: unknown section {name!r}{did_you_mean(str(name), sections)}")
+        elif isinstance(values, dict):
+            keys = {f"{name}.{key}": value for key, value in values.items()}
+        else:
+            raise InputError(f"{path}: section {name!r} must be a mapping of keys")
+        for key in keys:
+            if key in flat:
+                raise InputError(f"{path}: the key {key!r} stands twice")
+        flat |= keys
     return flat
 
 
 def _check_key(key: str, origin: str) -> None:
     known = list(resume_policy())
     if key not in known:
-        raise InputError(f"{origin}: unknown key {key!r}{did_you_mean(key, known)}")
+        section, _, name = key.partition(".")
+        alike = [each for each in known if each.partition(".")[2] == (name or section)]
+        of_section = [each for each in known if each.startswith(f"{section}.")]
+        sections = [f"{each.name}.*" for each in fields(Config)]
+        near = alike or (known if get_close_matches(key, known, cutoff=0.5) else of_section or sections)
+        raise InputError(f"{origin}: unknown key {key!r}{did_you_mean(key, near)}")
 
 
-def _first_error(error: ValidationError) -> str:
+def _first_error(error: ValidationError) -> tuple[str, str]:
+    """The key, and what is wrong with its value."""
     first = error.errors(include_url=False)[0]
     # A union reports its members behind the key: two parts name the key.
     key = ".".join(str(part) for part in first["loc"][:2])
-    return f"{key}={first['input']!r}: {first['msg']}"
+    return key, f"{key}={first['input']!r}: {first['msg']}"

@@ -35,3 +35,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     known = list(known)
     near = get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else f" (known: {', '.join(known)})"
+
+
+def check_seed(seed: int, option: str) -> None:
+    """Refuse a seed that would be another one once it is cut to 64 bits.
+
+    Raises:
+        InputError: it names the option.
+    """
+    if not -(1 << 63) <= seed < 1 << 63:
+        raise InputError(f"{option} {seed}: must fit into 64 bits: choose one between -2**63 and 2**63 - 1")

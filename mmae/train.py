@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import traceback
 from typing import TYPE_CHECKING
 
+from mmae.edge import Parser, ending, guarded, parse
 from mmae.error_line import say_error
-from mmae.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_LOST_NUMBERS, DoesNotFitError, InputError
+from mmae.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_LOST_NUMBERS, DoesNotFitError
 from mmae.ownership import add_trust_argument, write_as_own
+from mmae.recipe_arguments import add_recipe_arguments, recipe_of
 
 if TYPE_CHECKING:
     from mmae.engine.heartbeat import Heartbeat
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", required=True, metavar="RECIPE", help="packaged recipe (debug, vit_l) or YAML file")
+    add_recipe_arguments(parser)
     parser.add_argument(
         "--deepspeed_config", default="zero1", metavar="JSON", help="packaged name (zero1, zero2) or JSON file"
     )
@@ -37,26 +38,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fresh", action="store_true", help="begin anew; what run.dir holds is set aside within it")
     add_trust_argument(parser, "a run, recipe or model")
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # launchers pass it; LOCAL_RANK says it too
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="override a key of the recipe")
 
 
 def run(args: argparse.Namespace) -> int:
     # Imports stand behind argument parsing: help answers at once, and bad input is refused before seconds of imports.
     from mmae.engine.distributed import join, leave, world_size
-    from mmae.engine.heartbeat import Heartbeat
     from mmae.engine.launch_environment import check_launch
     from mmae.engine.plan import plan_run
-    from mmae.engine.roll_call import RollCall
-    from mmae.engine.stopping import Stop
 
     check_launch(os.environ)
     world = world_size()
+
+    def plan_here() -> Plan:
+        recipe, overrides = recipe_of(args)
+        return plan_run(recipe, args.deepspeed_config, overrides, world, args.trust, args.resume, args.fresh)
+
+    # Who is alone need not wait for torch to hear of bad input.
+    planned = plan_here() if world == 1 else None
+    from mmae.engine.heartbeat import Heartbeat
+    from mmae.engine.roll_call import RollCall
+    from mmae.engine.stopping import Stop
+
     with RollCall(world) as roll:
-        plan = roll.answer(
-            lambda: plan_run(
-                args.config, args.deepspeed_config, args.overrides, world, args.trust, args.resume, args.fresh
-            )
-        )
+        plan = planned or roll.answer(plan_here)
         from mmae.addresses import hide_in_words
         from mmae.engine.logging import quiet_libraries
         from mmae.engine.run_end import was_said
@@ -77,12 +81,13 @@ def run(args: argparse.Namespace) -> int:
             Heartbeat(rank, world, limits.rank_timeout) as beat,
         ):
             status = train(plan, lock, stop, beat)
-    except InputError as error:
-        _say(error)
     except Exception as error:
-        if not was_said(error):
+        ended, status = ending(error), EXIT_FAILED
+        if ended is not None:
+            status = ended.status
+            _say(error, f"mmae: {ended.line}")
+        elif not was_said(error):
             traceback.print_exception(error)
-        status = EXIT_FAILED
     finally:
         leave()
     if any_left_behind():
@@ -242,27 +247,20 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock, stop: Stop | None, beat: Hear
     return 0
 
 
-def _say(error: InputError) -> None:
+def _say(error: BaseException, line: str) -> None:
     from mmae.engine.distributed import is_local_main
 
     # Every rank meets the same bad input; one line a node is enough.
     if is_local_main() or isinstance(error, DoesNotFitError):
-        say_error(f"mmae: error: {error}")
+        say_error(line)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry of `--module mmae.train`: one rank of a training."""
-    parser = argparse.ArgumentParser(prog="mmae train", description=__doc__)
+    """Entry of `--module mmae.train`: one rank of a training. An interrupt that comes later is answered by a save."""
+    parser = Parser(prog="mmae train", description=__doc__)
     add_arguments(parser)
-    args = parser.parse_intermixed_args(argv)  # flags may stand between overrides
-    try:
-        return run(args)
-    except InputError as error:
-        _say(error)
-        return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        # Before the ranks have met; from there on it is caught, and answered by a save.
-        return 128 + signal.SIGINT
+    words = sys.argv[1:] if argv is None else argv
+    return guarded(lambda: run(parse(parser, words)), say=_say)
 
 
 if __name__ == "__main__":

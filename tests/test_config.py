@@ -44,7 +44,7 @@ def test_overrides_win_over_the_recipe_and_keep_their_kinds(tmp_path: Path) -> N
 
 def test_one_shard_set_or_several(tmp_path: Path) -> None:
     recipe = write(tmp_path, "{}")
-    for override, expected in (("data.shards=''", []), ("data.shards=a", ["a"]), ("data.shards=[a]", ["a"])):
+    for override, expected in (("data.shards=", []), ("data.shards=a", ["a"]), ("data.shards=[a]", ["a"])):
         assert list(load_config(recipe, [override]).data.locations) == expected
     several = load_config(recipe, ["data.shards=[a, b]", "data.weights=[1, 2.5]"])
     assert list(several.data.locations) == ["a", "b"]
@@ -66,9 +66,9 @@ def test_a_config_survives_being_flattened_and_built_again() -> None:
         ("model.size", "not of the form"),
         ("model.size=enormous", "unknown model.size='enormous'"),
         ("model.size=hug", "did you mean 'huge'"),
-        ("train.blr=fast", "train.blr='fast'"),
-        ("train.blr=-1", "train.blr=-1"),
-        ("train.blr=.nan", "train.blr=nan"),
+        ("train.blr=fast", "train.blr=fast: not a number"),
+        ("train.blr=-1", "command line: train.blr=-1"),
+        ("train.blr=.nan", "train.blr=.nan: not a number"),
         ("train.global_batch=0", "train.global_batch=0"),
         ("train.global_batch=1.5", "train.global_batch=1.5"),
         ("train.stop_at=2000", "behind train.max_steps=1000"),
@@ -91,14 +91,14 @@ def test_a_config_survives_being_flattened_and_built_again() -> None:
         ("model.out_domains=[depth]", "extra_norm_pix_loss needs rgb"),
         ("model.decoder_num_heads=7", "not divisible by model.decoder_num_heads=7"),
         ("model.decoder_dim=6", "not divisible by model.decoder_num_heads"),
-        ("train.seed={", "not YAML"),
+        ("train.seed={", "train.seed={: not a whole number"),
         ("data.weights=[1,2]", "data.weights has 2 numbers for 0 shard sets"),
         ("data.weights=[0]", "data.weights"),
         ("data.weights=[.inf]", "data.weights"),
         ("data.weights=[1001]", "data.weights"),
         ("data.shards=[a,b,a]", "data.shards names a twice: give it a weight of 2"),
         ("data.shards=[a,'']", "data.shards holds an empty name"),
-        ("data.shards=3", "data.shards=3"),
+        ("data.shards=[a,,b]", "an item of the list is empty"),
         ("data.fraction=0", "data.fraction=0"),
         ("data.fraction=1.5", "data.fraction=1.5"),
         ("data.window=0", "data.window=0"),
@@ -112,6 +112,70 @@ def test_bad_values_are_refused_in_one_line_that_names_them(tmp_path: Path, over
     message = str(caught.value)
     assert says in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("run:\n  dir: no", ":2: run.dir: YAML 1.1 reads no as False"),
+        ("log: {wandb: off}", ":1: log.wandb: YAML 1.1 reads off as False: write true or false"),
+        ("train: {seed: 010}", ":1: train.seed: YAML 1.1 reads 010 as 8"),
+        ("train: {seed: 0x10}", "reads 0x10 as 16"),
+        ("train: {max_steps: 1_000}", "reads 1_000 as 1000: write a decimal number"),
+        ("train: {blr: 1_0.5}", "reads 1_0.5 as 10.5"),
+        ("train:\n  seed: 1\n  profile: 10:20", ":3: train.profile: YAML 1.1 reads 10:20 as 620"),
+        ("log: {wandb_project: 2024-01-02}", "reads 2024-01-02 as a date"),
+        ("log: {wandb_project: 2024-13-45}", "reads 2024-13-45 as a date"),
+        ("data:\n  shards:\n  - a\n  - on", ":4: data.shards[1]: YAML 1.1 reads on as True"),
+        ("train.seed: 010", ":1: train.seed: YAML 1.1 reads 010 as 8"),
+        ("on: {}", ":1: on: YAML 1.1 reads on as True"),
+        ("train: {max_steps: true}", "train.max_steps=True: this key takes no true or false"),
+        ("train: {seed: '1_000'}", "train.seed='1_000': not a whole number"),
+        (f"train: {{seed: {'1' * 5000}}}", "not a YAML recipe"),
+        ("run: " + "[" * 5000, "nested too deeply"),
+        ("? [a]\n: 1", "a key must be a word"),
+        ("run: {dir: ''}", "run.dir=''"),
+        ("run: {dir: a}\nrun.dir: b", "the key 'run.dir' stands twice"),
+        ("run.dri: b", "unknown key 'run.dri'; did you mean 'run.dir'"),
+    ],
+)
+def test_recipes_say_nothing_that_looks_otherwise(tmp_path: Path, text: str, says: str) -> None:
+    recipe = write(tmp_path, text)
+    with pytest.raises(InputError) as caught:
+        load_config(recipe, [])
+    assert str(caught.value).startswith(recipe)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_plain_words_and_numbers_of_recipes_are_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    text = (
+        "train: {max_steps: 1e3, blr: 1e-3, min_lr: .5, weight_decay: 1.0e-2, seed: -3, stop_at: ~}\n"
+        "log: {wandb: false, wandb_project: 'no'}\nrun: {dir: ~/runs/a}\ndata: {shards: [~/b, '010'], keys: null}\n"
+    )
+    config = load_config(write(tmp_path, text), [])
+    train = config.train
+    assert (train.max_steps, train.blr, train.min_lr, train.weight_decay, train.seed) == (1000, 1e-3, 0.5, 1e-2, -3)
+    assert (train.stop_at, config.log.wandb, config.log.wandb_project) == (None, False, "no")
+    assert (config.run.dir, config.data.shards, config.data.keys) == ("/home/me/runs/a", ("/home/me/b", "010"), None)
+
+
+def test_an_alias_within_itself_ends(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"data\.shards"):
+        load_config(write(tmp_path, "data: {shards: &a [*a]}"), [])
+
+
+def test_the_command_lines_mistakes_are_not_the_files(tmp_path: Path) -> None:
+    recipe = write(tmp_path, "train: {max_steps: 100, blr: -1}")
+    with pytest.raises(InputError, match=rf"^{recipe}: train\.blr=-1"):
+        load_config(recipe, [])
+    with pytest.raises(InputError, match=r"^command line: train\.blr=-2"):
+        load_config(recipe, ["train.blr=-2"])
+    with pytest.raises(InputError, match=rf"^command line, with {recipe}: train\.stop_at=200 lies behind"):
+        load_config(write(tmp_path, "train: {max_steps: 100}"), ["train.stop_at=200"])
+    with pytest.raises(InputError, match=rf"^{recipe}: train\.stop_at=200 lies behind"):
+        load_config(write(tmp_path, "train: {max_steps: 100, stop_at: 200}"), ["train.seed=1"])
 
 
 @pytest.mark.parametrize(
@@ -158,7 +222,7 @@ def test_the_paper_recipe_is_the_published_one() -> None:
     assert (data.crop, data.flip, data.labels, model.paper_exact) == ("resize", "horizontal", "nearest", True)
 
 
-def test_overrides_are_yaml() -> None:
+def test_overrides_are_what_their_keys_are() -> None:
     assert parse_overrides(["train.seed=3", "log.wandb=false", "model.init_from=null", "run.dir=a=b"]) == {
         "train.seed": 3,
         "log.wandb": False,

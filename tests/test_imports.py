@@ -14,7 +14,7 @@ from typing import TypeGuard
 
 import pytest
 
-from mmae.bench.command import BENCHES
+from mmae.bench.command import COMMANDS as BENCHES
 from mmae.cli import COMMANDS
 from tests.conftest import ROOT
 
@@ -25,6 +25,7 @@ FOUNDATION = frozenset(
         "addresses",
         "batching",
         "draws",
+        "edge",
         "error_line",
         "errors",
         "json_text",
@@ -34,6 +35,7 @@ FOUNDATION = frozenset(
         "plurals",
         "printable",
         "processes",
+        "recipe_arguments",
         "resources",
         "table",
         "types",
@@ -150,7 +152,7 @@ def layer(module: str) -> str:
     name = rest.partition(".")[0]
     if name in {"", *FOUNDATION}:
         return "foundation"
-    if name in {"config", "config_checks"}:
+    if name in {"config", "config_checks", "config_values"}:
         return "config"
     return name if name in BELOW else "command"
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mmae.errors import InputError
+from mmae.errors import InputError, check_seed
 from mmae.plurals import counted
 from mmae.table import Column, Table, add_json_argument, check_json_path, report
 
@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from mmae.data.index import open_index
 
     check_json_path(args.json)
+    check_seed(args.seed, "--seed")
     index = open_index(args.shards)
     tiles = len(index.positions("train"))
     if not 2 <= args.batch <= tiles:

@@ -10,6 +10,7 @@ from statistics import median_high
 from typing import TYPE_CHECKING, Any, Final
 
 from mmae.bench.arguments import at_least_one, numbers_of, words_of
+from mmae.recipe_arguments import add_recipe_arguments, recipe_or_none
 from mmae.table import Column, Table, Value, add_json_argument, check_json_path, report
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mmae.bench.step_variants import Trained
     from mmae.config import Config
 
+_RECIPE: Final = "vit_b"
 PRECISIONS: Final = ("bf16", "fp32")
 MODES: Final = ("none", "selective", "full/2", "full", "compile", "compile+selective", "compile+full")
 PARTS: Final = ("encoder", "decoders", "losses", "optimiser", "data")
@@ -38,7 +40,7 @@ COLUMNS: Final = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", default="vit_b", metavar="RECIPE", help="packaged recipe or YAML file")
+    add_recipe_arguments(parser, f"packaged recipe or YAML file (default: {_RECIPE})")
     parser.add_argument("--deepspeed_config", default="zero1", metavar="JSON", help="packaged name or JSON file")
     parser.add_argument("--micro-batch", default="32", metavar="N,N", help="tiles a step (default: 32)")
     parser.add_argument("--precision", default="bf16", metavar="P,P", help=f"of {', '.join(PRECISIONS)}")
@@ -51,13 +53,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-plain", action="store_true", help="leave the plain implementation out")
     parser.add_argument("--repeats", type=int, default=5, metavar="N", help="rounds over all steps; medians count")
     add_json_argument(parser)
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="override a key of the recipe")
 
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0. Bad input is an InputError."""
+    recipe, overrides = recipe_or_none(args)
     wanted = _Wanted(
-        numbers_of(args.micro_batch, "--micro-batch"), words_of(args.precision, PRECISIONS, "--precision"), args
+        numbers_of(args.micro_batch, "--micro-batch"),
+        words_of(args.precision, PRECISIONS, "--precision"),
+        recipe or _RECIPE,
+        overrides,
+        args,
     )
     modes = words_of(args.modes, MODES, "--modes")
     check_json_path(args.json)
@@ -81,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
                 notes.append(note)
     finally:
         leave()
-    title = f"A training step of {args.config} with {args.deepspeed_config} on one device: {_device_name()}"
+    title = f"A training step of {wanted.base} with {args.deepspeed_config} on one device: {_device_name()}"
     report(Table(title, COLUMNS, rows, [*notes, *lines(known)]), args.json, {**known, "device": _device_name()})
     return 0
 
@@ -90,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
 class _Wanted:
     micro_batches: list[int]
     precisions: list[str]
+    base: str
+    overrides: list[str]
     args: argparse.Namespace
 
     def recipe(self, precision: str, micro_batch: int, mode: str) -> tuple[Config, dict[str, Any]]:
@@ -101,9 +109,9 @@ class _Wanted:
         compiled, checkpointing = mode.startswith("compile"), mode.removeprefix("compile").removeprefix("+")
         how, _, every = checkpointing.partition("/")
         config = load_config(
-            self.args.config,
+            self.base,
             [
-                *self.args.overrides,
+                *self.overrides,
                 f"train.global_batch={micro_batch}",
                 f"train.micro_batch={micro_batch}",
                 f"train.precision={precision}",

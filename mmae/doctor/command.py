@@ -14,6 +14,7 @@ from mmae.doctor.hostfile import Host, read_hostfile
 from mmae.errors import InputError
 from mmae.ownership import add_trust_argument
 from mmae.plurals import counted
+from mmae.recipe_arguments import add_recipe_arguments, recipe_or_none
 from mmae.table import add_json_argument, check_json_path, report
 
 if TYPE_CHECKING:
@@ -31,17 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also time an all-reduce between all ranks: keeps the hosts busy",
     )
-    parser.add_argument("--config", metavar="RECIPE", help="with --bandwidth: beside what this recipe needs")
+    add_recipe_arguments(parser, "with --bandwidth: beside what this recipe needs")
     parser.add_argument(
         "--deepspeed_config", default="zero1", metavar="JSON", help="of that recipe: packaged name or JSON file (zero1)"
     )
     add_trust_argument(parser, "a run or recipe")
     add_json_argument(parser)
-    overrides = parser.add_argument(
-        "overrides", nargs="+", default=[], metavar="section.key=value", help="override a key of that recipe"
-    )
-    # As in `mmae plan`.
-    overrides.required = False
 
 
 def run(args: argparse.Namespace) -> int:
@@ -72,19 +68,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _all_reduce(args: argparse.Namespace, hosts: Sequence[Host]) -> AllReduce | None:
+    recipe, overrides = recipe_or_none(args)
     if not args.bandwidth:
-        if args.config is not None or args.overrides:
+        if recipe is not None or overrides:
             raise InputError("--config RECIPE and overrides of it: say --bandwidth too, which compares with its needs")
         return None
-    if args.config is None and args.overrides:
-        raise InputError(f"{args.overrides[0]}: say --config RECIPE too, which it is to override")
+    if recipe is None and overrides:
+        raise InputError(f"{overrides[0]}: say --config RECIPE too, which it is to override")
     from mmae.doctor.bandwidth import AllReduce
 
-    if args.config is None:
+    if recipe is None:
         return AllReduce()
     from mmae.doctor.need import need_of
 
-    need = partial(need_of, args.config, args.deepspeed_config, args.overrides, trust=args.trust)
+    need = partial(need_of, recipe, args.deepspeed_config, overrides, trust=args.trust)
     if all(host.slots for host in hosts):
         # Refused before a host is asked.
         need(sum(host.slots or 0 for host in hosts))

@@ -29,7 +29,7 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
         trust: they may be another user's.
     """
     # Initial weights have a seed of their own; what is left to torch's generator is drop path, which differs by rank.
-    torch.manual_seed(config.train.seed * 65_537 + dist.get_rank())
+    torch.manual_seed(_seed_of_rank(config.train.seed, dist.get_rank()))
     recompute = Recompute(config.train.activation_checkpointing, config.train.checkpoint_blocks_every)
     # At stage 3 no rank ever holds the whole model: each parameter is sharded as soon as it is initialised.
     stage = zero_stage_of(ds_config)
@@ -72,6 +72,12 @@ def _buffers_to_device(module: PretrainModule) -> None:
     for owner in module.modules():
         for name, buffer in owner.named_buffers(recurse=False):
             setattr(owner, name, buffer.to(device))
+
+
+def _seed_of_rank(seed: int, rank: int) -> int:
+    """A seed that torch takes: what has more than 64 bits is cut to them."""
+    mixed = seed * 65_537 + rank
+    return mixed if -(1 << 63) <= mixed < 1 << 64 else mixed % (1 << 64)
 
 
 def _undo_first_step(engine: Any) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
 from mmae.batching import BatchSplit
 from mmae.config import TrainConfig
+from mmae.engine.ds_checks import contradiction
 from mmae.engine.ds_schema import DeepSpeedJson, belongs_to_recipe
 from mmae.errors import InputError, did_you_mean
 from mmae.resources import find
+
+_KINDS: Final = frozenset({"int", "float", "constrained-int", "constrained-float"})
+"""Members of a union, which pydantic reports behind the key."""
 
 
 def load_deepspeed_json(name_or_path: str) -> tuple[Path, DeepSpeedJson]:
@@ -24,7 +28,9 @@ def load_deepspeed_json(name_or_path: str) -> tuple[Path, DeepSpeedJson]:
     path = find(name_or_path, "ds_configs", ".json", "--deepspeed_config")
     try:
         tree = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: _unique(pairs, path))
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON: {error}") from error
     if not isinstance(tree, dict):
         raise InputError(f"{path}: a DeepSpeed configuration is a JSON object")
@@ -38,8 +44,11 @@ def merge(path: Path, parsed: DeepSpeedJson, train: TrainConfig, split: BatchSpl
     """What `deepspeed.initialize` is given: the JSON, with batch, clipping and precision of the recipe.
 
     Raises:
-        InputError: the JSON says another batch or clipping than the recipe.
+        InputError: the JSON says another batch or clipping than the recipe, or contradicts itself.
     """
+    precision = train.precision or parsed.precision
+    if problem := contradiction(parsed, precision):
+        raise InputError(f"{path}: {problem}")
     from_recipe = {
         "train_batch_size": ("train.global_batch", split.global_batch),
         "train_micro_batch_size_per_gpu": ("train.micro_batch", split.micro),
@@ -57,7 +66,7 @@ def merge(path: Path, parsed: DeepSpeedJson, train: TrainConfig, split: BatchSpl
                 f"{path}: {key}={merged[key]} contradicts the recipe, where {source} gives {value}: "
                 "remove the key from the JSON, or change the recipe"
             )
-    _set_precision(merged, train.precision or parsed.precision)
+    _set_precision(merged, precision)
     merged["zero_allow_untested_optimizer"] = False
     if parsed.zero_force_ds_cpu_optimizer is None:
         # The optimiser is torch's AdamW at every stage, so that stages agree bit for bit.
@@ -94,8 +103,13 @@ def _unique(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
 
 def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    *parents, key = [str(part) for part in first["loc"]]
+    *parents, key = [str(part) for part in first["loc"] if part not in _KINDS]
     dotted = ".".join([*parents, key])
+    if first["input"] == "auto" and first["type"] != "extra_forbidden":
+        return (
+            f'{dotted}="auto" is a word of Hugging Face\'s Trainer, which would replace it: remove the key, so '
+            "that the recipe or DeepSpeed's default holds, or write a value"
+        )
     if first["type"] != "extra_forbidden":
         return f"{dotted}={first['input']!r}: {first['msg']}"
     if not parents and (place := belongs_to_recipe(key)):

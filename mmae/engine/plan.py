@@ -8,12 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mmae.batching import BatchSplit, split_global_batch
 from mmae.config import Config, load_config, parse_overrides
 from mmae.data.order import TrainOrder
-from mmae.data.preprocess import Preprocess
 from mmae.data.sets import check_cache, common_datasets, open_sets
 from mmae.data.training_tiles import TrainingTiles, training_tiles
 from mmae.engine.ds_config import load_deepspeed_json, merge, precision_of, zero_stage_of
@@ -115,6 +112,11 @@ def plan_run(
     goes_on = None if stored is None else folder if source is None else RunFolder(source.config_file.parent)
     band_stats = chosen_band_stats(config, tiles, goes_on)
     check_tiles(config, tiles, band_stats)
+    # Behind all that can be refused without torch, which takes seconds to import.
+    import torch
+
+    from mmae.data.preprocess import Preprocess
+
     preprocess = Preprocess(config.data, config.model, band_stats, torch.device("cpu"))
     preprocess.tile_size({name: dataset.shape for name, dataset in sets[0].index.datasets.items()})
     order = tiles.order(config.train.global_batch)

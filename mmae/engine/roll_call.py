@@ -27,11 +27,12 @@ from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
 
 import mmae
 from mmae.config import flatten
+from mmae.edge import ending
 from mmae.engine.code_hash import code_hash
 from mmae.engine.plan import Plan
 from mmae.engine.roll import End, Entry, judge
 from mmae.error_line import say_error
-from mmae.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_LOST_RANK, InputError
+from mmae.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_LOST_RANK
 
 JOIN_S: Final = 300.0
 """Seconds that ranks may come apart: nodes may be started by hand, and import from a slow file system."""
@@ -82,8 +83,9 @@ class RollCall:
         return made
 
     def _failed(self, error: Exception) -> Entry:
-        if isinstance(error, InputError):
-            return Entry(self._rank, socket.gethostname(), {}, EXIT_BAD_INPUT, f"{error}")
+        if ended := ending(error):
+            why = ended.line.removeprefix("error: ")
+            return Entry(self._rank, socket.gethostname(), {}, ended.status, why)
         traceback.print_exception(error)
         return Entry(self._rank, socket.gethostname(), {}, EXIT_FAILED, f"{type(error).__name__}: {error}")
 

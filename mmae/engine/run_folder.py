@@ -7,19 +7,20 @@ wandb/  tensorboard/
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from mmae.addresses import map_locations, without_secrets
-from mmae.config import Config, Flat, Resume, build_config, flatten, from_a_file, resume_policy
+from mmae.addresses import is_remote, map_locations, without_secrets
+from mmae.config import Config, Flat, Resume, build_config, flatten, path_keys, read_recipe, resume_policy
+from mmae.config_values import assignment
 from mmae.data.atomic import atomic_file
 from mmae.errors import InputError
 from mmae.json_text import parse_json
 from mmae.ownership import check_run, keep_from_others
-from mmae.yaml_file import read_yaml
 
 LOCK: Final = ".lock"
 ASIDE: Final = "aside-"
@@ -79,10 +80,7 @@ class RunFolder:
         """
         if self.config_file.is_file():
             check_run(self.path, trust)
-            flat = read_yaml(self.config_file)
-            if not isinstance(flat, dict):
-                raise InputError(f"{self.config_file}: damaged: it should be a mapping of dotted keys")
-            return build_config(from_a_file(flat, trust), str(self.config_file))
+            return build_config(read_recipe(self.config_file, trust), str(self.config_file))
         if self.path.exists() and (not self.path.is_dir() or any(map(_is_strange, self.path.iterdir()))):
             raise InputError(f"{self.path}: holds something, but no run (no config.yaml): choose another run.dir")
         return None
@@ -94,7 +92,7 @@ class RunFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         keep_from_others(self.path)
-        write_whole(self.config_file, yaml.safe_dump(as_written(config), sort_keys=False))
+        write_whole(self.config_file, recipe_text(config))
         write_whole(self.ds_config_file, json.dumps(ds_config, indent=2) + "\n")
         write_whole(self.band_stats_file, json.dumps(band_stats) + "\n")
 
@@ -152,7 +150,9 @@ def changes_on_resume(old: Config, new: Config, said: Flat, folder: RunFolder) -
         if policy is Resume.FIXED:
             raise InputError(f"{where}: it cannot change on resume; choose another run.dir, or put the value back")
         if key not in said:
-            raise InputError(f"{where}: to go on with the new value say {key}={after[key]} on the command line")
+            raise InputError(
+                f"{where}: to go on with the new value say {assignment(key, after[key])} on the command line"
+            )
         changed[key] = (before.get(key), after[key])
     return changed
 
@@ -161,6 +161,19 @@ def write_whole(path: Path, text: str) -> None:
     """Replace a small text file at once: readers see the old or the new, never a part."""
     with atomic_file(path) as file:
         file.write(text.encode())
+
+
+def recipe_text(config: Config) -> str:
+    """The run's own recipe, YAML of dotted keys. Its places are absolute: later commands are typed in other folders."""
+    flat = as_written(config)
+    for key in path_keys():
+        said = flat[key]
+        flat[key] = [_absolute(place) for place in said] if isinstance(said, list) else _absolute(said)
+    return yaml.safe_dump(flat, sort_keys=False)
+
+
+def _absolute(place: str | None) -> str | None:
+    return os.path.abspath(place) if place and not is_remote(place) else place
 
 
 def as_written(config: Config) -> Flat:

@@ -18,7 +18,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
 from safetensors.torch import save as to_safetensors
 
 from mmae.engine.checkpoint import state_at
@@ -37,7 +36,7 @@ from mmae.engine.generators import generator_state
 from mmae.engine.hashed_file import Entry
 from mmae.engine.keep import superfluous
 from mmae.engine.plan import Plan
-from mmae.engine.run_folder import as_written, write_whole
+from mmae.engine.run_folder import recipe_text, write_whole
 from mmae.engine.run_lock import RunLock
 from mmae.engine.state_writer import Written, write_through
 from mmae.engine.together import gather, on_rank_0, rank, world
@@ -194,7 +193,7 @@ class Saver:
             return
         if untrained:
             _put(writer, temporary / UNTRAINED, to_safetensors(untrained))
-        _put(writer, temporary / CONFIG, yaml.safe_dump(as_written(plan.config), sort_keys=False).encode())
+        _put(writer, temporary / CONFIG, recipe_text(plan.config).encode())
         _put(writer, temporary / BAND_STATS, (json.dumps(plan.band_stats) + "\n").encode())
         _put(writer, temporary / STATE, (json.dumps(asdict(state_at(plan, step)), indent=2) + "\n").encode())
 

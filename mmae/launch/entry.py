@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from functools import wraps
 
-from mmae.errors import EXIT_BAD_INPUT, InputError
+from mmae.edge import guarded as run_guarded
 
 
 def entry(main: Callable[..., int]) -> Callable[..., int]:
@@ -14,10 +13,6 @@ def entry(main: Callable[..., int]) -> Callable[..., int]:
 
     @wraps(main)
     def guarded(*words: str) -> int:
-        try:
-            return main(*words)
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return EXIT_BAD_INPUT
+        return run_guarded(lambda: main(*words), name="")
 
     return guarded

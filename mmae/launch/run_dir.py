@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from mmae.config import load_config
-from mmae.errors import InputError
+from mmae.edge import Parser, parse
 from mmae.launch.entry import entry
+from mmae.recipe_arguments import recipe_of
 from mmae.train import add_arguments
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise InputError(message)
 
 
 def run_dir(words: Sequence[str]) -> Path:
@@ -24,10 +19,10 @@ def run_dir(words: Sequence[str]) -> Path:
     Raises:
         InputError: they describe none.
     """
-    parser = _Parser(prog="mmae train", add_help=False)
+    parser = Parser(prog="mmae train", add_help=False)
     add_arguments(parser)
-    args = parser.parse_intermixed_args(list(words))
-    return Path(load_config(args.config, args.overrides, args.trust).run.dir)
+    args = parse(parser, words)
+    return Path(load_config(*recipe_of(args), args.trust).run.dir)
 
 
 @entry

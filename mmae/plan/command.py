@@ -17,13 +17,14 @@ from mmae.plan.report import COLUMNS, NETWORK_COLUMNS, network_of, notes_of, row
 from mmae.plan.tiles import tiles_of
 from mmae.plan.time_and_disk import Speed
 from mmae.plurals import counted
+from mmae.recipe_arguments import add_recipe_arguments, recipe_of
 from mmae.table import Table, add_json_argument, check_json_path, report
 
 _MOST: Final = 1_000_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("recipe", metavar="RECIPE", help="packaged recipe (debug, vit_l) or YAML file")
+    add_recipe_arguments(parser)
     parser.add_argument("--gpus", type=int, required=True, metavar="N", help="GPUs of a node")
     parser.add_argument("--gpu-memory", required=True, metavar="SIZE", help="of a GPU: 80GB, 40GiB")
     parser.add_argument("--nodes", type=int, default=1, metavar="M", help="nodes of so many GPUs (default: 1)")
@@ -40,18 +41,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--all", action="store_true", help="every micro-batch, not only each way's best")
     add_trust_argument(parser, "a run's recipe")
     add_json_argument(parser)
-    overrides = parser.add_argument(
-        "overrides", nargs="+", default=[], metavar="section.key=value", help="override a key of the recipe"
-    )
-    # `*` would match nothing right behind RECIPE, and words behind the options would be one too many (Python 3.11).
-    overrides.required = False
 
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0, whether anything fits or not. Bad input is an InputError."""
     check_json_path(args.json)
     machines = _machines(args)
-    config = load_config(args.recipe, args.overrides, args.trust)
+    recipe, overrides = recipe_of(args)
+    config = load_config(recipe, overrides, args.trust)
     speed, speed_source = _speed(args, config)
     bandwidth = rate_of(args.bandwidth, "--bandwidth") if args.bandwidth is not None else None
     tiles = tiles_of(config.data, count_of(args.tiles, "--tiles") if args.tiles else None)
@@ -61,16 +58,10 @@ def run(args: argparse.Namespace) -> int:
     shown = lines if args.all else best_of_each(lines)
     notes = notes_of(config, machines, tiles, speed_source, choice)
     if choice is not None:
-        command = launch_command(
-            args.recipe,
-            choice,
-            machines,
-            config.train,
-            hide_in_words(args.overrides),
-            shards=bool(config.data.locations),
-        )
+        said = hide_in_words(overrides)
+        command = launch_command(recipe, choice, machines, config.train, said, shards=bool(config.data.locations))
         notes += ["", command]
-    title = f"{args.recipe} on {machines.nodes} x {counted(machines.gpus, 'GPU')} of {args.gpu_memory}"
+    title = f"{recipe} on {machines.nodes} x {counted(machines.gpus, 'GPU')} of {args.gpu_memory}"
     columns = (*COLUMNS, *(NETWORK_COLUMNS if bandwidth else ()))
     rows = [row_of(line, config, tiles, line == choice) | network_of(line, bandwidth) for line in shown]
     chosen = None if choice is None else row_of(choice, config, tiles, True) | network_of(choice, bandwidth)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from data_tools.synth import synthesise
-from mmae.bench.command import BENCHES
+from mmae.bench.command import COMMANDS as BENCHES
 from mmae.cli import main
 
 WAYS = {"loader": ["h5py", "webdataset", "mmae", "limit"], "repack": ["h5py + webdataset", "mmae", "limit"]}

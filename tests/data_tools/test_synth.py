@@ -238,3 +238,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert synth.run(parser.parse_args([str(tmp_path / "s"), "--tiles", "16", "--size", "8", "--seed", "-3"])) == 0
     assert "16 tiles of 8x8" in capsys.readouterr().out
     assert (tmp_path / "s" / "s.h5").is_file()
+
+
+@pytest.mark.parametrize("seed", [2**63, -(2**63) - 1, 2**64])
+def test_a_seed_that_would_be_cut_is_refused(tmp_path: Path, seed: int) -> None:
+    with pytest.raises(InputError, match=f"--seed {seed}: must fit into 64 bits"):
+        synth.synthesise(tmp_path / "s", seed=seed)
+    assert not list(tmp_path.iterdir())

@@ -65,6 +65,33 @@ def test_a_file_may_repeat_the_recipe(tmp_path: Path) -> None:
         ({"scheduler": {}}, "'scheduler' belongs into the recipe"),
         ({"bf16": {"enabled": 1}}, "bf16.enabled=1"),
         ('{"bf16": {}, "bf16": {}}', "'bf16' stands twice"),
+        ({"bf16": {"enabled": True}, "fp16": {"enabled": True}}, "bf16 and fp16 are both enabled"),
+        ({"bf16": {}, "fp16": {}, "zero_optimization": {"stage": 3}}, "bf16 and fp16 are both enabled"),
+        ({"bf16": {}, "data_types": {"grad_accum_dtype": "fp32"}}, "grad_accum_dtype=fp32 needs ZeRO"),
+        (
+            {"zero_optimization": {"stage": 3, "offload_param": {"device": "nvme"}}},
+            "zero_optimization.offload_param.device=nvme needs nvme_path",
+        ),
+        (
+            {"zero_optimization": {"stage": 3, "offload_optimizer": {"device": "nvme", "nvme_path": ""}}},
+            "offload_optimizer.device=nvme needs nvme_path",
+        ),
+        (
+            {"zero_optimization": {"stage": 3, "offload_optimizer": {"device": "cpu", "ratio": 0.5}}},
+            "offload_optimizer.ratio=0.5 offloads a part",
+        ),
+        ({"zero_optimization": {"stage": 2}, "prescale_gradients": True}, "prescale_gradients does not go with ZeRO-2"),
+        (
+            {"zero_optimization": {"stage": 3}, "gradient_predivide_factor": 2.0},
+            "gradient_predivide_factor does not go with ZeRO-3",
+        ),
+        ({"train_batch_size": "auto"}, 'train_batch_size="auto" is a word of Hugging Face'),
+        ({"bf16": {"enabled": "auto"}}, 'bf16.enabled="auto" is a word of Hugging Face'),
+        (
+            {"zero_optimization": {"stage": 3, "reduce_bucket_size": "auto"}},
+            'zero_optimization.reduce_bucket_size="auto" is a word of Hugging Face',
+        ),
+        ({"zero_optimization": {"reduce_bucket_size": "5"}}, "zero_optimization.reduce_bucket_size='5': "),
         ("{", "not JSON"),
         ("[]", "is a JSON object"),
     ],
@@ -73,6 +100,26 @@ def test_what_deepspeed_would_swallow_is_refused(tmp_path: Path, tree: Any, says
     with pytest.raises(InputError, match=r"ds\.json") as caught:
         merged(tmp_path, tree)
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"bf16": {"enabled": True}, "fp16": {"enabled": False}},
+        {"bf16": {}, "data_types": {"grad_accum_dtype": "bf16"}},
+        {"bf16": {}, "data_types": {"grad_accum_dtype": "fp32"}, "zero_optimization": {"stage": 1}},
+        {"zero_optimization": {"stage": 1}, "prescale_gradients": True},
+        {"zero_optimization": {"stage": 2, "reduce_scatter": False}, "prescale_gradients": True},
+    ],
+)
+def test_what_deepspeed_takes_is_taken(tmp_path: Path, tree: Any) -> None:
+    assert merged(tmp_path, tree)["train_batch_size"] == 16
+
+
+def test_a_recipes_precision_does_not_excuse_two_in_the_file(tmp_path: Path) -> None:
+    both = {"bf16": {"enabled": True}, "fp16": {"enabled": True}}
+    with pytest.raises(InputError, match="both enabled"):
+        merged(tmp_path, both, TrainConfig(global_batch=16, precision="bf16"))
 
 
 def test_precision_of_the_recipe_wins(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mmae.config import Config, build_config, flatten
+from mmae.config import Config, build_config, flatten, load_config
 from mmae.engine.run_folder import RunFolder, changes_on_resume, open_run, write_whole
 from mmae.errors import InputError
 
@@ -32,11 +32,41 @@ def test_a_folder_with_something_else_is_refused(folder: RunFolder) -> None:
 
 
 def test_a_config_comes_back_as_it_was_written(folder: RunFolder) -> None:
-    config = build_config({"model.alphas": [1, 2, 3, 4, 5, 6], "train.blr": 1e-5, "model.input_size": [56, 64]}, "here")
+    said = {"model.alphas": [1, 2, 3, 4, 5, 6], "train.blr": 1e-5, "model.input_size": [56, 64], "run.dir": "/a #2"}
+    config = build_config(said, "here")
     folder.write_configs(config, {"zero_optimization": {"stage": 1}}, {"aster": {"mean": [0.0]}})
     assert folder.stored_config() == config
     assert folder.stored_band_stats() == {"aster": {"mean": [0.0]}}
     assert not [path for path in folder.path.iterdir() if path.name.startswith(".")]
+
+
+def test_places_are_written_as_absolute_ones(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = {"data.keys": "k", "data.band_stats": "s.json", "data.cache_dir": "c", "model.init_from": "m"}
+    said = {"data.shards": ["a", "https://host/b"], "run.dir": "../r", **places}
+    monkeypatch.chdir(folder.path.parent)
+    folder.write_configs(build_config(said, "here"), {}, {})
+    monkeypatch.chdir("/")
+    stored = flatten(folder.stored_config() or Config())
+    here = folder.path.parent
+    assert stored["data.shards"] == [str(here / "a"), "https://host/b"]
+    assert stored["run.dir"] == str(here.parent / "r")
+    assert {key: stored[key] for key in places} == {key: str(here / name) for key, name in places.items()}
+
+
+def test_a_runs_own_recipe_is_a_recipe(folder: RunFolder) -> None:
+    said = {"train.profile": "10:20", "train.opt_betas": [0.9, 0.999], "run.dir": "/no", "log.wandb_project": "010"}
+    config = build_config(said, "here")
+    folder.write_configs(config, {}, {})
+    assert load_config(str(folder.config_file), []) == config
+    assert load_config(str(folder.config_file), ["train.seed=3"]).train.seed == 3
+
+
+def test_what_must_be_said_to_go_on_can_be_pasted(folder: RunFolder) -> None:
+    old = config(train__opt_betas=[0.9, 0.95], train__skip_grad_norm=1.0)
+    with pytest.raises(InputError, match=r"say 'train.opt_betas=\[0.8,0.9\]' on the command line"):
+        changes_on_resume(old, config(train__opt_betas=[0.8, 0.9], train__skip_grad_norm=1.0), {}, folder)
+    with pytest.raises(InputError, match=r"say train.skip_grad_norm=null on the command line"):
+        changes_on_resume(old, config(train__opt_betas=[0.9, 0.95]), {}, folder)
 
 
 def test_a_damaged_stored_config_is_named(folder: RunFolder) -> None:

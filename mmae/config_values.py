@@ -1,0 +1,170 @@
+"""What a typed value means: the type of its key says it. A string is what was typed, and a number is decimal.
+
+YAML would take `runs/exp #2` for `runs/exp`, `010` for 8 and `no` for false.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from dataclasses import dataclass
+from decimal import Decimal
+from types import NoneType, UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+
+IS_PATH: Final = "path"
+"""In an `Annotated` string: it names a file or folder, where `~` is the home folder."""
+
+_DECIMAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
+_MOST_DIGITS: Final = 40
+"""Of a whole number: none that is meant has so many, and 1e9999 would fill the memory."""
+_NULL: Final = frozenset({"", "null", "Null", "NULL"})
+_TRUE: Final = frozenset({"true", "yes", "on", "1"})
+_FALSE: Final = frozenset({"false", "no", "off", "0"})
+_ITEM: Final = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([^,]*?))\s*(,|$)""")
+
+
+@dataclass(frozen=True)
+class Kinds:
+    """What an annotation allows.
+
+    Attributes:
+        scalars: of bool, int, float and str.
+        item: what an item of a list may be; None: no list is allowed.
+        optional: whether None is allowed.
+        path: whether its strings name files or folders.
+    """
+
+    scalars: frozenset[type] = frozenset()
+    item: Kinds | None = None
+    optional: bool = False
+    path: bool = False
+
+
+def kinds_of(annotation: Any) -> Kinds:
+    """The kinds of values of a field's annotation."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        inner = kinds_of(parts[0])
+        return Kinds(inner.scalars, inner.item, inner.optional, inner.path or IS_PATH in parts[1:])
+    if origin in {Union, UnionType}:
+        kinds = [kinds_of(part) for part in parts]
+        return Kinds(
+            frozenset().union(*(each.scalars for each in kinds)),
+            next((each.item for each in kinds if each.item), None),
+            any(each.optional for each in kinds),
+            any(each.path for each in kinds),
+        )
+    if origin is tuple:
+        item = kinds_of(parts[0])
+        return Kinds(item=item, path=item.path)
+    if annotation is NoneType:
+        return Kinds(optional=True)
+    return Kinds(frozenset({str if origin is Literal else annotation}))
+
+
+def typed_value(text: str, kinds: Kinds) -> Any:
+    """The value of what a shell user typed behind `section.key=`.
+
+    Raises:
+        ValueError: it is of no kind that is allowed; says what to write.
+    """
+    # Where a path is wanted, ~ is the home folder.
+    if kinds.optional and (text in _NULL or (text == "~" and not kinds.path)):
+        return None
+    if kinds.item is not None and _is_list(text, kinds):
+        return [typed_value(word, kinds.item) for word in _items(text)]
+    if str not in kinds.scalars:
+        return _number_or_bool(text, kinds)
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        raise ValueError("the quotes would belong to the value: leave them out")
+    return _string(text, kinds)
+
+
+def recipe_value(value: Any, kinds: Kinds) -> Any:
+    """The value of what a recipe's YAML says, whose numbers may have come as strings (`1e-3`).
+
+    Raises:
+        ValueError: it is of no kind that is allowed.
+    """
+    if isinstance(value, list) and kinds.item is not None:
+        return [recipe_value(item, kinds.item) for item in value]
+    if isinstance(value, str):
+        return _string(value, kinds) if str in kinds.scalars else typed_value(value, kinds)
+    if isinstance(value, bool) and bool not in kinds.scalars:
+        raise ValueError("this key takes no true or false")
+    return value
+
+
+def assignment(key: str, value: Any) -> str:
+    """`section.key=value` as a shell user would type it, to be this value."""
+    text = f"[{','.join(map(_text, value))}]" if isinstance(value, list | tuple) else _text(value)
+    return shlex.quote(f"{key}={text}")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "null" if value is None else str(value)
+
+
+def with_home(text: str) -> str:
+    """The path with `~` (or `~name`) at its beginning replaced by the home folder.
+
+    Raises:
+        ValueError: whose home folder it is, is not known.
+    """
+    if not text.startswith("~"):
+        return text
+    path = os.path.expanduser(text)
+    if path.startswith("~"):
+        raise ValueError(f"there is no home folder for {text.partition('/')[0]}: write ./{text} for a name like that")
+    return path
+
+
+def _string(text: str, kinds: Kinds) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("not UTF-8 text: rename it") from None
+    return with_home(text) if kinds.path else text
+
+
+def _is_list(text: str, kinds: Kinds) -> bool:
+    """A string may hold commas: there a list needs its brackets, elsewhere it may do without."""
+    bracketed = text.startswith("[") and text.endswith("]")
+    return bracketed or not kinds.scalars or ("," in text and str not in kinds.scalars)
+
+
+def _items(text: str) -> list[str]:
+    """The items between commas; one in quotes may hold a comma, and a comma may stand behind the last."""
+    inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    items: list[str] = []
+    place = 0
+    while inner[place:].strip():
+        found = _ITEM.match(inner, place)
+        assert found is not None
+        quoted = found[1] if found[1] is not None else found[2]
+        if quoted is None and not found[3]:
+            raise ValueError("an item of the list is empty: remove a comma")
+        items.append(found[3] if quoted is None else quoted)
+        place = found.end()
+    return items
+
+
+def _number_or_bool(text: str, kinds: Kinds) -> bool | int | float:
+    word = text.strip()
+    if bool in kinds.scalars:
+        if word.lower() in _TRUE | _FALSE:
+            return word.lower() in _TRUE
+        raise ValueError("neither true nor false")
+    or_null = ", or null" if kinds.optional else ""
+    if float in kinds.scalars:
+        if not _DECIMAL.fullmatch(word):
+            raise ValueError(f"not a number: write a decimal one, such as 0.1 or 1e-4{or_null}")
+        return float(word)
+    number = Decimal(word) if _DECIMAL.fullmatch(word) else None
+    if number is None or number.adjusted() > _MOST_DIGITS or number != number.to_integral_value():
+        raise ValueError(f"not a whole number: write a decimal one, such as 1000 or 1e3{or_null}")
+    return int(number)
