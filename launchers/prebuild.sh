@@ -6,6 +6,11 @@
 # DS_ACCELERATOR=cuda                    for nodes with GPUs, on a machine without
 # DRY_RUN=1          print the command, leave locks alone, and stop
 set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=usage.sh
+source "$here/usage.sh"
+help_if_asked "${BASH_SOURCE[0]}" "$@"
+refuse_words "${BASH_SOURCE[0]}" "$@"
 # torch adds the versions of Python and CUDA to its own default, and nothing to a folder that is named.
 folder=${TORCH_EXTENSIONS_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/torch_extensions}
 build='import sys

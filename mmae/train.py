@@ -41,21 +41,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     # Imports stand behind argument parsing: help answers at once, and bad input is refused before seconds of imports.
+    from mmae.engine.devices import take_given
     from mmae.engine.distributed import join, leave, world_size
     from mmae.engine.heartbeat import Heartbeat
     from mmae.engine.launch_environment import check_launch
-    from mmae.engine.plan import plan_run
+    from mmae.engine.launcher_process import end_with_launchers
     from mmae.engine.roll_call import RollCall
     from mmae.engine.stopping import Stop
 
+    end_with_launchers()
     check_launch(os.environ)
+    take_given(os.environ)
     world = world_size()
     with RollCall(world) as roll:
-        plan = roll.answer(
-            lambda: plan_run(
-                args.config, args.deepspeed_config, args.overrides, world, args.trust, args.resume, args.fresh
-            )
-        )
+        plan = roll.answer(lambda: _plan(args, world))
         from mmae.engine.logging import quiet_libraries
         from mmae.engine.run_end import was_said
         from mmae.engine.run_lock import held
@@ -84,6 +83,15 @@ def run(args: argparse.Namespace) -> int:
         sys.stderr.flush()
         os._exit(status)
     return status
+
+
+def _plan(args: argparse.Namespace, world: int) -> Plan:
+    from mmae.engine.devices import check_own_devices
+    from mmae.engine.plan import plan_run
+
+    plan = plan_run(args.config, args.deepspeed_config, args.overrides, world, args.trust, args.resume, args.fresh)
+    check_own_devices(os.environ)
+    return plan
 
 
 def train(plan: Plan, lock: RunLock | None = None, stop: Stop | None = None, beat: Heartbeat | None = None) -> int:

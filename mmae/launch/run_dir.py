@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmae.config import load_config
+from mmae.config import Config, load_config
 from mmae.errors import InputError
 from mmae.launch.entry import entry
 from mmae.train import add_arguments
@@ -24,10 +24,19 @@ def run_dir(words: Sequence[str]) -> Path:
     Raises:
         InputError: they describe none.
     """
+    return Path(training_config(words).run.dir)
+
+
+def training_config(words: Sequence[str]) -> Config:
+    """The training that the words describe.
+
+    Raises:
+        InputError: they describe none.
+    """
     parser = _Parser(prog="mmae train", add_help=False)
     add_arguments(parser)
     args = parser.parse_intermixed_args(list(words))
-    return Path(load_config(args.config, args.overrides).run.dir)
+    return load_config(args.config, args.overrides)
 
 
 @entry
