@@ -46,12 +46,14 @@ def run(args: argparse.Namespace) -> int:
     from mmae.engine.heartbeat import Heartbeat
     from mmae.engine.launch_environment import check_launch
     from mmae.engine.launcher_process import end_with_launchers
+    from mmae.engine.one_node import meet_here
     from mmae.engine.roll_call import RollCall
     from mmae.engine.stopping import Stop
 
     end_with_launchers()
     check_launch(os.environ)
     take_given(os.environ)
+    meet_here(os.environ)
     world = world_size()
     with RollCall(world) as roll:
         plan = roll.answer(lambda: _plan(args, world))
@@ -61,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
         from mmae.engine.trackers import any_left_behind
 
         quiet_libraries()
+        _announce_builds()
         rank, limits = join(), plan.config.train
     status = EXIT_BAD_INPUT
     try:
@@ -242,6 +245,14 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock, stop: Stop | None, beat: Hear
     if rank == 0:
         print(report.closing_line(plan, step, saver.last, losses, val_losses), flush=True)
     return 0
+
+
+def _announce_builds() -> None:
+    from mmae.engine.distributed import is_local_main
+    from mmae.engine.op_build import announce_builds
+
+    if is_local_main():
+        announce_builds(lambda line: print(f"mmae: {line}", file=sys.stderr, flush=True))
 
 
 def _say(error: InputError) -> None:

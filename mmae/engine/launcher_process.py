@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from mmae.processes import started
+from mmae.processes import parent_of, started
 
 LAUNCH: Final = "deepspeed.launcher.launch"
 _AGENTS: Final = frozenset({"torchrun", "accelerate", "torch.distributed.run", "torch.distributed.launch"})
@@ -26,10 +26,10 @@ _LOOK_S: Final = 1.0
 
 def launchers(pid: int) -> list[int]:
     """The launchers above a process: its parent, and DeepSpeed's runner above that; none: something else started it."""
-    parent = _parent(pid)
+    parent = parent_of(pid)
     words = _words(parent)
     if LAUNCH in words:
-        runner = _parent(parent)
+        runner = parent_of(parent)
         # On other hosts a shell of ssh's stands there.
         is_runner = any(Path(word).name in {"deepspeed", "ds", "deepspeed.launcher.runner"} for word in _words(runner))
         return [parent, runner] if is_runner else [parent]
@@ -68,14 +68,6 @@ def _watch(known: dict[int, str]) -> None:
     with suppress(OSError, ValueError):
         print("mmae: the launcher of this rank is gone: saving, then it ends too", file=sys.stderr, flush=True)
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _parent(pid: int) -> int:
-    try:
-        # The name, in brackets, may hold anything.
-        return int(Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[1])
-    except (OSError, IndexError, ValueError):
-        return 0
 
 
 def _words(pid: int) -> list[str]:

@@ -65,11 +65,16 @@ def slots_used(
     Args:
         hosts: that take part (`taking_part`).
         gpus: `--num_gpus`.
+
+    Raises:
+        InputError: more GPUs than a host has slots, which DeepSpeed would use.
     """
     named = _named(include or exclude, slots) if include or exclude else {}
     if include:
         return {host: sorted(named[host]) for host in hosts}
     if gpus is not None and gpus > 0:
+        if few := [host for host in hosts if slots[host] < gpus]:
+            raise InputError(f"--num_gpus {gpus}: {few[0]} has {slots[few[0]]} slots in the hostfile")
         return {host: list(range(gpus)) for host in hosts}
     return {host: [slot for slot in range(slots[host]) if slot not in named.get(host, ())] for host in hosts}
 

@@ -56,7 +56,7 @@ def plan_start(words: Sequence[str], environment: Mapping[str, str], count: Call
 
 
 def _restarts(words: Sequence[str]) -> tuple[int, list[str]]:
-    if words[:1] != [RESTARTS]:
+    if list(words[:1]) != [RESTARTS]:
         return 0, list(words)
     if len(words) < 2 or not re.fullmatch(r"\d{1,6}", words[1], re.ASCII):
         raise InputError(f"{RESTARTS} needs a number, as in {RESTARTS} 3")

@@ -68,6 +68,6 @@ def test_words_that_nobody_knows_are_refused_before_a_start(words: list[str], wh
 
 
 def test_restarts_are_for_the_launcher() -> None:
-    start = plan_start(["--restarts", "3", *TRAINING], {}, lambda: 1, 20_000)
+    start = plan_start(("--restarts", "3", *TRAINING), {}, lambda: 1, 20_000)
     assert start.restarts == 3
     assert start.command[-3:] == TRAINING
