@@ -1,6 +1,6 @@
 """Train a MultiMAE, or go on training one. Reads from top to bottom: plan, engine, resume, data, loop.
 
-    deepspeed --num_gpus 8 --module mmae.train --config vit_l --deepspeed_config zero1 data.shards=SHARDS
+    bash launchers/single_node.sh --config vit_l --deepspeed_config zero1 data.shards=SHARDS
 
 Ends with one JSON line: run_dir, step, tiles_seen, losses, checkpoint. Exit status: 0 done or stopped well, 1 an error,
 2 bad input, 3 lost numbers (too many steps in a row whose loss or gradient is not finite), 4 lost rank.
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     # Imports stand behind argument parsing: help answers at once, and bad input is refused before seconds of imports.
+    from mmae.engine.chatter import Chatter, let_libraries_speak
     from mmae.engine.devices import take_given
     from mmae.engine.distributed import join, leave, world_size
     from mmae.engine.heartbeat import Heartbeat
@@ -55,8 +56,9 @@ def run(args: argparse.Namespace) -> int:
     take_given(os.environ)
     meet_here(os.environ)
     world = world_size()
-    with RollCall(world) as roll:
+    with Chatter() as chatter, RollCall(world) as roll:
         plan = roll.answer(lambda: _plan(args, world))
+        chatter.verbose = plan.config.log.verbose
         from mmae.engine.logging import quiet_libraries
         from mmae.engine.run_end import was_said
         from mmae.engine.run_lock import held
@@ -65,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         quiet_libraries()
         _announce_builds()
         rank, limits = join(), plan.config.train
+        let_libraries_speak(chatter.verbose)
     status = EXIT_BAD_INPUT
     try:
         with (
