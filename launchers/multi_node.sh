@@ -9,11 +9,14 @@
 # DRY_RUN=1                print the command, and on stderr the variables that the ranks get, and stop
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=usage.sh
+source "$here/usage.sh"
+help_if_asked "${BASH_SOURCE[0]}" "$@"
 # shellcheck source=supervise.sh
 source "$here/supervise.sh"
 # shellcheck source=first_error.sh
 source "$here/first_error.sh"
-[ -n "${1:-}" ] || { echo "usage: multi_node.sh HOSTFILE --config RECIPE ..." >&2; exit 2; }
+[ -n "${1:-}" ] || { echo "usage: multi_node.sh HOSTFILE --config RECIPE ... (--help says more)" >&2; exit 2; }
 stopping=''
 private=$(mktemp -d)
 # A request that nobody obeyed any more would stop the next start.

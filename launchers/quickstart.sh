@@ -5,7 +5,15 @@
 # MMAE_OUT=folder    where everything goes (default: runs/quickstart in the checkout)
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=usage.sh
+source "$root/launchers/usage.sh"
+help_if_asked "${BASH_SOURCE[0]}" "$@"
+refuse_words "${BASH_SOURCE[0]}" "$@"
+# shellcheck source=environment.sh
 source "$root/launchers/environment.sh"
+# A training that is interrupted saves and ends well; what comes after it must not begin.
+trap 'exit 130' INT
+trap 'exit 143' TERM
 say() { printf '\n==> %s\n' "$*"; }
 
 say "1/7 environment"
@@ -38,14 +46,9 @@ shards=$out/shards-$(printf '%s' "$data" | sha256sum | cut -c1-8)
 say "3/7 repack into WebDataset shards"
 mmae repack "$data" "$shards" "${val[@]}"
 
-gpus=$(python -c 'import torch; print(torch.cuda.device_count())')
-ranks=$((gpus > 0 ? gpus : 2))
-# A port of its own: another training on this machine may hold DeepSpeed's default one.
-port=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-train=(deepspeed --num_gpus "$ranks" --master_port "$port" --module mmae.train --config debug --deepspeed_config zero1
-  "data.shards=$shards" "run.dir=$run")
+train=(bash "$root/launchers/single_node.sh" --config debug --deepspeed_config zero1 "data.shards=$shards" "run.dir=$run")
 
-say "4/7 train the debug recipe on $ranks $([ "$gpus" -gt 0 ] && echo GPUs || echo 'CPU ranks'), stop half-way, save"
+say "4/7 train the debug recipe on the GPUs given, or two CPU ranks, stop half-way, save"
 say_if_op_must_be_built
 "${train[@]}" train.stop_at=12
 

@@ -258,6 +258,8 @@ class LogConfig:
     """Steps between records of log.jsonl."""
     samples: bool = _free(False)
     """Also write samples_rankR.jsonl: each step's source rows, random keys, and a hash of each tile's sample."""
+    verbose: bool = _free(False)
+    """Show what DeepSpeed and torch say of themselves, and not only keep it in the run folder's logs/."""
     wandb: bool = _free(True)
     """Also log to Weights & Biases: offline in the run folder where no key is set."""
     wandb_project: str = _free("mmae")

@@ -36,3 +36,13 @@ def started(pid: int) -> str:
     # The name, in brackets, may hold anything.
     state, *fields = text.rpartition(")")[2].split()
     return "" if state in {"Z", "X"} else fields[18]
+
+
+def parent_of(pid: int) -> int:
+    """The process that started it, or that it was left to; 0 where there is no such process."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        # The name, in brackets, may hold anything.
+        return int(text.rpartition(")")[2].split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0

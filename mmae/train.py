@@ -1,6 +1,6 @@
 """Train a MultiMAE, or go on training one. Reads from top to bottom: plan, engine, resume, data, loop.
 
-    deepspeed --num_gpus 8 --module mmae.train --config vit_l --deepspeed_config zero1 data.shards=SHARDS
+    bash launchers/single_node.sh --config vit_l --deepspeed_config zero1 data.shards=SHARDS
 
 Ends with one JSON line: run_dir, step, tiles_seen, losses, checkpoint. Exit status: 0 done or stopped well, 1 an error,
 2 bad input, 3 lost numbers (too many steps in a row whose loss or gradient is not finite), 4 lost rank.
@@ -42,25 +42,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     # Imports stand behind argument parsing: help answers at once, and bad input is refused before seconds of imports.
+    from mmae.engine.chatter import Chatter, let_libraries_speak
+    from mmae.engine.devices import take_given
     from mmae.engine.distributed import join, leave, world_size
     from mmae.engine.launch_environment import check_launch
-    from mmae.engine.plan import plan_run
+    from mmae.engine.launcher_process import end_with_launchers
+    from mmae.engine.one_node import meet_here
 
+    end_with_launchers()
     check_launch(os.environ)
+    take_given(os.environ)
+    meet_here(os.environ)
     world = world_size()
 
-    def plan_here() -> Plan:
-        recipe, overrides = recipe_of(args)
-        return plan_run(recipe, args.deepspeed_config, overrides, world, args.trust, args.resume, args.fresh)
-
     # Who is alone need not wait for torch to hear of bad input.
-    planned = plan_here() if world == 1 else None
+    planned = _plan(args, world) if world == 1 else None
     from mmae.engine.heartbeat import Heartbeat
     from mmae.engine.roll_call import RollCall
     from mmae.engine.stopping import Stop
 
-    with RollCall(world) as roll:
-        plan = planned or roll.answer(plan_here)
+    with Chatter() as chatter, RollCall(world) as roll:
+        plan = planned or roll.answer(lambda: _plan(args, world))
+        chatter.verbose = plan.config.log.verbose
         from mmae.addresses import hide_in_words
         from mmae.engine.logging import quiet_libraries
         from mmae.engine.run_end import was_said
@@ -72,7 +75,9 @@ def run(args: argparse.Namespace) -> int:
         # Or the next start would take it for what somebody else may have written.
         write_as_own()
         quiet_libraries()
+        _announce_builds()
         rank, limits = join(), plan.config.train
+        let_libraries_speak(chatter.verbose)
     status = EXIT_BAD_INPUT
     try:
         with (
@@ -95,6 +100,16 @@ def run(args: argparse.Namespace) -> int:
         sys.stderr.flush()
         os._exit(status)
     return status
+
+
+def _plan(args: argparse.Namespace, world: int) -> Plan:
+    from mmae.engine.devices import check_own_devices
+    from mmae.engine.plan import plan_run
+
+    recipe, overrides = recipe_of(args)
+    plan = plan_run(recipe, args.deepspeed_config, overrides, world, args.trust, args.resume, args.fresh)
+    check_own_devices(os.environ)
+    return plan
 
 
 def train(plan: Plan, lock: RunLock | None = None, stop: Stop | None = None, beat: Heartbeat | None = None) -> int:
@@ -245,6 +260,14 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock, stop: Stop | None, beat: Hear
     if rank == 0:
         print(report.closing_line(plan, step, saver.last, losses, val_losses), flush=True)
     return 0
+
+
+def _announce_builds() -> None:
+    from mmae.engine.distributed import is_local_main
+    from mmae.engine.op_build import announce_builds
+
+    if is_local_main():
+        announce_builds(lambda line: print(f"mmae: {line}", file=sys.stderr, flush=True))
 
 
 def _say(error: BaseException, line: str) -> None:

@@ -19,6 +19,7 @@ from mmae.doctor.need import Need
 from mmae.doctor.ranks import RankSaid
 from mmae.doctor.remote import Refused, Session
 from mmae.doctor.survey import Answers, Asked, ask_all
+from mmae.engine.devices import VISIBLE
 from mmae.plurals import counted
 
 LIMIT_S: Final = 90.0
@@ -64,7 +65,10 @@ class Measured:
 
 def ranks_of(answers: Answers) -> int:
     """That a training would start on a host."""
-    gpus = answers.facts.gpus if answers.facts else 0
+    facts = answers.facts
+    gpus = facts.gpus if facts else 0
+    if facts and gpus > 0 and VISIBLE in facts.environment:
+        gpus = answers.torch_gpus or 0
     return answers.slots or max(gpus, 0) or CPU_RANKS
 
 

@@ -9,6 +9,9 @@ from typing import Final
 from mmae.doctor.facts import Facts
 from mmae.doctor.findings import Finding, Level
 from mmae.doctor.survey import Answers
+from mmae.engine.devices import VISIBLE
+from mmae.errors import InputError
+from mmae.launch.devices import device_names
 from mmae.plurals import counted
 
 FEW_FILES: Final = 1024
@@ -72,6 +75,8 @@ def devices(answers: Answers, facts: Facts) -> Finding:
     found, remedy = f"{counted(gpus, 'GPU')}{said}", ""
     if gpus < 0:
         return Finding("GPUs", answers.name, "FAIL", "the driver does not answer", "look at nvidia-smi and dmesg there")
+    if gpus > 0 and (visible := facts.environment.get(VISIBLE)) is not None:
+        return _given(answers, gpus, visible)
     if gpus == 0:
         return Finding("GPUs", answers.name, "note", f"no GPU{said}: ranks will run on the CPU")
     if torch is not None and torch != gpus:
@@ -83,6 +88,25 @@ def devices(answers: Answers, facts: Facts) -> Finding:
     elif slots is not None and slots < gpus:
         level, remedy = "note", f"idle: {counted(gpus - slots, 'GPU')}; slots={gpus} uses all"
     return Finding("GPUs", answers.name, level, found, remedy)
+
+
+def _given(answers: Answers, gpus: int, visible: str) -> Finding:
+    """Where CUDA_VISIBLE_DEVICES gives some of a host's GPUs."""
+    try:
+        names = device_names(visible, VISIBLE)
+    except InputError as error:
+        return Finding("GPUs", answers.name, "FAIL", f"{gpus} GPUs", str(error))
+    slots = answers.slots
+    found = f"{len(names)} of {gpus} GPUs given ({VISIBLE}={visible}){'' if slots is None else f', {slots} slots'}"
+    if not names:
+        return Finding("GPUs", answers.name, "note", f"{found}: ranks will run on the CPU")
+    usable = answers.torch_gpus
+    if usable is not None and usable != len(names):
+        remedy = "name GPUs that nvidia-smi -L lists; else the driver may be too old for this torch"
+        return Finding("GPUs", answers.name, "FAIL", f"{found}, torch can use {max(0, usable) or 'none'}", remedy)
+    if slots is not None and slots > len(names):
+        return Finding("GPUs", answers.name, "FAIL", found, f"write slots={len(names)}: two ranks cannot share a GPU")
+    return Finding("GPUs", answers.name, "ok", found)
 
 
 def limits(name: str, facts: Facts) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ import mmae
 from mmae.engine.code_hash import code_hash
 from mmae.processes import this_machine
 
-ENVIRONMENT: Final = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TORCH_EXTENSIONS_DIR")
+ENVIRONMENT: Final = ("CUDA_VISIBLE_DEVICES", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TORCH_EXTENSIONS_DIR")
 TOOLS: Final = ("ninja", "g++")
 _NVIDIA: Final = Path("/proc/driver/nvidia")
 _TOOL_S: Final = 8.0

@@ -14,6 +14,7 @@ from typing import Final
 
 from mmae.doctor.facts import torch_built_for, user_name
 from mmae.engine.lock_holder import is_here, lives, parse_holder
+from mmae.engine.op_lock import cache_root
 from mmae.errors import InputError
 from mmae.plurals import counted
 from mmae.run_state import LOCK
@@ -127,12 +128,12 @@ def look_at_op_cache() -> OpCache:
 
 
 def op_cache_folder() -> Path:
-    if said := os.environ.get("TORCH_EXTENSIONS_DIR"):
-        return Path(said).absolute()
+    if "TORCH_EXTENSIONS_DIR" in os.environ:
+        return cache_root()
     cuda, hip = torch_built_for("cuda"), torch_built_for("hip")
     kind = f"rocm{hip.replace('.', '')}" if hip else f"cu{cuda.replace('.', '')}" if cuda else "cpu"
     python = f"py{sys.version_info.major}{sys.version_info.minor}{getattr(sys, 'abiflags', '')}"
-    return Path.home() / ".cache" / "torch_extensions" / f"{python}_{kind}"
+    return cache_root() / f"{python}_{kind}"
 
 
 def uses_batons() -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from mmae.engine.interface import choose_interface
+from mmae.engine.one_node import meet_here, store_on_loopback
 
 _GLOO_THREAD: Final = "pt_gloo_runloop"
 _QUIET_S: Final = 0.1
@@ -46,13 +47,14 @@ def join() -> int:
         os.environ.update(
             RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port())
         )
+    meet_here(os.environ)
     choose_interface(os.environ)
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     elif "OMP_NUM_THREADS" not in os.environ:
         # Each rank would start a thread a core, and the ranks' threads would wait for one another.
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_world_size()))
-    with _without_shared_buffers():
+    with store_on_loopback(), _without_shared_buffers():
         deepspeed.init_distributed(verbose=False)
     return dist.get_rank()
 

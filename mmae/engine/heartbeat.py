@@ -25,6 +25,7 @@ import torch.distributed as dist
 from torch._C._distributed_c10d import Store, TCPStore
 
 from mmae.engine.liveness import DEAD_SECONDS, SUSPECT_SECONDS, Pulse, Verdict, Watch
+from mmae.engine.one_node import LOOPBACK, is_one_node
 from mmae.engine.reachable import Listener, unreachable
 from mmae.engine.together import on_rank_0
 from mmae.error_line import say_error
@@ -81,7 +82,7 @@ class Heartbeat:
 
     def __enter__(self) -> Heartbeat:
         if self._on:
-            self._listener = Listener(os.environ["MASTER_ADDR"])
+            self._listener = Listener(LOOPBACK if is_one_node(os.environ) else os.environ["MASTER_ADDR"])
             self._own = replace(self._own, address=self._listener.address, port=self._listener.port)
             # Its own connection: torch's is used by the thread that trains.
             store = TCPStore(

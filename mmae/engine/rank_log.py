@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from mmae.addresses import hide_in_text
+from mmae.engine.chatter import take_kept
 from mmae.error_line import say_error
 from mmae.printable import printable
 
@@ -51,6 +52,8 @@ class RankLog:
         self._path: Path | None = None
         self._handler: logging.Handler = MemoryHandler(_HELD, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
         self._handler.setLevel(logging.INFO)
+        for record in take_kept():
+            self._handler.handle(record)
         self._loggers = [logging.getLogger(), logging.getLogger("DeepSpeed")]
         self._muted: list[tuple[logging.Logger, logging.Handler]] = []
         self._stderr = logging.StreamHandler()

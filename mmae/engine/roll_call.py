@@ -23,12 +23,13 @@ from typing import Any, Final
 
 import torch.distributed as dist
 import xxhash
-from torch._C._distributed_c10d import PrefixStore, Store, TCPStore
+from torch._C._distributed_c10d import PrefixStore, Store
 
 import mmae
 from mmae.config import flatten
 from mmae.edge import ending
 from mmae.engine.code_hash import code_hash
+from mmae.engine.one_node import open_store
 from mmae.engine.plan import Plan
 from mmae.engine.roll import End, Entry, judge
 from mmae.error_line import say_error
@@ -97,20 +98,11 @@ class RollCall:
                 store.add(_FAILED, 1)
             store.add(_SAID, 1)
             return self._decide(store) if self._rank == 0 else self._hear(store)
-        except (dist.DistError, RuntimeError) as error:
+        except (dist.DistError, RuntimeError, OSError) as error:
             return self._no_store(entry, error)
 
     def _open(self) -> Store:
-        # As torch itself will: torchrun's agent may keep the store already.
-        by_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
-        store = TCPStore(
-            os.environ["MASTER_ADDR"],
-            int(os.environ["MASTER_PORT"]),
-            is_master=self._rank == 0 and not by_agent,
-            timeout=timedelta(seconds=self._patience),
-            wait_for_workers=False,
-            multi_tenant=True,
-        )
+        store = open_store(os.environ, timedelta(seconds=self._patience))
         return PrefixStore(f"mmae/roll/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
     def _decide(self, store: Store) -> End | None:

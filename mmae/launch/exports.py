@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from mmae.engine.devices import DEVICES, VISIBLE
 from mmae.errors import InputError
 from mmae.launch.entry import entry
 from mmae.launch.remote_shell import exported
@@ -18,8 +19,8 @@ ALLOWED: Final = re.compile(
     r"|LD_LIBRARY_PATH|MAX_JOBS|HF_HOME|HF_HUB_OFFLINE|XDG_CACHE_HOME"
     r"|WANDB_(MODE|PROJECT|ENTITY|DIR|BASE_URL|RUN_GROUP|NAME|TAGS)"
 )
-OF_EACH_NODE: Final = frozenset({"CUDA_VISIBLE_DEVICES", "DS_ENV_FILE"})
-"""DeepSpeed sets the first from the slots; the second is read by its runner only."""
+OF_EACH_NODE: Final = frozenset({VISIBLE, DEVICES, "DS_ENV_FILE"})
+"""Devices are numbered by slots there; the last is read by DeepSpeed's runner only."""
 SECRET: Final = re.compile(r"(API_?KEY|TOKEN|SECRET|PASSW|CREDENTIAL|PRIVATE)|^AWS_|_KEY$", re.IGNORECASE)
 LOGIN: Final = re.compile(r"://[^/\s@]+@")
 EXPORTED_BY_DEEPSPEED: Final = ("MLFLOW", "PYTHON", "MV2", "UCX", "NCCL")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -42,6 +42,41 @@ def taking_part(slots: Slots, include: str = "", exclude: str = "", nodes: int |
     if not hosts:
         raise InputError(f"--exclude {exclude}: leaves no host")
     return hosts
+
+
+def refuse_ipv6(hosts: Sequence[str]) -> None:
+    """Refuse hosts that pdsh cannot be given: it takes what stands before a colon for a way to reach a host.
+
+    Raises:
+        InputError: a host is an IPv6 address.
+    """
+    if wrong := [host for host in hosts if ":" in host]:
+        raise InputError(
+            f"{wrong[0]}: pdsh takes no IPv6 address: give the host a name, in DNS, /etc/hosts or ~/.ssh/config "
+            "(HostName), and write that into the hostfile; or start by --no_ssh on every node"
+        )
+
+
+def slots_used(
+    slots: Slots, hosts: Sequence[str], include: str, exclude: str, gpus: int | None
+) -> dict[str, list[int]]:
+    """Host -> the slots that DeepSpeed starts ranks on, as it counts them.
+
+    Args:
+        hosts: that take part (`taking_part`).
+        gpus: `--num_gpus`.
+
+    Raises:
+        InputError: more GPUs than a host has slots, which DeepSpeed would use.
+    """
+    named = _named(include or exclude, slots) if include or exclude else {}
+    if include:
+        return {host: sorted(named[host]) for host in hosts}
+    if gpus is not None and gpus > 0:
+        if few := [host for host in hosts if slots[host] < gpus]:
+            raise InputError(f"--num_gpus {gpus}: {few[0]} has {slots[few[0]]} slots in the hostfile")
+        return {host: list(range(gpus)) for host in hosts}
+    return {host: [slot for slot in range(slots[host]) if slot not in named.get(host, ())] for host in hosts}
 
 
 def _named(text: str, slots: Slots) -> Mapping[str, set[int]]:

@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mmae.engine.devices import DEVICES
 from mmae.errors import InputError
+from mmae.launch.devices import check_over_ssh, of_a_node
 from mmae.launch.entry import entry
 from mmae.launch.exports import is_secret, leaking
-from mmae.launch.hosts import meeting_place, read_hostfile, taking_part
+from mmae.launch.hosts import meeting_place, read_hostfile, refuse_ipv6, slots_used, taking_part
 from mmae.launch.remote_shell import word
-from mmae.launch.run_dir import run_dir
+from mmae.launch.run_dir import training_config
 
 
 @dataclass(frozen=True)
@@ -78,17 +80,28 @@ def plan_start(words: Sequence[str], environment: Mapping[str, str], folder: Pat
     """
     end = next((place for place, each in enumerate(words) if each.startswith("--config")), len(words))
     options, training = parser().parse_args(words[:end]), list(words[end:])
-    run = run_dir(training)
+    config = training_config(training)
     for what, path in (("the working directory", folder), ("python", python), ("the hostfile", options.hostfile)):
         if not options.no_ssh and re.search(r"[^\w@+=:,./-]", str(path)):
             raise InputError(f"{what}, {path}: DeepSpeed does not quote it for other nodes: use a plain path")
     nodes = options.num_nodes if options.num_gpus is None else options.num_nodes or sys.maxsize
-    hosts = taking_part(read_hostfile(options.hostfile), options.include, options.exclude, nodes)
+    slots = read_hostfile(options.hostfile)
+    hosts = taking_part(slots, options.include, options.exclude, nodes)
     if options.no_ssh and (options.node_rank is None or not 0 <= options.node_rank < len(hosts)):
         raise InputError(f"--no_ssh: give --node_rank, 0 to {len(hosts) - 1}: this node's place in the hostfile")
+    used = slots_used(slots, hosts, options.include, options.exclude, options.num_gpus)
+    own = None
+    if options.no_ssh:
+        filtered = bool(options.include or options.exclude)
+        own = of_a_node(used[hosts[options.node_rank]], environment, filtered=filtered)
+    else:
+        refuse_ipv6(hosts)
+        check_over_ssh(used, environment)
     address = meeting_place(hosts, environment.get("MASTER_ADDR", ""))
     command = ["deepspeed", "--hostfile", str(options.hostfile), "--master_addr", address]
     command += ["--master_port", str(options.master_port)]
+    if not config.log.verbose:
+        command += ["--log_level", "error"]
     for name in ("include", "exclude", "num_nodes", "num_gpus", "ssh_port", "launcher_args"):
         if value := getattr(options, name):
             # Joined, or a value that begins with a dash would be an option.
@@ -99,15 +112,17 @@ def plan_start(words: Sequence[str], environment: Mapping[str, str], folder: Pat
         # A single host would else be taken for this machine, whatever its name.
         # All hosts are asked before (`reach`), DeepSpeed would ask the first, and wait for it without end.
         command += ["--force_multi", "--no_ssh_check"]
-    hidden = [part for name in leaking(environment) for part in ("-u", name)] if not options.no_ssh else []
-    command = [*(["env", *hidden] if hidden else []), *command, "--module", "mmae.train"]
+    told = [part for name in leaking(environment) for part in ("-u", name)] if not options.no_ssh else []
+    if own is not None:
+        told.append(f"{DEVICES}={','.join(own)}")
+    command = [*(["env", *told] if told else []), *command, "--module", "mmae.train"]
     command += training if options.no_ssh else [word(each) for each in training]
     return Start(
         command,
         hosts,
         address,
         options.master_port,
-        run,
+        Path(config.run.dir),
         options.restarts,
         not options.no_ssh,
         options.ssh_port,

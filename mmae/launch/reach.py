@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from mmae.doctor.remote import reason
+from mmae.doctor.remote import printable, reason
 from mmae.errors import EXIT_LOST_RANK, InputError
 from mmae.launch.entry import entry
 
@@ -38,9 +38,15 @@ def _about(host: str, said: str) -> str:
     name = host.rpartition("@")[2]
     labels = {f"{name}:", f"{name.partition('.')[0]}:"}
     own = [line.partition(" ")[2] for line in said.splitlines() if line.partition(" ")[0] in labels]
+    if not own:
+        # What pdsh says of itself names no host, or one that it cut out of the name.
+        of_pdsh = [line for line in said.splitlines() if name in line or not re.match(r"\S+: |\s*$", line)]
+        words = f" (pdsh: {printable('; '.join(of_pdsh))})" if of_pdsh else ""
+        return f"{host}: did not answer within {ANSWER_S} s{words}: is it up?"
     # What ssh says names the host too, by whatever name.
-    why, remedy = reason("\n".join(own), host) if own else (f"did not answer within {ANSWER_S} s", "is it up?")
-    return f"{host}: {why}: {remedy}"
+    why, remedy = reason("\n".join(own), host)
+    words = printable(own[-1])
+    return f"{host}: {why}{'' if words in why else f' ({words})'}: {remedy}"
 
 
 def question(folder: Path, python: Path) -> str:

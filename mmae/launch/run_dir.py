@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmae.config import load_config
+from mmae.config import Config, load_config
 from mmae.edge import Parser, parse
 from mmae.launch.entry import entry
 from mmae.recipe_arguments import recipe_of
@@ -19,10 +19,19 @@ def run_dir(words: Sequence[str]) -> Path:
     Raises:
         InputError: they describe none.
     """
+    return Path(training_config(words).run.dir)
+
+
+def training_config(words: Sequence[str]) -> Config:
+    """The training that the words describe.
+
+    Raises:
+        InputError: they describe none.
+    """
     parser = Parser(prog="mmae train", add_help=False)
     add_arguments(parser)
     args = parse(parser, words)
-    return Path(load_config(*recipe_of(args), args.trust).run.dir)
+    return load_config(*recipe_of(args), args.trust)
 
 
 @entry

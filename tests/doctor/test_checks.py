@@ -58,6 +58,25 @@ def test_slots_and_gpus(gpus: int, slots: int | None, torch: int | None, level: 
 
 
 @pytest.mark.parametrize(
+    ("given", "slots", "torch", "level", "words"),
+    [
+        ("4,5", None, 2, "ok", "2 of 8 GPUs given (CUDA_VISIBLE_DEVICES=4,5)"),
+        ("4,5", 2, 2, "ok", "given (CUDA_VISIBLE_DEVICES=4,5), 2 slots"),
+        ("4,5", 3, 2, "FAIL", "3 slots"),
+        ("9", None, 0, "FAIL", "torch can use none"),
+        ("GPU-8932f937", None, 1, "ok", "1 of 8 GPUs given"),
+        ("", None, 0, "note", "0 of 8 GPUs given (CUDA_VISIBLE_DEVICES=): ranks will run on the CPU"),
+        ("4,x", None, 1, "FAIL", "8 GPUs"),
+    ],
+)
+def test_gpus_that_were_given(given: str, slots: int | None, torch: int, level: str, words: str) -> None:
+    said = facts(environment={"CUDA_VISIBLE_DEVICES": given})
+    found = checks.devices(host("a", said, slots=slots, torch_gpus=torch), said)
+    assert found.level == level
+    assert words in found.found
+
+
+@pytest.mark.parametrize(
     ("change", "check", "level"),
     [
         ({"open_files": -1}, "open files", "ok"),

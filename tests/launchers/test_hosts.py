@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmae.errors import InputError
-from mmae.launch.hosts import meeting_place, read_hostfile, taking_part
+from mmae.launch.hosts import meeting_place, read_hostfile, refuse_ipv6, slots_used, taking_part
 
 SLOTS = {"a": 2, "b": 8, "c": 1}
 
@@ -100,3 +100,27 @@ def test_an_unknown_name_says_what_to_do() -> None:
 
     with pytest.raises(InputError, match=r"its address is not known here .*set MASTER_ADDR"):
         meeting_place(["a", "b"], resolve=unknown)
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "gpus"),
+    [("", "", None), ("c@b:0,7", "", None), ("b:7,0", "", None), ("", "a:1@b:3", None), ("", "", 1)],
+)
+def test_the_slots_that_deepspeed_uses(include: str, exclude: str, gpus: int | None) -> None:
+    from deepspeed.launcher.runner import apply_num_nodes_and_gpus, parse_inclusion_exclusion
+
+    hosts = taking_part(SLOTS, include, exclude)
+    theirs = apply_num_nodes_and_gpus(parse_inclusion_exclusion(SLOTS, include, exclude), -1, gpus or -1)
+    assert slots_used(SLOTS, hosts, include, exclude, gpus) == dict(theirs)
+
+
+def test_more_gpus_than_a_host_has_slots_are_somebody_elses() -> None:
+    with pytest.raises(InputError, match="--num_gpus 2: c has 1 slots in the hostfile"):
+        slots_used(SLOTS, list(SLOTS), "", "", 2)
+
+
+@pytest.mark.parametrize("address", ["2001:db8::1", "me@fe80::1", "::1"])
+def test_what_pdsh_cannot_be_given_is_refused(address: str) -> None:
+    refuse_ipv6(["a", "10.0.0.1"])
+    with pytest.raises(InputError, match=f"{address}: pdsh takes no IPv6 address: give the host a name"):
+        refuse_ipv6(["a", address])

@@ -25,11 +25,25 @@ node-5: ls: cannot access '/home/me/.venv/bin/python': No such file or directory
 """
     hosts = ["node-1", "me@node-2.cluster", "node-3", "node-4", "node-5", "node-6"]
     assert not_reached(hosts, said) == [
-        "me@node-2.cluster: no ssh server answers there: start sshd on me@node-2.cluster",
-        "node-3: its name is unknown here: correct the hostfile, or add it to DNS or /etc/hosts",
-        "node-4: this folder is not there: run from a folder that every host has",
-        "node-5: this python is not there: put the same environment at the same path, or share it",
+        "me@node-2.cluster: no ssh server answers there (ssh: connect to host node-2.cluster port 22: "
+        "Connection refused): start sshd on me@node-2.cluster",
+        "node-3: its name is unknown here (ssh: Could not resolve hostname node-3: Name or service not known)"
+        ": correct the hostfile, or add it to DNS or /etc/hosts",
+        "node-4: this folder is not there (bash: line 1: cd: /home/me/mmae: No such file or directory)"
+        ": run from a folder that every host has",
+        "node-5: this python is not there (ls: cannot access '/home/me/.venv/bin/python': No such file or directory)"
+        ": put the same environment at the same path, or share it",
         "node-6: did not answer within 20 s: is it up?",
+    ]
+
+
+def test_pdshs_own_words_are_shown() -> None:
+    said = 'No such rcmd module "exec2"\npdsh@here: Failed to register rcmd "exec2" for "db8::1"\n'
+    assert not_reached(["exec2:db8::1"], said) == [
+        'exec2:db8::1: did not answer within 20 s (pdsh: No such rcmd module "exec2"): is it up?'
+    ]
+    assert not_reached(["a"], "pdsh@here: a: some trouble\n") == [
+        "a: did not answer within 20 s (pdsh: pdsh@here: a: some trouble): is it up?"
     ]
 
 

@@ -57,6 +57,63 @@ def test_dry_run_of_one_node(tmp_path: Path) -> None:
     assert shlex.split(done.out)[-5:] == ["mmae.train", *AWKWARD]
 
 
+def test_dry_run_of_one_node_keeps_to_the_devices_that_were_given(tmp_path: Path) -> None:
+    done = start(tmp_path, "single_node.sh", *AWKWARD, DRY_RUN="1", CUDA_VISIBLE_DEVICES="4,5")
+    assert done.status == 0, done.err
+    said = shlex.split(done.out)
+    assert said[:3] == ["env", "-u", "CUDA_VISIBLE_DEVICES"]
+    assert said[said.index("--include") + 1] == "localhost:4,5"
+    assert "--num_gpus" not in said
+
+
+def test_an_allocation_of_none_is_said_and_runs_on_the_cpu(tmp_path: Path) -> None:
+    runner = "printf '%s\\n' \"$MMAE_DEVICES/$CUDA_VISIBLE_DEVICES/$DS_ACCELERATOR\""
+    done = start(
+        tmp_path, "single_node.sh", "--config", "debug", CUDA_VISIBLE_DEVICES="", fakes={"deepspeed": runner}
+    )  # fmt: skip
+    assert (done.status, done.out) == (0, "//cpu\n"), done.err
+    assert done.err == "single_node.sh: CUDA_VISIBLE_DEVICES gives no GPU: ranks run on the CPU\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("single_node.sh", "--restarts N "), ("multi_node.sh", "bash launchers/multi_node.sh HOSTFILE "),
+        ("slurm.sbatch", "sbatch --nodes=4 launchers/slurm.sbatch "), ("quickstart.sh", "MMAE_OUT=folder "),
+        ("prebuild.sh", "OPS="),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_every_launcher_answers_a_call_for_help_and_does_nothing(
+    script: str, said: str, word: str, tmp_path: Path
+) -> None:
+    acts = "touch acted"
+    done = start(
+        tmp_path, script, word,
+        fakes={name: acts for name in ("python", "deepspeed", "g++", "srun", "pdsh", "mmae")},
+    )  # fmt: skip
+    assert (done.status, done.err) == (0, "")
+    assert said in done.out
+    assert not re.search("^(#|set |source )", done.out, re.MULTILINE)
+    assert not (tmp_path / "acted").exists()
+
+
+@pytest.mark.parametrize("script", ["quickstart.sh", "prebuild.sh"])
+@pytest.mark.parametrize("word", ["--dry-run", "data", "--hlep"])
+def test_a_launcher_that_takes_no_words_refuses_them(script: str, word: str, tmp_path: Path) -> None:
+    done = start(tmp_path, script, word, fakes={"python": "touch acted", "g++": "touch acted"})
+    assert done.status == 2
+    assert done.err == f"error: {script} takes no words, not {word}: --help shows the variables it takes\n"
+    assert not (tmp_path / "acted").exists()
+
+
+def test_accelerate_is_told_how_many_processes_and_refuses_to_guess() -> None:
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    # Of -1, which stands for a number that is not said, `accelerate launch` makes an error.
+    assert load_config_from_file(str(LAUNCHERS / "accelerate.yaml")).num_processes == -1
+
+
 def test_dry_run_of_many_nodes_shows_what_would_be_run_and_no_secret(tmp_path: Path) -> None:
     (tmp_path / ".deepspeed_env").write_text("UCX_TLS=tcp\nHF_TOKEN=hunter2\n")
     done = start(
@@ -98,14 +155,33 @@ def test_dry_run_without_ssh_leaves_words_as_they_are(tmp_path: Path) -> None:
         (["hosts", "--config", "debug", "run.dri=x"], "unknown key 'run.dri'"),
         (["hosts", "--no_ssh", "--config", "debug"], "give --node_rank, 0 to 1"),
         (["hosts", "--include", "node-3", "--config", "debug"], "no host 'node-3'"),
+        (["hosts", "--num_gpus", "3", "--config", "debug"], "--num_gpus 3: node-1 has 2 slots"),
+        (["addresses", "--config", "debug"], "2001:db8::1: pdsh takes no IPv6 address: give the host a name"),
     ],
 )
 def test_what_cannot_start_is_one_line(words: list[str], said: str, tmp_path: Path) -> None:
     hosts(tmp_path)
+    (tmp_path / "addresses").write_text("2001:db8::1 slots=2\nnode-2 slots=2\n")
     done = start(tmp_path, "multi_node.sh", *words, MASTER_ADDR="10.9.8.7")
     assert done.status == 2
     assert said in done.err
     assert done.err.count("\n") == 1
+
+
+def test_devices_of_this_shell_are_not_those_of_other_hosts(tmp_path: Path) -> None:
+    words = (hosts(tmp_path), "--config", "debug")
+    done = start(tmp_path, "multi_node.sh", *words, MASTER_ADDR="10.9.8.7", CUDA_VISIBLE_DEVICES="4,5")
+    assert done.status == 2
+    assert "CUDA_VISIBLE_DEVICES=4,5 is set here, and does not hold on other hosts: node-1 would use 0,1" in done.err
+
+
+def test_a_node_that_is_started_by_hand_keeps_to_the_devices_that_were_given(tmp_path: Path) -> None:
+    done = start(
+        tmp_path, "multi_node.sh", hosts(tmp_path), "--no_ssh", "--node_rank", "0", "--config", "debug",
+        DRY_RUN="1", MASTER_ADDR="10.9.8.7", CUDA_VISIBLE_DEVICES="4,5",
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    assert shlex.split(done.out)[:3] == ["env", "MMAE_DEVICES=4,5", "deepspeed"]
 
 
 def test_a_first_host_on_loopback_is_refused(tmp_path: Path) -> None:
@@ -234,6 +310,7 @@ case "$1 $2" in
 esac""",
     "getent": "exit ${UNKNOWN:-0}",
     "srun": """
+[[ " $* " == *" --export=ALL "*" bash "* ]] || exit 9
 while [ "$1" != bash ]; do shift; done
 export SLURM_PROCID=5 SLURM_LOCALID=1 SLURM_NTASKS=8 SLURM_STEP_TASKS_PER_NODE='4(x2)'
 rank() { printf '%s\\n' $RANK $LOCAL_RANK $WORLD_SIZE $LOCAL_WORLD_SIZE $MASTER_ADDR $MASTER_PORT "$@"; }
@@ -371,18 +448,11 @@ def test_outside_a_job_it_says_how_to_start(tmp_path: Path) -> None:
     assert "give the script to sbatch" in done.err
 
 
-def test_prebuild_removes_a_lock_that_nobody_holds(tmp_path: Path) -> None:
-    for name in ("dead", "living"):
-        (tmp_path / "ops" / name).mkdir(parents=True)
-        (tmp_path / "ops" / name / "lock").touch()
-    with open(tmp_path / "ops" / "living" / "lock"):
-        done = start(
-            tmp_path, "prebuild.sh", fakes={"python": 'echo "builds ${@:3}"', "g++": ""},
-            TORCH_EXTENSIONS_DIR=str(tmp_path / "ops"), OPS="ShareMemComm",
-        )  # fmt: skip
-    assert (done.status, done.out) == (0, "builds ShareMemComm\n"), done.err
-    assert not (tmp_path / "ops" / "dead" / "lock").exists()
-    assert (tmp_path / "ops" / "living" / "lock").exists()
+def test_prebuild_builds_what_is_asked_for(tmp_path: Path) -> None:
+    done = start(
+        tmp_path, "prebuild.sh", fakes={"python": 'echo "builds $*"', "g++": ""}, OPS="ShareMemComm AsyncIO",
+    )  # fmt: skip
+    assert (done.status, done.out) == (0, "builds -m mmae.launch.prebuild ShareMemComm AsyncIO\n"), done.err
 
 
 def test_dry_run_of_prebuild_touches_nothing(tmp_path: Path) -> None:

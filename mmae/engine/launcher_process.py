@@ -1,0 +1,78 @@
+"""The processes that started this rank: when they are gone, it saves and ends, as after any SIGTERM.
+
+A signal to `deepspeed` ends that program alone: the launch process that it started, and the ranks, would train on with
+nobody to stop them. Our launchers (`launchers/`) pass signals on; this is for those who call `deepspeed` themselves.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from mmae.processes import parent_of, started
+
+LAUNCH: Final = "deepspeed.launcher.launch"
+_AGENTS: Final = frozenset({"torchrun", "accelerate", "torch.distributed.run", "torch.distributed.launch"})
+_PR_SET_PDEATHSIG: Final = 1
+_LOOK_S: Final = 1.0
+
+
+def launchers(pid: int) -> list[int]:
+    """The launchers above a process: its parent, and DeepSpeed's runner above that; none: something else started it."""
+    parent = parent_of(pid)
+    words = _words(parent)
+    if LAUNCH in words:
+        runner = parent_of(parent)
+        # On other hosts a shell of ssh's stands there.
+        is_runner = any(Path(word).name in {"deepspeed", "ds", "deepspeed.launcher.runner"} for word in _words(runner))
+        return [parent, runner] if is_runner else [parent]
+    return [parent] if any(Path(word).name in _AGENTS for word in words) else []
+
+
+def said_to_runner(name: str) -> str | None:
+    """A variable as DeepSpeed's runner on this machine was given it; None: it was not set, or that is not known."""
+    above = launchers(os.getpid())
+    if len(above) < 2:
+        return None
+    with suppress(OSError):
+        for entry in Path(f"/proc/{above[1]}/environ").read_bytes().split(b"\0"):
+            key, _, value = entry.partition(b"=")
+            if key == name.encode():
+                return value.decode(errors="replace")
+    return None
+
+
+def end_with_launchers() -> None:
+    """Have this process get SIGTERM when one of its launchers ends; nothing changes if a shell or Slurm started it."""
+    above = launchers(os.getpid())
+    if not above:
+        return
+    known = {pid: started(pid) for pid in above}
+    if LAUNCH in _words(above[0]):
+        with suppress(OSError, AttributeError):
+            # At once, and also where Python gets no turn.
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    threading.Thread(target=_watch, args=(known,), name="launchers", daemon=True).start()
+
+
+def _watch(known: dict[int, str]) -> None:
+    while all(began and started(pid) == began for pid, began in known.items()):
+        time.sleep(_LOOK_S)
+    with suppress(OSError, ValueError):
+        print("mmae: the launcher of this rank is gone: saving, then it ends too", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _words(pid: int) -> list[str]:
+    """The first words of a process's command: the program, and the module that Python runs."""
+    try:
+        return [word.decode(errors="replace") for word in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:5]]
+    except OSError:
+        return []
