@@ -181,6 +181,7 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock, stop: Stop | None, beat: Hear
         damage.write(step + 1, micro_batches)
         prepared = prepare_step(micro_batches, preprocess, config)
         samples.write(step, micro_batches, prepared)
+        records.before()
         stats = optimiser_step(engine, prepared, config, stop.wanted(engine.device))
         step += 1
         skipped = guard.after_step(step, stats, micro_batches)

@@ -45,13 +45,19 @@ class StepRecords:
         self._loss_sum: Tensor | float = 0.0
         self.step = clock.step
         """The step that was counted last."""
+        self._made_with: Record = {}
         self._flops_per_tile = training_flops_per_tile(plan.config.model)
         known = datasheet_flops(engine.device, _DTYPES[plan.precision])
         self.device_peak = None if known is None else known[0]
         """FLOPs a second that the maker says a device reaches; None where no figure is known."""
 
+    def before(self) -> None:
+        """Note what the step to come is made with: when it has been made, the engine tells what the next one will."""
+        scale = _loss_scale(self._engine.optimizer) if self._plan.precision == "fp16" else None
+        self._made_with = {"lr": self._engine.get_lr()[0], "loss_scale": scale}
+
     def add(self, step: int, stats: StepStats, skipped: Tensor, skipped_steps: Tensor, wanted: bool) -> None:
-        """Count a step that has been queued on the device; if `wanted`, queue its record.
+        """Count a step that has been queued on the device; if `wanted`, queue its record. `before` was called before it.
 
         Never waits for the device. Collective where `wanted` is true.
 
@@ -113,9 +119,8 @@ class StepRecords:
             "step": step,
             "epoch": plan.order.epoch(step - 1),
             "tiles_seen": step * config.train.global_batch,
-            "lr": self._engine.get_lr()[0],
+            **self._made_with,
             "grad_norm": grad_norm,
-            "loss_scale": _loss_scale(self._engine.optimizer) if plan.precision == "fp16" else None,
             "tiles_per_second": rate,
             "step_seconds": lap.seconds / lap.steps,
             "mfu": None if peak is None else self._flops_per_tile * rate / (plan.split.world * peak),

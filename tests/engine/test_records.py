@@ -34,12 +34,18 @@ class Engine(nn.Module):
         self.device = torch.device(device)
         self.norm = norm
         self.optimizer = SimpleNamespace(cur_scale=4096)
+        self.lr = 1e-3
 
     def get_global_grad_norm(self) -> Tensor | float | None:
         return self.norm
 
     def get_lr(self) -> list[float]:
-        return [1e-3]
+        return [self.lr]
+
+    def step(self) -> None:
+        """As an optimiser step, after which the schedule stands at the next one, and a loss scale may have changed."""
+        self.lr /= 2
+        self.optimizer.cur_scale //= 2
 
 
 def made(norm: Tensor | float | None, folder: Path, precision: str = "bf16", device: str = "cpu") -> StepRecords:
@@ -65,6 +71,8 @@ def stats(loss: float, left_out: float = 0.0, device: str = "cpu") -> StepStats:
 
 def add(records: StepRecords, step: int, of: StepStats, wanted: bool, skipped: bool = False) -> None:
     flag = torch.full((), float(skipped), device=of.loss.device)
+    records.before()
+    records._engine.step()
     records.add(step, of, flag, flag, wanted=wanted)
 
 
@@ -107,7 +115,7 @@ def test_the_loss_scale_is_that_of_fp16(precision: str, scale: float | None, tmp
     records = made(None, tmp_path, precision)
     assert next(run(records, [1.0], every=1))["loss_scale"] == scale
     # DeepSpeed's optimiser of stage 0 keeps it elsewhere.
-    records._engine.optimizer = SimpleNamespace(loss_scale_config=SimpleNamespace(cur_scale=8))
+    records._engine.optimizer = SimpleNamespace(loss_scale_config=SimpleNamespace(cur_scale=8), cur_scale=0)
     add(records, 2, stats(1.0), wanted=True)
     assert next(records.drain())["loss_scale"] == (8.0 if scale else None)
 
@@ -118,6 +126,16 @@ def test_a_share_of_the_peak_is_of_all_devices(tmp_path: Path, monkeypatch: pyte
     records._plan = replace_split(records._plan, world=4)
     record = next(run(records, [1.0], every=1))
     assert record["mfu"] == pytest.approx(records._flops_per_tile * record["tiles_per_second"] / 4e12)
+
+
+def test_the_learning_rate_is_the_one_that_the_update_used(tmp_path: Path) -> None:
+    records = made(None, tmp_path, "fp16")
+    for step in (1, 2, 3):
+        # Of a step that was left out too: the schedule goes on.
+        add(records, step, stats(1.0), wanted=step != 2, skipped=step == 3)
+    found = list(records.drain())
+    assert [record["lr"] for record in found] == [1e-3, 2.5e-4]
+    assert [record["loss_scale"] for record in found] == [4096, 1024]
 
 
 def replace_split(plan: Any, world: int) -> Any:
