@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmae.errors import InputError, did_you_mean
+from mmae.log_records import LogRecords
 
 if TYPE_CHECKING:
     from mmae.config import Config, ModelConfig
@@ -126,8 +127,7 @@ def _scores(
 
 def _trained_rows(constant: dict[str, Score], log: Path) -> list[Row]:
     """Beside the constants' losses the first and the last validation of the run."""
-    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    losses = [record["losses"] for record in records if record["kind"] == "val"] or [{}]
+    losses = [record["losses"] for record in LogRecords(log).all("val")] or [{}]
     rows: list[Row] = []
     for name, each in constant.items():
         first, last = losses[0].get(name), losses[-1].get(name)

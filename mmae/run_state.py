@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from mmae.errors import InputError
-from mmae.log_records import LogRecords, Record
+from mmae.log_records import BEGINS, END, LogRecords, Record
 from mmae.processes import started
 
-BEGINS: Final = ("start", "resume")
-END: Final = "end"
 LOCK: Final = ".lock"
 RECENT: Final = 20
 """Train records that speed and the time left are taken from."""

@@ -26,6 +26,7 @@ FOUNDATION = frozenset(
         "draws",
         "error_line",
         "errors",
+        "log_records",
         "modalities",
         "pictures",
         "processes",

@@ -14,7 +14,8 @@ from typing import Any
 from tqdm import tqdm
 
 from mmae.config import Config
-from mmae.engine.trackers import Background, close_trackers, start_trackers
+from mmae.engine.trackers import Background, close_trackers, numbers_of, start_trackers
+from mmae.engine.wandb_runs import new_run
 from mmae.error_line import say_error
 
 Record = dict[str, Any]
@@ -25,13 +26,18 @@ class RunLog:
 
     def __init__(self, file: Path, config: Config, rank: int, first_step: int) -> None:
         self._active = rank == 0
+        self.about_wandb: Record = {}
+        """What the record of a start says of its W&B run."""
         if not self._active:
             return
         # Unbuffered: a line is in the file when `write` returns, or known not to be.
         self._file = file.open("ab", buffering=0)
         self._torn = ends_in_a_torn_line(file)
         self._failed = False
-        self._trackers: list[Background] = start_trackers(file.parent, config, self.say)
+        wandb = new_run(file, first_step) if config.log.wandb else None
+        if wandb is not None:
+            self.about_wandb = {"wandb": wandb.name, "wandb_from": wandb.after}
+        self._trackers: list[Background] = start_trackers(file.parent, config, self.say, wandb)
         self._bar: tqdm[Any] = tqdm(
             total=config.train.max_steps,
             initial=first_step,
@@ -47,7 +53,7 @@ class RunLog:
             return
         record = {"kind": kind, "time": round(time.time(), 3), **values}
         self._append(json.dumps(standard(record)).encode() + b"\n")
-        numbers = {f"{kind}/{key}": value for key, value in _flat(values).items() if isinstance(value, int | float)}
+        numbers = numbers_of(record)
         for tracker in self._trackers:
             tracker.log(values.get("step", 0), numbers)
 
@@ -113,16 +119,6 @@ def quiet_libraries() -> None:
     """DeepSpeed's INFO lines are for its own developers, and so is torch's advice on names that DeepSpeed calls."""
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r"`torch\.distributed\..* is deprecated", category=FutureWarning)
-
-
-def _flat(values: Record) -> Record:
-    flat: Record = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat.update({f"{key}/{inner}": item for inner, item in value.items()})
-        else:
-            flat[key] = value
-    return flat
 
 
 def standard(value: Any) -> Any:

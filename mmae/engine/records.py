@@ -57,9 +57,9 @@ class StepRecords:
         self._made_with = {"lr": self._engine.get_lr()[0], "loss_scale": scale}
 
     def add(self, step: int, stats: StepStats, skipped: Tensor, skipped_steps: Tensor, wanted: bool) -> None:
-        """Count a step that has been queued on the device; if `wanted`, queue its record. `before` was called before it.
+        """Count a step that has been queued on the device; if `wanted`, queue its record.
 
-        Never waits for the device. Collective where `wanted` is true.
+        `before` was called before the step. Never waits for the device. Collective where `wanted` is true.
 
         Args:
             skipped: 1 where the step's update was left out, a scalar.

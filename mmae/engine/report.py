@@ -62,6 +62,7 @@ def announce(
         device_peak_tflops=None if device_peak is None else device_peak / 1e12,
         host=socket.gethostname(),
         pid=os.getpid(),
+        **log.about_wandb,
     )
 
 
