@@ -53,8 +53,10 @@ def run(args: argparse.Namespace) -> int:
     model = None
     if hidden:
         from mmae.engine.consolidate import load_trained
+        from mmae.model.doubtful_weights import warn_of_weights
 
         trained = load_trained(args.run, None, args.trust)
+        warn_of_weights(trained.model, args.run)
         print(f"{args.run}, step {trained.step}: no token of {', '.join(hidden)} is visible")
         model = trained.model
     scores = _scores(config, args.shards, folder.stored_band_stats(), model, hidden)

@@ -74,15 +74,20 @@ class RunLog:
             for tracker in self._trackers:
                 tracker.picture(step, path)
 
-    def progress(self, step: int, loss: float, rate: float) -> None:
-        """Show people where training stands: a bar on a terminal, elsewhere a line a minute."""
+    def progress(self, step: int, loss: float | None, rate: float) -> None:
+        """Show people where training stands: a bar on a terminal, elsewhere a line a minute.
+
+        Args:
+            loss: None where nothing was scored.
+        """
         if not self._active:
             return
-        self._bar.set_postfix_str(f"loss {loss:.4f}, {rate:.1f} tiles/s", refresh=False)
+        shown = f"{'nothing scored' if loss is None else f'loss {loss:.4f}'}, {rate:.1f} tiles/s"
+        self._bar.set_postfix_str(shown, refresh=False)
         self._bar.update(step - self._bar.n)
         if self._bar.disable and time.monotonic() - self._last_line > 60:
             self._last_line = time.monotonic()
-            self.say(f"step {step}: loss {loss:.4f}, {rate:.1f} tiles/s")
+            self.say(f"step {step}: {shown}")
 
     def say(self, line: str) -> None:
         """A line for people, on stderr and in the rank's log file."""

@@ -20,6 +20,7 @@ from mmae.engine.damage import DamageLog
 from mmae.engine.plan import Plan
 from mmae.engine.records import Record, StepRecords, of_ranks, peak_memory
 from mmae.engine.step import StepStats
+from mmae.engine.trackers import numbers_of
 from tests.model.test_no_waiting import watching
 
 CONFIG = build_config({"train.global_batch": 32, "model.size": "nano"}, "test")
@@ -126,6 +127,28 @@ def test_a_share_of_the_peak_is_of_all_devices(tmp_path: Path, monkeypatch: pyte
     records._plan = replace_split(records._plan, world=4)
     record = next(run(records, [1.0], every=1))
     assert record["mfu"] == pytest.approx(records._flops_per_tile * record["tiles_per_second"] / 4e12)
+
+
+def test_what_could_not_be_scored_has_no_loss(tmp_path: Path) -> None:
+    records = made(None, tmp_path)
+    none = replace(stats(0.0), count_O=torch.zeros(OUTPUTS))
+    some = stats(3.0)
+    some.count_O[1] = some.loss_O[1] = 0.0
+    for step, of in enumerate((none, none, some, none), start=1):
+        add(records, step, of, wanted=step % 2 == 0)
+    first, second = records.drain()
+    assert (first["loss"], first["loss_mean"], set(first["losses"].values())) == (None, None, {None})
+    # The mean is of steps in which something was scored.
+    assert (second["loss"], second["loss_mean"]) == (None, 3.0)
+    add(records, 5, some, wanted=True)
+    third = next(records.drain())
+    assert third["loss"] == 3.0
+    assert [loss is None for loss in third["losses"].values()] == [place == 1 for place in range(OUTPUTS)]
+    # Trackers get numbers alone.
+    name = CONFIG.model.outputs[1]
+    numbers = numbers_of({"kind": "train", **third})
+    assert f"train/losses/{name}" not in numbers
+    assert numbers[f"train/scored/{name}"] == 0
 
 
 def test_the_learning_rate_is_the_one_that_the_update_used(tmp_path: Path) -> None:
