@@ -234,7 +234,7 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock, stop: Stop | None, beat: Hear
     why = "finished" if step == config.train.max_steps else "stopped"
     log.write("end", step=step, why=why, reasons=asked)
     if asked and step < plan.stop:
-        log.say(stopping.how_to_go_on(step, saver.last, asked, plan.split.world))
+        log.say(stopping.how_to_go_on(step, saver.last, asked, plan.split.world, folder.checkpoints))
     stop.obeyed(asked)
     samples.close()
     log.close()
