@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmae.errors import InputError, did_you_mean
+from mmae.log_records import LogRecords
 from mmae.ownership import add_trust_argument
 from mmae.plurals import counted
 from mmae.printable import printable
@@ -55,8 +56,10 @@ def run(args: argparse.Namespace) -> int:
     model = None
     if hidden:
         from mmae.engine.consolidate import load_trained
+        from mmae.model.doubtful_weights import warn_of_weights
 
         trained = load_trained(args.run, None, args.trust)
+        warn_of_weights(trained.model, args.run)
         print(printable(f"{args.run}, step {trained.step}: no token of {', '.join(hidden)} is visible"))
         model = trained.model
     scores = _scores(config, args.shards, folder.stored_band_stats(), model, hidden)
@@ -133,8 +136,7 @@ def _scores(
 
 def _trained_rows(constant: dict[str, Score], log: Path) -> list[Row]:
     """Beside the constants' losses the first and the last validation of the run."""
-    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    losses = [record["losses"] for record in records if record["kind"] == "val"] or [{}]
+    losses = [record["losses"] for record in LogRecords(log).all("val")] or [{}]
     rows: list[Row] = []
     for name, each in constant.items():
         first, last = losses[0].get(name), losses[-1].get(name)

@@ -48,6 +48,9 @@ def run(args: argparse.Namespace) -> int:
     if published and out.exists():
         raise InputError(f"{out} exists already: choose another name, or remove it first")
     source = _from_folder(args) if (Path(args.run) / "config.json").is_file() else _from_run(args)
+    from mmae.model.doubtful_weights import warn_of_weights
+
+    warn_of_weights(source.model, args.run)
     if published:
         _write_published(out, source)
     else:

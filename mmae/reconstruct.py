@@ -41,8 +41,10 @@ def run(args: argparse.Namespace) -> int:
     from mmae.engine.consolidate import load_trained
     from mmae.engine.step import prepare
     from mmae.engine.tile_picture import draw
+    from mmae.model.doubtful_weights import warn_of_weights
 
     trained = load_trained(args.run, args.step, args.trust)
+    warn_of_weights(trained.model, args.run)
     config = trained.config
     sets = open_sets(moved(config.data, args.shards))
     for each in sets:

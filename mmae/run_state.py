@@ -11,12 +11,10 @@ from typing import Any, Final
 
 from mmae.errors import InputError
 from mmae.json_text import parse_json
-from mmae.log_records import LogRecords, Record
+from mmae.log_records import BEGINS, END, LogRecords, Record
 from mmae.plurals import counted
 from mmae.processes import started
 
-BEGINS: Final = ("start", "resume")
-END: Final = "end"
 LOCK: Final = ".lock"
 RECENT: Final = 20
 """Train records that speed and the time left are taken from."""
@@ -36,7 +34,8 @@ class RunState:
         step: the last one in the log.
         stop: where this start stops; `max_steps` is the schedule's length.
         train: the last record of a step; None before the first.
-        val: the last validation.
+        val: the last validation; None before the first, and where there are no tiles for one.
+        validation_tiles: that the run validates on; None where its log does not tell.
         seconds_left: until `stop`, pauses included, as fast as lately.
         checkpoint: newest whole one.
         checkpoint_age: seconds.
@@ -52,6 +51,7 @@ class RunState:
     max_steps: int | None
     train: Record | None
     val: Record | None
+    validation_tiles: int | None
     seconds_left: float | None
     checkpoint: str | None
     checkpoint_age: float | None
@@ -93,6 +93,7 @@ def read_run(folder: Path) -> RunState:
         max_steps=begin.get("max_steps"),
         train=train,
         val=log.last("val"),
+        validation_tiles=begin.get("validation_tiles"),
         seconds_left=_seconds_left(recent, step, stop) if state in {"training", "saving"} else None,
         checkpoint=checkpoint,
         checkpoint_age=age,
@@ -188,8 +189,12 @@ def _warnings(found: RunState, begin: Record, recent: list[Record], torn: bool) 
         said.append(f"{found.why}: it hangs, or its machine is gone; look on {found.host or 'its host'}")
     if torn and found.state != "training":
         said.append("log.jsonl ends in a half-written line, which is left out here")
-    if "loss" in train and train["loss"] is None:
+    if "loss" in train and train["loss"] is None and any(train.get("scored", {"": 1}).values()):
         said.append(f"the loss of step {train['step']} is not a number")
+    val = found.val or {}
+    for name, lost in val.get("lost", {}).items():
+        of = f"{lost} of {val['scored'][name]} tiles"
+        said.append(f"the validation loss of {name} at step {val['step']} is not a number: it is not finite on {of}")
     if train.get("data_wait_share", 0) > MUCH_WAITING:
         said.append(f"waits for data {train['data_wait_share']:.0%} of the time: try more data.workers")
     slow, median = train.get("slowest_step_seconds", 0), train.get("median_step_seconds", 0)

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
+from mmae.log_records import Record
 from mmae.ownership import add_trust_argument, check_run
 from mmae.printable import printable
 from mmae.run_state import UNWELL, RunState, read_run
@@ -42,13 +43,15 @@ def _rows(found: RunState) -> Iterator[tuple[str, str]]:
     if found.train is not None:
         train = found.train
         mean = f" (mean since the record before {_number(train['loss_mean'])})" if "loss_mean" in train else ""
-        yield "loss", f"{_number(train.get('loss'))}{mean}, gradient norm {_number(train.get('grad_norm'))}"
-        yield "", _losses(train.get("losses", {}))
-    if found.val is not None:
-        losses = found.val.get("losses", {})
-        known = [loss for loss in losses.values() if loss is not None]
-        yield "validation", f"{_number(sum(known) if known else None)} at step {found.val.get('step')}"
-        yield "", _losses(losses)
+        rate = f", learning rate {_number(train['lr'])}" if "lr" in train else ""
+        norm = f"gradient norm {_number(train.get('grad_norm'))}"
+        yield "loss", f"{_loss(train.get('loss'), _any_scored(train))}{mean}, {norm}{rate}"
+        yield "", _losses(train)
+    if found.validation_tiles == 0 or (found.val is not None and not found.val.get("losses")):
+        yield "validation", "none: the shards have no tiles in a split val"
+    elif found.val is not None:
+        yield "validation", f"{_total(found.val)} at step {found.val.get('step')}"
+        yield "", _losses(found.val)
     if found.train is not None:
         yield "speed", _speed(found.train)
     if found.seconds_left is not None:
@@ -78,8 +81,24 @@ def _speed(train: Mapping[str, float | None]) -> str:
     return ", ".join(parts)
 
 
-def _losses(losses: Mapping[str, float | None]) -> str:
-    return "  ".join(f"{name} {_number(loss)}" for name, loss in losses.items())
+def _losses(record: Record) -> str:
+    scored = record.get("scored", {})
+    return "  ".join(f"{name} {_loss(loss, scored.get(name, 1))}" for name, loss in record.get("losses", {}).items())
+
+
+def _total(val: Record) -> str:
+    """The sum over outputs that could be scored: no number where one of them is none."""
+    known = [loss for loss in val["losses"].values() if loss is not None]
+    return _loss(sum(known) if known and not val.get("lost") else None, _any_scored(val))
+
+
+def _any_scored(record: Record) -> bool:
+    # Logs of earlier versions do not tell.
+    return any(record.get("scored", {"": 1}).values())
+
+
+def _loss(loss: float | None, scored: float) -> str:
+    return _number(loss) if scored else "nothing scored"
 
 
 def _number(value: float | None) -> str:

@@ -3,7 +3,8 @@
     bash launchers/single_node.sh --config vit_l --deepspeed_config zero1 data.shards=SHARDS
 
 Ends with one JSON line: run_dir, step, tiles_seen, losses, checkpoint. Exit status: 0 done or stopped well, 1 an error,
-2 bad input, 3 lost numbers (too many steps in a row whose loss or gradient is not finite), 4 lost rank.
+2 bad input, 3 lost numbers (too many steps in a row whose loss or gradient is not finite, or a validation that is not),
+4 lost rank.
 SIGTERM, SIGINT and SIGUSR1 save and stop; so does a file `stop` in the run's folder.
 """
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mmae.engine.run_end import RunEnd
     from mmae.engine.run_lock import RunLock
     from mmae.engine.stopping import Stop
+    from mmae.engine.validate import Validation
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -192,8 +194,8 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock, stop: Stop | None, beat: Hear
         pin=engine.device.type == "cuda",
     )
     batches = on_device(read, engine.device, ahead=plan.split.accumulation)
-    losses: dict[str, float] = {}
-    val_losses: dict[str, float] = {}
+    losses: report.Losses = {}
+    validated: Validation | None = None
     first = step
 
     # 4. The loop.
@@ -207,6 +209,7 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock, stop: Stop | None, beat: Hear
         damage.write(step + 1, micro_batches)
         prepared = prepare_step(micro_batches, preprocess, config)
         samples.write(step, micro_batches, prepared)
+        records.before()
         stats = optimiser_step(engine, prepared, config, stop.wanted(engine.device))
         step += 1
         skipped = guard.after_step(step, stats, micro_batches)
@@ -224,18 +227,23 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock, stop: Stop | None, beat: Hear
         if agreed.bad >= config.train.max_bad_steps:
             report.train_records(log, records.drain())
             report.save_records(log, saver.finish())
-            log.say_error(f"lost numbers: {guard.despair(step, saver.last)}")
-            log.write("end", step=step, why="lost numbers")
+            report.lost_numbers(log, step, guard.despair(step, saver.last))
             return EXIT_LOST_NUMBERS
         asked = stopping.names(agreed.wanted_R)
         if validates and (last or not asked):
             stop.doing = "validating"
             pictures = ValPictures(engine.module, config.model, config.log.pictures if rank == 0 else 0)
             with clock.paused("val") as pause, beat.during(step, "validate"):
-                val_losses = validate_split(engine, plan, preprocess, damage, step, pictures)
+                validated = validate_split(engine, plan, preprocess, damage, step, pictures)
                 drawn = pictures.draw(folder.pictures / f"step_{step}.png", log.say)
-            log.write("val", step=step, losses=val_losses, seconds=pause.seconds)
-            log.picture(step, drawn)
+            if validated is not None:
+                report.validation(log, step, validated, pause.seconds)
+                guard.validated(step, validated)
+                log.picture(step, drawn)
+                if validated.diverged:
+                    report.save_records(log, saver.finish())
+                    report.lost_numbers(log, step, guard.divergence(step, validated.diverged, saver.last))
+                    return EXIT_LOST_NUMBERS
         if saves or asked:
             stop.doing = "saving"
             with clock.paused("save") as pause, beat.during(step, "save"):
@@ -252,14 +260,15 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock, stop: Stop | None, beat: Hear
     why = "finished" if step == config.train.max_steps else "stopped"
     log.write("end", step=step, why=why, reasons=asked)
     if asked and step < plan.stop:
-        log.say(stopping.how_to_go_on(step, saver.last, asked, plan.split.world))
+        log.say(stopping.how_to_go_on(step, saver.last, asked, plan.split.world, folder.checkpoints))
     stop.obeyed(asked)
     samples.close()
     log.close()
     engine.destroy()
     if rank == 0:
+        val_losses = validated.losses if validated else {}
         print(report.closing_line(plan, step, saver.last, losses, val_losses), flush=True)
-    return 0
+    return EXIT_LOST_NUMBERS if validated and validated.lost else 0
 
 
 def _announce_builds() -> None:

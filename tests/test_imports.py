@@ -29,6 +29,7 @@ FOUNDATION = frozenset(
         "error_line",
         "errors",
         "json_text",
+        "log_records",
         "modalities",
         "ownership",
         "pictures",

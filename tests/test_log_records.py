@@ -63,3 +63,23 @@ def test_a_damaged_line_is_left_out(tmp_path: Path) -> None:
 def test_a_kind_within_a_record_is_no_record(tmp_path: Path) -> None:
     text = json.dumps({"kind": "save", "step": 1, "note": 'a\n{"kind": "train"'}) + "\n"
     assert written(tmp_path, text).last("train") is None
+
+
+def test_steps_that_a_later_start_did_not_go_on_with_are_no_history(tmp_path: Path) -> None:
+    """In logs of versions that left them where they were."""
+    old = [line("start", 0), line("val", 2), line("train", 9), line("resume", 9), line("train", 12), line("val", 12)]
+    log = written(tmp_path, "".join([*old, line("end", 12), line("resume", 9), line("train", 10)]))
+    assert log.last("val") == {"kind": "val", "step": 2}
+    assert log.last("end") is None
+    assert [record["step"] for record in log.all("train")] == [9, 10]
+    # Back further: what the start in between did is gone too.
+    log = written(tmp_path, "".join([*old, line("resume", 10), line("val", 11), line("resume", 3)]))
+    assert log.all("train") == []
+    assert log.all("val") == [{"kind": "val", "step": 2}]
+    assert log.last("resume", "start") == {"kind": "resume", "step": 3}
+    assert log.recent("val", 5, since=("start", "resume")) == []
+
+
+def test_a_step_that_is_no_number_is_none(tmp_path: Path) -> None:
+    log = written(tmp_path, line("start", 0) + '{"kind": "train", "step": "x"}\n{"kind": "train"}\n')
+    assert len(log.all("train")) == 2

@@ -174,7 +174,7 @@ def test_a_half_written_end_of_the_log(run: Run, gone: int) -> None:
 
 def test_records_of_an_older_start_give_no_speed(run: Run) -> None:
     run.start(ago=90_000)
-    run.train(500, ago=89_000)
+    run.train(400, ago=89_000)
     run.write("resume", 5, step=400, max_steps=1000, stop=500, log_every=10, checkpoint_every=100, pid=1, host="x")
     found = read_run(run.folder)
     assert (found.state, found.step, found.stop, found.seconds_left) == ("starting", 400, 500, None)

@@ -95,3 +95,38 @@ def test_it_answers_at_once(run: Path) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def say(run: Path, kind: str, **values: object) -> None:
+    with (run / "log.jsonl").open("a") as file:
+        file.write(json.dumps({"kind": kind, "time": time.time(), **values}) + "\n")
+
+
+def test_a_run_without_validation_tiles_says_so(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    say(run, "resume", step=1000, validation_tiles=0)
+    main(["status", str(run)])
+    out = capsys.readouterr().out
+    assert "validation  none: the shards have no tiles in a split val" in out
+    # A log of an earlier version, which recorded validations of nothing.
+    say(run, "resume", step=1000)
+    say(run, "val", step=1000, losses={})
+    main(["status", str(run)])
+    out = capsys.readouterr().out
+    assert "validation  none: the shards have no tiles in a split val" in out
+
+
+def test_what_was_not_scored_differs_from_what_is_not_finite(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    say(run, "train", step=1001, loss=None, losses={"rgb": None, "depth": None}, scored={"rgb": 0, "depth": 0}, lr=1e-4)
+    say(run, "val", step=1001, losses={"rgb": 0.5, "depth": None}, scored={"rgb": 9, "depth": 0}, lost={})
+    main(["status", str(run)])
+    out = capsys.readouterr().out
+    assert "loss        nothing scored, gradient norm not a number, learning rate 0.0001" in out
+    assert "0.5 at step 1001\n              rgb 0.5  depth nothing scored" in out
+    assert "warning" not in out
+    say(run, "train", step=1002, loss=None, losses={"rgb": None, "depth": 1.0}, scored={"rgb": 3, "depth": 3})
+    say(run, "val", step=1002, losses={"rgb": None, "depth": 1.5}, scored={"rgb": 9, "depth": 9}, lost={"rgb": 2})
+    main(["status", str(run)])
+    out = capsys.readouterr().out
+    assert "not a number at step 1002\n              rgb not a number  depth 1.5" in out
+    assert "warning: the loss of step 1002 is not a number" in out
+    assert "warning: the validation loss of rgb at step 1002 is not a number: it is not finite on 2 of 9 tiles" in out

@@ -10,6 +10,7 @@ from typing import Final
 
 from mmae.data.atomic import sync
 from mmae.engine.checkpoint_store import newest_first, step_of, unused
+from mmae.engine.record_archive import archive_records, is_ahead
 from mmae.engine.run_folder import ASIDE, RunFolder, write_whole
 from mmae.engine.train_state import BAND_STATS, CONFIG, LATEST
 
@@ -33,22 +34,32 @@ def set_run_aside(folder: RunFolder) -> Path | None:
 
 
 def set_later_aside(folder: RunFolder, step: int) -> Path | None:
-    """Move checkpoints of later steps into a dated folder, beside copies of the settings; None where there is none."""
+    """Move checkpoints and records of later steps into a dated folder, beside copies of the settings.
+
+    Returns:
+        the folder; None where there is nothing later.
+    """
     later = [path for path in newest_first(folder.checkpoints) if (step_of(path) or 0) > step]
-    if not later:
+    if not later and not is_ahead(folder.path, step):
         return None
     aside = _dated(folder)
-    there = aside / folder.checkpoints.name
-    there.mkdir()
     for name in _SETTINGS:
         if (folder.path / name).is_file():
             shutil.copy2(folder.path / name, aside / name)
-    # What is left after each move is a run whose newest checkpoint is the newest.
-    for path in later:
-        os.rename(path, there / path.name)
-    write_whole(there / LATEST, later[0].name)
-    sync(folder.checkpoints)
+    if later:
+        _move_checkpoints(later, aside / folder.checkpoints.name)
+    # After the checkpoints: a start that is killed in between leaves a log that is ahead, which the next one sees.
+    archive_records(folder.path, step, aside)
     return aside
+
+
+def _move_checkpoints(newest_first: list[Path], there: Path) -> None:
+    there.mkdir()
+    # What is left after each move is a run whose newest checkpoint is the newest.
+    for path in newest_first:
+        os.rename(path, there / path.name)
+    write_whole(there / LATEST, newest_first[0].name)
+    sync(newest_first[0].parent)
 
 
 def _dated(folder: RunFolder) -> Path:

@@ -20,6 +20,7 @@ from mmae.engine.plan import Plan
 from mmae.engine.quarantine import Quarantine, Suspects
 from mmae.engine.skips import Skips
 from mmae.engine.step import StepStats
+from mmae.engine.validate import Validation
 from mmae.plurals import counted
 from mmae.types import Batch
 
@@ -105,13 +106,23 @@ class Guard:
         """What they agreed on in all steps so far. Waits for the device: before a save, and where training ends."""
         return self._read(self._late.drain())
 
+    def validated(self, step: int, found: Validation) -> None:
+        """Take note of a validation: tiles whose loss was not finite are named."""
+        self._quarantine.write_validation(step, found.lost_rows)
+
     def despair(self, step: int, saved: Path | None) -> str:
         """The line that a run ends with which lost too many steps in a row."""
-        before = f"the last checkpoint ({saved}) is untouched" if saved else "there is no checkpoint yet"
         return (
             f"step {step}: {counted(self._bad, 'step')} in a row had a loss or gradient that is not finite or too "
-            f"large; their tiles are named in {self._quarantine.folder}, no update was made, and {before}: "
+            f"large; their tiles are named in {self._quarantine.folder}, no update was made, and {_before(saved)}: "
             "lower train.blr, or see what the tiles hold"
+        )
+
+    def divergence(self, step: int, outputs: Sequence[str], saved: Path | None) -> str:
+        """The line that a run ends with whose validation has no finite loss of some outputs."""
+        return (
+            f"step {step}: the validation loss of {', '.join(outputs)} is not finite on any tile: the weights have "
+            f"diverged and were not saved, and {_before(saved)}: lower train.blr"
         )
 
     def _read(self, steps: Iterable[tuple[_Context, Values]]) -> Agreed:
@@ -137,3 +148,7 @@ class Guard:
             return "norm"
         # In fp16 a gradient that overflows is how the loss scale is found.
         return None if self._half else "gradient"
+
+
+def _before(saved: Path | None) -> str:
+    return f"the last checkpoint ({saved}) is untouched" if saved else "there is no checkpoint yet"

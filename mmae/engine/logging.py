@@ -14,7 +14,8 @@ from typing import Any
 from tqdm import tqdm
 
 from mmae.config import Config
-from mmae.engine.trackers import Background, close_trackers, start_trackers
+from mmae.engine.trackers import Background, close_trackers, numbers_of, start_trackers
+from mmae.engine.wandb_runs import new_run
 from mmae.error_line import say_error
 from mmae.printable import printable
 
@@ -26,13 +27,18 @@ class RunLog:
 
     def __init__(self, file: Path, config: Config, rank: int, first_step: int) -> None:
         self._active = rank == 0
+        self.about_wandb: Record = {}
+        """What the record of a start says of its W&B run."""
         if not self._active:
             return
         # Unbuffered: a line is in the file when `write` returns, or known not to be.
         self._file = file.open("ab", buffering=0)
         self._torn = ends_in_a_torn_line(file)
         self._failed = False
-        self._trackers: list[Background] = start_trackers(file.parent, config, self.say)
+        wandb = new_run(file, first_step) if config.log.wandb else None
+        if wandb is not None:
+            self.about_wandb = {"wandb": wandb.name, "wandb_from": wandb.after}
+        self._trackers: list[Background] = start_trackers(file.parent, config, self.say, wandb)
         self._bar: tqdm[Any] = tqdm(
             total=config.train.max_steps,
             initial=first_step,
@@ -48,7 +54,7 @@ class RunLog:
             return
         record = {"kind": kind, "time": round(time.time(), 3), **values}
         self._append(json.dumps(standard(record)).encode() + b"\n")
-        numbers = {f"{kind}/{key}": value for key, value in _flat(values).items() if isinstance(value, int | float)}
+        numbers = numbers_of(record)
         for tracker in self._trackers:
             tracker.log(values.get("step", 0), numbers)
 
@@ -69,15 +75,20 @@ class RunLog:
             for tracker in self._trackers:
                 tracker.picture(step, path)
 
-    def progress(self, step: int, loss: float, rate: float) -> None:
-        """Show people where training stands: a bar on a terminal, elsewhere a line a minute."""
+    def progress(self, step: int, loss: float | None, rate: float) -> None:
+        """Show people where training stands: a bar on a terminal, elsewhere a line a minute.
+
+        Args:
+            loss: None where nothing was scored.
+        """
         if not self._active:
             return
-        self._bar.set_postfix_str(f"loss {loss:.4f}, {rate:.1f} tiles/s", refresh=False)
+        shown = f"{'nothing scored' if loss is None else f'loss {loss:.4f}'}, {rate:.1f} tiles/s"
+        self._bar.set_postfix_str(shown, refresh=False)
         self._bar.update(step - self._bar.n)
         if self._bar.disable and time.monotonic() - self._last_line > 60:
             self._last_line = time.monotonic()
-            self.say(f"step {step}: loss {loss:.4f}, {rate:.1f} tiles/s")
+            self.say(f"step {step}: {shown}")
 
     def say(self, line: str) -> None:
         """A line for people, on stderr and in the rank's log file."""
@@ -114,16 +125,6 @@ def quiet_libraries() -> None:
     """DeepSpeed's INFO lines are for its own developers, and so is torch's advice on names that DeepSpeed calls."""
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r"`torch\.distributed\..* is deprecated", category=FutureWarning)
-
-
-def _flat(values: Record) -> Record:
-    flat: Record = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            flat.update({f"{key}/{inner}": item for inner, item in value.items()})
-        else:
-            flat[key] = value
-    return flat
 
 
 def standard(value: Any) -> Any:

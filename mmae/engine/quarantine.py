@@ -1,14 +1,15 @@
 """Tiles that a step whose numbers were lost is suspected of: `quarantine/rank_N.jsonl` in the run's folder.
 
 A line a step and output: step, reason (loss, gradient, norm), modality (null: the gradient does not tell), keys of
-the tiles' random draws, their source rows and shards. Each rank writes of its own tiles.
+the tiles' random draws, their source rows and shards. Each rank writes of its own tiles. Of tiles whose loss is not
+finite in a validation (reason validation) it names the source rows.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -82,6 +83,12 @@ class Quarantine:
                 )
                 self._say(step, reason, modality, [f"{rows[tile]} ({shards[tile]})" for tile in tiles])
 
+    def write_validation(self, step: int, rows: Mapping[str, Sequence[int]]) -> None:
+        """Name the tiles of a validation whose loss was not finite, by output."""
+        for modality, lost in rows.items():
+            self._append({"step": step, "reason": "validation", "modality": modality, "rows": list(lost)})
+            self._say(step, "validation", modality, [str(row) for row in lost])
+
     def _append(self, record: dict[str, object]) -> None:
         try:
             self._path.parent.mkdir(exist_ok=True)
@@ -97,6 +104,7 @@ class Quarantine:
             return
         what = {
             "loss": f"the loss of {modality} is not finite for row",
+            "validation": f"the validation loss of {modality} is not finite for row",
             "gradient": "the gradient is not finite; among the tiles are row",
             "norm": "the gradient's norm is above train.skip_grad_norm; among the tiles are row",
         }[reason]

@@ -43,17 +43,24 @@ class StepRecords:
         self._late: LateValues[_Noted] = LateValues()
         self._timer = ForwardTimer(engine)
         self._loss_sum: Tensor | float = 0.0
+        self._scored_steps: Tensor | float = 0.0
         self.step = clock.step
         """The step that was counted last."""
+        self._made_with: Record = {}
         self._flops_per_tile = training_flops_per_tile(plan.config.model)
         known = datasheet_flops(engine.device, _DTYPES[plan.precision])
         self.device_peak = None if known is None else known[0]
         """FLOPs a second that the maker says a device reaches; None where no figure is known."""
 
+    def before(self) -> None:
+        """Note what the step to come is made with: when it has been made, the engine tells what the next one will."""
+        scale = _loss_scale(self._engine.optimizer) if self._plan.precision == "fp16" else None
+        self._made_with = {"lr": self._engine.get_lr()[0], "loss_scale": scale}
+
     def add(self, step: int, stats: StepStats, skipped: Tensor, skipped_steps: Tensor, wanted: bool) -> None:
         """Count a step that has been queued on the device; if `wanted`, queue its record.
 
-        Never waits for the device. Collective where `wanted` is true.
+        `before` was called before the step. Never waits for the device. Collective where `wanted` is true.
 
         Args:
             skipped: 1 where the step's update was left out, a scalar.
@@ -61,6 +68,7 @@ class StepRecords:
         """
         self.step = step
         self._loss_sum = self._loss_sum + stats.loss.double()
+        self._scored_steps = scored_steps = stats.count_O.any().double() + self._scored_steps
         self._damage.count(stats)
         if not wanted:
             return
@@ -68,7 +76,8 @@ class StepRecords:
         norm = self._engine.get_global_grad_norm()
         tensors = {
             "loss": stats.loss,
-            "loss_mean": self._loss_sum / lap.steps,
+            "loss_mean": self._loss_sum / scored_steps,
+            "scored_steps": scored_steps,
             "losses": stats.loss_O,
             "scored": stats.count_O,
             "hidden_share": stats.hidden_M,
@@ -82,7 +91,7 @@ class StepRecords:
         on_device = isinstance(norm, Tensor) and norm.device == stats.loss.device
         if on_device:
             tensors["grad_norm"] = norm
-        self._loss_sum = 0.0
+        self._loss_sum = self._scored_steps = 0.0
         noted = self._known(step, lap, None if on_device or norm is None else float(norm))
         self._late.add(step, _Noted(noted, lap), tensors)
 
@@ -113,9 +122,8 @@ class StepRecords:
             "step": step,
             "epoch": plan.order.epoch(step - 1),
             "tiles_seen": step * config.train.global_batch,
-            "lr": self._engine.get_lr()[0],
+            **self._made_with,
             "grad_norm": grad_norm,
-            "loss_scale": _loss_scale(self._engine.optimizer) if plan.precision == "fp16" else None,
             "tiles_per_second": rate,
             "step_seconds": lap.seconds / lap.steps,
             "mfu": None if peak is None else self._flops_per_tile * rate / (plan.split.world * peak),
@@ -139,10 +147,14 @@ class StepRecords:
         model = self._plan.config.model
         domains, outputs = model.in_domains, model.outputs
         named = {"losses": outputs, "scored": outputs, "hidden_share": domains, "valid_share": domains}
+        by_name = {key: dict(zip(names, values[key], strict=True)) for key, names in named.items()}
+        scored = by_name["scored"]
         return noted.record | {
-            "loss": values["loss"][0],
-            "loss_mean": values["loss_mean"][0],
-            **{key: dict(zip(names, values[key], strict=True)) for key, names in named.items()},
+            "loss": values["loss"][0] if any(scored.values()) else None,
+            "loss_mean": values["loss_mean"][0] if values["scored_steps"][0] else None,
+            **by_name,
+            # What could not be scored has no loss: 0 would be a perfect one.
+            "losses": {name: loss if scored[name] else None for name, loss in by_name["losses"].items()},
             "filled_tokens": int(values["filled_tokens"][0]),
             "damaged_tiles": int(values["damaged_tiles"][0]),
             "skipped": bool(values["skipped"][0]),

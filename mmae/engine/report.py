@@ -11,13 +11,18 @@ from typing import Any
 
 import torch.distributed as dist
 
+from mmae.data.sets import has_split
 from mmae.data.split_check import check_splits
 from mmae.engine.checkpoint import Found, Loaded, difference
 from mmae.engine.logging import RunLog, standard
 from mmae.engine.plan import Plan
 from mmae.engine.records import Record
 from mmae.engine.saving import Saved
+from mmae.engine.validate import Validation
 from mmae.plurals import counted
+
+Losses = dict[str, float | None]
+"""By output; None where nothing could be scored."""
 
 
 def announce(
@@ -43,6 +48,9 @@ def announce(
         log.say(line)
     log.write(
         "resume" if found else "start",
+        validation_tiles=sum(
+            len(each.index.positions("val")) for each in plan.tiles.sets if has_split(each.index, "val")
+        ),
         validation_tiles_trained_on=checked.leaked.tiles if checked and checked.leaked else 0,
         step=found.state.step if found else 0,
         converted=converted,
@@ -63,17 +71,34 @@ def announce(
         device_peak_tflops=None if device_peak is None else device_peak / 1e12,
         host=socket.gethostname(),
         pid=os.getpid(),
+        **log.about_wandb,
     )
 
 
-def train_records(log: RunLog, records: Iterable[Record]) -> dict[str, float]:
+def train_records(log: RunLog, records: Iterable[Record]) -> Losses:
     """Record steps and show them; the losses of the last one, empty where there was none."""
-    losses: dict[str, float] = {}
+    losses: Losses = {}
     for record in records:
         losses = record["losses"]
         log.write("train", **record)
         log.progress(record["step"], record["loss"], record["tiles_per_second"])
     return losses
+
+
+def validation(log: RunLog, step: int, found: Validation, seconds: float) -> None:
+    """Record a validation; where a loss is not finite, that is said aloud too."""
+    for name, lost in found.lost.items():
+        log.say(
+            f"WARNING: step {step}: the validation loss of {name} is not finite on {lost} of {found.scored[name]} "
+            "tiles: see what they hold (quarantine/ names them)"
+        )
+    log.write("val", step=step, losses=found.losses, scored=found.scored, lost=found.lost, seconds=seconds)
+
+
+def lost_numbers(log: RunLog, step: int, line: str) -> None:
+    """Record and say that the run ends because its numbers are lost."""
+    log.say_error(f"lost numbers: {line}")
+    log.write("end", step=step, why="lost numbers")
 
 
 def save_records(log: RunLog, ended: Iterable[Saved]) -> None:
@@ -94,9 +119,7 @@ def _save_record(log: RunLog, saved: Saved) -> None:
     log.write("save_failed", step=saved.step, reason=saved.reason, rank=saved.rank, **times)
 
 
-def closing_line(
-    plan: Plan, step: int, checkpoint: Path | None, losses: dict[str, float], val_losses: dict[str, float]
-) -> str:
+def closing_line(plan: Plan, step: int, checkpoint: Path | None, losses: Losses, val_losses: Losses) -> str:
     """The JSON line that a training ends with."""
     return json.dumps(
         standard(
@@ -106,7 +129,7 @@ def closing_line(
                 "tiles_seen": step * plan.config.train.global_batch,
                 "losses": losses,
                 "val_losses": val_losses,
-                "checkpoint": str(checkpoint),
+                "checkpoint": None if checkpoint is None else str(checkpoint),
             }
         )
     )

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from mmae.data.order import ORDER_VERSION
 from mmae.engine.aside import set_later_aside, set_run_aside
 from mmae.engine.checkpoint import Found
-from mmae.engine.checkpoint_store import damaged_ones, newest_first, pointed_at, recover, set_damaged_aside
+from mmae.engine.checkpoint_store import damaged_ones, newest_first, pointed_at, recover, set_damaged_aside, step_of
 from mmae.engine.manifest import content_problem, share
 from mmae.engine.plan import Plan
 from mmae.engine.resume_path import ResumePath
@@ -56,7 +56,8 @@ def find(plan: Plan) -> Found | None:
     newest = _newest_good(checkpoints, plan, notes, set_aside=True)
     if newest is not None:
         _settled(lambda: _compare_pointer(newest, notes))
-        return replace(_fitting(newest, plan, plan.folder), notes=tuple(on_rank_0(lambda: notes)))
+        found = replace(_fitting(newest, plan, plan.folder), notes=tuple(on_rank_0(lambda: notes)))
+        return replace(found, notes=(*found.notes, *_make_way(found, plan)))
     # 3. A fresh start, where there never was one.
     lost = _settled(lambda: [path.name for path in damaged_ones(checkpoints)])
     if lost:
@@ -64,6 +65,8 @@ def find(plan: Plan) -> Found | None:
             f"{checkpoints}: no good checkpoint is left ({', '.join(lost)}): say --fresh to begin anew, which removes "
             "nothing, or --resume with a checkpoint elsewhere"
         )
+    # What was recorded before the first save.
+    _settled(lambda: _say_aside(set_later_aside(plan.folder, 0)))
     return None
 
 
@@ -82,12 +85,12 @@ def _named(source: ResumePath, plan: Plan) -> Found:
 
 
 def _make_way(found: Found, plan: Plan) -> list[str]:
-    """Set aside what the run's folder holds beyond the checkpoint, so that its newest is the one to go on from."""
+    """Set aside what the run's folder holds beyond the checkpoint: later checkpoints, and records of later steps."""
 
     def move() -> list[str]:
         folder = plan.folder
         if found.path.parent.resolve() == folder.checkpoints.resolve():
-            return _say_aside(set_later_aside(folder, found.state.step))
+            return _say_aside(set_later_aside(folder, max(step_of(found.path) or 0, found.state.step)))
         return _say_aside(set_run_aside(folder))
 
     return _settled(move)

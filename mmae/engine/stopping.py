@@ -8,9 +8,7 @@ way is finished.
 from __future__ import annotations
 
 import os
-import shlex
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,8 +19,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mmae.addresses import hide_in_command
 from mmae.engine.distributed import is_local_main
+from mmae.engine.go_on import go_on_command
 from mmae.engine.late import LATE_STEPS
 from mmae.processes import started
 
@@ -140,18 +138,17 @@ def names(wanted_R: Sequence[float]) -> tuple[str, ...]:
     return tuple(name for name, ranks in zip(REASONS, wanted_R, strict=False) if ranks)
 
 
-def how_to_go_on(step: int, checkpoint: Path | None, reasons: Sequence[str], world: int) -> str:
-    """One line: where a run stopped, and the command that goes on from there."""
+def how_to_go_on(
+    step: int, checkpoint: Path | None, reasons: Sequence[str], world: int, own: Path | None = None
+) -> str:
+    """One line: where a run stopped, and the command that goes on from there.
+
+    Args:
+        own: the run's folder of checkpoints; a checkpoint elsewhere must be named again. None: it is the run's own.
+    """
     where = f"saved in {checkpoint}" if checkpoint else "nothing was learned that could be saved"
-    return f"stopped at step {step} ({' and '.join(reasons)}), {where}; go on with: {_command(world)}"
-
-
-def _command(world: int) -> str:
-    words = [word for word in sys.argv[1:] if not word.startswith("--local_rank")]
-    command = os.environ.get("MMAE_COMMAND") or shlex.join(
-        ["deepspeed", "--num_gpus", str(world), "--module", "mmae.train", *words]
-    )
-    return hide_in_command(command)
+    elsewhere = checkpoint is not None and own is not None and checkpoint.parent.resolve() != own.resolve()
+    return f"stopped at step {step} ({' and '.join(reasons)}), {where}; go on with: {go_on_command(world, elsewhere)}"
 
 
 def _seconds_since_start() -> float:

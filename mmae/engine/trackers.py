@@ -11,13 +11,15 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from mmae.config import Config
 from mmae.engine.run_folder import as_written
+from mmae.engine.wandb_runs import WandbRun, new_name, records_to_take_over
 from mmae.errors import InputError
 
 QUEUED: Final = 1000
@@ -29,6 +31,7 @@ END_SECONDS: Final = 30.0
 
 _THREAD: Final = "mmae-tracker-"
 
+Record = dict[str, Any]
 Numbers = Mapping[str, float]
 
 
@@ -113,11 +116,17 @@ class Background:
 class WandbTracker:
     """A Weights & Biases run: offline in the run folder where no key is set."""
 
-    def __init__(self, folder: Path, config: Config) -> None:
+    def __init__(self, folder: Path, config: Config, run: WandbRun, before: Iterable[Record]) -> None:
+        """Begin a run.
+
+        Args:
+            before: records of earlier starts that it takes over (`wandb_runs`).
+        """
         import wandb
 
         self._wandb = wandb
         self._run = wandb.init(
+            id=run.name,
             project=config.log.wandb_project,
             dir=str(folder),
             # Its own step only increases: a resumed run is a new run in the same group, drawn over our step.
@@ -128,6 +137,19 @@ class WandbTracker:
         )
         self._run.define_metric("global_step")
         self._run.define_metric("*", step_metric="global_step")
+        for record in before:
+            self.log(record["step"], numbers_of(record))
+        if run.archived and not self._run.offline:
+            self._leave_group(run.archived)
+
+    def _leave_group(self, names: Sequence[str]) -> None:
+        """Put runs that are no longer of this history into a group beside."""
+        for name in names:
+            # It may never have been sent, and what the service answers must not cost the records to come.
+            with suppress(Exception):
+                other = self._wandb.Api().run(f"{self._run.entity}/{self._run.project}/{name}")
+                other.group = f"{self._run.group}, archived"
+                other.update()
 
     def log(self, step: int, numbers: Numbers) -> None:
         self._run.log({**numbers, "global_step": step})
@@ -174,14 +196,39 @@ def check_trackers(config: Config) -> None:
         )
 
 
-def start_trackers(folder: Path, config: Config, say: Callable[[str], None]) -> list[Background]:
-    """The trackers that a configuration asks for."""
+def start_trackers(
+    folder: Path, config: Config, say: Callable[[str], None], wandb: WandbRun | None = None
+) -> list[Background]:
+    """The trackers that a configuration asks for.
+
+    Args:
+        wandb: the W&B run of this start; None begins one that takes over nothing.
+    """
     makers: dict[str, Callable[[], Tracker]] = {}
     if config.log.wandb:
-        makers["wandb"] = lambda: WandbTracker(folder, config)
+        run = wandb or WandbRun(new_name(), 0)
+        before = records_to_take_over(folder / "log.jsonl", run)
+        makers["wandb"] = lambda: WandbTracker(folder, config, run, before)
     if config.log.tensorboard:
         makers["tensorboard"] = lambda: TensorBoardTracker(folder)
     return [Background(name, make, say) for name, make in makers.items()]
+
+
+def numbers_of(record: Record) -> Numbers:
+    """The numbers of a record, under the names that they have in trackers."""
+    kind = record["kind"]
+    named = _flat({key: value for key, value in record.items() if key != "kind"})
+    return {f"{kind}/{key}": value for key, value in named.items() if isinstance(value, int | float)}
+
+
+def _flat(values: Record) -> Record:
+    flat: Record = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat.update({f"{key}/{inner}": item for inner, item in value.items()})
+        else:
+            flat[key] = value
+    return flat
 
 
 def close_trackers(trackers: list[Background]) -> bool:

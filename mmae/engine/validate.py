@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from mmae.config import Config
 from mmae.data.loader import validation_batches
@@ -21,17 +23,39 @@ from mmae.losses import scored
 from mmae.types import Batch
 
 
+@dataclass(frozen=True)
+class Validation:
+    """What a validation found, the same on every rank but for `lost_rows`.
+
+    Attributes:
+        losses: of each output, the mean over the tiles that can be scored; None where there is none.
+        scored: tiles that could be, by output.
+        lost: of these, those whose loss is not finite; outputs without any are left out.
+        lost_rows: source rows of those that this rank had.
+    """
+
+    losses: dict[str, float | None]
+    scored: dict[str, int]
+    lost: dict[str, int]
+    lost_rows: dict[str, list[int]]
+
+    @property
+    def diverged(self) -> list[str]:
+        """Outputs without a finite loss on any tile: not the tiles are at fault, but the weights."""
+        return [name for name, lost in self.lost.items() if lost == self.scored[name]]
+
+
 def validate_split(
     engine: Any, plan: Plan, preprocess: Preprocess, damage: DamageLog, step: int, watcher: Watcher | None = None
-) -> dict[str, float]:
-    """The loss of each output over the `val` split of every shard set; empty where none has one.
+) -> Validation | None:
+    """Validate on the `val` split of every shard set; None where none has one.
 
     Args:
         watcher: is called after each batch, with what the model has just run on.
     """
     config, device = plan.config, engine.device
     if not any(has_split(each.index, "val") for each in plan.tiles.sets):
-        return {}
+        return None
     batches = validation_batches(
         plan.tiles.sets,
         config.model.domains,
@@ -47,8 +71,8 @@ def validate_split(
 @torch.no_grad()
 def validate(
     engine: Any, batches: Iterable[Batch], preprocess: Preprocess, config: Config, watcher: Watcher | None = None
-) -> dict[str, float]:
-    """The loss of each output over every tile of the split that can be scored; NaN where there is none.
+) -> Validation:
+    """Validate on every tile of the split.
 
     Args:
         batches: this rank's micro-batches on the engine's device; every rank has equally many, padding tiles have
@@ -56,16 +80,33 @@ def validate(
     """
     names = config.model.outputs
     device = engine.device
-    sums = torch.zeros(2, len(names), dtype=torch.float64, device=device)
+    sums = torch.zeros(3, len(names), dtype=torch.float64, device=device)
+    rows, lost = list[Tensor](), list[Tensor]()
     one_O = torch.ones(len(names), device=device)
     engine.eval()
     for batch in batches:
         inputs, plan = prepare(batch, preprocess, config, train=False)
-        _, loss_O, _ = engine(inputs, plan, one_O, 1.0)
+        _, loss_O, finite_OB = engine(inputs, plan, one_O, 1.0)
         if watcher is not None:
             watcher(inputs, plan)
-        sums[0] += loss_O
-        sums[1] += scored(inputs, plan, config.model).sum(1)
+        scored_OB = scored(inputs, plan, config.model)
+        lost_OB = scored_OB & ~finite_OB
+        sums += torch.stack([loss_O, scored_OB.sum(1), lost_OB.sum(1)])
+        rows.append(batch.row_B)
+        lost.append(lost_OB)
     engine.train()
     dist.all_reduce(sums)
-    return dict(zip(names, (sums[0] / sums[1]).tolist(), strict=True))
+    total_O, scored_O, lost_O = (dict(zip(names, numbers, strict=True)) for numbers in sums.tolist())
+    return Validation(
+        losses={name: total_O[name] / scored_O[name] if scored_O[name] else None for name in names},
+        scored={name: int(scored_O[name]) for name in names},
+        lost={name: int(count) for name, count in lost_O.items() if count},
+        lost_rows=_rows(names, rows, lost) if any(lost_O.values()) else {},
+    )
+
+
+def _rows(names: Sequence[str], rows: list[Tensor], chosen: list[Tensor]) -> dict[str, list[int]]:
+    """Of each output, the rows of the chosen tiles, given as (B,) and bool (O, B) a batch; outputs without any not."""
+    row_B, chosen_OB = torch.cat(rows), torch.cat(chosen, dim=1)
+    found = {name: row_B[chosen_B].tolist() for name, chosen_B in zip(names, chosen_OB, strict=True)}
+    return {name: each for name, each in found.items() if each}

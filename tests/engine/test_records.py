@@ -20,6 +20,7 @@ from mmae.engine.damage import DamageLog
 from mmae.engine.plan import Plan
 from mmae.engine.records import Record, StepRecords, of_ranks, peak_memory
 from mmae.engine.step import StepStats
+from mmae.engine.trackers import numbers_of
 from tests.model.test_no_waiting import watching
 
 CONFIG = build_config({"train.global_batch": 32, "model.size": "nano"}, "test")
@@ -34,12 +35,18 @@ class Engine(nn.Module):
         self.device = torch.device(device)
         self.norm = norm
         self.optimizer = SimpleNamespace(cur_scale=4096)
+        self.lr = 1e-3
 
     def get_global_grad_norm(self) -> Tensor | float | None:
         return self.norm
 
     def get_lr(self) -> list[float]:
-        return [1e-3]
+        return [self.lr]
+
+    def step(self) -> None:
+        """As an optimiser step, after which the schedule stands at the next one, and a loss scale may have changed."""
+        self.lr /= 2
+        self.optimizer.cur_scale //= 2
 
 
 def made(norm: Tensor | float | None, folder: Path, precision: str = "bf16", device: str = "cpu") -> StepRecords:
@@ -65,6 +72,8 @@ def stats(loss: float, left_out: float = 0.0, device: str = "cpu") -> StepStats:
 
 def add(records: StepRecords, step: int, of: StepStats, wanted: bool, skipped: bool = False) -> None:
     flag = torch.full((), float(skipped), device=of.loss.device)
+    records.before()
+    records._engine.step()
     records.add(step, of, flag, flag, wanted=wanted)
 
 
@@ -107,7 +116,7 @@ def test_the_loss_scale_is_that_of_fp16(precision: str, scale: float | None, tmp
     records = made(None, tmp_path, precision)
     assert next(run(records, [1.0], every=1))["loss_scale"] == scale
     # DeepSpeed's optimiser of stage 0 keeps it elsewhere.
-    records._engine.optimizer = SimpleNamespace(loss_scale_config=SimpleNamespace(cur_scale=8))
+    records._engine.optimizer = SimpleNamespace(loss_scale_config=SimpleNamespace(cur_scale=8), cur_scale=0)
     add(records, 2, stats(1.0), wanted=True)
     assert next(records.drain())["loss_scale"] == (8.0 if scale else None)
 
@@ -118,6 +127,38 @@ def test_a_share_of_the_peak_is_of_all_devices(tmp_path: Path, monkeypatch: pyte
     records._plan = replace_split(records._plan, world=4)
     record = next(run(records, [1.0], every=1))
     assert record["mfu"] == pytest.approx(records._flops_per_tile * record["tiles_per_second"] / 4e12)
+
+
+def test_what_could_not_be_scored_has_no_loss(tmp_path: Path) -> None:
+    records = made(None, tmp_path)
+    none = replace(stats(0.0), count_O=torch.zeros(OUTPUTS))
+    some = stats(3.0)
+    some.count_O[1] = some.loss_O[1] = 0.0
+    for step, of in enumerate((none, none, some, none), start=1):
+        add(records, step, of, wanted=step % 2 == 0)
+    first, second = records.drain()
+    assert (first["loss"], first["loss_mean"], set(first["losses"].values())) == (None, None, {None})
+    # The mean is of steps in which something was scored.
+    assert (second["loss"], second["loss_mean"]) == (None, 3.0)
+    add(records, 5, some, wanted=True)
+    third = next(records.drain())
+    assert third["loss"] == 3.0
+    assert [loss is None for loss in third["losses"].values()] == [place == 1 for place in range(OUTPUTS)]
+    # Trackers get numbers alone.
+    name = CONFIG.model.outputs[1]
+    numbers = numbers_of({"kind": "train", **third})
+    assert f"train/losses/{name}" not in numbers
+    assert numbers[f"train/scored/{name}"] == 0
+
+
+def test_the_learning_rate_is_the_one_that_the_update_used(tmp_path: Path) -> None:
+    records = made(None, tmp_path, "fp16")
+    for step in (1, 2, 3):
+        # Of a step that was left out too: the schedule goes on.
+        add(records, step, stats(1.0), wanted=step != 2, skipped=step == 3)
+    found = list(records.drain())
+    assert [record["lr"] for record in found] == [1e-3, 2.5e-4]
+    assert [record["loss_scale"] for record in found] == [4096, 1024]
 
 
 def replace_split(plan: Any, world: int) -> Any:

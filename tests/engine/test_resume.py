@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,6 +151,50 @@ def test_a_named_checkpoint_comes_first(run: Path, shards: Path) -> None:
     assert sorted(path.name for path in (run / "checkpoints").glob("global*")) == ["global_step3", "global_step6"]
     (aside,) = asides(run)
     assert taken(find(plan(shards, run="third", resume=aside))) == "global_step9"
+
+
+def log_of(folder: Path) -> list[tuple[str, int]]:
+    lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    return [(line["kind"], line["step"]) for line in lines]
+
+
+def write_log(run: Path, end: int) -> None:
+    """The log of a training that was killed after step `end`."""
+    lines = [{"kind": "start", "step": 0}, *({"kind": "train", "step": step} for step in range(1, end + 1))]
+    (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_records_of_later_steps_leave_with_their_checkpoints(run: Path, shards: Path) -> None:
+    write_log(run, 11)
+    found = find(plan(shards, resume=run / "checkpoints" / "global_step6"))
+    (aside,) = asides(run)
+    assert found is not None
+    assert found.notes == (f"resume: what this start does not go on with is now in {aside}",)
+    assert log_of(run) == [("start", 0), *(("train", step) for step in range(1, 7)), ("archived", 6)]
+    assert log_of(aside) == [("start", 0), *(("train", step) for step in range(7, 12))]
+    assert [path.name for path in (aside / "checkpoints").glob("global*")] == ["global_step9"]
+
+
+def test_a_log_that_a_killed_training_left_ahead_of_its_checkpoint_is_cut_back(run: Path, shards: Path) -> None:
+    write_log(run, 11)
+    assert taken(find(plan(shards))) == "global_step9"
+    (aside,) = asides(run)
+    assert log_of(run)[-2:] == [("train", 9), ("archived", 9)]
+    assert log_of(aside) == [("start", 0), ("train", 10), ("train", 11)]
+    assert not (aside / "checkpoints").exists()
+    # Once.
+    assert taken(find(plan(shards))) == "global_step9"
+    assert asides(run) == [aside]
+
+
+def test_what_was_recorded_before_the_first_save_makes_way_for_a_beginning(run: Path, shards: Path) -> None:
+    write_log(run, 2)
+    for checkpoint in (run / "checkpoints").glob("global*"):
+        shutil.rmtree(checkpoint)
+    assert find(plan(shards)) is None
+    (aside,) = asides(run)
+    assert log_of(run) == [("start", 0), ("archived", 0)]
+    assert log_of(aside) == [("start", 0), ("train", 1), ("train", 2)]
 
 
 @pytest.mark.parametrize("within", ["checkpoints/global_step9", ".", "checkpoints"])

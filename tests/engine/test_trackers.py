@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import threading
 import types
@@ -14,6 +15,7 @@ from PIL import Image
 from mmae.config import Config, LogConfig
 from mmae.engine import trackers
 from mmae.engine.trackers import Background, Numbers, any_left_behind, check_trackers, close_trackers, start_trackers
+from mmae.engine.wandb_runs import WandbRun
 from mmae.errors import InputError
 
 
@@ -145,6 +147,63 @@ def test_wandb_gets_pictures_over_our_step(tmp_path: Path, monkeypatch: pytest.M
         {"train/loss": 0.5, "global_step": 2},
         {"val/pictures": "image step_3.png", "global_step": 3},
     ]
+
+
+class Service:
+    """What W&B knows on its server."""
+
+    def __init__(self, offline: bool = False, down: bool = False) -> None:
+        self.offline, self.down = offline, down
+        self.logged: list[dict[str, object]] = []
+        self.groups = {"bbbbbbbb": "run"}
+        self.began_with: dict[str, object] = {}
+
+    def init(self, **words: object) -> object:
+        self.began_with = words
+        return types.SimpleNamespace(
+            define_metric=lambda *_, **__: None, log=self.logged.append, finish=lambda: None, offline=self.offline,
+            entity="me", project="mmae", group=words["group"],
+        )  # fmt: skip
+
+    def run(self, path: str) -> object:
+        name = path.removeprefix("me/mmae/")
+        if self.down or name not in self.groups:
+            raise ConnectionError("no answer")
+        other = types.SimpleNamespace(group=self.groups[name])
+        other.update = lambda: self.groups.update({name: other.group})
+        return other
+
+    def module(self) -> types.ModuleType:
+        fake = types.ModuleType("wandb")
+        fake.__dict__.update(init=self.init, Settings=lambda **_: None, Api=lambda: types.SimpleNamespace(run=self.run))
+        return fake
+
+
+@pytest.mark.parametrize(
+    ("service", "group"),
+    [(Service(), "run, archived"), (Service(offline=True), "run"), (Service(down=True), "run")],
+    ids=["online", "offline", "down"],
+)
+def test_a_wandb_run_takes_over_the_history_and_those_that_left_leave_the_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service: Service, group: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", service.module())
+    (tmp_path / "run").mkdir()
+    log = tmp_path / "run" / "log.jsonl"
+    kept = [
+        {"kind": "start", "step": 0},
+        {"kind": "train", "time": 5.5, "step": 4, "losses": {"rgb": 0.5, "dem": None}},
+    ]
+    log.write_text("".join(json.dumps(record) + "\n" for record in kept))
+    started = start_trackers(tmp_path / "run", Config(), pytest.fail, WandbRun("cccccccc", 3, ("bbbbbbbb", "aaaaaaaa")))
+    started[0].log(5, {"train/losses/rgb": 0.25})
+    assert close_trackers(started)
+    assert service.began_with["id"] == "cccccccc"
+    assert service.logged == [
+        {"train/time": 5.5, "train/step": 4, "train/losses/rgb": 0.5, "global_step": 4},
+        {"train/losses/rgb": 0.25, "global_step": 5},
+    ]
+    assert service.groups == {"bbbbbbbb": group}
 
 
 def test_a_missing_tensorboard_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

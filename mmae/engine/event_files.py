@@ -1,0 +1,48 @@
+"""TensorBoard's event files, as far as telling their records apart by step.
+
+A file is a sequence of records: length (uint64), checksum, an `Event` message, checksum (tensorboard
+`summary/writer/record_writer.py`). Records are copied as they are, so no checksum changes.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+_HEAD, _CHECKSUM = 12, 4
+
+
+def event_files(run: Path) -> list[Path]:
+    """The event files of a run; none where the package that reads them is missing."""
+    files = sorted((run / "tensorboard").glob("events.out.tfevents.*"))
+    return files if files and find_spec("tensorboard") is not None else []
+
+
+def split_events(path: Path, step: int) -> Iterator[tuple[bool, bytes]]:
+    """The parts of an event file in order, and whether each is of a later step than `step`.
+
+    The first record, which says the format, is given to both sides once there is a later one. What a killed process
+    has left half written at the end goes with the record before.
+    """
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    version, later = b"", False
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        while head := file.read(_HEAD):
+            length = struct.unpack("<Q", head[:8])[0] if len(head) == _HEAD else size
+            if file.tell() + length + _CHECKSUM > size:
+                yield later, head + file.read()
+                return
+            body = file.read(length + _CHECKSUM)
+            event = Event.FromString(body[:length])
+            later = event.step > step
+            if event.file_version:
+                version = head + body
+            elif later and version:
+                yield True, version
+                version = b""
+            yield later, head + body
