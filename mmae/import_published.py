@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decoder-heads", type=int, help="the decoders' heads, where the file does not say (default 8)"
     )
+    parser.add_argument(
+        "--ignore-option",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="an option of the file that is not known here, and that changes no prediction and no loss; once an option",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -32,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     from mmae.model.published_file import read_published
 
     published = read_published(args.file)
-    model, notes = build(published, args.heads, args.decoder_heads)
+    model, notes = build(published, args.heads, args.decoder_heads, args.ignore_option)
     save_model(args.out, model, band_stats, _extra(published, model.config.outputs))
     for note in notes if band_stats else (*notes, "the file holds no band statistics: give them with --band-stats"):
         print(f"note: {note}")
@@ -40,8 +47,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def build(published: PublishedFile, num_heads: int | None = None, decoder_num_heads: int | None = None) -> Any:
+def build(
+    published: PublishedFile,
+    num_heads: int | None = None,
+    decoder_num_heads: int | None = None,
+    ignored: Collection[str] = (),
+) -> Any:
     """The model (`MultiMAE`) of a published checkpoint, and notes about what was assumed.
+
+    Args:
+        num_heads: of the encoder, where neither its size nor the options say.
+        decoder_num_heads: where the options do not say.
+        ignored: options that are not known, and that change no number, says the user.
 
     Raises:
         InputError: its names, shapes or options are not those of a model that this project has.
@@ -52,7 +69,7 @@ def build(published: PublishedFile, num_heads: int | None = None, decoder_num_he
     from mmae.model.published import from_published
     from mmae.model.published_config import infer_model
 
-    found = infer_model(published, num_heads, decoder_num_heads)
+    found = infer_model(published, num_heads, decoder_num_heads, ignored)
     state = from_published(published.weights, found.config, found.variant, str(published.path))
     with torch.device("meta"):
         model = MultiMAE(found.config, found.variant)
