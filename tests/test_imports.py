@@ -26,9 +26,11 @@ FOUNDATION = frozenset(
         "draws",
         "error_line",
         "errors",
+        "free_space",
         "modalities",
         "pictures",
         "processes",
+        "regular_file",
         "resources",
         "table",
         "types",
@@ -57,7 +59,7 @@ BELOW = MappingProxyType(
 )
 """What each layer may import beside itself and the foundation."""
 
-DATA_TOOLS_FOUNDATION = frozenset({"errors", "modalities", "draws"})
+DATA_TOOLS_FOUNDATION = frozenset({"errors", "modalities", "draws", "free_space", "regular_file"})
 """What `data_tools` may take of the foundation: it knows neither models nor batches."""
 
 EXCEPTIONS = MappingProxyType(
@@ -65,6 +67,7 @@ EXCEPTIONS = MappingProxyType(
         ("mmae", "mmae.model.features"): "`mmae.features`, imported when it is first asked for; here for type checkers",
         ("mmae", "mmae.model.folder"): "`mmae.load_model`, in the same way",
         ("mmae.__main__", "mmae.cli"): "`python -m mmae` is the command line",
+        ("mmae.table", "mmae.data.atomic"): "files that are written whole, which know nothing of data",
     }
 )
 
@@ -76,7 +79,7 @@ HOMES = MappingProxyType(
             # Each worker process of a repack opens the file for itself.
             "data_tools.shard_job",
             # Writes a file.
-            "data_tools.synth",
+            "data_tools.hdf5_output",
             # Verifies by plain reads, through nothing that packed.
             "data_tools.verify_source",
             "mmae.bench",

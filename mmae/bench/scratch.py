@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from mmae.errors import InputError
+from mmae.free_space import need_space
 
 # Room that is left for others.
 _SPARE_BYTES: Final = 1 << 29
@@ -39,9 +39,4 @@ def need_room(folder: Path, needed: int) -> None:
     Raises:
         InputError: fewer than `needed` bytes and some to spare are free in the folder.
     """
-    free = shutil.disk_usage(folder).free
-    if free < needed + _SPARE_BYTES:
-        raise InputError(
-            f"{folder}: {free / 1e9:.1f} GB are free and {(needed + _SPARE_BYTES) / 1e9:.1f} GB are needed: "
-            "give another --scratch, or fewer --tiles"
-        )
+    need_space(folder, needed + _SPARE_BYTES, "give another --scratch, or fewer --tiles")
