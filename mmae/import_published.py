@@ -29,11 +29,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from mmae.data.atomic import check_new_folder
     from mmae.errors import InputError
 
     # Before seconds of imports.
     if not Path(args.file).is_file():
         raise InputError(f"{args.file} is no file: name a published checkpoint (a torch save)")
+    check_new_folder(Path(args.out))
     band_stats = read_band_stats(args.band_stats) if args.band_stats else {}
     from mmae.model.folder import save_model
     from mmae.model.published_file import read_published

@@ -68,6 +68,7 @@ EXCEPTIONS = MappingProxyType(
         ("mmae", "mmae.model.folder"): "`mmae.load_model`, in the same way",
         ("mmae.__main__", "mmae.cli"): "`python -m mmae` is the command line",
         ("mmae.table", "mmae.data.atomic"): "files that are written whole, which know nothing of data",
+        ("mmae.model.folder", "mmae.data.atomic"): "so is a model's folder",
     }
 )
 

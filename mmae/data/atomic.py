@@ -82,6 +82,27 @@ def writing(what: object, remedy: str) -> Iterator[None]:
         raise InputError(f"{what}: cannot be written ({error.strerror or error}): {remedy}") from error
 
 
+def check_new_folder(folder: Path) -> None:
+    """Refuse a folder that could not be filled at the end, before the time is spent.
+
+    Raises:
+        InputError: it holds something already, is not a folder, or cannot be written.
+    """
+    with writing(folder, "choose another folder"):
+        if folder.is_dir() and any(folder.iterdir()):
+            raise InputError(f"{folder} is not empty: choose a new folder, or remove it first")
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise InputError(f"{folder} is a file: choose a new folder")
+    check_place(folder, folder, "choose another folder")
+
+
+def check_new_file(path: Path) -> None:
+    """As `check_new_folder`, for a file that must not be there yet."""
+    if os.path.lexists(path):
+        raise InputError(f"{path} exists already: choose another name, or remove it first")
+    check_place(path, path, "choose another place")
+
+
 def check_place(path: Path, what: object, remedy: str) -> None:
     """Refuse a place that could not be written at the end, before the time is spent: a neighbour is made and removed.
 
