@@ -21,6 +21,7 @@ from mmae.data.codec import DTYPES, MAX_NBYTES, MAX_NDIM
 from mmae.data.index import DatasetInfo, SourceInfo
 from mmae.errors import InputError, did_you_mean
 from mmae.modalities import MODALITIES
+from mmae.regular_file import check_regular
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -107,7 +108,7 @@ def open_source(src: Path | str, datasets: Sequence[str] | None = None) -> Sourc
 
 
 def _find(src: Path) -> Path:
-    if src.is_file():
+    if src.exists() and not src.is_dir():
         return src
     if not src.is_dir():
         raise InputError(f"{src}: no such file or folder: give MMEarth's .h5 file or its folder")
@@ -118,6 +119,10 @@ def _find(src: Path) -> Path:
 
 
 def _open(path: Path) -> h5py.File:
+    try:
+        check_regular(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}): give MMEarth's .h5 file") from error
     try:
         return h5py.File(path, "r")
     except OSError as error:

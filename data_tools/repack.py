@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0, or 130 after an interrupt. Bad input is an InputError."""
-    from data_tools.crew import available_cores
+    from data_tools.crew import processes
     from data_tools.locks import parse_part
 
     options = Options(
@@ -89,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         datasets=[name.strip() for name in args.datasets.split(",")] if args.datasets is not None else None,
         stats=args.stats,
         on_error=args.on_error,
-        workers=available_cores() if args.workers is None else args.workers,
+        workers=processes(args.workers),
     )
     try:
         repack_part(args.src, args.out, parse_part(args.part), options)
@@ -139,8 +139,9 @@ class Options:
             raise InputError(f"--seed {self.seed}: must fit into 64 bits")
         if self.on_error not in ON_ERROR:
             raise InputError(f"--on-error {self.on_error}: no such choice{did_you_mean(self.on_error, ON_ERROR)}")
-        if self.workers < 1:
-            raise InputError(f"--workers {self.workers}: must be at least 1")
+        from data_tools.crew import processes
+
+        processes(self.workers)
         # Blosc2 obeys them before its arguments, and the bytes of a shard must follow from source and options.
         for name in sorted(os.environ):
             if name.startswith("BLOSC_"):

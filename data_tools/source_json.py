@@ -13,6 +13,7 @@ import numpy as np
 
 from mmae.errors import InputError
 from mmae.modalities import S2_LEVELS
+from mmae.regular_file import read_regular
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +47,7 @@ def read_text(path: Path) -> str:
         InputError: no such file, it cannot be read, or is no text.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
         return content.decode(json.detect_encoding(content))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file: MMEarth puts it beside the .h5 file, download it too") from None

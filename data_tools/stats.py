@@ -29,10 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0. Bad input is an InputError."""
+    from data_tools.crew import processes
+
     if args.out is not None:
         _writable(args.out)
-    if args.workers is not None and args.workers < 1:
-        raise InputError(f"--workers {args.workers}: must be at least 1")
+    processes(args.workers)
     moments = measure(args.shards, args.split, args.workers)
     for line in _lines(moments):
         print(line)

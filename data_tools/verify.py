@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mmae.errors import InputError
-
 if TYPE_CHECKING:
     from data_tools.hdf5 import Source
     from data_tools.verify_findings import Difference, Findings, ShardReport
@@ -33,8 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 where all is well (in the end), 1 where anything differs. Unusable input is an InputError."""
-    if args.workers is not None and args.workers < 1:
-        raise InputError(f"--workers {args.workers}: must be at least 1")
+    from data_tools.crew import processes
+
+    processes(args.workers)
     if args.repair:
         from data_tools.verify_repair import verify_and_repair
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmae.errors import InputError, did_you_mean
+from mmae.regular_file import read_regular_text
 from mmae.table import add_json_argument, check_json_path, write_json
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _scores(
 
 def _trained_rows(constant: dict[str, Score], log: Path) -> list[Row]:
     """Beside the constants' losses the first and the last validation of the run."""
-    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    records = [json.loads(line) for line in read_regular_text(log).splitlines()]
     losses = [record["losses"] for record in records if record["kind"] == "val"] or [{}]
     rows: list[Row] = []
     for name, each in constant.items():

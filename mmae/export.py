@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from mmae.model.mmae import MultiMAE
@@ -111,4 +111,4 @@ def _write_published(out: Path, source: Source) -> None:
     with writing(out, "make room, or choose another place"):
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(out, replace=False) as file, library_file(file) as output:
-            torch.save(checkpoint, output)
+            torch.save(checkpoint, cast("IO[bytes]", output))

@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmae.regular_file import read_regular_text
+
 if TYPE_CHECKING:
     from mmae.model.published_file import PublishedFile
 
@@ -90,7 +92,7 @@ def read_band_stats(path: str) -> dict[str, Any]:
     from mmae.errors import InputError
 
     try:
-        stats = json.loads(Path(path).read_text(encoding="utf-8"))
+        stats = json.loads(read_regular_text(Path(path)))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(stats, dict) or not all(isinstance(entry, dict) for entry in stats.values()):

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from mmae.regular_file import open_regular
+
 Record = dict[str, Any]
 
 
@@ -18,7 +20,7 @@ class LogRecords:
         self._bytes: mmap.mmap | bytes = b""
         self.torn = False
         """Whether the file ended in a part of a line."""
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             if file.seek(0, 2):
                 self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._end = self._bytes.rfind(b"\n") + 1

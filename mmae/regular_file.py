@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from pathlib import Path
@@ -33,14 +34,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 def regular_descriptor(path: Path) -> int:
     """As `open_regular`, but a bare file descriptor that the caller closes."""
-    # Without O_NONBLOCK the opening of a FIFO waits for somebody who writes.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
-    try:
-        _check(path, os.fstat(descriptor).st_mode)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+    return _opened(path, os.O_RDONLY)
 
 
 def read_regular(path: Path) -> bytes:
@@ -54,9 +48,30 @@ def read_regular_text(path: Path) -> str:
     return read_regular(path).decode()
 
 
+def append_regular(path: Path) -> io.FileIO:
+    """A regular file, made if it is not there, whose end is written to, unbuffered; errors as `open_regular`."""
+    return io.FileIO(_opened(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab")
+
+
 def check_regular(path: Path) -> None:
     """For files that a library opens: errors as `open_regular`, but nothing is opened."""
     _check(path, os.stat(path).st_mode)
+
+
+def _opened(path: Path, flags: int) -> int:
+    # Without O_NONBLOCK the opening of a FIFO waits for its other end.
+    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
+    try:
+        check_descriptor(path, descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def check_descriptor(path: Path, descriptor: int) -> None:
+    """For what is open already, by O_NONBLOCK: errors as `open_regular`; it is not closed."""
+    _check(path, os.fstat(descriptor).st_mode)
 
 
 def _check(path: Path, mode: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from mmae.errors import InputError
 from mmae.log_records import LogRecords, Record
 from mmae.processes import started
+from mmae.regular_file import read_regular, read_regular_text
 
 BEGINS: Final = ("start", "resume")
 END: Final = "end"
@@ -119,7 +120,7 @@ def alive(host: str | None, pid: int | None, began: str | None) -> bool | None:
 def _process(folder: Path, begin: Record) -> tuple[str | None, int | None, str | None]:
     """Host, pid and beginning of rank 0, of the run's lock or of the record: a start may not have written one yet."""
     try:
-        lock: Any = json.loads((folder / LOCK).read_text(encoding="utf-8"))
+        lock: Any = json.loads(read_regular_text(folder / LOCK))
         return str(lock["host"]), int(lock["pid"]), str(lock["started"])
     except (OSError, ValueError, KeyError, TypeError):
         return begin.get("host"), begin.get("pid"), None
@@ -168,7 +169,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n")
+    return read_regular(path).count(b"\n")
 
 
 def _seconds_left(recent: list[Record], step: int, stop: int | None) -> float | None:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from mmae.errors import InputError
+from mmae.regular_file import read_regular_text
 
 
 class _StrictLoader(yaml.SafeLoader):
@@ -30,7 +31,7 @@ def read_yaml(path: Path) -> Any:
         InputError: the file cannot be read, is not YAML, or says a key twice.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
+        return yaml.load(read_regular_text(path), Loader=_StrictLoader)  # noqa: S506 (a SafeLoader)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

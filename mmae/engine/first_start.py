@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from mmae.engine.run_folder import FOLLOWED, write_whole
+from mmae.regular_file import read_regular_text
 
 _LAUNCHES: Final = MappingProxyType({
     "MMAE_RESTARTS": "MMAE_LAUNCH",
@@ -49,7 +50,7 @@ def _counting(environment: Mapping[str, str]) -> list[str]:
 
 def _noted(path: Path) -> dict[str, str]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_regular_text(path))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from mmae.data.order import rank_slices
 from mmae.engine.plan import Plan
+from mmae.regular_file import append_regular
 from mmae.types import Batch
 
 MAX_LINES: Final = 20
@@ -84,8 +85,8 @@ class Quarantine:
     def _append(self, record: dict[str, object]) -> None:
         try:
             self._path.parent.mkdir(exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+            with append_regular(self._path) as file:
+                file.write(f"{json.dumps(record)}\n".encode())
         except OSError as error:  # a full disk costs the list, not the training
             tqdm.write(f"rank {self._rank}: {self._path}: {error.strerror}: not written: {record}", file=sys.stderr)
 

@@ -17,6 +17,7 @@ from mmae.config import Config, Flat, Resume, build_config, flatten, resume_poli
 from mmae.data.atomic import atomic_file
 from mmae.data.remote import without_secrets
 from mmae.errors import InputError
+from mmae.regular_file import read_regular_text
 from mmae.yaml_file import read_yaml
 
 LOCK: Final = ".lock"
@@ -96,7 +97,7 @@ class RunFolder:
             InputError: the file is missing or damaged.
         """
         try:
-            stats: dict[str, Any] = json.loads(self.band_stats_file.read_text(encoding="utf-8"))
+            stats: dict[str, Any] = json.loads(read_regular_text(self.band_stats_file))
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{self.band_stats_file}: cannot be read ({error}): copy it from the shards' index"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmae.errors import InputError
+from mmae.regular_file import read_regular_text
 
 LATEST = "latest"
 STATE = "state.json"
@@ -54,7 +55,7 @@ def read_state(checkpoint: Path) -> TrainState:
         InputError: the file is damaged or of another version.
     """
     try:
-        return TrainState(**json.loads((checkpoint / STATE).read_text(encoding="utf-8")))
+        return TrainState(**json.loads(read_regular_text(checkpoint / STATE)))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"{checkpoint / STATE}: cannot be read ({error}): resume from another checkpoint "

@@ -11,6 +11,7 @@ from typing import Any, Final
 from mmae import __version__
 from mmae.config import ModelConfig, build_config
 from mmae.errors import InputError, did_you_mean
+from mmae.regular_file import read_regular_text
 from mmae.variants import Variant
 
 FORMAT: Final = "mmae-model"
@@ -81,7 +82,7 @@ def read_model_config(folder: str | Path) -> SavedModel:
 
 def _read_description(path: Path) -> dict[str, Any]:
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description = json.loads(read_regular_text(path))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: is {path.parent} a folder that `mmae export` wrote?") from None
     except (OSError, ValueError) as error:

@@ -18,6 +18,7 @@ from mmae.model.description import CONFIG_NAME, SavedModel, describe, read_model
 from mmae.model.mmae import MultiMAE
 from mmae.model.posembed import first_positions
 from mmae.model.published_config import published_weights
+from mmae.regular_file import check_regular
 
 __all__ = ["SavedModel", "initial_weights", "load_model", "read_model_config", "save_model"]
 
@@ -105,6 +106,7 @@ def initial_weights(model: MultiMAE, source: str | Path) -> dict[str, Tensor]:
 def _read_weights(folder: str | Path) -> dict[str, Tensor]:
     path = Path(folder) / WEIGHTS_NAME
     try:
+        check_regular(path)
         state: dict[str, Tensor] = load_file(path)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: is {path.parent} a folder that `mmae export` wrote?") from None

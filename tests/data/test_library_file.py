@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import signal
 from pathlib import Path
+from typing import IO, cast
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ def test_what_is_written_is_what_was_meant(tmp_path: Path) -> None:
     tensors = {"a": torch.arange(1000.0)}
     torch.save(tensors, tmp_path / "plain")
     with (tmp_path / "ours").open("w+b") as file, library_file(file) as output:
-        torch.save(tensors, output)
+        torch.save(tensors, cast("IO[bytes]", output))
     assert torch.equal(torch.load(tmp_path / "ours", weights_only=True)["a"], tensors["a"])
 
 
@@ -23,7 +24,7 @@ def fill(path: Path, buffering: int) -> None:
     with path.open("w+b", buffering=buffering) as file, library_file(file) as output:
         assert output.write(bytes(100_000)) == 100_000
         assert output.write(b"more") == 4
-        torch.save({"a": torch.zeros(1000)}, output)
+        torch.save({"a": torch.zeros(1000)}, cast("IO[bytes]", output))
 
 
 @pytest.mark.parametrize("buffering", [-1, 0])
