@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from mmae.data.atomic import ending_cleanly
 from mmae.errors import InputError
 from mmae.free_space import need_space
 
@@ -23,7 +24,7 @@ def scratch_folder(asked: Path | None) -> Iterator[Path]:
         InputError: it cannot be made.
     """
     if asked is None:
-        with tempfile.TemporaryDirectory(prefix="mmae-bench-") as folder:
+        with ending_cleanly(), tempfile.TemporaryDirectory(prefix="mmae-bench-") as folder:
             yield Path(folder)
         return
     try:

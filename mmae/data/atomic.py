@@ -23,7 +23,7 @@ _ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def atomic_file(path: Path, replace: bool = True) -> Iterator[IO[bytes]]:
+def atomic_file(path: Path, replace: bool = True, mode: int = 0o666) -> Iterator[IO[bytes]]:
     """A binary file (also readable) that takes the name `path` once the block has ended without an error.
 
     Until then it is a neighbour, `.<name>.<this process and a draw>.tmp`, which an error takes away: of several
@@ -31,15 +31,16 @@ def atomic_file(path: Path, replace: bool = True) -> Iterator[IO[bytes]]:
 
     Args:
         replace: take the place of what has the name `path`.
+        mode: who may read and write it, less what the umask takes away.
 
     Raises:
         FileExistsError: there is something, and it may not be replaced.
         OSError: the file cannot be written.
     """
     temporary = _neighbour(path)
-    with _cleaned_up():
+    with ending_cleanly():
         try:
-            with temporary.open("x+b") as file:
+            with open(temporary, "x+b", opener=lambda name, flags: os.open(name, flags, mode)) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -60,7 +61,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         OSError: it cannot be written, or there is something in a folder of that name.
     """
     temporary = _neighbour(path)
-    with _cleaned_up():
+    with ending_cleanly():
         try:
             temporary.mkdir()
             yield temporary
@@ -153,7 +154,7 @@ def _take_name(temporary: Path, path: Path, replace: bool) -> None:
 
 
 @contextmanager
-def _cleaned_up() -> Iterator[None]:
+def ending_cleanly() -> Iterator[None]:
     """In it a signal that would end the process at once raises SystemExit: what was begun is taken away first.
 
     A process that catches these signals itself, and a thread beside the main one, are left alone.
