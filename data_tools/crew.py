@@ -18,14 +18,32 @@ from typing import Any, Final
 from data_tools.crew_worker import Failure, Progress, Result, Tally, Work, serve
 from mmae.errors import InputError
 
-__all__ = ["Tally", "Work", "available_cores", "in_processes"]
+__all__ = ["Tally", "Work", "available_cores", "in_processes", "processes"]
 
 _GRACE_SECONDS: Final = 2.0
+_ALWAYS_ALLOWED: Final = 64
+_A_CORE: Final = 4
 
 
 def available_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processes(asked: int | None) -> int:
+    """How many worker processes `--workers` asks for; one a core where it does not.
+
+    Raises:
+        InputError: none, or more than a machine can carry.
+    """
+    if asked is None:
+        return available_cores()
+    if asked < 1:
+        raise InputError(f"--workers {asked}: must be at least 1")
+    most = max(_ALWAYS_ALLOWED, _A_CORE * available_cores())
+    if asked > most:
+        raise InputError(f"--workers {asked}: at most {most} here: more than one a core are of no use")
+    return asked
 
 
 def in_processes(

@@ -10,6 +10,7 @@ from typing import Final
 import xxhash
 
 from mmae.data.index import DatasetInfo
+from mmae.regular_file import open_regular, read_regular
 
 _SAMPLES: Final = 32
 _SAMPLE_BYTES: Final = 1 << 16
@@ -22,8 +23,8 @@ def fingerprint(path: Path, known: Mapping[str, DatasetInfo], tile_ids: Sequence
     size = path.stat().st_size
     hasher.update(json.dumps([size, described, list(tile_ids)], sort_keys=True).encode())
     for json_path in beside:
-        hasher.update(json_path.read_bytes())
-    with path.open("rb") as file:
+        hasher.update(read_regular(json_path))
+    with open_regular(path) as file:
         for sample in range(_SAMPLES):
             file.seek(max(0, size - _SAMPLE_BYTES) * sample // (_SAMPLES - 1))
             hasher.update(file.read(_SAMPLE_BYTES))

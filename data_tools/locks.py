@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from mmae.errors import InputError
+from mmae.regular_file import append_regular
 
 LOCK_SUFFIX: Final = ".lock"
 FOLDER_LOCK: Final = f".repack{LOCK_SUFFIX}"
@@ -122,7 +123,7 @@ def _named(part: Part) -> str:
 
 
 def _open(path: Path) -> IO[bytes]:
-    return path.open("ab")
+    return append_regular(path)
 
 
 def _acquire(file: IO[bytes]) -> bool | None:

@@ -12,6 +12,7 @@ from data_tools.locks import LOCK_SUFFIX
 from mmae.data.atomic import TEMPORARY, atomic_file, sync
 from mmae.data.index import JSON_NAME, open_index
 from mmae.errors import InputError
+from mmae.regular_file import read_regular
 
 if TYPE_CHECKING:
     from data_tools.hdf5 import Source
@@ -55,7 +56,7 @@ def _is_ours(path: Path) -> bool:
 
 def _read_plan(out: Path) -> dict[str, Any]:
     try:
-        begun = json.loads((out / PLAN_NAME).read_bytes())
+        begun = json.loads(read_regular(out / PLAN_NAME))
     except (OSError, ValueError):
         begun = None
     if not isinstance(begun, dict):

@@ -12,6 +12,7 @@ import numpy as np
 from mmae.data.atomic import atomic_file
 from mmae.data.index import Loss, ShardInfo
 from mmae.data.npz import UNREADABLE_NPZ
+from mmae.regular_file import open_regular
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,7 +66,7 @@ def is_packed(shard: Path) -> bool:
     """Whether the shard is there, whole and recorded. Its content is not looked at: `mmae verify` does that."""
     try:
         size = shard.stat().st_size
-        with record_path(shard).open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        with open_regular(record_path(shard)) as file, np.load(file, allow_pickle=False) as stored:
             return bool(int(stored["info"][1]) == size)
     except _UNREADABLE:
         return False
@@ -74,7 +75,7 @@ def is_packed(shard: Path) -> bool:
 def load_record(shard: Path) -> ShardRecord | None:
     """The record of the finished shard; None where there is no such shard, or its size is not as recorded."""
     try:
-        with record_path(shard).open("rb") as file, np.load(file, allow_pickle=False) as stored:
+        with open_regular(record_path(shard)) as file, np.load(file, allow_pickle=False) as stored:
             arrays = dict(stored)
         split, size, digest = arrays.pop("info").tolist()
         if shard.stat().st_size != int(size):

@@ -91,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0, or 130 after an interrupt. Bad input is an InputError."""
-    from data_tools.crew import available_cores
+    from data_tools.crew import processes
     from data_tools.locks import parse_part
 
     options = Options(
@@ -104,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         stats=args.stats,
         on_error=args.on_error,
         check_units=not args.no_unit_check,
-        workers=available_cores() if args.workers is None else args.workers,
+        workers=processes(args.workers),
     )
     try:
         repack_part(args.src, args.out, parse_part(args.part), options)
@@ -157,8 +157,9 @@ class Options:
         check_seed(self.seed, "--seed")
         if self.on_error not in ON_ERROR:
             raise InputError(f"--on-error {self.on_error}: no such choice{did_you_mean(self.on_error, ON_ERROR)}")
-        if self.workers < 1:
-            raise InputError(f"--workers {self.workers}: must be at least 1")
+        from data_tools.crew import processes
+
+        processes(self.workers)
         # Blosc2 obeys them before its arguments, and the bytes of a shard must follow from source and options.
         for name in sorted(os.environ):
             if name.startswith("BLOSC_"):

@@ -14,6 +14,7 @@ import numpy as np
 from mmae.errors import InputError
 from mmae.modalities import S2_LEVELS
 from mmae.plurals import counted
+from mmae.regular_file import read_regular
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -54,7 +55,7 @@ def read_text(path: Path, remedy: str = _MISSING) -> str:
         InputError: no such file, it cannot be read, or is no text.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
         return content.decode(json.detect_encoding(content))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file: {remedy}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,10 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0. Bad input is an InputError."""
+    from data_tools.crew import processes
+
     if args.out is not None:
         _writable(args.out)
-    if args.workers is not None and args.workers < 1:
-        raise InputError(f"--workers {args.workers}: must be at least 1")
+    processes(args.workers)
     moments = measure(args.shards, args.split, args.workers)
     for line in _lines(moments):
         print(printable(line))
@@ -122,18 +124,17 @@ def _band_names(entry: str) -> dict[int, str]:
 
 
 def _writable(path: Path) -> None:
-    if path.exists() or path.is_symlink():
+    from mmae.data.atomic import check_place
+
+    if os.path.lexists(path):
         raise InputError(f"{path}: exists already: give --out another name, or remove it")
-    if not path.parent.is_dir():
+    if not path.absolute().parent.is_dir():
         raise InputError(f"{path}: no such folder as {path.parent}: make it, or give --out another name")
+    check_place(path, path, "give --out another place")
 
 
 def _write(path: Path, stats: Mapping[str, Any]) -> None:
-    from mmae.data.atomic import atomic_file
+    from mmae.data.atomic import atomic_file, writing
 
-    _writable(path)  # the pass took its time
-    try:
-        with atomic_file(path) as file:
-            file.write((json.dumps(stats, indent=1, allow_nan=False) + "\n").encode())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}): give --out another place") from error
+    with writing(path, "give --out another place"), atomic_file(path, replace=False) as file:
+        file.write((json.dumps(stats, indent=1, allow_nan=False) + "\n").encode())

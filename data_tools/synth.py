@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mmae.errors import InputError, check_seed
+from mmae.free_space import need_space
 from mmae.plurals import counted
 
 if TYPE_CHECKING:
@@ -23,6 +24,12 @@ if TYPE_CHECKING:
     from data_tools.synth_scene import Arrays
 
 MIN_SIZE: Final = 8
+MAX_SIZE: Final = 2048
+"""A larger tile could not be packed into a shard."""
+_JSON_BYTES: Final = 450
+"""Of a tile's entry in `tile_info`."""
+_GZIP_LEVEL: Final = 4
+"""h5py's own."""
 KM_A_DEGREE: Final = 111.32
 
 
@@ -46,32 +53,36 @@ def synthesise(out: Path, tiles: int = 64, size: int = 64, seed: int = 0) -> Non
     """Write the data set, whole or not at all. The same arguments give the same pixels.
 
     Raises:
-        InputError: too few tiles to hold every no-data case, tiles too small, or an `out` that is not empty.
+        InputError: too few tiles to hold every no-data case, tiles too small or too large, an `out` that is not empty
+            or cannot be written to, or a disk that is too small.
     """
     from data_tools.synth_gaps import GAPS
+    from mmae.data.atomic import atomic_folder, writing
 
     if tiles < len(GAPS):
         raise InputError(f"--tiles {tiles}: every no-data case needs a tile of its own, use {len(GAPS)} or more")
-    if size < MIN_SIZE:
-        raise InputError(f"--size {size}: use {MIN_SIZE} or more")
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        raise InputError(f"--size {size}: use {MIN_SIZE} to {MAX_SIZE}")
     check_seed(seed, "--seed")
     out = Path(os.path.abspath(out))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out}: exists already: choose another folder, or remove it")
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        _write(temporary, out.name, tiles, size, seed)
-        os.replace(temporary, out)
-    except OSError as error:
-        raise InputError(f"{out}: cannot be written ({error.strerror or error}): choose another folder") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    need_space(out.parent, tiles * _tile_bytes(size, seed), "choose another folder, or fewer --tiles")
+    with writing(out, "make room, or choose another folder"):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_folder(out) as folder:
+            _write(folder, out.name, tiles, size, seed)
+
+
+def _tile_bytes(size: int, seed: int) -> int:
+    """About what a tile takes on the disk, from a pair without gaps."""
+    arrays = [array for row in range(2) for array in _tile(row, size, seed, None)[0].values()]
+    packed = sum(len(zlib.compress(array.tobytes(), _GZIP_LEVEL)) for array in arrays)
+    return packed // 2 + _JSON_BYTES
 
 
 def _write(folder: Path, name: str, tiles: int, size: int, seed: int) -> None:
-    import h5py
-
+    from data_tools.hdf5_output import new_hdf5
     from data_tools.synth_gaps import gap_rows
     from data_tools.synth_scene import HELD_OUT, PLACES
     from data_tools.synth_stats import BandStats
@@ -80,7 +91,7 @@ def _write(folder: Path, name: str, tiles: int, size: int, seed: int) -> None:
     gaps = gap_rows(tiles)
     splits: dict[str, list[int]] = {"train": [], "val": [], "test": []}
     infos: dict[str, Any] = {}
-    with h5py.File(folder / f"{name}.h5", "w") as file:
+    with new_hdf5(folder / f"{name}.h5") as (file, check_disk):
         for row in range(tiles):
             arrays, info = _tile(row, size, seed, gaps.get(row))
             if row == 0:
@@ -94,6 +105,7 @@ def _write(folder: Path, name: str, tiles: int, size: int, seed: int) -> None:
             splits["val" if held_out else "train"].append(row)
             if not held_out:
                 stats.add(arrays, row % 2)
+            check_disk()
     for part, content in (("band_stats", stats.tables()), ("splits", splits), ("tile_info", infos)):
         (folder / f"{name}_{part}.json").write_text(json.dumps(content), encoding="utf-8")
 

@@ -42,10 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 where all is well (in the end), 1 where anything differs. Unusable input is an InputError."""
-    if args.workers is not None and args.workers < 1:
-        raise InputError(f"--workers {args.workers}: must be at least 1")
     if args.splits is not None and args.against is None:
         raise InputError(f"--splits {args.splits}: needs --against SRC, the HDF5 file that was packed")
+    from data_tools.crew import processes
+
+    processes(args.workers)
     if args.repair:
         from data_tools.verify_repair import verify_and_repair
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from data_tools.verify import Report, tell, verify
-from mmae.data.atomic import sync
+from mmae.data.atomic import ending_cleanly, sync
 from mmae.errors import InputError
 from mmae.plurals import counted
 
@@ -117,17 +117,18 @@ def _replace(index: Index, source: Source, number: int) -> bool:
         raise InputError(f"{path}: is a folder where a shard should be: move it away, and run again")
     rows = index.row[np.flatnonzero(index.shard == number)]
     temporary = path.with_name(f".{info.name}{_TEMPORARY}")
-    try:
-        pack_shard(source, PlannedShard(info.name, info.split, rows), temporary, index.options["codec"])
-        if temporary.stat().st_size != info.bytes or file_hash(temporary) != info.hash:
-            print(
-                f"{info.name}: the source gives other bytes than were packed (another version of mmae or Blosc2?): "
-                "left as it was; repack into another folder"
-            )
-            return False
-        _take_name(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with ending_cleanly():
+        try:
+            pack_shard(source, PlannedShard(info.name, info.split, rows), temporary, index.options["codec"])
+            if temporary.stat().st_size != info.bytes or file_hash(temporary) != info.hash:
+                print(
+                    f"{info.name}: the source gives other bytes than were packed (another version of mmae or Blosc2?): "
+                    "left as it was; repack into another folder"
+                )
+                return False
+            _take_name(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
     return True
 
 

@@ -19,6 +19,7 @@ from mmae.log_records import LogRecords
 from mmae.ownership import add_trust_argument
 from mmae.plurals import counted
 from mmae.printable import printable
+from mmae.table import add_json_argument, check_json_path, write_json
 
 if TYPE_CHECKING:
     from mmae.config import Config, ModelConfig
@@ -42,12 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--hide", metavar="A,B", help="run the latest checkpoint with no token of these input modalities visible"
     )
     add_trust_argument(parser, "a run")
-    parser.add_argument("--json", metavar="FILE", help="also write the table to this file")
+    add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from mmae.engine.run_folder import open_run, write_whole
+    from mmae.engine.run_folder import open_run
 
+    check_json_path(args.json)
     # Before seconds of imports.
     folder = open_run(args.run, args.trust)
     config = folder.stored_config(args.trust)
@@ -67,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     rows = [{key: _finite(value) for key, value in row.items()} for row in rows]
     print(_table(rows))
     if args.json:
-        write_whole(Path(args.json), json.dumps(rows, indent=2) + "\n")
+        write_json(args.json, json.dumps(rows, indent=2) + "\n")
     return 0
 
 

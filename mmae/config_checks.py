@@ -15,12 +15,24 @@ from mmae.variants import VARIANTS
 
 MAX_PROFILED: Final = 100
 """Steps of one profile."""
+MAX_WORKERS: Final = 128
+"""Loader processes a rank: more than the cores of any machine that a rank has to itself."""
+MAX_PREFETCH: Final = 1024
+"""Micro-batches that a loader process reads ahead: each has its memory from the start."""
 
 
 def contradiction(config: Config) -> str | None:
     """The first contradiction in one line, or None."""
     model, train = config.model, config.train
-    for problems in (_sets(config.data), _names(model), _grid(model), _tokens(model), _steps(train), _profile(train)):
+    for problems in (
+        _sets(config.data),
+        _loading(config.data),
+        _names(model),
+        _grid(model),
+        _tokens(model),
+        _steps(train),
+        _profile(train),
+    ):
         for problem in problems:
             return problem
     return None
@@ -38,6 +50,16 @@ def _sets(data: DataConfig) -> Iterator[str]:
     if data.weights is not None and len(data.weights) != max(1, len(data.locations)):
         sets = counted(len(data.locations), "shard set")
         yield f"data.weights has {counted(len(data.weights), 'number')} for {sets} (data.shards)"
+
+
+def _loading(data: DataConfig) -> Iterator[str]:
+    if data.workers > MAX_WORKERS:
+        yield (
+            f"data.workers={data.workers} are too many loader processes for one rank, at most {MAX_WORKERS} are "
+            "started: a few a GPU are enough"
+        )
+    if data.prefetch > MAX_PREFETCH:
+        yield f"data.prefetch={data.prefetch} micro-batches would not fit into memory: at most {MAX_PREFETCH}"
 
 
 def _names(model: ModelConfig) -> Iterator[str]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from mmae.ownership import add_trust_argument
 
@@ -42,11 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mmae.errors import InputError
+    from mmae.data.atomic import check_new_file, check_new_folder
 
     out, published = Path(args.out), args.format == "published"
-    if published and out.exists():
-        raise InputError(f"{out} exists already: choose another name, or remove it first")
+    # Before minutes of putting weights together.
+    (check_new_file if published else check_new_folder)(out)
     source = _from_folder(args) if (Path(args.run) / "config.json").is_file() else _from_run(args)
     from mmae.model.doubtful_weights import warn_of_weights
 
@@ -66,14 +67,26 @@ def _from_run(args: argparse.Namespace) -> Source:
     from mmae.engine.run_folder import open_run
 
     # Before seconds of imports.
-    open_run(args.run, args.trust)
+    config = open_run(args.run, args.trust).stored_config(args.trust)
+    assert config is not None
+    from mmae.plan.parameter_sizes import parameter_sizes
+
+    _need_space(args, sum(parameter_sizes(config.model).values()))
     from mmae.engine.consolidate import load_trained
 
     trained = load_trained(args.run, args.step, args.trust)
-    extra: dict[str, Any] = {"run": str(trained.folder.path), "step": trained.step}
+    # Where it lies is nobody's business who gets the model.
+    extra: dict[str, Any] = {"run": Path(os.path.abspath(args.run)).name, "step": trained.step}
     if trained.log_vars is not None:
         extra["log_vars"] = dict(zip(trained.config.model.outputs, trained.log_vars.tolist(), strict=True))
     return Source(trained.model, trained.band_stats, extra)
+
+
+def _need_space(args: argparse.Namespace, numbers: int) -> None:
+    """Refuse a disk that is too small for so many float32."""
+    from mmae.free_space import need_space
+
+    need_space(Path(args.out).absolute().parent, 4 * numbers, "make room, or choose another place")
 
 
 def _from_folder(args: argparse.Namespace) -> Source:
@@ -83,21 +96,24 @@ def _from_folder(args: argparse.Namespace) -> Source:
         raise InputError(f"--step {args.step}: {args.run} is a model folder, which holds one step only")
     from mmae.model.folder import load_model, read_model_config
 
-    saved = read_model_config(args.run, args.trust)
-    return Source(load_model(args.run, args.trust), saved.band_stats, saved.extra)
+    saved, model = read_model_config(args.run, args.trust), load_model(args.run, args.trust)
+    _need_space(args, sum(tensor.numel() for tensor in model.parameters()))
+    return Source(model, saved.band_stats, saved.extra)
 
 
 def _write_published(out: Path, source: Source) -> None:
     """One torch save: float32 weights and options. Band statistics have no place in it."""
     import torch
 
-    from mmae.data.atomic import atomic_file
+    from mmae.data.atomic import atomic_file, writing
+    from mmae.data.library_file import library_file
     from mmae.model.published_file import published_checkpoint
 
     model, epoch = source.model, source.extra.get("epoch")
     checkpoint = published_checkpoint(
         model.state_dict(), model.config, model.variant, source.extra.get("log_vars"), epoch
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_file(out) as file:
-        torch.save(checkpoint, file)
+    with writing(out, "make room, or choose another place"):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(out, replace=False) as file, library_file(file) as output:
+            torch.save(checkpoint, cast("IO[bytes]", output))

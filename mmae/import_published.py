@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mmae.ownership import add_trust_argument
 from mmae.plurals import counted
 from mmae.printable import printable
+from mmae.regular_file import read_regular_text
 
 if TYPE_CHECKING:
     from mmae.model.published_file import PublishedFile
@@ -24,20 +25,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decoder-heads", type=int, help="the decoders' heads, where the file does not say (default 8)"
     )
+    parser.add_argument(
+        "--ignore-option",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="an option of the file that is not known here, and that changes no prediction and no loss; once an option",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
+    from mmae.data.atomic import check_new_folder
     from mmae.errors import InputError
 
     # Before seconds of imports.
     if not Path(args.file).is_file():
         raise InputError(f"{args.file} is no file: name a published checkpoint (a torch save)")
+    check_new_folder(Path(args.out))
     band_stats = read_band_stats(args.band_stats) if args.band_stats else {}
     from mmae.model.folder import save_model
     from mmae.model.published_file import read_published
 
     published = read_published(args.file, args.trust)
-    model, notes = build(published, args.heads, args.decoder_heads)
+    model, notes = build(published, args.heads, args.decoder_heads, args.ignore_option)
     save_model(args.out, model, band_stats, _extra(published, model.config.outputs))
     for note in notes if band_stats else (*notes, "the file holds no band statistics: give them with --band-stats"):
         print(printable(f"note: {note}"))
@@ -45,8 +55,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def build(published: PublishedFile, num_heads: int | None = None, decoder_num_heads: int | None = None) -> Any:
+def build(
+    published: PublishedFile,
+    num_heads: int | None = None,
+    decoder_num_heads: int | None = None,
+    ignored: Collection[str] = (),
+) -> Any:
     """The model (`MultiMAE`) of a published checkpoint, and notes about what was assumed.
+
+    Args:
+        num_heads: of the encoder, where neither its size nor the options say.
+        decoder_num_heads: where the options do not say.
+        ignored: options that are not known, and that change no number, says the user.
 
     Raises:
         InputError: its names, shapes or options are not those of a model that this project has.
@@ -57,7 +77,7 @@ def build(published: PublishedFile, num_heads: int | None = None, decoder_num_he
     from mmae.model.published import from_published
     from mmae.model.published_config import infer_model
 
-    found = infer_model(published, num_heads, decoder_num_heads)
+    found = infer_model(published, num_heads, decoder_num_heads, ignored)
     state = from_published(published.weights, found.config, found.variant, str(published.path))
     with torch.device("meta"):
         model = MultiMAE(found.config, found.variant)
@@ -75,7 +95,7 @@ def read_band_stats(path: str) -> dict[str, Any]:
     from mmae.json_text import parse_json
 
     try:
-        stats = parse_json(Path(path).read_text(encoding="utf-8"))
+        stats = parse_json(read_regular_text(Path(path)))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(stats, dict) or not all(isinstance(entry, dict) for entry in stats.values()):

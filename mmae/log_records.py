@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mmae.json_text import parse_json
+from mmae.regular_file import open_regular
 
 Record = dict[str, Any]
 
@@ -44,7 +45,7 @@ class LogRecords:
         self._bytes: mmap.mmap | bytes = b""
         self.torn = False
         """Whether the file ended in a part of a line."""
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             if file.seek(0, 2):
                 self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._end = self._bytes.rfind(b"\n") + 1

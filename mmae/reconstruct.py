@@ -22,16 +22,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from mmae.data.atomic import atomic_file, check_place, writing
     from mmae.engine.run_folder import open_run
     from mmae.errors import InputError
 
     # Before seconds of imports.
-    open_run(args.run, args.trust)
+    run_folder = open_run(args.run, args.trust)
     if args.tiles < 1:
         raise InputError(f"--tiles {args.tiles}: at least one tile is needed")
+    folder = Path(args.out) if args.out else run_folder.pictures
+    check_place(folder / "picture", folder, "choose another --out")
     import torch
 
-    from mmae.data.atomic import atomic_file
     from mmae.data.loader import read_batches
     from mmae.data.mixture import all_places
     from mmae.data.preprocess import Preprocess
@@ -64,12 +66,12 @@ def run(args: argparse.Namespace) -> int:
     inputs, plan = prepare(batch, preprocess, config, train=False)
     with torch.no_grad():
         output = trained.model(inputs.values, plan)
-    folder = Path(args.out) if args.out else trained.folder.pictures
-    folder.mkdir(parents=True, exist_ok=True)
     for tile, row in enumerate(batch.row_B.tolist()):
         picture = draw(tile, config.model, inputs, plan, output)
         path = folder / f"step{trained.step}-row{row:09d}.png"
-        with atomic_file(path) as file:
-            picture.save(file, format="PNG")
+        with writing(path, "make room, or choose another --out"):
+            folder.mkdir(parents=True, exist_ok=True)
+            with atomic_file(path) as file:
+                picture.save(file, format="PNG")
         print(printable(path))
     return 0

@@ -14,6 +14,7 @@ from mmae.json_text import parse_json
 from mmae.log_records import BEGINS, END, LogRecords, Record
 from mmae.plurals import counted
 from mmae.processes import started
+from mmae.regular_file import read_regular, read_regular_text
 
 LOCK: Final = ".lock"
 RECENT: Final = 20
@@ -121,7 +122,7 @@ def alive(host: str | None, pid: int | None, began: str | None) -> bool | None:
 def _process(folder: Path, begin: Record) -> tuple[str | None, int | None, str | None]:
     """Host, pid and beginning of rank 0, of the run's lock or of the record: a start may not have written one yet."""
     try:
-        lock: Any = parse_json((folder / LOCK).read_text(encoding="utf-8"))
+        lock: Any = parse_json(read_regular_text(folder / LOCK))
         return str(lock["host"]), int(lock["pid"]), str(lock["started"])
     except (OSError, ValueError, KeyError, TypeError):
         return begin.get("host"), begin.get("pid"), None
@@ -170,7 +171,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n")
+    return read_regular(path).count(b"\n")
 
 
 def _seconds_left(recent: list[Record], step: int, stop: int | None) -> float | None:

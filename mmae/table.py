@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmae.data.atomic import atomic_file, check_place, writing
 from mmae.errors import InputError
 from mmae.printable import printable
 
@@ -73,7 +74,7 @@ def check_json_path(path: Path | None) -> None:
     """Refuse a file that could not be written at the end, before the time is spent.
 
     Raises:
-        InputError: it exists, or its folder does not.
+        InputError: it exists, or its folder does not, or nothing can be written there.
     """
     if path is None:
         return
@@ -81,6 +82,7 @@ def check_json_path(path: Path | None) -> None:
         raise InputError(f"--json {path}: exists already: choose another name, or remove it")
     if not path.absolute().parent.is_dir():
         raise InputError(f"--json {path}: there is no folder {path.absolute().parent}: make it first")
+    check_place(path, f"--json {path}", "choose another place")
 
 
 def report(table: Table, path: Path | None, facts: Mapping[str, object]) -> None:
@@ -92,11 +94,17 @@ def report(table: Table, path: Path | None, facts: Mapping[str, object]) -> None
     print(table.text())
     if path is None:
         return
-    try:
-        with path.open("x") as file:
-            file.write(table.json(facts))
-    except OSError as error:
-        raise InputError(f"--json {path}: cannot be written ({error.strerror}): choose another name") from error
+    write_json(path, table.json(facts))
+
+
+def write_json(path: Path, text: str) -> None:
+    """Write what `--json` asked for, whole or not at all.
+
+    Raises:
+        InputError: the file appeared meanwhile, or cannot be written.
+    """
+    with writing(f"--json {path}", "make room, or choose another name"), atomic_file(path, replace=False) as file:
+        file.write(text.encode())
 
 
 def _is_number(value: Value) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import yaml
 
 from mmae.errors import InputError
+from mmae.regular_file import read_regular_text
 
 _PLAIN: Final = {
     "tag:yaml.org,2002:bool": (re.compile("true|True|TRUE|false|False|FALSE"), "write true or false"),
@@ -29,7 +30,7 @@ def read_yaml(path: Path) -> Any:
         InputError: the file cannot be read, is not YAML, says a key twice, or holds what YAML 1.1 would twist.
     """
     try:
-        return _load(path.read_text(encoding="utf-8"), path)
+        return _load(read_regular_text(path), path)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -85,7 +85,9 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Config:
 
 def rows(*words: str) -> dict[str, dict[str, float | None]]:
     assert main(["baseline", "run", "--json", "rows.json", *words]) == 0
-    found = {row["output"]: row for row in json.loads(Path("rows.json").read_text())}
+    file = Path("rows.json")
+    found = {row["output"]: row for row in json.loads(file.read_text())}
+    file.unlink()  # it would not be overwritten
     assert list(found) == ["rgb", "depth", "norm_rgb"]
     return found
 

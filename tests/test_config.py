@@ -104,6 +104,8 @@ def test_a_config_survives_being_flattened_and_built_again() -> None:
         ("data.window=0", "data.window=0"),
         ("data.on_damage=ignore", "data.on_damage='ignore'"),
         ("data.cache_gb=0", "data.cache_gb=0"),
+        ("data.workers=1000", "data.workers=1000 are too many loader processes for one rank, at most 128"),
+        ("data.prefetch=100000", "data.prefetch=100000 micro-batches would not fit"),
     ],
 )
 def test_bad_values_are_refused_in_one_line_that_names_them(tmp_path: Path, override: str, says: str) -> None:

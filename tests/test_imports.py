@@ -28,6 +28,7 @@ FOUNDATION = frozenset(
         "edge",
         "error_line",
         "errors",
+        "free_space",
         "json_text",
         "log_records",
         "modalities",
@@ -37,6 +38,7 @@ FOUNDATION = frozenset(
         "printable",
         "processes",
         "recipe_arguments",
+        "regular_file",
         "resources",
         "table",
         "types",
@@ -65,7 +67,9 @@ BELOW = MappingProxyType(
 )
 """What each layer may import beside itself and the foundation."""
 
-DATA_TOOLS_FOUNDATION = frozenset({"errors", "modalities", "draws", "json_text", "plurals", "printable"})
+DATA_TOOLS_FOUNDATION = frozenset(
+    {"errors", "modalities", "draws", "free_space", "json_text", "plurals", "printable", "regular_file"}
+)
 """What `data_tools` may take of the foundation: it knows neither models nor batches."""
 
 EXCEPTIONS = MappingProxyType(
@@ -73,6 +77,8 @@ EXCEPTIONS = MappingProxyType(
         ("mmae", "mmae.model.features"): "`mmae.features`, imported when it is first asked for; here for type checkers",
         ("mmae", "mmae.model.folder"): "`mmae.load_model`, in the same way",
         ("mmae.__main__", "mmae.cli"): "`python -m mmae` is the command line",
+        ("mmae.table", "mmae.data.atomic"): "files that are written whole, which know nothing of data",
+        ("mmae.model.folder", "mmae.data.atomic"): "so is a model's folder",
     }
 )
 
@@ -88,7 +94,7 @@ HOMES = MappingProxyType(
             # Each worker process of a repack opens the file for itself.
             "data_tools.shard_job",
             # Writes a file.
-            "data_tools.synth",
+            "data_tools.hdf5_output",
             # Verifies by plain reads, through nothing that packed.
             "data_tools.verify_source",
             "mmae.bench",

@@ -7,6 +7,7 @@ import pytest
 
 from mmae.errors import InputError
 from mmae.table import Column, Table, check_json_path, report
+from tests.full_disk import REASON, files_up_to
 
 TABLE = Table(
     "a bench",
@@ -75,3 +76,18 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_a_file_without_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no folder .*: make it first"):
         check_json_path(tmp_path / "absent" / "table.json")
+
+
+def test_a_full_disk_leaves_nothing_and_the_table_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "table.json"
+    with files_up_to(10), pytest.raises(InputError, match=rf"--json \S+table\.json: cannot be written \({REASON}\)"):
+        report(TABLE, path, {})
+    assert not list(tmp_path.iterdir())
+    assert TABLE.title in capsys.readouterr().out
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_at_once() -> None:
+    with pytest.raises(InputError, match=r"--json /proc/table\.json: cannot be written"):
+        check_json_path(Path("/proc/table.json"))

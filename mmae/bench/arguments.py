@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from mmae.bench.machine import usable_cores
 from mmae.errors import InputError, did_you_mean
 from mmae.table import add_json_argument
 
@@ -65,11 +64,13 @@ def counts_of(args: argparse.Namespace) -> int:
     """How many processes are measured beside one.
 
     Raises:
-        InputError: a number of tiles, workers or repetitions below one.
+        InputError: a number of tiles, workers or repetitions below one, or too many workers.
     """
-    for name in ("tiles", "workers", "repeats"):
+    from data_tools.crew import processes
+
+    for name in ("tiles", "repeats"):
         at_least_one(f"--{name}", getattr(args, name))
-    return usable_cores() if args.workers is None else args.workers
+    return processes(args.workers)
 
 
 def at_least_one(option: str, value: int | None) -> None:

@@ -17,6 +17,7 @@ from mmae.data.codec import header_bytes
 from mmae.data.index import open_index
 from mmae.data.layout import BLOCK, member_bytes
 from mmae.data.reader import ShardReader
+from mmae.regular_file import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +67,7 @@ def _calls(index: Index, work: Work) -> Iterator[list[_Call]]:
 
 def _frames(index: Index, position: int) -> Iterator[tuple[str, NDArray[np.uint8]]]:
     start = index.offset.item(position)
-    with (index.folder / index.shards[index.shard.item(position)].name).open("rb") as file:
+    with open_regular(index.folder / index.shards[index.shard.item(position)].name) as file:
         for (name, info), size in zip(index.datasets.items(), index.size[position].tolist(), strict=True):
             if size == 0:
                 continue

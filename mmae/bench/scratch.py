@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from mmae.data.atomic import ending_cleanly
 from mmae.errors import InputError
+from mmae.free_space import need_space
 
 # Room that is left for others.
 _SPARE_BYTES: Final = 1 << 29
@@ -23,7 +24,7 @@ def scratch_folder(asked: Path | None) -> Iterator[Path]:
         InputError: it cannot be made.
     """
     if asked is None:
-        with tempfile.TemporaryDirectory(prefix="mmae-bench-") as folder:
+        with ending_cleanly(), tempfile.TemporaryDirectory(prefix="mmae-bench-") as folder:
             yield Path(folder)
         return
     try:
@@ -39,9 +40,4 @@ def need_room(folder: Path, needed: int) -> None:
     Raises:
         InputError: fewer than `needed` bytes and some to spare are free in the folder.
     """
-    free = shutil.disk_usage(folder).free
-    if free < needed + _SPARE_BYTES:
-        raise InputError(
-            f"{folder}: {free / 1e9:.1f} GB are free and {(needed + _SPARE_BYTES) / 1e9:.1f} GB are needed: "
-            "give another --scratch, or fewer --tiles"
-        )
+    need_space(folder, needed + _SPARE_BYTES, "give another --scratch, or fewer --tiles")

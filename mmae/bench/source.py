@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from mmae.bench.scratch import need_room
-from mmae.errors import InputError
+from mmae.data.atomic import atomic_folder, writing
 from mmae.plurals import counted
 
 if TYPE_CHECKING:
@@ -55,15 +54,8 @@ def prepare(src: Path | None, scratch: Path, tiles: int) -> BenchSource:
     folder = scratch / f"source-{tiles}-{fingerprint[:16]}"
     if not folder.is_dir():
         need_room(scratch, original.stat().st_size * tiles // rows)
-        temporary = scratch / f".{folder.name}.{os.getpid()}.tmp"
-        temporary.mkdir()
-        try:
+        with writing(folder, "make room, or give another --scratch"), atomic_folder(folder) as temporary:
             _repeat(original, temporary, tiles)
-            os.replace(temporary, folder)
-        except OSError as error:
-            raise InputError(f"{temporary}: cannot be written ({error.strerror or error})") from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     return BenchSource(folder / f"{_NAME}.h5", tiles, about)
 
 
@@ -79,13 +71,16 @@ def _synthetic(scratch: Path) -> Path:
 def _repeat(original: Path, folder: Path, tiles: int) -> None:
     import h5py
 
-    with h5py.File(original, "r") as old, h5py.File(folder / f"{_NAME}.h5", "w") as new:
+    from data_tools.hdf5_output import new_hdf5
+
+    with h5py.File(original, "r") as old, new_hdf5(folder / f"{_NAME}.h5") as (new, check_disk):
         names = [name for name in old if name != _METADATA]
         pairs = [(old[name], _like(old[name], new, name, tiles)) for name in names]
         rows = len(old[_METADATA])
         for row in range(tiles):
             for before, after in pairs:
                 _copy_row(before, row % rows, after, row)
+            check_disk()
         metadata: NDArray[Any] = old[_METADATA][:]
         new[_METADATA] = repeated = _metadata(metadata, tiles)
     stem = str(original.with_suffix(""))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmae.errors import InputError
+from mmae.regular_file import read_regular
 
 
 def read_band_stats(path: Path) -> dict[str, Any]:
@@ -19,7 +20,7 @@ def read_band_stats(path: Path) -> dict[str, Any]:
         InputError: no such file, not JSON, or something else in it.
     """
     try:
-        stats = json.loads(path.read_bytes())
+        stats = json.loads(read_regular(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}): give data.band_stats a file") from None
     except (ValueError, RecursionError):

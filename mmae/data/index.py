@@ -30,6 +30,7 @@ from mmae.data.index_head import (
 from mmae.data.npz import UNREADABLE_NPZ, map_npz, save_npz, stream_hash
 from mmae.errors import InputError
 from mmae.modalities import S2_LEVELS
+from mmae.regular_file import open_regular, read_regular
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -141,7 +142,7 @@ def open_index(folder: Path | str) -> Index:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder: give the folder that `mmae repack SRC OUT` wrote")
     try:
-        text = (folder / JSON_NAME).read_bytes()
+        text = read_regular(folder / JSON_NAME)
     except FileNotFoundError:
         raise InputError(f"{folder}: no {JSON_NAME}, so no finished shards: run mmae repack SRC {folder}") from None
     except OSError as error:
@@ -164,9 +165,11 @@ def open_index(folder: Path | str) -> Index:
 
 def _map_arrays(path: Path, expected: ArraysInfo) -> tuple[dict[str, NDArray[Any]], mmap.mmap]:
     try:
-        file = path.open("rb")
-    except OSError:
+        file = open_regular(path)
+    except FileNotFoundError:
         raise InputError(f"{path.parent}: {NPZ_NAME} is missing: repack, or copy the folder again") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}): repack, or copy the folder again") from None
     with file:
         # The size first: what is mapped must be there, a missing page would kill the process.
         if file.seek(0, 2) != expected.bytes or stream_hash(file) != expected.hash:

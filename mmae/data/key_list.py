@@ -10,6 +10,7 @@ import numpy as np
 import xxhash
 
 from mmae.errors import InputError
+from mmae.regular_file import read_regular
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -47,7 +48,7 @@ def read_keys(path: Path) -> KeyList:
         InputError: no such file, not text, or no id in it.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_regular(path).decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}): give data.keys a file of tile ids") from None
     except ValueError:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from mmae.errors import InputError
+from mmae.regular_file import check_descriptor
 
 _POLL_S: Final = 0.05
 _NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
@@ -28,12 +29,17 @@ class LockedFile:
         """Open, not locked yet.
 
         Raises:
-            OSError: it cannot be opened; a symbolic link is not followed.
+            OSError: it cannot be opened, or is no regular file; a symbolic link is not followed.
         """
         self.path = path
         with _NO_FORK:
-            self.descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+            self.descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
             _OPEN.add(self)
+        try:
+            check_descriptor(path, self.descriptor)
+        except BaseException:
+            self.close()
+            raise
 
     def lock(self, exclusive: bool) -> bool:
         """Take the lock, or exchange the one that is held; False where others hold it.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mmae.errors import InputError
+from mmae.regular_file import regular_descriptor
 
 if TYPE_CHECKING:
     from mmae.data.slots import Window
@@ -86,7 +87,7 @@ class OpenShards:
     def _open(self, shard: int) -> int:
         path = self._path(shard)
         try:
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            file = regular_descriptor(path)
         except OSError as error:
             raise InputError(f"{path}: cannot be read ({error.strerror}): copy or repack the shards again") from None
         while len(self._files) >= MAX_OPEN_SHARDS:

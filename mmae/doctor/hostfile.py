@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from mmae.errors import InputError
+from mmae.regular_file import read_regular_text
 
 _NAME: Final = re.compile(r"(?:[A-Za-z_][\w.-]*@)?[A-Za-z0-9](?:[A-Za-z0-9._:-]*[A-Za-z0-9])?", re.ASCII)
 """A host or address, perhaps with a user: nothing that ssh or a shell could take for an option or more than a word."""
@@ -35,7 +36,7 @@ def read_hostfile(path: Path) -> list[Host]:
         InputError: no such file, or a line that is not `NAME slots=N`, an unfit name, a host said twice, no host.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_regular_text(path)
     except (OSError, UnicodeDecodeError) as error:
         why = "no such hostfile" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
         raise InputError(f"{path}: {why}: see launchers/hostfile.example") from error

@@ -17,6 +17,7 @@ from mmae.engine.lock_holder import is_here, lives, parse_holder
 from mmae.engine.op_lock import cache_root
 from mmae.errors import InputError
 from mmae.plurals import counted
+from mmae.regular_file import read_regular_text
 from mmae.run_state import LOCK
 
 TOKEN: Final = re.compile(r"\.lock-doctor-[0-9a-f]{16}")
@@ -182,7 +183,7 @@ def _token(folder: str, name: str) -> Path:
 
 def _holder(run: Path) -> tuple[str, str, float]:
     try:
-        text = (run / LOCK).read_text(encoding="utf-8")
+        text = read_regular_text(run / LOCK)
         silent = max(0.0, time.time() - (run / LOCK).stat().st_mtime)
     except (OSError, ValueError):
         return "", "no", 0.0

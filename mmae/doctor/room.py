@@ -13,6 +13,7 @@ from mmae.json_text import parse_json
 from mmae.plan.lines import NUMBER_BYTES
 from mmae.plan.parameter_sizes import parameter_sizes
 from mmae.plan.time_and_disk import checkpoint_bytes
+from mmae.regular_file import read_regular_text
 
 
 def bytes_to_come(folder: RunFolder, config: Config) -> int:
@@ -22,7 +23,7 @@ def bytes_to_come(folder: RunFolder, config: Config) -> int:
         InputError: the run's ds_config.json is damaged.
     """
     try:
-        merged: dict[str, Any] = parse_json(folder.ds_config_file.read_text(encoding="utf-8"))
+        merged: dict[str, Any] = parse_json(read_regular_text(folder.ds_config_file))
         stage, precision = zero_stage_of(merged), precision_of(merged)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder.ds_config_file}: cannot be read ({error}): start the run again") from error

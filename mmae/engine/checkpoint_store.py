@@ -24,6 +24,7 @@ from mmae.data.atomic import sync
 from mmae.engine.manifest import MANIFEST, Files, render
 from mmae.engine.run_folder import write_whole
 from mmae.engine.train_state import LATEST
+from mmae.regular_file import read_regular
 
 _NAME: Final = re.compile(r"global_step(0|[1-9]\d{0,17})")
 DAMAGED: Final = "damaged-"
@@ -55,7 +56,7 @@ def newest_first(checkpoints: Path) -> list[Path]:
 def pointed_at(checkpoints: Path) -> str:
     """The name that `latest` holds, be there such a checkpoint or not; empty where there is no such file."""
     try:
-        return (checkpoints / LATEST).read_text(encoding="utf-8", errors="replace").strip()
+        return read_regular(checkpoints / LATEST).decode(errors="replace").strip()
     except OSError:
         return ""
 

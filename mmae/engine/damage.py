@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from mmae.engine.step import StepStats
 from mmae.printable import printable
+from mmae.regular_file import append_regular
 from mmae.types import Batch
 
 MAX_LINES: Final = 20
@@ -44,8 +45,8 @@ class DamageLog:
             _say(f"rank {self._rank}: further damaged tiles are named in {self._path} only")
         self._lines = min(MAX_LINES, self._lines + len(found))
         try:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps({"step": step, **asdict(each)}) + "\n" for each in found)
+            with append_regular(self._path) as file:
+                file.write("".join(json.dumps({"step": step, **asdict(each)}) + "\n" for each in found).encode())
         except OSError as error:  # a full disk costs the list, not the training
             _say(f"rank {self._rank}: {self._path}: {error.strerror}: it lacks some tiles")
 

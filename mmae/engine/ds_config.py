@@ -13,6 +13,7 @@ from mmae.config import TrainConfig
 from mmae.engine.ds_checks import contradiction
 from mmae.engine.ds_schema import DeepSpeedJson, belongs_to_recipe
 from mmae.errors import InputError, did_you_mean
+from mmae.regular_file import read_regular_text
 from mmae.resources import find
 
 _KINDS: Final = frozenset({"int", "float", "constrained-int", "constrained-float"})
@@ -27,7 +28,7 @@ def load_deepspeed_json(name_or_path: str) -> tuple[Path, DeepSpeedJson]:
     """
     path = find(name_or_path, "ds_configs", ".json", "--deepspeed_config")
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=lambda pairs: _unique(pairs, path))
+        tree = json.loads(read_regular_text(path), object_pairs_hook=lambda pairs: _unique(pairs, path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:

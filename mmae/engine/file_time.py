@@ -6,6 +6,8 @@ import os
 import secrets
 from pathlib import Path
 
+from mmae.regular_file import regular_descriptor
+
 
 def asked(path: Path) -> os.stat_result:
     """What a file is; it is opened for that, so that a network file system asks its server.
@@ -13,7 +15,7 @@ def asked(path: Path) -> os.stat_result:
     Raises:
         FileNotFoundError: it is gone.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = regular_descriptor(path)
     try:
         return os.fstat(descriptor)
     finally:

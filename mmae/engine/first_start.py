@@ -15,6 +15,7 @@ from typing import Final
 
 from mmae.engine.run_folder import FOLLOWED, write_whole
 from mmae.json_text import parse_json
+from mmae.regular_file import read_regular_text
 
 _LAUNCHES: Final = MappingProxyType({
     "MMAE_RESTARTS": "MMAE_LAUNCH",
@@ -50,7 +51,7 @@ def _counting(environment: Mapping[str, str]) -> list[str]:
 
 def _noted(path: Path) -> dict[str, str]:
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = parse_json(read_regular_text(path))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

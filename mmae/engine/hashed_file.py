@@ -11,6 +11,7 @@ from typing import Any
 import xxhash
 
 from mmae.data.npz import stream_hash
+from mmae.regular_file import open_regular
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,6 @@ def hash_file(path: Path) -> Entry:
     Raises:
         OSError: it cannot be read.
     """
-    with path.open("rb", buffering=0) as file:
+    with open_regular(path) as file:
         digest = stream_hash(file)
         return Entry(file.tell(), digest)

@@ -17,6 +17,7 @@ from typing import Final
 from mmae.data.locked import LockedFile
 from mmae.engine.file_time import age_s
 from mmae.engine.lock_holder import is_here, lives, parse_holder, this_process
+from mmae.regular_file import read_regular
 
 _CLAIM: Final = "-dead-"
 
@@ -71,7 +72,7 @@ def _claim(dead: LockedFile, silence_s: float) -> Path | None:
 def _claimant_lives(path: Path, silence_s: float) -> bool:
     """Whether to wait for who made a claim; it has that for a moment, so nobody touches it."""
     try:
-        holder = parse_holder(path.read_text(encoding="utf-8", errors="replace"))
+        holder = parse_holder(read_regular(path).decode(errors="replace"))
         if holder is not None and is_here(holder):
             return lives(holder)
         return age_s(path) <= silence_s

@@ -18,6 +18,7 @@ from mmae.engine.trackers import Background, close_trackers, numbers_of, start_t
 from mmae.engine.wandb_runs import new_run
 from mmae.error_line import say_error
 from mmae.printable import printable
+from mmae.regular_file import append_regular, open_regular
 
 Record = dict[str, Any]
 
@@ -32,7 +33,7 @@ class RunLog:
         if not self._active:
             return
         # Unbuffered: a line is in the file when `write` returns, or known not to be.
-        self._file = file.open("ab", buffering=0)
+        self._file = append_regular(file)
         self._torn = ends_in_a_torn_line(file)
         self._failed = False
         wandb = new_run(file, first_step) if config.log.wandb else None
@@ -114,7 +115,7 @@ class RunLog:
 
 def ends_in_a_torn_line(file: Path) -> bool:
     """Whether a file's last line is half written, by a process that was killed."""
-    with file.open("rb") as read:
+    with open_regular(file) as read:
         if not read.seek(0, 2):
             return False
         read.seek(-1, 2)

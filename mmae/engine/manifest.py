@@ -14,6 +14,7 @@ import xxhash
 
 from mmae.engine.hashed_file import Entry, hash_file
 from mmae.json_text import parse_json
+from mmae.regular_file import read_regular_text
 
 MANIFEST: Final = "manifest.json"
 _VERSION: Final = 1
@@ -60,7 +61,7 @@ def read_manifest(checkpoint: Path) -> dict[str, Entry] | None:
         OSError: it cannot be read.
     """
     try:
-        return parse((checkpoint / MANIFEST).read_bytes().decode())
+        return parse(read_regular_text(checkpoint / MANIFEST))
     except FileNotFoundError:
         return None
 

@@ -20,6 +20,7 @@ from tqdm import tqdm
 from mmae.data.order import rank_slices
 from mmae.engine.plan import Plan
 from mmae.printable import printable
+from mmae.regular_file import append_regular
 from mmae.types import Batch
 
 MAX_LINES: Final = 20
@@ -92,8 +93,8 @@ class Quarantine:
     def _append(self, record: dict[str, object]) -> None:
         try:
             self._path.parent.mkdir(exist_ok=True)
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+            with append_regular(self._path) as file:
+                file.write(f"{json.dumps(record)}\n".encode())
         except OSError as error:  # a full disk costs the list, not the training
             line = f"rank {self._rank}: {self._path}: {error.strerror}: not written: {record}"
             tqdm.write(printable(line), file=sys.stderr)

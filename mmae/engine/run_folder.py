@@ -21,6 +21,7 @@ from mmae.data.atomic import atomic_file
 from mmae.errors import InputError
 from mmae.json_text import parse_json
 from mmae.ownership import check_run, keep_from_others
+from mmae.regular_file import read_regular_text
 
 LOCK: Final = ".lock"
 ASIDE: Final = "aside-"
@@ -103,7 +104,7 @@ class RunFolder:
             InputError: the file is missing or damaged.
         """
         try:
-            stats: dict[str, Any] = parse_json(self.band_stats_file.read_text(encoding="utf-8"))
+            stats: dict[str, Any] = parse_json(read_regular_text(self.band_stats_file))
         except (OSError, ValueError) as error:
             raise InputError(
                 f"{self.band_stats_file}: cannot be read ({error}): copy it from the shards' index"

@@ -43,6 +43,7 @@ from mmae.engine.together import gather, on_rank_0, rank, world
 from mmae.engine.train_state import BAND_STATS, CONFIG, STATE
 from mmae.engine.untrained import UNTRAINED, untrained_tensors
 from mmae.errors import InputError
+from mmae.regular_file import read_regular_text
 
 _POLL_S: Final = 0.1
 
@@ -318,7 +319,7 @@ class _Flight:
 
 
 def _read_note(note: Path) -> Written:
-    told = json.loads(note.read_text(encoding="utf-8"))
+    told = json.loads(read_regular_text(note))
     return Written({name: Entry(**entry) for name, entry in told["files"].items()}, told["error"])
 
 

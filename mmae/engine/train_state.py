@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mmae.errors import InputError
 from mmae.json_text import parse_json
+from mmae.regular_file import read_regular_text
 
 LATEST = "latest"
 STATE = "state.json"
@@ -52,7 +53,7 @@ def read_state(checkpoint: Path) -> TrainState:
         InputError: the file is damaged or of another version.
     """
     try:
-        return TrainState(**parse_json((checkpoint / STATE).read_text(encoding="utf-8")))
+        return TrainState(**parse_json(read_regular_text(checkpoint / STATE)))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"{checkpoint / STATE}: cannot be read ({error}): resume from another checkpoint "

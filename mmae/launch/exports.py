@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
+from mmae.data.atomic import atomic_file
 from mmae.engine.devices import DEVICES, VISIBLE
 from mmae.errors import InputError
 from mmae.launch.entry import entry
@@ -93,10 +94,8 @@ def of_the_user(environment: Mapping[str, str], home: Path, folder: Path) -> tup
 
 def write(path: Path, lines: Iterable[str]) -> None:
     """Write the file that only its owner reads, whole or not at all."""
-    temporary = path.with_name(path.name + ".new")
-    with open(temporary, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-        file.writelines(f"{line}\n" for line in lines)
-    temporary.replace(path)
+    with atomic_file(path, mode=0o600) as file:
+        file.write("".join(f"{line}\n" for line in lines).encode())
 
 
 @entry

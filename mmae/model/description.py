@@ -13,6 +13,7 @@ from mmae.config import ModelConfig, build_config
 from mmae.errors import InputError, did_you_mean
 from mmae.json_text import parse_json
 from mmae.ownership import check_owner
+from mmae.regular_file import read_regular_text
 from mmae.variants import Variant
 
 FORMAT: Final = "mmae-model"
@@ -87,7 +88,7 @@ def read_model_config(folder: str | Path, trust: bool = False) -> SavedModel:
 
 def _read_description(path: Path) -> dict[str, Any]:
     try:
-        description = parse_json(path.read_text(encoding="utf-8"))
+        description = parse_json(read_regular_text(path))
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: is {path.parent} a folder that `mmae export` wrote?") from None
     except (OSError, ValueError) as error:

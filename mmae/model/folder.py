@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -13,12 +12,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from mmae.data.atomic import atomic_folder, check_new_folder, writing
 from mmae.errors import InputError
 from mmae.model.description import CONFIG_NAME, SavedModel, describe, read_model_config
 from mmae.model.mmae import MultiMAE
 from mmae.model.posembed import first_positions
 from mmae.model.published_config import published_weights
 from mmae.ownership import check_owner
+from mmae.regular_file import check_regular
 
 __all__ = ["SavedModel", "initial_weights", "load_model", "read_model_config", "save_model"]
 
@@ -40,19 +41,24 @@ def save_model(
         InputError: the folder holds something already, or is not a folder.
     """
     folder = Path(folder)
-    _check_target(folder)
+    check_new_folder(folder)
     description = describe(model.config, model.variant, band_stats, extra)
     state = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in model.state_dict().items()}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.absolute().parent / f".{folder.name}.{os.getpid()}"
-    partial.mkdir()
+    with writing(folder, "make room, or choose another folder"):
+        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with atomic_folder(folder) as partial:
+            (partial / CONFIG_NAME).write_text(description, encoding="utf-8")
+            _save_weights(partial, state)
+
+
+def _save_weights(folder: Path, state: dict[str, Tensor]) -> None:
+    path = folder / WEIGHTS_NAME
     try:
-        save_file(state, partial / WEIGHTS_NAME, metadata={"format": "pt"})
-        (partial / CONFIG_NAME).write_text(description, encoding="utf-8")
-        os.replace(partial, folder)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+        save_file(state, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(None, str(error).rpartition("error: ")[2]) from error
+    # safetensors makes a file that only its owner reads, whatever the umask.
+    path.chmod(stat.S_IMODE((folder / CONFIG_NAME).stat().st_mode))
 
 
 def load_model(folder: str | Path, trust: bool = False) -> MultiMAE:
@@ -102,17 +108,11 @@ def initial_weights(model: MultiMAE, source: str | Path, trust: bool = False) ->
     return state
 
 
-def _check_target(folder: Path) -> None:
-    if folder.is_dir() and any(folder.iterdir()):
-        raise InputError(f"{folder} is not empty: choose a new folder, or remove it first")
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file: choose a new folder")
-
-
 def _read_weights(folder: str | Path, trust: bool) -> dict[str, Tensor]:
     path = Path(folder) / WEIGHTS_NAME
     check_owner((path,), trust)
     try:
+        check_regular(path)
         state: dict[str, Tensor] = load_file(path)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: is {path.parent} a folder that `mmae export` wrote?") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,19 +15,11 @@ from mmae.errors import InputError, did_you_mean
 from mmae.modalities import MODALITIES, NORM_RGB
 from mmae.model.published import from_published
 from mmae.model.published_file import PublishedFile, read_published
+from mmae.model.published_options import TAKEN, check_options, listed
+from mmae.model.published_options import notes as option_notes
 from mmae.variants import VARIANTS, Variant
 
-_OPTIONS: Final = (
-    "input_size",
-    "num_encoded_tokens",
-    "alphas",
-    "sample_tasks_uniformly",
-    "decoder_num_heads",
-    "drop_path",
-    "loss_on_unmasked",
-)
-"""Options that no weight shows."""
-
+_GLOBAL_TOKENS: Final = "global_tokens"
 _PUBLISHED_GRID: Final = 7
 _PUBLISHED_SHARE: Final = 6
 
@@ -48,27 +40,34 @@ class PublishedModel:
 
 
 def infer_model(
-    published: PublishedFile, num_heads: int | None = None, decoder_num_heads: int | None = None
+    published: PublishedFile,
+    num_heads: int | None = None,
+    decoder_num_heads: int | None = None,
+    ignored: Collection[str] = (),
 ) -> PublishedModel:
     """The model that a published checkpoint holds.
 
     Args:
         num_heads: of the encoder, where its size is not in the table of sizes and the options do not say.
         decoder_num_heads: where the options do not say.
+        ignored: options that are not known, and that change no number, says the user.
 
     Raises:
-        InputError: weights that show a size are missing or odd, a modality is unknown, options contradict the weights.
+        InputError: weights that show a size are missing or odd, a modality is unknown, options contradict the weights,
+            are not known, or ask for what this model does not compute.
     """
     shapes = _Shapes(published.path, published.weights)
-    options, notes = _options(published.args), []
+    size, variant = _variant(shapes, _heads(published, num_heads))
+    shown, balancer = _shown(shapes, published.args), _balancer(published)
+    check_options(published.path, published.args, shown, balancer, ignored)
+    options, notes = _options(published.args), option_notes(published.args, balancer)
     if decoder_num_heads is not None:
         options["decoder_num_heads"] = decoder_num_heads
     elif "decoder_num_heads" not in options:
         notes.append(f"decoder heads are not in the file: taken as {ModelConfig().decoder_num_heads}")
-    size, variant = _variant(shapes, num_heads or published.args.get("num_heads"))
-    shown = _shown(shapes, published.args)
+    _check_name(published, size, variant, num_heads)
     flat = {**_default_grid(shown), **options, **shown, "size": size}
-    flat["task_balancer"] = "none" if published.log_vars is None else "uncertainty"
+    flat["task_balancer"] = published.args.get("task_balancer") or balancer
     origin = f"{published.path}: its options"
     config = build_config({f"model.{key}": value for key, value in flat.items()}, origin).model
     return PublishedModel(config, variant, tuple(notes))
@@ -83,9 +82,12 @@ def published_weights(
         trust: read a file that other users wrote or can write.
 
     Raises:
-        InputError: the file cannot be read, or its names, shapes or heads are not those of the model.
+        InputError: the file cannot be read, its names, shapes or heads are not those of the model, or its options are
+            refused.
     """
     published = read_published(path, trust)
+    shown = _shown(_Shapes(published.path, published.weights), published.args)
+    check_options(published.path, published.args, shown, _balancer(published))
     # Heads change what weights mean, and no shape shows them.
     ours = {"num_heads": variant.num_heads, "decoder_num_heads": config.decoder_num_heads}
     for name, number in ours.items():
@@ -132,6 +134,27 @@ def _variant(shapes: _Shapes, num_heads: Any) -> tuple[str, Variant]:
         raise InputError(f"{shapes.path}: {error}") from None
 
 
+def _heads(published: PublishedFile, said: int | None) -> Any:
+    return said if said is not None else published.args.get("num_heads")
+
+
+def _check_name(published: PublishedFile, size: str, variant: Variant, num_heads: int | None) -> None:
+    """Refuse a model whose name could mean other heads than those that the table of sizes gives its shapes."""
+    name = published.args.get("model")
+    if name is None or _heads(published, num_heads) is not None:
+        return
+    named = VARIANTS.get(str(name).split("_")[-1])
+    if named != variant:
+        raise InputError(
+            f"{published.path}: its option model={name!r:.80} is not the {size} of the table of sizes, which its "
+            f"shapes are of: say the encoder's heads (--heads {variant.num_heads}, if they are that model's)"
+        )
+
+
+def _balancer(published: PublishedFile) -> str:
+    return "none" if published.log_vars is None else "uncertainty"
+
+
 def _shown(shapes: _Shapes, args: Mapping[str, Any]) -> dict[str, Any]:
     """What names and shapes decide."""
     inputs = _known(shapes, "input_adapters", shapes.children("input_adapters"))
@@ -143,10 +166,22 @@ def _shown(shapes: _Shapes, args: Mapping[str, Any]) -> dict[str, Any]:
         "out_domains": _in_order(out_domains, args.get("out_domains")),
         "extra_norm_pix_loss": NORM_RGB in outputs,
         "patch_size": _patch_size(shapes, inputs[0]),
-        "num_global_tokens": shapes.of("global_tokens", 3)[1] if "global_tokens" in shapes.weights else 0,
+        "num_global_tokens": _num_global_tokens(shapes),
         "decoder_dim": shapes.of(f"{first}.out_norm.weight", 1)[0],
         "decoder_depth": len(shapes.children(f"{first}.decoder_transformer")),
     }
+
+
+def _num_global_tokens(shapes: _Shapes) -> int:
+    if _GLOBAL_TOKENS not in shapes.weights:
+        return 0
+    shape = tuple(shapes.weights[_GLOBAL_TOKENS].shape)
+    if len(shape) == 3 and shape[1] == 0:
+        raise InputError(
+            f"{shapes.path}: the model has no global token (num_global_tokens=0, {_GLOBAL_TOKENS} has shape {shape}): "
+            "what the published decoders compute without one is not known here, so such a file is not read"
+        )
+    return shapes.of(_GLOBAL_TOKENS, 3)[1]
 
 
 def _known(shapes: _Shapes, prefix: str, names: list[str]) -> list[str]:
@@ -160,12 +195,8 @@ def _known(shapes: _Shapes, prefix: str, names: list[str]) -> list[str]:
 
 def _in_order(names: list[str], said: Any) -> list[str]:
     """The names in the order that the options say: a state dict's may be alphabetical."""
-    listed = said.split("-") if isinstance(said, str) else said
-    if isinstance(listed, list | tuple) and all(isinstance(name, str) for name in listed):
-        kept: Iterable[str] = dict.fromkeys(listed)
-        if set(kept) == set(names):
-            return list(kept)
-    return names
+    kept = dict.fromkeys(name for name in listed(said) or () if name != NORM_RGB)
+    return list(kept) if set(kept) == set(names) else names
 
 
 def _patch_size(shapes: _Shapes, name: str) -> int:
@@ -182,4 +213,4 @@ def _default_grid(shown: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _options(args: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: args[name] for name in _OPTIONS if args.get(name) is not None}
+    return {name: args[name] for name in TAKEN if args.get(name) is not None}

@@ -2,11 +2,13 @@
 
 It is a torch save of a dict: weights under `model`, an `argparse.Namespace` of the training's options under `args`,
 and what only its own training needs. Reading allows tensors, plain containers and that Namespace, nothing else.
+What is written needs no Namespace, so that `torch.load` reads it as it is.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,13 +95,23 @@ def published_checkpoint(
     """
     checkpoint: dict[str, Any] = {
         "model": to_published(state, config, variant),
-        "args": argparse.Namespace(**_options(config, variant)),
+        "args": _readable_by_attribute(_options(config, variant)),
     }
     if epoch is not None:
         checkpoint["epoch"] = epoch
     if log_vars:
         checkpoint["loss_balancer"] = {"log_vars": torch.tensor(list(log_vars.values()), dtype=torch.float32)}
     return checkpoint
+
+
+def _readable_by_attribute(options: Mapping[str, Any]) -> OrderedDict[str, Any]:
+    """Options that the published code reads as those of a Namespace (`args.input_size`), of a plain type all the same.
+
+    `torch.load` takes a Namespace only from those who allow it; an OrderedDict, and its attributes, from everybody.
+    """
+    args = OrderedDict(options)
+    vars(args).update(options)
+    return args
 
 
 def _options(config: ModelConfig, variant: Variant) -> dict[str, Any]:
@@ -153,10 +165,12 @@ def _log_vars(log_vars: Any, path: Path) -> tuple[float, ...]:
 def _args(args: Any, path: Path) -> dict[str, Any]:
     if args is None:
         return {}
-    if not isinstance(args, argparse.Namespace):
-        raise InputError(f"{path}: 'args' is a {type(args).__name__}, not an argparse.Namespace")
-    options = dict(vars(args))
+    if not isinstance(args, argparse.Namespace | dict):
+        raise InputError(f"{path}: 'args' is a {type(args).__name__}, not an argparse.Namespace or a dict")
+    options = dict(args if isinstance(args, dict) else vars(args))
     for name, value in options.items():
+        if type(name) is not str or not name.isidentifier():
+            raise InputError(f"{path}: 'args' holds {name!r:.80}, which is no option's name")
         if not _is_plain(value):
             raise InputError(f"{path}: args.{name!s:.80} is a {type(value).__name__}: only plain values are read")
     return options

@@ -10,6 +10,7 @@ from mmae.config import DataConfig
 from mmae.data.index_head import JSON_NAME, parse_head
 from mmae.errors import InputError
 from mmae.plan.measured import TILE_BYTES
+from mmae.regular_file import read_regular
 
 MMEARTH: Final = 1_200_000
 """Tiles, about, of MMEarth."""
@@ -62,7 +63,7 @@ def tiles_of(data: DataConfig, said: int | None) -> Tiles:
 
 def _read(folder: Path) -> bytes:
     try:
-        return (folder / JSON_NAME).read_bytes()
+        return read_regular(folder / JSON_NAME)
     except OSError as error:
         raise InputError(
             f"data.shards={folder}: {JSON_NAME} cannot be read ({error.strerror}): "

@@ -408,3 +408,13 @@ def test_a_forked_child_holds_nothing(tmp_path: Path) -> None:
     assert names(tmp_path) == [f"mmae-{SET}/train-{number:06d}.tar" for number in (1, 2)]
     os.close(write)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_fifo_in_the_cache_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    kept = cache(tmp_path)
+    fetch(kept, 1).close()
+    (held,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    held.unlink()
+    os.mkfifo(held)
+    with pytest.raises(InputError, match=r"\(it is a FIFO, not a file\): choose another data\.cache_dir"):
+        kept.hold(shard(1))

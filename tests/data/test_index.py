@@ -242,6 +242,15 @@ def test_unusable_folders(tmp_path: Path) -> None:
         open_index(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["index.json", "index.npz"])
+def test_a_fifo_for_a_file_is_refused_and_not_waited_for(name: str, tmp_path: Path) -> None:
+    write(tmp_path)
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match=rf"{name}: cannot be read \(it is a FIFO, not a file\)"):
+        open_index(tmp_path)
+
+
 def test_arrays_of_another_set_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "a")
     write(tmp_path / "b", row=np.arange(5))

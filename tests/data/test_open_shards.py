@@ -78,7 +78,7 @@ def test_what_cannot_be_opened_is_named(folder: Path) -> None:
     shards = OpenShards(lambda shard: folder / str(shard))
     with pytest.raises(InputError, match=r"/77: cannot be read \(No such file"):
         shards.read(77, 0, 1, Window(1))
-    with pytest.raises(OSError, match="directory"):
+    with pytest.raises(InputError, match="it is a folder, not a file"):
         OpenShards(lambda _: folder).read(0, 0, 1, Window(1))
 
 
@@ -105,3 +105,17 @@ def test_both_sides_of_a_fork_read_on(folder: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     shards.read(0, 0, 1, window)
     assert window.view[0] == 0
+
+
+def test_what_is_no_file_is_refused_and_not_waited_for(folder: Path) -> None:
+    (folder / "0").unlink()
+    os.mkfifo(folder / "0")
+    (folder / "1").unlink()
+    (folder / "1").symlink_to("/dev/zero")
+    (folder / "2").unlink()
+    (folder / "2").mkdir()
+    shards, window = OpenShards(lambda shard: folder / str(shard)), Window(1)
+    for shard, kind in enumerate(("FIFO", "device", "folder")):
+        with pytest.raises(InputError, match=rf"/{shard}: cannot be read \(it is a {kind}, not a file\)"):
+            shards.read(shard, 0, 1, window)
+    assert opened(folder) == set()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from data_tools.crew import Tally, available_cores, in_processes
+from data_tools.crew import Tally, available_cores, in_processes, processes
 from mmae.errors import InputError
 from tests.data_tools.counting import Count
 
@@ -156,3 +156,13 @@ def test_an_interrupt_from_the_keyboard_is_for_the_parent(tmp_path: Path) -> Non
 
 def test_cores() -> None:
     assert 1 <= available_cores() <= (os.cpu_count() or 1)
+
+
+def test_as_many_processes_as_a_machine_can_carry() -> None:
+    assert processes(None) == available_cores()
+    assert [processes(asked) for asked in (1, 64)] == [1, 64]
+    for asked in (0, -1):
+        with pytest.raises(InputError, match=f"--workers {asked}: must be at least 1"):
+            processes(asked)
+    with pytest.raises(InputError, match="--workers 1000000: at most "):
+        processes(1_000_000)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +23,7 @@ from data_tools.synth_gaps import GAPS, gap_rows
 from data_tools.synth_stats import BandStats
 from mmae.errors import InputError
 from mmae.modalities import MODALITIES
+from tests.full_disk import REASON, files_up_to
 
 TILES = 64
 
@@ -207,7 +213,9 @@ def test_the_smallest_sets(tmp_path: Path, tiles: int, size: int) -> None:
     assert read_json(tmp_path / "s", "splits")["val"]
 
 
-@pytest.mark.parametrize(("tiles", "size", "word"), [(len(GAPS) - 1, 64, "--tiles 15"), (64, 7, "--size 7")])
+@pytest.mark.parametrize(
+    ("tiles", "size", "word"), [(len(GAPS) - 1, 64, "--tiles 15"), (64, 7, "--size 7"), (64, 2049, "--size 2049")]
+)
 def test_sizes_that_cannot_be_are_refused(tmp_path: Path, tiles: int, size: int, word: str) -> None:
     with pytest.raises(InputError, match=word):
         synthesise(tmp_path / "s", tiles, size)
@@ -229,6 +237,42 @@ def test_an_error_on_the_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(ZeroDivisionError):
         synthesise(tmp_path / "s", 16, 8)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("limit", [3_000, 100_000, 1_000_000])
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    limit: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with files_up_to(limit), pytest.raises(InputError, match=rf"set: cannot be written \({REASON}\): make room, or"):
+        synthesise(tmp_path / "set", 64, 64)
+    assert not list(tmp_path.iterdir())
+    # The HDF5 library reports what it cannot close when it is collected.
+    gc.collect()
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_nothing(number: int, tmp_path: Path) -> None:
+    words = [sys.executable, "-m", "mmae", "synth", str(tmp_path / "set"), "--tiles", "100000", "--size", "8"]
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as process:
+        while not list(tmp_path.rglob("*.h5")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+    assert process.returncode != 0
+    assert process.returncode != -signal.SIGSEGV
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_set_larger_than_the_disk_is_refused_before_it_is_begun(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"GB are free and 11,\d{3},\d{3}\.\d GB are needed: .*fewer --tiles"):
+        synthesise(tmp_path / "set", 10**11)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_tile_takes_is_known_before(folder: Path) -> None:
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    assert synth._tile_bytes(32, 0) == pytest.approx(size / len(read_json(folder, "tile_info")), rel=0.2)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

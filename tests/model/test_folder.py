@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from mmae.model.folder import initial_weights, load_model, read_model_config, sa
 from mmae.model.masking import plan_from_ids
 from mmae.model.mmae import MultiMAE
 from mmae.variants import Variant
+from tests.full_disk import REASON, files_up_to
 
 MakeValues = Callable[[ModelConfig, int], dict[str, Tensor]]
 STATS = {"aster": {"mean": [1.0, 2.0], "std": [3.0, 4.0]}}
@@ -90,9 +92,27 @@ def test_a_failed_save_leaves_nothing(tmp_path: Path, model: MultiMAE, monkeypat
         raise OSError("no space left on device")
 
     monkeypatch.setattr("mmae.model.folder.save_file", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(InputError, match=r"model: cannot be written \(no space left on device\): make room"):
         save_model(tmp_path / "model", model, STATS)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, model: MultiMAE) -> None:
+    with files_up_to(5000), pytest.raises(InputError, match=rf"model: cannot be written \(.*{REASON}.*\): make"):
+        save_model(tmp_path / "model", model, STATS)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_the_umask_says_who_reads_the_files(umask: int, mode: int, tmp_path: Path, model: MultiMAE) -> None:
+    before = os.umask(umask)
+    try:
+        save_model(tmp_path / "model", model, STATS)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()}
+    assert modes == {"config.json": mode, "model.safetensors": mode}
+    assert (tmp_path / "model").stat().st_mode & 0o777 == 0o777 & ~umask
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])

@@ -16,7 +16,7 @@ from mmae.errors import InputError
 from mmae.model.mmae import MultiMAE
 from mmae.model.published import to_published
 from mmae.model.published_config import PublishedModel, infer_model, published_weights
-from mmae.model.published_file import PublishedFile
+from mmae.model.published_file import PublishedFile, read_published
 from mmae.variants import VARIANTS, Variant
 from tests.published_case import options, published_model, save_published
 
@@ -25,9 +25,9 @@ def infer(
     weights: dict[str, Tensor],
     args: dict[str, Any] | None = None,
     log_vars: tuple[float, ...] | None = None,
-    **heads: int,
+    **others: Any,
 ) -> PublishedModel:
-    return infer_model(PublishedFile(Path("x.pth"), weights, args or {}, log_vars, None), **heads)
+    return infer_model(PublishedFile(Path("x.pth"), weights, args or {}, log_vars, None), **others)
 
 
 def meta_weights(config: ModelConfig, variant: Variant | None = None) -> dict[str, Tensor]:
@@ -83,10 +83,16 @@ def test_the_order_is_that_of_the_options(said: Any) -> None:
     assert infer(meta_weights(config), {"in_domains": said}).config.in_domains == ("ired", "rgb", "semseg")
 
 
-@pytest.mark.parametrize("said", [None, 3, ["rgb"], "rgb-depth-semseg", [["rgb"]]])
-def test_without_a_usable_order_the_files_own_stays(said: Any) -> None:
+def test_without_an_order_the_files_own_stays() -> None:
     config = ModelConfig(size="nano", in_domains=("semseg", "ired", "rgb"), num_encoded_tokens=8)
-    assert infer(meta_weights(config), {"in_domains": said}).config.in_domains == ("semseg", "ired", "rgb")
+    for args in ({}, {"in_domains": None}):
+        assert infer(meta_weights(config), args).config.in_domains == ("semseg", "ired", "rgb")
+
+
+def test_the_second_rgb_decoder_may_be_named_among_the_outputs() -> None:
+    config = ModelConfig(size="nano", out_domains=("semseg", "rgb"))
+    said = {"out_domains": ["rgb", "norm_rgb", "semseg"]}
+    assert infer(meta_weights(config), said).config.out_domains == ("rgb", "semseg")
 
 
 def test_a_balancer_is_seen() -> None:
@@ -144,6 +150,97 @@ def test_weights_that_show_no_size(change: Callable[[dict[str, Tensor]], object]
 def test_options_that_contradict_the_weights() -> None:
     with pytest.raises(InputError, match=r"x\.pth: its options: model\.input_size=60 is not divisible"):
         infer(meta_weights(ModelConfig(size="nano")), {"input_size": 60})
+
+
+SMALL = ModelConfig(size="nano", in_domains=("rgb", "semseg"), out_domains=("rgb", "semseg"), num_encoded_tokens=16)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("decoder_use_task_queries", False, "=False asks for another model: in this one a decoder's queries get"),
+        ("decoder_use_task_queries", None, "=None asks for another model"),
+        ("decoder_use_task_queries", "True", "='True' asks for another model"),
+        ("decoder_use_xattn", False, "=False asks for another model: in this one a decoder's queries look at"),
+        ("standardize_depth", False, "=False asks for another model: in this one elevation is standardised"),
+        ("qkv_bias", True, "=True is not known, and may change .*--ignore-option qkv_bias"),
+        ("new\x1b[2J", [1], r"new\\x1b\[2J"),
+        ("extra_norm_pix_loss", False, "=False contradicts its weights, which show True"),
+        ("patch_size", 16, "=16 contradicts its weights, which show 8"),
+        ("num_global_tokens", 2, "=2 contradicts its weights, which show 1"),
+        ("decoder_dim", 64, "=64 contradicts its weights, which show 128"),
+        ("decoder_depth", 1, "=1 contradicts its weights, which show 2"),
+        ("in_domains", ["rgb"], r"=\['rgb'\] contradicts its weights, which are of rgb, semseg"),
+        ("in_domains", "rgb-depth", "='rgb-depth' contradicts its weights"),
+        ("in_domains", 3, "=3 contradicts its weights"),
+        ("in_domains", [["rgb"]], "contradicts its weights"),
+        ("out_domains", ["rgb", "semseg", "depth"], "contradicts its weights, which are of rgb, semseg"),
+        ("task_balancer", "gradnorm", r"='gradnorm' is of no known kind \(known: none, uncertainty\)"),
+        ("model", "pretrain_multimae_base", r"='pretrain_multimae_base' is not the nano .*--heads 2"),
+        ("model", 7, "=7 is not the nano of the table"),
+    ],
+)
+def test_an_option_that_changes_numbers_is_refused_by_its_name(
+    name: str, value: Any, message: str, tmp_path: Path
+) -> None:
+    weights = published_model(SMALL, SMALL.variant)
+    path = save_published(tmp_path / "x.pth", weights, argparse.Namespace(**{name: value}))
+    with pytest.raises(InputError, match=message) as raised:
+        infer_model(read_published(path))
+    said = str(raised.value)
+    assert said.startswith(f"{path}: ")
+    assert said.isprintable()
+    if name != "model":
+        with pytest.raises(InputError, match=message):
+            published_weights(path, SMALL, SMALL.variant)
+
+
+def test_options_that_change_no_number_and_those_that_say_what_is_so() -> None:
+    said = {
+        "decoder_use_task_queries": True, "decoder_use_xattn": 1, "standardize_depth": True, "patch_size": 8,
+        "num_global_tokens": 1, "decoder_dim": 128, "decoder_depth": 2, "extra_norm_pix_loss": True,
+        "task_balancer": "none", "model": "pretrain_multimae_nano", "epochs": 1600, "opt": "adamw", "lr": 1e-4,
+        "fp32_output_adapters": "semseg", "wandb_project": None, "dist_url": "env://", "decoder_num_heads": 8,
+    }  # fmt: skip
+    found = infer(meta_weights(SMALL), said)
+    assert found.config == SMALL
+    assert found.notes == ()
+
+
+def test_an_unknown_option_that_the_user_knows_to_change_nothing() -> None:
+    weights, said = meta_weights(SMALL), {"decoder_num_heads": 8, "note": "x", "decoder_use_xattn": False}
+    with pytest.raises(InputError, match="option note='x' is not known"):
+        infer(weights, said)
+    with pytest.raises(InputError, match="decoder_use_xattn=False asks for another"):
+        infer(weights, said, ignored=["note"])
+    with pytest.raises(InputError, match="--ignore-option decoder_use_xattn: what this option does is known"):
+        infer(weights, said, ignored=["decoder_use_xattn"])
+    with pytest.raises(InputError, match=r"--ignore-option not: x\.pth has no such option; did you mean 'note'"):
+        infer(weights, said, ignored=["not"])
+    assert infer(weights, said | {"decoder_use_xattn": True}, ignored=["note"]).config == SMALL
+
+
+def test_a_balancer_that_the_options_name() -> None:
+    weights = meta_weights(SMALL)
+    found = infer(weights, {"task_balancer": "uncertainty", "decoder_num_heads": 8})
+    assert found.config.task_balancer == "uncertainty"
+    assert found.notes == ("task_balancer=uncertainty, but the file holds no log variances: they begin at 0",)
+    with pytest.raises(InputError, match="task_balancer='none' contradicts the log variances"):
+        infer(weights, {"task_balancer": "none"}, log_vars=(0.0, 0.0))
+
+
+def test_how_inputs_were_normalised_is_a_note() -> None:
+    said = {"imagenet_default_mean_and_std": True, "decoder_num_heads": 8}
+    (note,) = infer(meta_weights(SMALL), said).notes
+    assert note.startswith("imagenet_default_mean_and_std=True is not used: inputs are normalised with")
+    assert infer(meta_weights(SMALL), said | {"imagenet_default_mean_and_std": False}).notes == ()
+
+
+def test_a_file_without_global_tokens_gets_the_true_reason() -> None:
+    weights = meta_weights(SMALL) | {"global_tokens": torch.zeros(1, 0, 64)}
+    with pytest.raises(InputError, match=r"has no global token \(num_global_tokens=0, .* not known here") as raised:
+        infer(weights, {"num_global_tokens": 0})
+    assert "axes were expected" not in str(raised.value)
 
 
 def test_weights_for_a_model_that_is_decided(config: ModelConfig, variant: Variant, tmp_path: Path) -> None:

@@ -56,6 +56,11 @@ def test_weights_and_options(is_zip: bool, weights: dict[str, Tensor], config: M
     assert all(torch.equal(published.weights[name], weights[name]) for name in weights)
 
 
+def test_options_in_a_plain_mapping(weights: dict[str, Tensor], tmp_path: Path) -> None:
+    torch.save({"model": weights, "args": {"input_size": 56}}, tmp_path / "x.pth")
+    assert read_published(tmp_path / "x.pth").args == {"input_size": 56}
+
+
 def test_without_options(weights: dict[str, Tensor], tmp_path: Path) -> None:
     torch.save({"model": weights}, tmp_path / "x.pth")
     published = read_published(tmp_path / "x.pth")
@@ -104,7 +109,9 @@ def test_options_are_plain(value: Any, tmp_path: Path) -> None:
         ({"model": {"a": torch.zeros(2, dtype=torch.int64)}}, r"a is int64 \(torch.strided\): dense float32, float16"),
         ({"model": {"a": torch.zeros(2, dtype=torch.float64)}}, "a is float64"),
         ({"model": {"a": torch.eye(2).to_sparse()}}, "torch.sparse_coo"),
-        ({"model": {}, "args": {"a": 1}}, "'args' is a dict"),
+        ({"model": {}, "args": [1]}, "'args' is a list"),
+        ({"model": {}, "args": {3: 1}}, "'args' holds 3, which is no option's name"),
+        ({"model": {}, "args": {"a b": 1}}, "'args' holds 'a b', which is no option's name"),
         ({"model": {}, "loss_balancer": {"weights": torch.zeros(2)}}, "'loss_balancer' holds weights"),
         ({"model": {}, "loss_balancer": {"log_vars": torch.zeros(2, 2)}}, r"log_vars has shape \(2, 2\)"),
         ({"model": {}, "loss_balancer": {"log_vars": torch.tensor([torch.nan])}}, "finite"),
@@ -176,3 +183,16 @@ def test_what_is_written_is_read_back(config: ModelConfig, variant: Variant, tmp
     assert published.args["in_domains"] == ["semseg", "rgb"]
     assert published.args["num_heads"] == variant.num_heads
     assert all(torch.equal(published.weights[name], tensor) for name, tensor in checkpoint["model"].items())
+
+
+def test_what_is_written_is_of_plain_types_and_its_options_are_read_by_attribute(
+    config: ModelConfig, variant: Variant, tmp_path: Path
+) -> None:
+    state = MultiMAE(config, variant).state_dict()
+    torch.save(published_checkpoint(state, config, variant, {"rgb": 0.5}, 7), tmp_path / "x.pth")
+    with torch.serialization.safe_globals([]):
+        checkpoint = torch.load(tmp_path / "x.pth", weights_only=True)
+    args = checkpoint["args"]
+    assert (args.input_size, args.decoder_num_heads) == (config.input_size, config.decoder_num_heads)
+    assert vars(args) == dict(args)
+    assert vars(argparse.Namespace(**args)) == read_published(tmp_path / "x.pth").args

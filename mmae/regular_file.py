@@ -1,0 +1,80 @@
+"""Files that are read must be files: a FIFO would be waited for, and a device has no end."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO, Final
+
+_KINDS: Final = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISBLK, "a block device"),
+    (stat.S_ISCHR, "a device"),
+)
+
+
+class NotRegularError(OSError):
+    """Something with the name of a file is none; `strerror` says what it is."""
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, open for reading; nothing else is waited for.
+
+    Raises:
+        NotRegularError: it is a folder, FIFO, socket or device.
+        OSError: there is none, or it may not be read.
+    """
+    return os.fdopen(regular_descriptor(path), "rb")
+
+
+def regular_descriptor(path: Path) -> int:
+    """As `open_regular`, but a bare file descriptor that the caller closes."""
+    return _opened(path, os.O_RDONLY)
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a regular file; errors as `open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def read_regular_text(path: Path) -> str:
+    """The content of a regular file in UTF-8; errors as `open_regular`, and UnicodeDecodeError."""
+    return read_regular(path).decode()
+
+
+def append_regular(path: Path) -> io.FileIO:
+    """A regular file, made if it is not there, whose end is written to, unbuffered; errors as `open_regular`."""
+    return io.FileIO(_opened(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab")
+
+
+def check_regular(path: Path) -> None:
+    """For files that a library opens: errors as `open_regular`, but nothing is opened."""
+    _check(path, os.stat(path).st_mode)
+
+
+def _opened(path: Path, flags: int) -> int:
+    # Without O_NONBLOCK the opening of a FIFO waits for its other end.
+    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
+    try:
+        check_descriptor(path, descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def check_descriptor(path: Path, descriptor: int) -> None:
+    """For what is open already, by O_NONBLOCK: errors as `open_regular`; it is not closed."""
+    _check(path, os.fstat(descriptor).st_mode)
+
+
+def _check(path: Path, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "something else")
+        raise NotRegularError(errno.EINVAL, f"it is {kind}, not a file", str(path))

@@ -1,0 +1,112 @@
+"""Where an export goes: looked at first, written whole, and silent on where the run lies."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+import torch
+
+from mmae.cli import main
+from mmae.config import Config, ModelConfig
+from mmae.engine.consolidate import Trained
+from mmae.engine.run_folder import RunFolder
+from mmae.model.mmae import MultiMAE
+from tests.full_disk import REASON, files_up_to
+
+CONFIG = Config(model=ModelConfig(size="nano", decoder_dim=16, decoder_num_heads=2, decoder_depth=1))
+FORMATS = ("folder", "published")
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> RunFolder:
+    folder = RunFolder(tmp_path / "secret place" / "run")
+    folder.write_configs(CONFIG, {}, {})
+    return folder
+
+
+@pytest.fixture
+def trained(run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Trained(MultiMAE(CONFIG.model), torch.zeros(7), CONFIG, run_folder, {}, 12)
+    monkeypatch.setattr("mmae.engine.consolidate.load_trained", lambda *_: found)
+
+
+@pytest.fixture
+def never_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load(*_: object) -> NoReturn:
+        raise AssertionError("minutes of work")
+
+    monkeypatch.setattr("mmae.engine.consolidate.load_trained", load)
+
+
+def export(run_folder: RunFolder, out: Path, style: str = "folder") -> int:
+    return main(["export", str(run_folder.path), str(out), "--format", style])
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize("way", [str, os.path.relpath])
+def test_where_the_run_lies_is_not_written(way: Callable[[Path], str], run_folder: RunFolder, tmp_path: Path) -> None:
+    moved = replace(run_folder, path=Path(way(run_folder.path)))
+    for style in FORMATS:
+        assert export(moved, tmp_path / "out" / style, style) == 0
+    written = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(written) == 3
+    assert not any(b"secret" in content or bytes(tmp_path) in content for content in written)
+    extra = json.loads((tmp_path / "out" / "folder" / "config.json").read_text())["extra"]
+    assert (extra["run"], extra["step"]) == ("run", 12)
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_run_that_one_stands_in_has_its_name(
+    run_folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run_folder.path)
+    assert export(RunFolder(Path()), tmp_path / "model") == 0
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["extra"]["run"] == "run"
+
+
+@pytest.mark.usefixtures("never_loaded")
+@pytest.mark.parametrize("style", FORMATS)
+def test_the_place_is_looked_at_first(
+    style: str, run_folder: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/below"), run_folder.path):
+        assert export(run_folder, out, style) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"mmae: error: {out}")
+        assert said.count("\n") == 1
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.usefixtures("never_loaded")
+def test_the_disk_is_measured_first(
+    run_folder: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmae.free_space.shutil.disk_usage", lambda _: Full)
+    assert export(run_folder, tmp_path / "new" / "model") == 2
+    assert "new: 0.1 MB are free and" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
+class Full:
+    free = 100_000
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize("style", FORMATS)
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    style: str, run_folder: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = set(tmp_path.rglob("*"))
+    with files_up_to(20_000):
+        assert export(run_folder, tmp_path / "model", style) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"mmae: error: {tmp_path / 'model'}: cannot be written ({REASON}")
+    assert said.count("\n") == 1
+    assert set(tmp_path.rglob("*")) == before
