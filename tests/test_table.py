@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mmae.errors import InputError
-from mmae.table import Column, Table, check_json_path, report
+from mmae.table import WIDTH, Column, Table, check_json_path, report
 
 TABLE = Table(
     "a bench",
@@ -75,3 +76,25 @@ def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_a_file_without_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no folder .*: make it first"):
         check_json_path(tmp_path / "absent" / "table.json")
+
+
+def test_a_wide_table_is_printed_in_parts_that_say_what_each_row_is() -> None:
+    columns = [Column("name", "name"), *(Column(f"c{number}", f"column {number}") for number in range(12))]
+    rows = [{column.key: f"{name} {column.key}" for column in columns} for name in "ab"]
+    lines = Table("wide", columns, rows, ["a note"], keys=1).text().splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    assert sum(line.startswith("| name ") for line in lines) == 2
+    assert sum(line.startswith("| a name ") for line in lines) == 2
+    assert [line.count("column") for line in lines if line.startswith("| name ")] == [8, 4]
+    whole = Table("wide", columns, rows, ["a note"]).text().splitlines()
+    assert len(whole) == 1 + 4 + 2
+    assert TABLE.text() == replace(TABLE, keys=1).text()
+
+
+def test_a_column_that_is_too_wide_stands_alone() -> None:
+    rows = [{"a": "x", "b": "y" * 200, "c": "z"}]
+    lines = Table("t", [Column("a", "a"), Column("b", "b"), Column("c", "c")], rows, keys=1).text().splitlines()
+    assert [line.split("|")[1:-1] for line in lines if line.startswith("| a")] == [
+        [" a ", f" b{' ' * 200}"],
+        [" a ", " c "],
+    ]
