@@ -401,9 +401,9 @@ def build_config(flat: Flat, origin: str, said: Collection[str] = ()) -> Config:
     except ValidationError as error:
         key, problem = _first_error(error)
         raise InputError(f"{COMMAND_LINE if key in said else origin}: {problem}") from None
-    if problem := contradiction(config):
-        by_words = any(re.search(rf"(?<!\w){re.escape(key)}(?!\w)", problem) for key in said)
-        raise InputError(f"{f'{COMMAND_LINE}, with {origin}' if by_words else origin}: {problem}")
+    if clash := contradiction(config):
+        by_words = any(re.search(rf"(?<!\w){re.escape(key)}(?!\w)", clash) for key in said)
+        raise InputError(f"{f'{COMMAND_LINE}, with {origin}' if by_words else origin}: {clash}")
     return config
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from mmae.data.atomic import atomic_file, check_place, writing
 from mmae.errors import InputError
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import argparse
 
 Value = str | int | float | None
+WIDTH: Final = 100
+"""Letters of a terminal."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,18 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows are mappings from the columns' keys; a value that is absent or None prints as a dash."""
+    """Rows are mappings from the columns' keys; a value that is absent or None prints as a dash.
+
+    Attributes:
+        keys: so many columns say what a row is: a table that is wider than `WIDTH` is printed in parts, each with them;
+            0 prints it whole.
+    """
 
     title: str
     columns: Sequence[Column]
     rows: Sequence[Mapping[str, Value]]
     notes: Sequence[str] = ()
+    keys: int = 0
 
     def noting(self, more: Sequence[str]) -> Table:
         """The same table with more notes."""
@@ -43,10 +51,24 @@ class Table:
 
     def text(self) -> str:
         """The table in Markdown, which a terminal shows well too, and the notes under it."""
-        cells = [[_cell(row.get(column.key), column.form) for column in self.columns] for row in self.rows]
-        headings = [column.heading for column in self.columns]
+        parts = [line for columns in self._parts() for line in ["", *self._lines(columns)]]
+        return "\n".join([f"# {printable(self.title)}", *parts[1:], "", *map(printable, self.notes)])
+
+    def _parts(self) -> Iterator[Sequence[Column]]:
+        """The columns that stand side by side."""
+        part = list(self.columns[: self.keys])
+        for column in self.columns[self.keys :]:
+            if self.keys and len(part) > self.keys and len(self._lines([*part, column])[0]) > WIDTH:
+                yield part
+                part = list(self.columns[: self.keys])
+            part.append(column)
+        yield part
+
+    def _lines(self, columns: Sequence[Column]) -> list[str]:
+        cells = [[_cell(row.get(column.key), column.form) for column in columns] for row in self.rows]
+        headings = [column.heading for column in columns]
         widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
-        right = [any(_is_number(row.get(column.key)) for row in self.rows) for column in self.columns]
+        right = [any(_is_number(row.get(column.key)) for row in self.rows) for column in columns]
 
         def line(words: Sequence[str]) -> str:
             padded = (
@@ -56,8 +78,7 @@ class Table:
             return f"| {' | '.join(padded)} |"
 
         rule = ["-" * (width - 1) + ":" if number else "-" * width for width, number in zip(widths, right, strict=True)]
-        notes = map(printable, self.notes)
-        return "\n".join([f"# {printable(self.title)}", line(headings), line(rule), *map(line, cells), "", *notes])
+        return [line(headings), line(rule), *map(line, cells)]
 
     def json(self, facts: Mapping[str, object]) -> str:
         """Title, rows (by key), notes, and facts about where they were taken, as standard JSON."""

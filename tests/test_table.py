@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mmae.errors import InputError
-from mmae.table import Column, Table, check_json_path, report
+from mmae.table import WIDTH, Column, Table, check_json_path, report
 from tests.full_disk import REASON, files_up_to
 
 TABLE = Table(
@@ -91,3 +92,25 @@ def test_a_full_disk_leaves_nothing_and_the_table_is_printed(
 def test_a_place_that_cannot_be_written_to_is_refused_at_once() -> None:
     with pytest.raises(InputError, match=r"--json /proc/table\.json: cannot be written"):
         check_json_path(Path("/proc/table.json"))
+
+
+def test_a_wide_table_is_printed_in_parts_that_say_what_each_row_is() -> None:
+    columns = [Column("name", "name"), *(Column(f"c{number}", f"column {number}") for number in range(12))]
+    rows = [{column.key: f"{name} {column.key}" for column in columns} for name in "ab"]
+    lines = Table("wide", columns, rows, ["a note"], keys=1).text().splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    assert sum(line.startswith("| name ") for line in lines) == 2
+    assert sum(line.startswith("| a name ") for line in lines) == 2
+    assert [line.count("column") for line in lines if line.startswith("| name ")] == [8, 4]
+    whole = Table("wide", columns, rows, ["a note"]).text().splitlines()
+    assert len(whole) == 1 + 4 + 2
+    assert TABLE.text() == replace(TABLE, keys=1).text()
+
+
+def test_a_column_that_is_too_wide_stands_alone() -> None:
+    rows = [{"a": "x", "b": "y" * 200, "c": "z"}]
+    lines = Table("t", [Column("a", "a"), Column("b", "b"), Column("c", "c")], rows, keys=1).text().splitlines()
+    assert [line.split("|")[1:-1] for line in lines if line.startswith("| a")] == [
+        [" a ", f" b{' ' * 200}"],
+        [" a ", " c "],
+    ]

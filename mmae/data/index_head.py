@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -23,6 +24,9 @@ NPZ_NAME: Final = "index.npz"
 _DIGEST: Final = "digest"
 """Key of the hash over the rest of the file."""
 
+_MOST_AXES: Final = 8
+_MOST_BYTES: Final = 2**31 - 1
+"""Of a dataset's tile: Blosc2 compresses no more at once."""
 _SHARD_NAME: Final = re.compile(r"\w+-\d{6,}\.tar", re.ASCII)
 _HASH: Final = re.compile(r"[0-9a-f]*")
 
@@ -183,6 +187,9 @@ def _check(head: Head, tiles: Any) -> None:
         for info in head.datasets.values()
     ):
         raise ValueError("a dataset is not of numbers")
+    for name, info in head.datasets.items():
+        if len(info.shape) > _MOST_AXES or math.prod(info.shape) * info.dtype.itemsize > _MOST_BYTES:
+            raise ValueError(f"a tile of {name} cannot be as large as {'x'.join(map(str, info.shape))}")
     if not all(_HASH.fullmatch(each) for each in [head.arrays.hash, *(shard.hash for shard in head.shards)]):
         raise ValueError("a hash is not hexadecimal")
     counts = [head.arrays.bytes, *(value for shard in head.shards for value in (shard.tiles, shard.bytes))]

@@ -13,7 +13,7 @@ from mmae.plan.amounts import bytes_of, count_of, rate_of, share_of
 from mmae.plan.launch import launch_command
 from mmae.plan.lines import FILES, Machines, all_lines, best_of_each, recommended
 from mmae.plan.measured import PEAK_TFLOPS, UTILISATIONS, utilisation
-from mmae.plan.report import COLUMNS, NETWORK_COLUMNS, network_of, notes_of, row_of
+from mmae.plan.report import COLUMNS, KEYS, NETWORK_COLUMNS, network_of, notes_of, row_of
 from mmae.plan.tiles import tiles_of
 from mmae.plan.time_and_disk import Speed
 from mmae.plurals import counted
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     columns = (*COLUMNS, *(NETWORK_COLUMNS if bandwidth else ()))
     rows = [row_of(line, config, tiles, line == choice) | network_of(line, bandwidth) for line in shown]
     chosen = None if choice is None else row_of(choice, config, tiles, True) | network_of(choice, bandwidth)
-    report(Table(title, columns, rows, notes), args.json, {"recommended": chosen})
+    report(Table(title, columns, rows, notes, KEYS), args.json, {"recommended": chosen})
     return 0
 
 

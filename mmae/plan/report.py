@@ -19,21 +19,23 @@ COLUMNS: Final = (
     Column("file", "DeepSpeed"),
     Column("mode", "checkpointing"),
     Column("micro_batch", "micro-batch"),
+    Column("peak_gb", "peak GB", "{:.1f}"),
+    Column("fits", "fits"),
+    Column("tiles_per_second", "tiles/s a GPU", "{:.0f}"),
+    Column("epoch_minutes", "min an epoch", "{:.1f}"),
+    Column("gpu_hours", "GPU-hours", "{:.0f}"),
     Column("accumulation", "accum."),
     Column("states_gb", "states", "{:.2f}"),
     Column("gradients_gb", "gradients", "{:.2f}"),
     Column("activations_gb", "activations", "{:.2f}"),
     Column("buffers_gb", "buffers", "{:.2f}"),
     Column("tiles_gb", "tiles", "{:.2f}"),
-    Column("peak_gb", "peak GB", "{:.1f}"),
-    Column("fits", "fits"),
     Column("host_gb", "host GB a rank", "{:.1f}"),
-    Column("tiles_per_second", "tiles/s a GPU", "{:.0f}"),
-    Column("epoch_minutes", "min an epoch", "{:.1f}"),
-    Column("gpu_hours", "GPU-hours", "{:.0f}"),
     Column("checkpoint_gb", "checkpoint GB", "{:.2f}"),
     Column("network_gb", "network GB a step", "{:.2f}"),
 )
+KEYS: Final = 4
+"""Of them, so many say which way a row is."""
 NETWORK_COLUMNS: Final = (Column("network_seconds", "s", "{:.2f}"), Column("network_share", "of a step", "{:.0%}"))
 """Where the network's bandwidth is known."""
 

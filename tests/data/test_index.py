@@ -273,6 +273,8 @@ def test_arrays_of_another_set_are_refused(tmp_path: Path) -> None:
         ({"arrays": {"bytes": -1, "hash": ""}}, "not a number of bytes"),
         ({"losses": [{"row": 1}]}, "damaged"),
         ({"datasets": [["aster", "|O", [1]]]}, "not of numbers"),
+        ({"datasets": [["aster", "<f4", [2, 10**9, 10**9]]]}, "a tile of aster cannot be as large as 2x1000000000x"),
+        ({"datasets": [["aster", "<f4", [1] * 99]]}, "a tile of aster cannot be as large"),
         ({"datasets": [["aster", "nonsense", [1]]]}, "damaged"),
         ({"datasets": []}, "column checksum"),
         ({"shards": [{"name": "x.tar"}]}, "damaged"),
