@@ -107,8 +107,8 @@ def test_master_port_gloo_and_the_watchdog_listen_on_loopback(how: str, world: i
         for rank in ranks:
             rank.kill()
             rank.wait()
-    for rank, text in enumerate(said):
+    for number, text in enumerate(said):
         count, _, where = text.partition(" ")
         # The store's, gloo's, the watchdog's.
-        assert int(count) == (3 if rank == 0 else 2), said
+        assert int(count) == (3 if number == 0 else 2), said
         assert where == "{'0100007F'}\n"
