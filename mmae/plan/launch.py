@@ -22,10 +22,10 @@ def launch_command(
         "train.micro_batch": (line.split.micro, train.micro_batch),
         "train.activation_checkpointing": (line.mode, train.activation_checkpointing),
     }
-    launcher = ["single_node.sh"] if machines.nodes == 1 else ["multi_node.sh", "HOSTFILE"]
-    return f"RANKS={machines.gpus} " * (machines.nodes == 1) + shlex.join(
+    one, many = [f"RANKS={machines.gpus}", "bash", "launchers/single_node.sh"], ["bash", "launchers/multi_node.sh"]
+    return shlex.join(
         [
-            "bash", f"launchers/{launcher[0]}", *launcher[1:], "--config", recipe, "--deepspeed_config", line.file,
+            *(one if machines.nodes == 1 else [*many, "HOSTFILE"]), "--config", recipe, "--deepspeed_config", line.file,
             *(word for word in overrides if word.partition("=")[0] not in decided),
             *([] if shards else ["data.shards=SHARDS"]),
             *(f"{key}={value}" for key, (value, before) in decided.items() if value != before or _said(key, overrides)),

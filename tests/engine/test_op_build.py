@@ -30,7 +30,7 @@ def test_a_wait_is_said_and_the_op_is_still_had(tmp_path: Path, monkeypatch: pyt
     op_build.announce_builds(say, look_s=0.01)
     lock = op_build.build_folder("some_op") / "lock"
     with held(lock, "locks"):
-        assert cpp_extension.load(name="some_op", sources=["a.cpp"]) == "some_op of ['a.cpp']"  # type: ignore[comparison-overlap]
+        assert cpp_extension.load(name="some_op", sources=["a.cpp"]) == "some_op of ['a.cpp']"
     assert len(said) == 1
     assert "some_op" in said[0]
 
@@ -39,11 +39,11 @@ def test_where_torch_waits_for_a_file_that_of_a_dead_build_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    lock = op_build.build_folder("some_op") / "lock"
     monkeypatch.setattr(cpp_extension, "load", lambda name: lock.exists())
     monkeypatch.setattr(op_build, "waits_for_files", lambda: True)
     said: list[str] = []
     op_build.announce_builds(said.append)
-    lock = op_build.build_folder("some_op") / "lock"
     lock.touch()
     assert cpp_extension.load("some_op") is False  # type: ignore[call-arg]
     assert said == [f"removed {lock}: no living build holds it"]
