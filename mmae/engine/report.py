@@ -11,6 +11,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from mmae.batching import why_smaller
 from mmae.data.leaks import leak
 from mmae.data.sets import has_split
 from mmae.engine.checkpoint import Found, Loaded, difference
@@ -42,6 +43,8 @@ def announce(
         f"{split.accumulation} accumulation, ZeRO-{plan.zero_stage}, {plan.precision}, "
         f"gradient clipping {engine.gradient_clipping()}"
     )
+    if derived := why_smaller(split, plan.config.train.micro_batch):
+        log.say(derived)
     leaked = leak(plan.tiles) if dist.get_rank() == 0 else None
     if leaked:
         log.say(f"WARNING: {leaked}")
