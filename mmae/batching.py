@@ -21,6 +21,20 @@ class BatchSplit:
         return self.micro * self.accumulation * self.world
 
 
+def why_smaller(split: BatchSplit, micro_batch: int) -> str:
+    """Why a rank's micro-batch is smaller than it may be, in words; empty where it is as large as asked or needed."""
+    share = split.global_batch // split.world
+    if split.micro >= min(micro_batch, share):
+        return ""
+    better = max(1, round(share / micro_batch)) * micro_batch * split.world
+    return (
+        f"train.micro_batch={micro_batch} became {split.micro}: each of {split.world} ranks has {share} of "
+        f"train.global_batch={split.global_batch} tiles, and {split.micro} is the largest divisor of {share} up to "
+        f"{micro_batch}; a global batch of {better} would be {better // (micro_batch * split.world)} x {micro_batch} a "
+        "rank"
+    )
+
+
 def split_global_batch(global_batch: int, micro_batch: int, world: int) -> BatchSplit:
     """The split with the fewest accumulation steps whose micro-batch is at most `micro_batch`.
 

@@ -38,6 +38,15 @@ def step_of_record(record: Record) -> int:
     return step if isinstance(step, int) else 0
 
 
+def ends_in_a_torn_line(file: Path) -> bool:
+    """Whether a file's last line is half written, by a process that was killed."""
+    with open_regular(file) as read:
+        if not read.seek(0, 2):
+            return False
+        read.seek(-1, 2)
+        return read.read() != b"\n"
+
+
 class LogRecords:
     """The whole lines that log.jsonl held when it was opened; a line that is half written is not there yet."""
 

@@ -128,7 +128,7 @@ def train(plan: Plan, lock: RunLock | None = None, stop: Stop | None = None, bea
     from mmae.engine.run_end import RunEnd
     from mmae.engine.run_lock import held_or_not
 
-    with held_or_not(lock) as held, RunEnd(plan) as end:
+    with held_or_not(lock) as held, RunEnd(plan, watched=beat is not None and beat.watches) as end:
         return _train(plan, end, held, stop, beat)
 
 
@@ -175,6 +175,7 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock, stop: Stop | None, beat: Hear
     records = StepRecords(plan, engine, clock, damage)
     profile = StepProfile(folder.profiles, config.train.profiled if rank == 0 else None, log.say)
     end.open(log, records, profile)
+    beat.record_in(folder.log_file)
     guard = Guard(engine, plan, rank)
     report.announce(log, plan, engine, found, loaded, records.device_peak)
     saver = Saver(engine, plan, found.path if found else None, lock)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,9 +25,10 @@ def event_files(run: Path) -> list[Path]:
 def split_events(path: Path, step: int) -> Iterator[tuple[bool, bytes]]:
     """The parts of an event file in order, and whether each is of a later step than `step`.
 
-    The first record, which says the format, is given to both sides once there is a later one. What a killed process
-    has left half written at the end goes with the record before.
+    The first record, which says the format, is given to both sides once there is a later one. What is damaged, or was
+    left half written at the end by a killed process, goes with the record before.
     """
+    from google.protobuf.message import DecodeError
     from tensorboard.compat.proto.event_pb2 import Event
 
     version, later = b"", False
@@ -38,11 +40,11 @@ def split_events(path: Path, step: int) -> Iterator[tuple[bool, bytes]]:
                 yield later, head + file.read()
                 return
             body = file.read(length + _CHECKSUM)
-            event = Event.FromString(body[:length])
-            later = event.step > step
-            if event.file_version:
-                version = head + body
-            elif later and version:
+            with suppress(DecodeError):
+                event = Event.FromString(body[:length])
+                later = event.step > step
+                version = head + body if event.file_version else version
+            if later and version:
                 yield True, version
                 version = b""
             yield later, head + body

@@ -18,12 +18,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 import torch.distributed as dist
 from torch._C._distributed_c10d import Store, TCPStore
 
+from mmae.engine.last_record import write_end
 from mmae.engine.liveness import DEAD_SECONDS, SUSPECT_SECONDS, Pulse, Verdict, Watch
 from mmae.engine.one_node import LOOPBACK, is_one_node
 from mmae.engine.reachable import Listener, unreachable
@@ -62,6 +64,16 @@ class Heartbeat:
         self._exchanged = time.monotonic()
         self._next_look = 0.0
         self._threads: list[threading.Thread] = []
+        self._log: Path | None = None
+
+    @property
+    def watches(self) -> bool:
+        """Whether it ends the job where a rank is lost."""
+        return self._on
+
+    def record_in(self, log: Path) -> None:
+        """From now on the run's log.jsonl is this start's own: how the job ends is recorded there."""
+        self._log = log
 
     @staticmethod
     def none() -> Heartbeat:
@@ -121,8 +133,10 @@ class Heartbeat:
         if is_of_communication(error):
             # A connection broke: another rank is lost, and who watches is about to end this process for it.
             time.sleep(min(DEAD_SECONDS, self._timeout) + 3 * self._period)
-            line = next(iter(f"{error}".splitlines()), "")
-            say_error(f"mmae: rank {self._rank} on {self._own.host} failed with {type(error).__name__}: {line}")
+            line = f"{type(error).__name__}: {next(iter(f'{error}'.splitlines()), '')}"
+            say_error(f"mmae: rank {self._rank} on {self._own.host} failed with {line}")
+            if self._rank == 0 and self._log is not None:
+                write_end(self._log, self._own.step, line)
         status = EXIT_BAD_INPUT if isinstance(error, InputError) else 1
         with self._lock:
             self._own = replace(self._own, failed=status, why=f"{error}".strip().partition("\n")[0][:500])
@@ -196,6 +210,8 @@ class Heartbeat:
         here = [rank for rank, pulse in seen.items() if pulse.machine == self._own.machine]
         healthy = [rank for rank in here if rank not in verdict.ranks] or here
         speaks = self._rank == min(healthy)
+        if self._log is not None and self._rank == min(set(seen) - set(verdict.ranks), default=self._rank):
+            write_end(self._log, self._own.step, _recorded(verdict))
         if speaks:
             lost = "lost rank: " if verdict.status == EXIT_LOST_RANK else ""
             after = "; start the same command again: it goes on from the last checkpoint" if lost else ""
@@ -233,6 +249,13 @@ def is_of_communication(error: BaseException) -> bool:
     if isinstance(error, dist.DistError):
         return True
     return isinstance(error, RuntimeError) and any(word in f"{error}".lower() for word in ("gloo", "nccl"))
+
+
+def _recorded(verdict: Verdict) -> str:
+    """What the log says of it."""
+    if verdict.status != EXIT_LOST_RANK:
+        return verdict.line
+    return f"lost rank {', '.join(map(str, verdict.ranks))}: {verdict.line}"
 
 
 def _alive(pulse: Pulse) -> bool:

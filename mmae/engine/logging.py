@@ -17,8 +17,9 @@ from mmae.config import Config
 from mmae.engine.trackers import Background, close_trackers, numbers_of, start_trackers
 from mmae.engine.wandb_runs import new_run
 from mmae.error_line import say_error
+from mmae.log_records import ends_in_a_torn_line
 from mmae.printable import printable
-from mmae.regular_file import append_regular, open_regular
+from mmae.regular_file import append_regular
 
 Record = dict[str, Any]
 
@@ -111,15 +112,6 @@ class RunLog:
         self._bar.close()
         self._file.close()
         close_trackers(self._trackers)
-
-
-def ends_in_a_torn_line(file: Path) -> bool:
-    """Whether a file's last line is half written, by a process that was killed."""
-    with open_regular(file) as read:
-        if not read.seek(0, 2):
-            return False
-        read.seek(-1, 2)
-        return read.read() != b"\n"
 
 
 def quiet_libraries() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from mmae.batching import why_smaller
 from mmae.data.sets import has_split
 from mmae.data.split_check import check_splits
 from mmae.engine.checkpoint import Found, Loaded, difference
@@ -43,6 +44,8 @@ def announce(
         f"{counted(split.micro, 'tile')} x {split.accumulation} accumulation, ZeRO-{plan.zero_stage}, "
         f"{plan.precision}, gradient clipping {engine.gradient_clipping()}"
     )
+    if derived := why_smaller(split, plan.config.train.micro_batch):
+        log.say(derived)
     checked = check_splits(plan.tiles) if dist.get_rank() == 0 else None
     for line in checked.lines() if checked else ():
         log.say(line)

@@ -35,8 +35,13 @@ class RunEnd:
     An error leaves it as it came, but for one of memory, which becomes an `DoesNotFitError` with advice.
     """
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, watched: bool = False) -> None:
+        """Stand around a training.
+
+        Args:
+            watched: who watches the ranks records it where another rank is at fault (`heartbeat`).
+        """
+        self._plan, self._watched = plan, watched
         self._secrets = secrets_of(plan.config.data.locations)
         self._rank_log = RankLog(dist.get_rank(), is_local_main(), self._secrets)
         self._log: RunLog | None = None
@@ -82,10 +87,11 @@ class RunEnd:
                 self._log.write("train", **record)
 
     def _write_end(self, error: BaseException | None) -> None:
-        if error is not None and self._records is not None and self._log is not None:
-            self._log.write(
-                "end", step=self._records.step, why="error", error=hide_in_text(_line(error), self._secrets)
-            )
+        if error is None or (self._watched and is_of_communication(error)):
+            return
+        if self._records is not None and self._log is not None:
+            said = hide_in_text(_line(error), self._secrets)
+            self._log.write("end", step=self._records.step, why="error", error=said)
 
     def _close(self, _error: BaseException | None) -> None:
         if self._profile is not None:

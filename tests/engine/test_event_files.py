@@ -65,3 +65,20 @@ def test_without_the_package_there_are_none(tmp_path: Path, monkeypatch: pytest.
     write(tmp_path, range(1, 4))
     monkeypatch.setattr(module, "find_spec", lambda _: None)
     assert event_files(tmp_path) == []
+
+
+def test_a_damaged_file_is_no_reason_not_to_start(tmp_path: Path) -> None:
+    write(tmp_path, range(1, 13))
+    (file,) = event_files(tmp_path)
+    whole = bytearray(file.read_bytes())
+    for place in range(0, len(whole), 7):
+        whole[place] ^= 0xFF
+        file.write_bytes(whole)
+        parts = [part for _, part in split_events(file, 9)]
+        # Nothing is left out, and only the format is given to both sides.
+        if len(parts) > 1 and parts.count(parts[0]) == 2:
+            parts.reverse()
+            parts.remove(parts[-1])
+            parts.reverse()
+        assert b"".join(parts) == whole
+        whole[place] ^= 0xFF

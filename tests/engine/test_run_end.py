@@ -51,10 +51,10 @@ def rank(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int
     return rank
 
 
-def run(folder: Path, rank: int, error: BaseException | None) -> Records:
+def run(folder: Path, rank: int, error: BaseException | None, watched: bool = False) -> Records:
     plan = SimpleNamespace(config=CONFIG, folder=RunFolder(folder), split=BatchSplit(8, 1, 2), zero_stage=1)
     records = Records()
-    with RunEnd(cast(Plan, plan)) as end:
+    with RunEnd(cast(Plan, plan), watched) as end:
         log = RunLog(folder / "log.jsonl", CONFIG, rank, 0)
         end.open(log, cast(StepRecords, records), StepProfile(folder / "profile", None, log.say))
         if error is not None:
@@ -126,3 +126,14 @@ def test_a_save_that_is_being_written_ends_with_its_training(
     with pytest.raises(ValueError, match="failed"):
         train.train(cast(Plan, plan), lock)
     assert waited == ([] if given else [True])
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_another_ranks_fault_is_recorded_by_who_watches_the_ranks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watched: bool
+) -> None:
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(run_end, "is_local_main", lambda: True)
+    with pytest.raises(RuntimeError, match="gloo"):
+        run(tmp_path, 0, RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer"), watched)
+    assert [line["kind"] for line in lines(tmp_path)] == ["train"] + ["end"] * (not watched)

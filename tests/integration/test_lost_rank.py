@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from mmae.run_state import read_run
 from tests.integration.launch import train_words
 from tests.integration.live import FOR_LONG, started
 from tests.integration.test_stopping import launcher_words
@@ -57,3 +58,6 @@ def test_a_lost_rank_ends_the_job(number: signal.Signals, rank: int, synthetic_s
     # What the system takes to end processes on a busy machine comes on top.
     assert seconds < (30 if number == signal.SIGKILL else 45)
     assert not (tmp_path / "run" / "checkpoints").exists()
+    found = read_run(tmp_path / "run")
+    assert found.state == "failed"
+    assert found.why.startswith(f"lost rank {rank}: rank {rank} on {os.uname().nodename} ")
