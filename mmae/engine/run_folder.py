@@ -94,7 +94,7 @@ class RunFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         keep_from_others(self.path)
-        write_whole(self.config_file, yaml.safe_dump(as_written(config), sort_keys=False))
+        write_whole(self.config_file, yaml.safe_dump(without_passwords(config), sort_keys=False))
         write_whole(self.ds_config_file, json.dumps(ds_config, indent=2) + "\n")
         write_whole(self.band_stats_file, json.dumps(band_stats) + "\n")
 
@@ -163,7 +163,7 @@ def write_whole(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
-def as_written(config: Config) -> Flat:
+def without_passwords(config: Config) -> Flat:
     """`flatten(config)` as it may be written down and sent to others: without the secrets of addresses."""
     flat = flatten(config)
     flat["data.shards"] = map_locations(flat["data.shards"], without_secrets)

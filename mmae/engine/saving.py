@@ -37,7 +37,7 @@ from mmae.engine.generators import generator_state
 from mmae.engine.hashed_file import Entry
 from mmae.engine.keep import superfluous
 from mmae.engine.plan import Plan
-from mmae.engine.run_folder import as_written, write_whole
+from mmae.engine.run_folder import without_passwords, write_whole
 from mmae.engine.run_lock import RunLock
 from mmae.engine.state_writer import Written, write_through
 from mmae.engine.together import gather, on_rank_0, rank, world
@@ -194,7 +194,7 @@ class Saver:
             return
         if untrained:
             _put(writer, temporary / UNTRAINED, to_safetensors(untrained))
-        _put(writer, temporary / CONFIG, yaml.safe_dump(as_written(plan.config), sort_keys=False).encode())
+        _put(writer, temporary / CONFIG, yaml.safe_dump(without_passwords(plan.config), sort_keys=False).encode())
         _put(writer, temporary / BAND_STATS, (json.dumps(plan.band_stats) + "\n").encode())
         _put(writer, temporary / STATE, (json.dumps(asdict(state_at(plan, step)), indent=2) + "\n").encode())
 

@@ -31,7 +31,7 @@ def test_a_folder_with_something_else_is_refused(folder: RunFolder) -> None:
         folder.stored_config()
 
 
-def test_a_config_comes_back_as_it_was_written(folder: RunFolder) -> None:
+def test_a_config_comes_back_as_it_wwithout_passwords(folder: RunFolder) -> None:
     config = build_config({"model.alphas": [1, 2, 3, 4, 5, 6], "train.blr": 1e-5, "model.input_size": [56, 64]}, "here")
     folder.write_configs(config, {"zero_optimization": {"stage": 1}}, {"aster": {"mean": [0.0]}})
     assert folder.stored_config() == config
