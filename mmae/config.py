@@ -16,7 +16,7 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from mmae.addresses import map_locations, without_commands
+from mmae.addresses import PIPE, hide_in_words, map_locations, without_commands
 from mmae.errors import InputError, did_you_mean
 from mmae.modalities import NORM_RGB, PUBLISHED
 from mmae.ownership import check_owner
@@ -328,10 +328,11 @@ def parse_overrides(overrides: list[str]) -> Flat:
             raise InputError(f"command line: {override!r} is not of the form section.key=value")
         _check_key(key, "command line")
         try:
-            # YAML 1.1 takes 10:20 for a number of base 60.
-            flat[key] = text if re.fullmatch(r"\d+:\d+", text) else yaml.safe_load(text)
+            # YAML 1.1 takes 10:20 for a number of base 60, and a header in a command for a mapping.
+            as_typed = text.startswith(PIPE) or re.fullmatch(r"\d+:\d+", text)
+            flat[key] = text if as_typed else yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise InputError(f"command line: the value of {key} is not YAML: {text!r}") from error
+            raise InputError(f"command line: the value of {key} is not YAML: {hide_in_words([text])[0]!r}") from error
     return flat
 
 
@@ -384,4 +385,4 @@ def _first_error(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     # A union reports its members behind the key: two parts name the key.
     key = ".".join(str(part) for part in first["loc"][:2])
-    return f"{key}={first['input']!r}: {first['msg']}"
+    return f"{key}={hide_in_words([repr(first['input'])])[0]}: {first['msg']}"
