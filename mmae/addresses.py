@@ -26,6 +26,7 @@ _HOST: Final = re.compile(r"(\[[^\]]*\]|[^:@\[\]]*)(:\d*)?")
 """An authority without login."""
 _CONTAINER: Final = re.compile(r"(abfss?|wasbs?|az)://[^:/@]+@", re.IGNORECASE)
 """Azure names a container where others have a login."""
+_SHELL_WORD: Final = re.compile(r"""(?:\$?'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\])+""", re.DOTALL)
 _SHORTEST: Final = 4
 """Shorter words are not sought in texts: they would be found everywhere."""
 
@@ -76,14 +77,13 @@ def hide_in_words(words: Sequence[str]) -> list[str]:
 
 
 def hide_in_command(command: str) -> str:
-    """A line for a shell as it may be shown."""
+    """A line for a shell as it may be shown. Words without secrets stay as they were quoted."""
     try:
-        words = shlex.split(command)
+        shlex.split(command)
     except ValueError:
         # No line that a shell would read.
         return _hide_in_word(command)
-    hidden = hide_in_words(words)
-    return command if hidden == words else shlex.join(hidden)
+    return _SHELL_WORD.sub(lambda match: _hide_in_quoted(match[0]), command)
 
 
 def secrets_of(locations: Iterable[str]) -> tuple[str, ...]:
@@ -161,3 +161,9 @@ def _hide_in_word(word: str) -> str:
         # Of a list, what follows a command cannot be told from it.
         return f"{hide_in_text(head)}{without_secrets(mark + rest)}"
     return hide_in_text(word)
+
+
+def _hide_in_quoted(raw: str) -> str:
+    word = "".join(shlex.split(raw))
+    hidden = _hide_in_word(word)
+    return raw if hidden == word else shlex.quote(hidden)

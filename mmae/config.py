@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, Literal, get_type_hints
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from mmae.addresses import map_locations, without_commands
+from mmae.addresses import hide_in_words, map_locations, without_commands
 from mmae.config_values import IS_PATH, Kinds, kinds_of, recipe_value, typed_value
 from mmae.errors import InputError, did_you_mean
 from mmae.modalities import NORM_RGB, PUBLISHED
@@ -345,7 +345,7 @@ def parse_overrides(overrides: list[str]) -> Flat:
         try:
             flat[key] = typed_value(text, _kinds()[key])
         except ValueError as error:
-            raise InputError(f"{COMMAND_LINE}: {key}={text}: {error}") from None
+            raise InputError(f"{COMMAND_LINE}: {key}={hide_in_words([text])[0]}: {error}") from None
     return flat
 
 
@@ -453,4 +453,4 @@ def _first_error(error: ValidationError) -> tuple[str, str]:
     first = error.errors(include_url=False)[0]
     # A union reports its members behind the key: two parts name the key.
     key = ".".join(str(part) for part in first["loc"][:2])
-    return key, f"{key}={first['input']!r}: {first['msg']}"
+    return key, f"{key}={hide_in_words([repr(first['input'])])[0]}: {first['msg']}"

@@ -72,7 +72,8 @@ def test_words_of_a_command_line_are_shown_without_secrets(words: list[str], sho
 
 def test_a_line_for_a_shell_stays_one() -> None:
     assert hide_in_command("run 'a b' x=1") == "run 'a b' x=1"
-    assert hide_in_command(r"run a=pipe:curl\ SECRET\ {} b=2") == "run 'a=pipe:curl ***' b=2"
+    assert hide_in_command(r"A=x\ y run a=pipe:curl\ SECRET\ {} 'b c'=2") == r"A=x\ y run 'a=pipe:curl ***' 'b c'=2"
+    assert hide_in_command('run "a=pipe:curl -H \\"X: SECRET\\" {}"') == "run 'a=pipe:curl ***'"
     assert hide_in_command("run 'torn pipe:curl SECRET") == "run 'torn pipe:curl ***"
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-from mmae.addresses import PIPE, hide_in_text
+from mmae.addresses import PIPE, hide_in_text, secrets_of
 from mmae.errors import InputError
 from mmae.plurals import counted
 
@@ -169,7 +169,7 @@ def open_remote(location: str, patience: Patience) -> Remote:
     try:
         urlsplit(location)
     except ValueError as error:
-        raise InputError(f"data.shards: not an address ({error})") from None
+        raise InputError(f"data.shards: not an address ({one_line(str(error), secrets_of([location]))})") from None
     if location.startswith(PIPE):
         from mmae.data.remote_pipe import PipeRemote
 

@@ -166,7 +166,7 @@ def write_whole(path: Path, text: str) -> None:
 
 def recipe_text(config: Config) -> str:
     """The run's own recipe, YAML of dotted keys. Its places are absolute: later commands are typed in other folders."""
-    flat = as_written(config)
+    flat = without_passwords(config)
     for key in path_keys():
         said = flat[key]
         flat[key] = [_absolute(place) for place in said] if isinstance(said, list) else _absolute(said)
@@ -177,7 +177,7 @@ def _absolute(place: str | None) -> str | None:
     return os.path.abspath(place) if place and not is_remote(place) else place
 
 
-def as_written(config: Config) -> Flat:
+def without_passwords(config: Config) -> Flat:
     """`flatten(config)` as it may be written down and sent to others: without the secrets of addresses."""
     flat = flatten(config)
     flat["data.shards"] = map_locations(flat["data.shards"], without_secrets)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from mmae.config import Config
-from mmae.engine.run_folder import as_written
+from mmae.engine.run_folder import without_passwords
 from mmae.engine.wandb_runs import WandbRun, new_name, records_to_take_over
 from mmae.errors import InputError
 
@@ -131,7 +131,7 @@ class WandbTracker:
             dir=str(folder),
             # Its own step only increases: a resumed run is a new run in the same group, drawn over our step.
             group=folder.resolve().name,
-            config=as_written(config),
+            config=without_passwords(config),
             mode=None if "WANDB_MODE" in os.environ or _has_wandb_key() else "offline",
             settings=wandb.Settings(silent=True, console="off"),
         )
