@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shards", metavar="SHARDS", type=Path, help="folder that `mmae repack` wrote")
+    parser.add_argument(
+        "shards",
+        metavar="SHARDS",
+        type=Path,
+        nargs="+",
+        help="folder that `mmae repack` wrote; several are measured as one",
+    )
     parser.add_argument("--split", default="train", help="tiles to measure (default: train)")
     parser.add_argument("--workers", metavar="N", type=int, help="processes (default: one a core)")
     parser.add_argument(
@@ -32,13 +38,23 @@ def run(args: argparse.Namespace) -> int:
         _writable(args.out)
     if args.workers is not None and args.workers < 1:
         raise InputError(f"--workers {args.workers}: must be at least 1")
-    moments = measure(args.shards, args.split, args.workers)
+    moments = _measure_all(args.shards, args.split, args.workers)
     for line in _lines(moments):
         print(line)
     if args.out is not None:
         _write(args.out, moments.band_stats())
         print(f"{args.out}: written")
     return 0
+
+
+def _measure_all(folders: Sequence[Path], split: str, workers: int | None) -> Moments:
+    moments = measure(folders[0], split, workers)
+    for folder in folders[1:]:
+        try:
+            moments.merge(measure(folder, split, workers))
+        except ValueError as error:
+            raise InputError(f"{folder}: does not fit {folders[0]} ({error}): measure them one by one") from None
+    return moments
 
 
 def measure(shards: Path | str, split: str = "train", workers: int | None = None, shown: bool = True) -> Moments:
