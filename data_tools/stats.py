@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="folder that `mmae repack` wrote; several are measured as one",
     )
-    parser.add_argument("--split", default="train", help="tiles to measure (default: train)")
+    parser.add_argument("--split", metavar="A,B", default="train", help="splits to measure (default: train)")
     parser.add_argument("--workers", metavar="N", type=int, help="processes (default: one a core)")
     parser.add_argument(
         "--out", metavar="FILE", type=Path, help="write the statistics as JSON too; the file must not be there yet"
@@ -47,13 +47,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _measure_all(folders: Sequence[Path], split: str, workers: int | None) -> Moments:
-    moments = measure(folders[0], split, workers)
-    for folder in folders[1:]:
-        try:
-            moments.merge(measure(folder, split, workers))
-        except ValueError as error:
-            raise InputError(f"{folder}: does not fit {folders[0]} ({error}): measure them one by one") from None
+def _measure_all(folders: Sequence[Path], splits: str, workers: int | None) -> Moments:
+    from data_tools.moments import Moments
+
+    moments = Moments()
+    for folder in folders:
+        for split in dict.fromkeys(name.strip() for name in splits.split(",")):
+            try:
+                moments.merge(measure(folder, split, workers))
+            except ValueError as error:
+                raise InputError(f"{folder}: does not fit {folders[0]} ({error}): measure them one by one") from None
     return moments
 
 

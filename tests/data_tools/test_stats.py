@@ -159,3 +159,11 @@ def test_several_sets_are_measured_as_one(mmearth: Make, tmp_path: Path) -> None
     repack(data.write(tmp_path / "floats"), tmp_path / "other")
     with pytest.raises(InputError, match="other: does not fit"):
         command(tmp_path / "part0", tmp_path / "other")
+
+
+def test_several_splits_are_measured_as_one(packed: Path, tmp_path: Path) -> None:
+    for split in ("train", "train,val", "train, train"):
+        command(packed, "--split", split, "--out", tmp_path / f"{split}.json")
+    one, both, twice = ((tmp_path / f"{split}.json").read_text() for split in ("train", "train,val", "train, train"))
+    assert one == twice
+    assert one != both
