@@ -120,7 +120,9 @@ def _look(values_TCn: NDArray[np.float64]) -> _Seen:
     for band, row in enumerate(values_CN):
         valid = row[~np.isnan(row)]
         if len(valid):
-            mean_C[band], std_C[band], dark_C[band] = valid.mean(), valid.std(), np.percentile(valid, 1)
+            # Numbers beyond float64 are damage, or nobody's units: they are far off all the same.
+            with np.errstate(over="ignore", invalid="ignore"):
+                mean_C[band], std_C[band], dark_C[band] = valid.mean(), valid.std(), np.percentile(valid, 1)
     return _Seen(len(values_TCn), mean_C, std_C, dark_C, np.nanmax(values_CN), np.nanmin(values_CN))
 
 
