@@ -91,6 +91,11 @@ def summary(source: Source, index: Index) -> Iterator[str]:
         yield f"{counted(elsewhere, 'row')} of {source.path.name} in no split, left out"
     if index.options["computed_stats"]:
         train = counted(counts[index.splits.index("train")], "tile")
-        yield f"band statistics computed over {train} of train: {', '.join(index.options['computed_stats'])}"
+        computed = [entry for entry in index.options["computed_stats"] if entry in index.band_stats]
+        unseen = [entry for entry in index.options["computed_stats"] if entry not in index.band_stats]
+        if computed:
+            yield f"band statistics computed over {train} of train: {', '.join(computed)}"
+        if unseen:
+            yield f"no tile of train has data of {', '.join(unseen)}: there are no statistics of them"
     if "val" not in index.splits or counts[index.splits.index("val")] == 0:
         yield "hint: val is empty; repack into another folder with --val-fraction 0.01 to validate on 1 % of train"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,14 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("shards", metavar="SHARDS", type=Path, help="folder that `mmae repack` wrote")
-    parser.add_argument("--split", default="train", help="tiles to measure (default: train)")
+    parser.add_argument(
+        "shards",
+        metavar="SHARDS",
+        type=Path,
+        nargs="+",
+        help="folder that `mmae repack` wrote; several are measured as one",
+    )
+    parser.add_argument("--split", metavar="A,B", default="train", help="splits to measure (default: train)")
     parser.add_argument("--workers", metavar="N", type=int, help="processes (default: one a core)")
     parser.add_argument(
         "--out", metavar="FILE", type=Path, help="write the statistics as JSON too; the file must not be there yet"
@@ -35,13 +41,26 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         _writable(args.out)
     processes(args.workers)
-    moments = measure(args.shards, args.split, args.workers)
+    moments = _measure_all(args.shards, args.split, args.workers)
     for line in _lines(moments):
         print(printable(line))
     if args.out is not None:
         _write(args.out, moments.band_stats())
         print(f"{args.out}: written")
     return 0
+
+
+def _measure_all(folders: Sequence[Path], splits: str, workers: int | None) -> Moments:
+    from data_tools.moments import Moments
+
+    moments = Moments()
+    for folder in folders:
+        for split in dict.fromkeys(name.strip() for name in splits.split(",")):
+            try:
+                moments.merge(measure(folder, split, workers))
+            except ValueError as error:
+                raise InputError(f"{folder}: does not fit {folders[0]} ({error}): measure them one by one") from None
+    return moments
 
 
 def measure(shards: Path | str, split: str = "train", workers: int | None = None, shown: bool = True) -> Moments:

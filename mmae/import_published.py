@@ -86,11 +86,12 @@ def build(
 
 
 def read_band_stats(path: str) -> dict[str, Any]:
-    """MMEarth's band statistics from their JSON file.
+    """MMEarth's band statistics from their JSON file; null for what is not finite.
 
     Raises:
         InputError: no such file, or not a JSON mapping.
     """
+    from mmae.data.band_stats import standard
     from mmae.errors import InputError
     from mmae.json_text import parse_json
 
@@ -100,7 +101,7 @@ def read_band_stats(path: str) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(stats, dict) or not all(isinstance(entry, dict) for entry in stats.values()):
         raise InputError(f"{path}: band statistics are a mapping of datasets to mean, std, ...")
-    return stats
+    return {entry: standard(table) for entry, table in stats.items()}
 
 
 def _extra(published: PublishedFile, outputs: tuple[str, ...]) -> Mapping[str, Any]:

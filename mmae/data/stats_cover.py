@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from mmae.data.index import Index
     from mmae.data.sets import ShardSet
+
+TRAIN: Final = "train"
 
 
 def missing_entries(domains: Sequence[str], band_stats: Mapping[str, Any], level: S2Level) -> dict[str, list[str]]:
@@ -53,8 +55,8 @@ def check_levels(
         raise InputError(
             f"{index.folder}: {len(tiles)} of {len(positions)} {split} tiles are Sentinel-2 {level} (first {first!r}), "
             f"and the band statistics have no entry {entry!r}, which {', '.join(names)} need: say data.band_stats=FILE "
-            f"with it (MMEarth's band_stats file has both levels; mmae stats {index.folder} --split {split} --out FILE "
-            "computes those of its tiles), or leave these tiles out with data.keys"
+            f"with it, as MMEarth's band_stats file, or what mmae stats {index.folder} --split train,val --out FILE "
+            f"computes{', or leave these tiles out with data.keys' if split == TRAIN else ''}"
         )
 
 

@@ -6,14 +6,14 @@ no-data value, no data was ever seen: so MMEarth writes B10 of L2A, and so older
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from mmae.errors import InputError
-from mmae.modalities import MODALITIES
+from mmae.modalities import MODALITIES, Modality
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -49,15 +49,23 @@ def band_numbers(band_stats: Mapping[str, Any], entry: str) -> BandNumbers | Non
     mean_C, std_C = (_numbers(band_stats[entry], entry, kind) for kind in _KINDS)
     if len(mean_C) != len(std_C):
         raise InputError(f"band statistics: {entry} has {len(mean_C)} means and {len(std_C)} deviations: {_REMEDY}")
-    unseen_C = ~np.isfinite(mean_C) | ~np.isfinite(std_C) | ((std_C == 0) & np.isin(mean_C, no_data(entry)))
+    unseen_C = ~np.isfinite(mean_C) | ~np.isfinite(std_C) | ((std_C == 0) & np.isin(mean_C, _of_nothing(entry)))
     mean_C[unseen_C], std_C[unseen_C] = np.nan, np.nan
     return None if unseen_C.all() else BandNumbers(mean_C, std_C)
 
 
 def no_data(entry: str) -> tuple[float, ...]:
     """Stored values that mean no data, in the dataset of an entry."""
-    rows = (row for row in MODALITIES.values() if row.dataset == entry or (row.by_level and _of(row.dataset, entry)))
-    return next((row.no_data for row in rows), ())
+    return next((row.no_data for row in _rows(entry)), ())
+
+
+def _of_nothing(entry: str) -> tuple[float, ...]:
+    """Means that say, where the deviation is 0, that no data was seen; no radar band is 0 dB everywhere."""
+    return (0.0, *no_data(entry)) if any(row.units == "dB" for row in _rows(entry)) else no_data(entry)
+
+
+def _rows(entry: str) -> Iterator[Modality]:
+    return (row for row in MODALITIES.values() if row.dataset == entry or (row.by_level and _of(row.dataset, entry)))
 
 
 def _of(dataset: str, entry: str) -> bool:

@@ -120,7 +120,9 @@ def _look(values_TCn: NDArray[np.float64]) -> _Seen:
     for band, row in enumerate(values_CN):
         valid = row[~np.isnan(row)]
         if len(valid):
-            mean_C[band], std_C[band], dark_C[band] = valid.mean(), valid.std(), np.percentile(valid, 1)
+            # Numbers beyond float64 are damage, or nobody's units: they are far off all the same.
+            with np.errstate(over="ignore", invalid="ignore"):
+                mean_C[band], std_C[band], dark_C[band] = valid.mean(), valid.std(), np.percentile(valid, 1)
     return _Seen(len(values_TCn), mean_C, std_C, dark_C, np.nanmax(values_CN), np.nanmin(values_CN))
 
 
@@ -165,7 +167,8 @@ def _scale(seen: _Seen, numbers: BandNumbers, both: NDArray[np.bool_]) -> Iterat
         yield (
             f"scale: values are {seen.least:.4g} to {seen.most:.4g}, {ratio:.2g} times what the statistics say (mean "
             f"{np.nanmedian(seen.mean_C[both]):.4g}, expected {np.median(numbers.mean_C[both]):.4g}): MMEarth stores "
-            "reflectance x 10000; bring the values to it before mmae repack, or say statistics of these values"
+            "reflectance x 10000; bring the values to it before mmae repack, or compute statistics of these values "
+            "(mmae repack --stats compute)"
         )
 
 
@@ -193,8 +196,8 @@ def _offset_by_dark_ends(seen: _Seen, numbers: BandNumbers, both: NDArray[np.boo
 def _offset_words(found: str) -> str:
     return (
         f"offset: {found}, as in products of processing baseline 04.00 (since January 2022), whose values are "
-        f"{_OFFSET} too high: subtract {_OFFSET} from what is not 0 before mmae repack, or say statistics of these "
-        "values"
+        f"{_OFFSET} too high: subtract {_OFFSET} from what is not 0 before mmae repack, or compute statistics of these "
+        "values (mmae repack --stats compute)"
     )
 
 
@@ -212,8 +215,8 @@ def _decibel(entry: str, seen: _Seen, numbers: BandNumbers) -> Iterator[str]:
     if seen.least >= 0 and np.nanmax(numbers.mean_C) < 0:
         yield (
             f"scale: values are {seen.least:.4g} to {seen.most:.4g}, and the statistics are of decibels (mean "
-            f"{np.nanmedian(numbers.mean_C):.4g}): store 10 log10 of them before mmae repack, or say statistics of "
-            "these values"
+            f"{np.nanmedian(numbers.mean_C):.4g}): store 10 log10 of them before mmae repack, or compute statistics "
+            "of these values (mmae repack --stats compute)"
         )
 
 
@@ -231,5 +234,5 @@ def _far_off(entry: str, seen: _Seen, numbers: BandNumbers) -> Iterator[str]:
         yield (
             f"scale: the mean is {np.median(seen.mean_C[both]):.4g}, and the statistics say "
             f"{np.median(numbers.mean_C[both]):.4g}, and {said}: bring the values to the units of the statistics, or "
-            "say statistics of these values"
+            "compute statistics of these values (mmae repack --stats compute)"
         )

@@ -37,6 +37,8 @@ def announce(
         log.say(f"resume: converted the checkpoint ({converted})")
     for line in loaded.reapplied:
         log.say(f"resume: the optimiser takes the recipe's value: {line}")
+    if len(plan.tiles.sets) > 1 and not plan.config.data.band_stats:
+        log.say(f"band statistics: those of the mixture of shard sets, in {plan.folder.band_stats_file}")
     split = plan.split
     begin = f"resuming at step {found.state.step} from {found.path}" if found else "starting"
     log.say(

@@ -43,7 +43,7 @@ def test_a_deviation_of_nothing_never_divides(std: float | None) -> None:
 
 @pytest.mark.parametrize("kind", ["mean", "std"])
 def test_what_has_no_statistics_is_no_data(kind: str) -> None:
-    table = {"sentinel2_l1c": stats(13, **{kind: [1.0, None, float("nan"), *[1.0] * 10]})}
+    table = {"sentinel2_l1c": stats(13) | {kind: [1.0, None, float("nan"), *[1.0] * 10]}}
     normalise = normalisation(MODALITIES["rgb"], table, CPU)
     usable = normalise.usable(torch.ones(2, 3, 1, 1, dtype=torch.bool), torch.tensor([0, 1], dtype=torch.uint8))
     assert usable[..., 0, 0].tolist() == [[True, False, False], [False] * 3], "L2A has no entry"
@@ -56,6 +56,8 @@ def test_a_level_that_was_never_seen_is_none_of_zeros() -> None:
     table = {"sentinel2_l1c": stats(13), "sentinel2_l2a": nothing, "aster": {"mean": [0.0] * 2, "std": [0.0] * 2}}
     assert normalisation(MODALITIES["rgb"], table, CPU).known_SC.tolist() == [[True] * 3, [False] * 3]
     assert normalisation(MODALITIES["slope"], table, CPU).complete
+    radar = {"sentinel1": {"mean": [-12.0, 0.0] * 4, "std": [4.0, 0.0] * 4}}
+    assert normalisation(MODALITIES["sentinel1"], radar, CPU).known_SC[0].tolist() == [True, False] * 4
 
 
 def test_a_band_that_never_changes_has_data() -> None:
@@ -71,14 +73,8 @@ def test_missing_or_short_statistics_are_named() -> None:
         normalisation(MODALITIES["rgb"], {"sentinel2_l1d": stats(13)}, CPU)
     with pytest.raises(InputError, match=r"aster\.mean has 1 numbers, modality 'slope' needs 2"):
         normalisation(MODALITIES["slope"], {"aster": stats(1)}, CPU)
-    for wrong in (
-        3,
-        [],
-        {},
-        {"mean": "ab", "std": [1.0] * 2},
-        {"mean": [True] * 2, "std": [1.0] * 2},
-        stats(2, std=[1.0]),
-    ):
+    broken: list[Any] = [3, [], {}, {"mean": "ab", "std": [1.0] * 2}, {"mean": [True] * 2, "std": [1.0] * 2}]
+    for wrong in [*broken, stats(2, std=[1.0])]:
         with pytest.raises(InputError, match="band statistics: aster"):
             normalisation(MODALITIES["slope"], {"aster": wrong}, CPU)
     with pytest.raises(InputError, match="negative"):

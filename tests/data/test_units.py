@@ -113,6 +113,10 @@ def test_what_cannot_be_judged() -> None:
     assert problem("aster", np.zeros((1, 2, 1, 1), np.int16)) == ""
 
 
+def test_numbers_beyond_float64_are_no_traceback() -> None:
+    assert isinstance(problem("sentinel1", np.full((8, 8, 2, 2), [-1e308, 1e308])), str)
+
+
 def test_class_codes() -> None:
     codes = np.array([[10, 100], [0, 255]])
     assert code_problem("esa_worldcover", codes) is None

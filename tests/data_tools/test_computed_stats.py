@@ -106,12 +106,17 @@ def test_bands_that_the_source_has_numbers_of_keep_them(mmearth: Make, tmp_path:
 
 
 @pytest.mark.parametrize("stats", ["auto", "compute"])
-def test_a_level_without_tiles_has_no_entry(mmearth: Make, tmp_path: Path, stats: str) -> None:
+def test_a_level_without_tiles_has_no_entry(
+    mmearth: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], stats: str
+) -> None:
     data = mmearth()
     data.metadata["S2_type"] = "l1c"
     data.band_stats = {}
     found = repack(data.write(tmp_path / "source"), tmp_path / "out", stats=stats).band_stats
     assert set(found) == {"sentinel2_l1c", "aster", "sentinel1"}
+    said = capsys.readouterr().out
+    assert "computed over 6 tiles of train: sentinel2_l1c, aster, sentinel1\n" in said
+    assert "no tile of train has data of sentinel2_l2a: there are no statistics of them" in said
 
 
 def test_b10_of_l2a_needs_no_numbers(mmearth: Make, tmp_path: Path) -> None:

@@ -141,3 +141,29 @@ def test_other_dtypes(mmearth: Make, tmp_path: Path) -> None:
     found = measure(tmp_path / "out", workers=1).band_stats()
     for entry, table in by_numpy(source, "train").items():
         same(found[entry]["std"], table["std"], 1e-6)
+
+
+def test_several_sets_are_measured_as_one(mmearth: Make, tmp_path: Path) -> None:
+    data = mmearth()
+    repack(data.write(tmp_path / "both"), tmp_path / "out")
+    for number in (0, 1):
+        data.splits = {"train": [row for row in range(6) if row % 2 == number], "val": []}
+        repack(data.write(tmp_path / f"source{number}"), tmp_path / f"part{number}")
+    command(tmp_path / "part0", tmp_path / "part1", "--out", tmp_path / "parts.json")
+    command(tmp_path / "out", "--out", tmp_path / "whole.json")
+    parts, whole = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("parts", "whole"))
+    assert parts.keys() == whole.keys()
+    assert parts["sentinel2_l2a"] == whole["sentinel2_l2a"]
+    same(parts["sentinel1"]["mean"], whole["sentinel1"]["mean"], 1e-9)
+    data.arrays["aster"] = data.arrays["aster"].astype(np.float64)
+    repack(data.write(tmp_path / "floats"), tmp_path / "other")
+    with pytest.raises(InputError, match="other: does not fit"):
+        command(tmp_path / "part0", tmp_path / "other")
+
+
+def test_several_splits_are_measured_as_one(packed: Path, tmp_path: Path) -> None:
+    for split in ("train", "train,val", "train, train"):
+        command(packed, "--split", split, "--out", tmp_path / f"{split}.json")
+    one, both, twice = ((tmp_path / f"{split}.json").read_text() for split in ("train", "train,val", "train, train"))
+    assert one == twice
+    assert one != both
