@@ -209,13 +209,17 @@ def tell(report: Report, against: Path | str | None) -> None:
             f"{against} is not the {report.packed_from} that was packed, or its JSON files have changed "
             "(another fingerprint): differences may be those between the two"
         )
-    told = [f"checked {counted(report.tiles, 'tile')} in {counted(report.shards, 'shard')}"]
-    told[0] += f" against {against}" if against is not None else ""
-    told[0] += f": {counted(report.count, 'difference')}"
+    print(_summary(report, against))
+
+
+def _summary(report: Report, against: Path | str | None) -> str:
+    compared = f" against {against}" if against is not None else ""
+    looked_at = f"checked {counted(report.tiles, 'tile')} in {counted(report.shards, 'shard')}{compared}"
+    parts = [f"{looked_at}: {counted(report.count, 'difference')}"]
     if report.losses:
-        told.append(counted(len(report.losses), "known loss", "known losses"))
+        parts.append(counted(len(report.losses), "known loss", "known losses"))
     if report.not_packed:
-        told.append(f"{counted(len(report.not_packed), 'dataset')} not packed")
+        parts.append(f"{counted(len(report.not_packed), 'dataset')} not packed")
     if shared := sum(each.tiles for each in report.leaks):
-        told.append(f"{counted(shared, 'tile')} on ground of another split")
-    print(", ".join(told))
+        parts.append(f"{counted(shared, 'tile')} on ground of another split")
+    return ", ".join(parts)
