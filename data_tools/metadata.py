@@ -58,8 +58,8 @@ def s2_levels(
     Raises:
         InputError: a row that is used has none.
     """
-    codes = {name: code for code, name in enumerate(S2_LEVELS)}
-    found = np.array([codes.get(name, UNKNOWN_LEVEL) for name in written], np.uint8)  # type: ignore[call-overload]
+    codes: dict[str, int] = {name: code for code, name in enumerate(S2_LEVELS)}
+    found = np.array([codes.get(name, UNKNOWN_LEVEL) for name in written], np.uint8)
     silent = np.array([not name for name in written], np.bool_)
     levels = np.where(silent, listed, found)
     if len(wrong := used[levels[used] == UNKNOWN_LEVEL]):

@@ -22,7 +22,7 @@ from mmae.modalities import S2_LEVELS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_LEVELS: Final = MappingProxyType({name: code for code, name in enumerate(S2_LEVELS)})
+_LEVELS: Final[Mapping[str, int]] = MappingProxyType({name: code for code, name in enumerate(S2_LEVELS)})
 _DATE: Final = re.compile(r"(\d{4})-(\d{2})-(\d{2})")
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 _COLON: Final = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")

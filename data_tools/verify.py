@@ -211,13 +211,17 @@ def tell(report: Report, against: Path | str | None) -> None:
             f"{printable(str(against))} is not the {report.packed_from} that was packed, or its JSON files have "
             "changed (another fingerprint): differences may be those between the two"
         )
-    parts = [f"checked {counted(report.tiles, 'tile')} in {counted(report.shards, 'shard')}"]
-    parts[0] += printable(f" against {against}") if against is not None else ""
-    parts[0] += f": {counted(report.count, 'difference')}"
+    print(printable(_summary(report, against)))
+
+
+def _summary(report: Report, against: Path | str | None) -> str:
+    compared = f" against {against}" if against is not None else ""
+    looked_at = f"checked {counted(report.tiles, 'tile')} in {counted(report.shards, 'shard')}{compared}"
+    parts = [f"{looked_at}: {counted(report.count, 'difference')}"]
     if report.losses:
         parts.append(counted(len(report.losses), "known loss", "known losses"))
     if report.not_packed:
         parts.append(f"{counted(len(report.not_packed), 'dataset')} not packed")
     if shared := sum(each.tiles for each in report.leaks):
         parts.append(f"{counted(shared, 'tile')} on ground of another split")
-    print(", ".join(parts))
+    return ", ".join(parts)

@@ -113,5 +113,5 @@ def _leak(split: str, asked: Ground, other: str, others: Ground) -> Leak | None:
     first = shared[np.argsort(kind_A[shared], kind="stable")][:_NAMED]
     pairs = zip(asked.tile_id[first].tolist(), others.tile_id[other_A[first]].tolist(), strict=True)
     named = tuple((one.decode("utf-8", "replace"), two.decode("utf-8", "replace")) for one, two in pairs)
-    counts = (int((kind_A == kind).sum()) for kind in (SAME_ID, SAME_PLACE, OVERLAPPING))
-    return Leak(split, other, len(asked), *counts, named)
+    count = np.bincount(kind_A, minlength=OVERLAPPING + 1).tolist()
+    return Leak(split, other, len(asked), count[SAME_ID], count[SAME_PLACE], count[OVERLAPPING], named)

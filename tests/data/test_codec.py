@@ -26,7 +26,7 @@ def ramp() -> Array:
 arrays = st.sampled_from(DTYPES).flatmap(
     lambda dtype: hnp.arrays(
         np.uint8, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=9).map(lambda s: (*s, dtype.itemsize))
-    ).map(lambda raw: raw.reshape(-1).view(dtype).reshape(raw.shape[:-1]))
+    ).map(lambda raw: (raw & 1 if dtype == np.bool_ else raw).reshape(-1).view(dtype).reshape(raw.shape[:-1]))
 )
 
 
@@ -106,7 +106,9 @@ def test_refuses_an_output_that_does_not_fit(codec: str, out: Array) -> None:
         decode_into(encode(ramp(), codec), out)
 
 
-@pytest.mark.parametrize("array", [np.zeros(3, np.float16), np.zeros(3, np.complex64), np.array(["a"]), np.array([{}])])
+@pytest.mark.parametrize(
+    "array", [np.zeros(3, np.longdouble), np.zeros(3, np.complex64), np.array(["a"]), np.array([{}])]
+)
 def test_refuses_other_dtypes(array: Array) -> None:
     with pytest.raises(CodecError, match="cannot be stored"):
         encode(array)

@@ -64,7 +64,7 @@ def random_array(dtype: np.dtype[Any], shape: tuple[int, ...], seed: int) -> Arr
     draw = np.random.default_rng(seed)
     if seed == 0:
         return np.full(shape, 7, dtype)
-    if seed == 1:
+    if seed == 1 or dtype == np.bool_:
         return draw.integers(0, 4, shape).astype(dtype)
     count = int(np.prod(shape)) * dtype.itemsize
     return np.frombuffer(draw.bytes(count), dtype).reshape(shape)

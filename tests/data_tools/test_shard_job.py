@@ -165,8 +165,8 @@ def test_a_source_that_went_away(source: Path, tmp_path: Path) -> None:
         job = make_job(opened, PlannedShard("t.tar", "train", ROWS), tmp_path / "t.tar", chunks)
         work = ShardWork(Recipe(source, opened.datasets, storage, "small"))
     source.unlink()
-    with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\)"):
+    with pytest.raises(InputError, match=r"cannot be opened \(No such file or directory\): it is gone"):
         work(job, Count())
     work = ShardWork(Recipe(source, opened.datasets, {}, "small"))
-    with pytest.raises(InputError, match=r"cannot be read"):
+    with pytest.raises(InputError, match=r"cannot be opened \(No such file"):
         work(job, Count())

@@ -35,7 +35,7 @@ REASONS = {
 @pytest.fixture
 def odd(mmearth: Make, tmp_path: Path) -> Path:
     """A data set with everything beside its tiles that cannot be packed."""
-    path = mmearth().write(tmp_path / "odd")
+    path: Path = mmearth().write(tmp_path / "odd")
     with h5py.File(path, "a") as file:
         file["a b"] = np.zeros(12, np.uint8)
         file["classes"] = np.zeros(3, np.uint8)
@@ -60,7 +60,8 @@ def exact(mmearth: Make, tmp_path: Path) -> Path:
     data.arrays["label"] = draw.integers(-(1 << 62), 1 << 62, 12)
     data.arrays["aster"] = data.arrays["aster"].astype(np.float16)
     data.arrays["canopy_height_eth"] = np.ones((12, 2, 8, 8), np.bool_)
-    return data.write(tmp_path / "exact")
+    path: Path = data.write(tmp_path / "exact")
+    return path
 
 
 def test_each_is_named_with_its_reason(odd: Path) -> None:
