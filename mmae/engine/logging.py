@@ -16,7 +16,7 @@ from tqdm import tqdm
 from mmae.config import Config
 from mmae.engine.trackers import Background, close_trackers, start_trackers
 from mmae.error_line import say_error
-from mmae.regular_file import append_regular, open_regular
+from mmae.regular_file import append_regular
 
 Record = dict[str, Any]
 
@@ -103,7 +103,7 @@ class RunLog:
 
 def ends_in_a_torn_line(file: Path) -> bool:
     """Whether a file's last line is half written, by a process that was killed."""
-    with open_regular(file) as read:
+    with file.open("rb") as read:
         if not read.seek(0, 2):
             return False
         read.seek(-1, 2)
