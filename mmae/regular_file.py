@@ -49,8 +49,11 @@ def read_regular_text(path: Path) -> str:
 
 
 def append_regular(path: Path) -> io.FileIO:
-    """A regular file, made if it is not there, whose end is written to, unbuffered; errors as `open_regular`."""
-    return io.FileIO(_opened(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab")
+    """A regular file, made if it is not there, whose end is written to, unbuffered; errors as `open_regular`.
+
+    A device is taken: one that throws all away may be meant.
+    """
+    return io.FileIO(_opened(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, or_device=True), "ab")
 
 
 def check_regular(path: Path) -> None:
@@ -58,11 +61,13 @@ def check_regular(path: Path) -> None:
     _check(path, os.stat(path).st_mode)
 
 
-def _opened(path: Path, flags: int) -> int:
+def _opened(path: Path, flags: int, or_device: bool = False) -> int:
     # Without O_NONBLOCK the opening of a FIFO waits for its other end.
     descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
     try:
-        check_descriptor(path, descriptor)
+        mode = os.fstat(descriptor).st_mode
+        if not (or_device and stat.S_ISCHR(mode)):
+            _check(path, mode)
     except BaseException:
         os.close(descriptor)
         raise

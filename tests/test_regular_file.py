@@ -78,6 +78,9 @@ def test_a_file_is_added_to(tmp_path: Path) -> None:
             file.write(content)
             assert path.read_bytes().endswith(content)
     assert path.read_bytes() == b"onetwo"
+    append_regular(Path("/dev/null")).close()
+    with pytest.raises(OSError, match="directory"):
+        append_regular(tmp_path)
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(OSError, match="No such device or address"):  # nobody reads there
         append_regular(tmp_path / "fifo")
