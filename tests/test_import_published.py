@@ -197,6 +197,18 @@ def test_nothing_is_overwritten(run: Run, file: Path, tmp_path: Path) -> None:
     assert file.read_bytes() == before
 
 
+def test_an_option_that_is_not_known_needs_a_word_of_the_user(
+    run: Run, weights: dict[str, Tensor], tmp_path: Path
+) -> None:
+    file = save_published(tmp_path / "x.pth", weights, options(CONFIG, rotary=True, note="mine"))
+    status, said = run("import-published", file, tmp_path / "model", "--ignore-option", "note")
+    assert (status, said.count("\n")) == (2, 1)
+    assert "option rotary=True is not known" in said
+    assert not (tmp_path / "model").exists()
+    words = ("--ignore-option", "note", "--ignore-option", "rotary")
+    assert run("import-published", file, tmp_path / "model", *words)[0] == 0
+
+
 def test_a_model_folder_has_one_step(run: Run, file: Path, tmp_path: Path) -> None:
     assert run("import-published", file, tmp_path / "model")[0] == 0
     status, said = run("export", tmp_path / "model", tmp_path / "x.pth", "--format", "published", "--step", 3)

@@ -192,3 +192,14 @@ def test_what_is_there_is_refused_before_the_work(tmp_path: Path) -> None:
     for check in (check_new_file, check_new_folder):
         with pytest.raises(InputError, match="link"):
             check(tmp_path / "link")
+
+
+def test_who_may_read_a_file(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        for name, mode in (("all", 0o666), ("mine", 0o600)):
+            with atomic_file(tmp_path / name, mode=mode):
+                """Nothing in it."""
+    finally:
+        os.umask(before)
+    assert [(tmp_path / name).stat().st_mode & 0o777 for name in ("all", "mine")] == [0o644, 0o600]
