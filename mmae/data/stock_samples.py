@@ -49,14 +49,14 @@ def whole_tile(sample: dict[str, Any]) -> dict[str, Any]:
     return whole
 
 
-def constant_array(entry: object) -> NDArray[Any]:
+def constant_array(entry: Any) -> NDArray[Any]:
     """The array that an entry of `constants` describes: its dtype, its shape, one element's bytes in hexadecimal.
 
     Raises:
         CodecError: it describes none that a shard may hold.
     """
     try:
-        code, shape, bits = entry  # type: ignore[misc]
+        code, shape, bits = entry
         dtype, value = _DTYPES[code], bytes.fromhex(bits)
         sound = len(value) == dtype.itemsize and len(shape) <= MAX_NDIM
         sound = sound and all(type(length) is int and length >= 0 for length in shape)
