@@ -93,8 +93,9 @@ class Soak:
         return None
 
     def steps_logged(self) -> int:
-        log = self.run / "log.jsonl"
-        return log.read_bytes().count(b'"kind": "train"') if log.is_file() else 0
+        """Steps that were recorded, those included that a later start did not go on with."""
+        logs = [*self.run.glob("log.jsonl"), *self.run.glob("aside-*/log.jsonl")]
+        return sum(log.read_bytes().count(b'"kind": "train"') for log in logs)
 
     def kill_once(self, moment: Moment, tally: Tally) -> None:
         """Start, and kill at that moment."""

@@ -106,7 +106,8 @@ def test_after_damage_and_from_what_is_named(synthetic_shards: Path, done: dict[
     assert {name: each.status for name, each in ended.items()} == {"run": 0, "branch": 0, "branch3": 0, "bad": 2}
     assert "damaged: " in ended["bad"].error
     (resumed,) = records(folder / "run", "resume")
-    assert (resumed["step"], len(resumed["notes"])) == (4, 1)
+    # The damage, and where the records of the steps after are.
+    assert (resumed["step"], len(resumed["notes"])) == (4, 2)
     assert checkpoints(folder / "run") == ["damaged-global_step6", "global_step4", "global_step6", "global_step8",
                                              "latest"]  # fmt: skip
     (resumed,) = records(folder / "branch", "resume")
