@@ -46,7 +46,7 @@ def check_devices(environment: Mapping[str, str], count: int, given: str | None 
     own = environment.get(DEVICES)
     if not count:
         named = own if own is not None else "" if _BY_DEEPSPEED in environment else visible
-        if named.strip() and named[0] not in "-Nn":
+        if named.strip() and named.strip()[0] not in "-NnVv":
             raise InputError(
                 f"{VISIBLE}={named} names GPUs, and torch can use none of them: look at nvidia-smi -L, "
                 f"or set {VISIBLE}= (empty) to train on the CPU"

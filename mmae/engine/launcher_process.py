@@ -54,7 +54,7 @@ def end_with_launchers() -> None:
     above = launchers(os.getpid())
     if not above:
         return
-    known = {pid: started(pid) for pid in above}
+    known = {pid: began for pid in above if (began := started(pid))}
     if LAUNCH in _words(above[0]):
         with suppress(OSError, AttributeError):
             # At once, and also where Python gets no turn.
@@ -63,7 +63,7 @@ def end_with_launchers() -> None:
 
 
 def _watch(known: dict[int, str]) -> None:
-    while all(began and started(pid) == began for pid, began in known.items()):
+    while all(started(pid) == began for pid, began in known.items()):
         time.sleep(_LOOK_S)
     with suppress(OSError, ValueError):
         print("mmae: the launcher of this rank is gone: saving, then it ends too", file=sys.stderr, flush=True)
