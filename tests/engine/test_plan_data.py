@@ -134,3 +134,9 @@ def test_of_a_set_that_is_fetched_one_shard_a_split_is_looked_at(tmp_path: Path)
         assert plan(tmp_path, web.url, f"data.cache_dir={tmp_path / 'cache'}")
     shards = sorted(path.name for path in (tmp_path / "cache").rglob("*.tar"))
     assert shards == ["train-000000.tar", "val-000000.tar"]
+
+
+def test_a_dataset_without_statistics(tmp_path: Path) -> None:
+    set_with_stats(tmp_path / "d", {"train": [*EVEN, *ODD]}, {name: STATS[name] for name in STATS if name != "aster"})
+    with pytest.raises(InputError, match=r"20 train tiles cannot be normalised .* no entry 'aster', which depth need"):
+        plan(tmp_path, f"{tmp_path / 'd'}")
