@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from data_tools.hdf5 import Source
 
-_SWITCH = "if they are right all the same, say --no-unit-check"
+_SWITCH: Final = "if they are right all the same, say --no-unit-check"
 
 
 def check_source(source: Source, computed: Mapping[str, tuple[str, ...]]) -> None:

@@ -52,11 +52,15 @@ def check_levels(
             continue
         entry, names = next(iter(missing.items()))
         first = bytes(index.tile_id[tiles[0]]).decode(errors="replace")
+        if entry.endswith(f"_{level}"):
+            which = f"{len(tiles)} of {len(positions)} {split} tiles are Sentinel-2 {level} (first {first!r}), and"
+        else:
+            which = f"{len(positions)} {split} tiles cannot be normalised (first {first!r}):"
+        splits = TRAIN if split == TRAIN else f"{TRAIN},{split}"
         raise InputError(
-            f"{index.folder}: {len(tiles)} of {len(positions)} {split} tiles are Sentinel-2 {level} (first {first!r}), "
-            f"and the band statistics have no entry {entry!r}, which {', '.join(names)} need: say data.band_stats=FILE "
-            f"with it, as MMEarth's band_stats file, or what mmae stats {index.folder} --split train,val --out FILE "
-            f"computes{', or leave these tiles out with data.keys' if split == TRAIN else ''}"
+            f"{index.folder}: {which} the band statistics have no entry {entry!r}, which {', '.join(names)} need: say "
+            f"data.band_stats=FILE with it, as MMEarth's band_stats file, or what mmae stats {index.folder} --split "
+            f"{splits} --out FILE computes{'; or leave these tiles out with data.keys' if split == TRAIN else ''}"
         )
 
 

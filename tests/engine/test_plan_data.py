@@ -14,6 +14,7 @@ from mmae.engine.plan import Plan, plan_run
 from mmae.errors import InputError
 from tests.data.other_stats import set_with_stats
 from tests.data.tiny_sets import DATASETS, STATS, damage, write_set
+from tests.data.web import serving
 
 SMALL = [
     "model.in_domains=[rgb,depth]", "model.out_domains=[rgb,depth]", "model.input_size=8", "model.patch_size=4",
@@ -125,3 +126,17 @@ def test_a_mixture_goes_on_with_what_it_began_with(tmp_path: Path) -> None:
     file = tmp_path / "stats.json"
     file.write_text(json.dumps(STATS | higher))
     assert plan(tmp_path, both, f"data.band_stats={file}").band_stats["aster"] == higher["aster"]
+
+
+def test_of_a_set_that_is_fetched_one_shard_a_split_is_looked_at(tmp_path: Path) -> None:
+    set_with_stats(tmp_path / "d", {"train": EVEN, "val": [90, 92]}, L1C)
+    with serving(tmp_path / "d") as web:
+        assert plan(tmp_path, web.url, f"data.cache_dir={tmp_path / 'cache'}")
+    shards = sorted(path.name for path in (tmp_path / "cache").rglob("*.tar"))
+    assert shards == ["train-000000.tar", "val-000000.tar"]
+
+
+def test_a_dataset_without_statistics(tmp_path: Path) -> None:
+    set_with_stats(tmp_path / "d", {"train": [*EVEN, *ODD]}, {name: STATS[name] for name in STATS if name != "aster"})
+    with pytest.raises(InputError, match=r"20 train tiles cannot be normalised .* no entry 'aster', which depth need"):
+        plan(tmp_path, f"{tmp_path / 'd'}")
