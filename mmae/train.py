@@ -269,7 +269,8 @@ def _train(plan: Plan, end: RunEnd, lock: RunLock, stop: Stop | None, beat: Hear
     if rank == 0:
         val_losses = validated.losses if validated else {}
         print(report.closing_line(plan, step, saver.last, losses, val_losses), flush=True)
-    return EXIT_LOST_NUMBERS if validated and validated.lost else 0
+    # A stop that was asked for is one to go on after, whatever an earlier validation found.
+    return EXIT_LOST_NUMBERS if validated and validated.lost and step == plan.stop else 0
 
 
 def _announce_builds() -> None:
