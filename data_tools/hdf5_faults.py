@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Final
 
 _NUMBER: Final = re.compile(r"errno = (\d+)")
-_AGAIN: Final = "download it again"
 _NO_LOCKS: Final = "its file system cannot lock files: set HDF5_USE_FILE_LOCKING=FALSE and run again"
 _WRITTEN: Final = "another process has it open for writing: wait until that has ended"
 _REMEDIES: Final = MappingProxyType(
@@ -44,17 +43,13 @@ def open_fault(error: BaseException) -> str:
             "`h5clear -s FILE`, or download the file again"
         )
     system = _system_fault(error)
-    return f"cannot be opened ({system}" if system else f"not a whole HDF5 file ({said}): {_AGAIN}"
+    return f"cannot be opened ({system}" if system else f"not a whole HDF5 file ({said}): download it again"
 
 
-def read_fault(error: BaseException, remedy: str = _AGAIN) -> str:
-    """Why something in an opened file cannot be read, and what to do.
-
-    Args:
-        remedy: against damage.
-    """
+def read_fault(error: BaseException) -> str:
+    """Why something in an opened file cannot be read, and what to do."""
     system = _system_fault(error)
-    return f"cannot be read ({system}" if system else f"cannot be read ({first_line(error)}): {remedy}"
+    return f"cannot be read ({system}" if system else f"cannot be read ({first_line(error)}): download the file again"
 
 
 def first_line(error: BaseException) -> str:

@@ -54,7 +54,7 @@ def test_the_number_of_an_exception_tells_too() -> None:
 def test_damage_is_that_of_the_file() -> None:
     said = "Unable to synchronously open file (truncated file: eof = 9, sblock->base_addr = 0, stored_eof = 99)"
     assert open_fault(OSError(said)) == f"not a whole HDF5 file ({said}): download it again"
-    assert read_fault(OSError("wrong\nmore")) == "cannot be read (wrong): download it again"
+    assert read_fault(OSError("wrong\nmore")) == "cannot be read (wrong): download the file again"
     assert read_fault(OSError(READING.format(5))).startswith("cannot be read (Input/output error): the disk or the")
     assert open_fault(OSError()) == "not a whole HDF5 file (OSError): download it again"
 
