@@ -1,18 +1,23 @@
 """Package metadata: `pip install .` gives the `mmae` command, its recipes, DeepSpeed JSONs and launchers."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
+VERSION = re.findall(
+    r'__version__ = "(.+)"', Path(__file__).with_name("mmae").joinpath("version.py").read_text("utf-8")
+)[0]
+
 setup(
     name="mmae",
-    version="0.1.0",
+    version=VERSION,
     description="A DeepSpeed-accelerated scaling framework for multi-modal masked autoencoders on MMEarth",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["mmae", "mmae.*", "data_tools", "ds_configs", "launchers"]),
+    packages=find_packages(include=["mmae", "mmae.*", "data_tools", "data_tools.*", "ds_configs", "launchers"]),
     package_data={
         "mmae": ["py.typed"],
         "mmae.recipes": ["*.yaml"],

@@ -1,1 +1,1 @@
-"""DeepSpeed JSONs, found by name after installation (`mmae.resources`)."""
+"""DeepSpeed JSONs, found by name after installation (`mmae.config.packaged_files`)."""

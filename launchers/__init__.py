@@ -1,1 +1,1 @@
-"""Launch scripts, found by name after installation (`mmae.resources`)."""
+"""Launch scripts, found by name after installation (`mmae.config.packaged_files`)."""

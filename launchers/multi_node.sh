@@ -35,11 +35,11 @@ ask_first=${facts[8]} users_file=${DS_ENV_FILE:-}
 # The user's own .deepspeed_env is taken in, and not touched.
 start() {
   if [ -n "$ssh" ]; then
-    python -m mmae.launch.exports "$private/exports" "$users_file"
+    python -m mmae.launch.rank_environment "$private/exports" "$users_file"
     export DS_ENV_FILE=$private/exports
     if [ -n "$ask_first" ]; then
       PDSH_SSH_ARGS_APPEND="$PDSH_SSH_ARGS_APPEND${ssh_port:+ -p $ssh_port}" \
-        python -m mmae.launch.reach "$hosts" ${pdsh_options[@]+"${pdsh_options[@]}"} || return
+        python -m mmae.launch.ssh_check "$hosts" ${pdsh_options[@]+"${pdsh_options[@]}"} || return
     fi
     first_error_last "${command[@]}"
   else
@@ -65,7 +65,7 @@ else
   keep_errors "$private/errors"
 fi
 if [ -n "${DRY_RUN:-}" ]; then
-  if [ -n "$ssh" ]; then python -m mmae.launch.exports "$private/exports" "$users_file"; cat "$private/exports" >&2; fi
+  if [ -n "$ssh" ]; then python -m mmae.launch.rank_environment "$private/exports" "$users_file"; cat "$private/exports" >&2; fi
   printf '%q ' "${command[@]}"; echo; exit
 fi
 supervise "$restarts" start

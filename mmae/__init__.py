@@ -9,14 +9,14 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from mmae.version import __version__
+
 if TYPE_CHECKING:
     from mmae.model.features import features as features
-    from mmae.model.folder import load_model as load_model
-
-__version__ = "0.1.0"
+    from mmae.model.saved.saved_model import load_model as load_model
 __all__ = ["__version__", "features", "load_model"]
 
-_HOMES: Final = MappingProxyType({"features": "mmae.model.features", "load_model": "mmae.model.folder"})
+_HOMES: Final = MappingProxyType({"features": "mmae.model.features", "load_model": "mmae.model.saved.saved_model"})
 
 
 def __getattr__(name: str) -> Any:

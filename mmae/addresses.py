@@ -1,8 +1,4 @@
-"""Addresses of data, and what in them is secret: logins, queries (signatures, tokens), and whole commands.
-
-A secret is used where it was said, on the command line, and written down nowhere: what stands in files and messages
-has `***` in its place. Such an address is not used either: it has to be said again.
-"""
+"""Addresses of folders elsewhere: what is one, how a file in it is named, and how one is shown without secrets."""
 
 from __future__ import annotations
 
@@ -11,7 +7,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 PIPE: Final = "pipe:"
 """In front of a command that writes files."""
@@ -29,6 +25,8 @@ _CONTAINER: Final = re.compile(r"(abfss?|wasbs?|az)://[^:/@]+@", re.IGNORECASE)
 _SHELL_WORD: Final = re.compile(r"""(?:\$?'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\])+""", re.DOTALL)
 _SHORTEST: Final = 4
 """Shorter words are not sought in texts: they would be found everywhere."""
+
+_LONGEST_MESSAGE: Final = 200
 
 
 def is_remote(location: str) -> bool:
@@ -167,3 +165,15 @@ def _hide_in_quoted(raw: str) -> str:
     word = "".join(shlex.split(raw))
     hidden = _hide_in_word(word)
     return raw if hidden == word else shlex.quote(hidden)
+
+
+def join(location: str, name: str) -> str:
+    """The address of a file in the folder at an address; a query (an access token) stays behind it."""
+    parts = urlsplit(location)
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
+
+
+def one_line(text: str, secrets: Iterable[str] = ()) -> str:
+    """The last line of what a program or library said, shortened, without the secrets of addresses or any of these."""
+    line = (text.strip().splitlines() or [""])[-1]
+    return hide_in_text(line, secrets)[:_LONGEST_MESSAGE]

@@ -7,24 +7,27 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from mmae import __version__
-from mmae.edge import Parser, guarded, parse
 from mmae.errors import InputError
+from mmae.terminal.edge import Parser, guarded, parse
+from mmae.version import __version__
 
 COMMANDS: Final = {
-    "synth": ("data_tools.synth", "write a small data set in MMEarth's layout"),
-    "repack": ("data_tools.repack", "repack MMEarth's HDF5 into WebDataset shards"),
-    "stats": ("data_tools.stats", "band statistics over the valid pixels of a split"),
-    "verify": ("data_tools.verify", "check every shard, and every tile against its source"),
+    "synth": ("data_tools.synth.command", "write a small data set in MMEarth's layout"),
+    "repack": ("data_tools.repack.command", "repack MMEarth's HDF5 into WebDataset shards"),
+    "stats": ("data_tools.stats.command", "band statistics over the valid pixels of a split"),
+    "verify": ("data_tools.verify.command", "check every shard, and every tile against its source"),
     "plan": ("mmae.plan.command", "what a run will need, before it starts: memory, time, disk, and its command"),
     "doctor": ("mmae.doctor.command", "what stands in a run's way on this machine, or on all hosts of a hostfile"),
     "train": ("mmae.train", "train, or go on training (ranks are started by deepspeed, torchrun or accelerate)"),
     "export": ("mmae.export", "turn a run's ZeRO checkpoint into a model folder (safetensors) or a published file"),
-    "import-published": ("mmae.import_published", "turn a checkpoint of the published code into a model folder"),
-    "reconstruct": ("mmae.reconstruct", "draw what a run's model reconstructs"),
-    "status": ("mmae.status", "how a run does: step, losses, speed, time left, checkpoint, warnings"),
+    "import-published": (
+        "mmae.publish.import_published",
+        "turn a checkpoint of the published code into a model folder",
+    ),
+    "reconstruct": ("mmae.evaluate.reconstruct", "draw what a run's model reconstructs"),
+    "status": ("mmae.run.status", "how a run does: step, losses, speed, time left, checkpoint, warnings"),
     "bench": ("mmae.bench.command", "what limits this machine, beside what others reach on it"),
-    "baseline": ("mmae.baseline", "a run's validation losses beside those of constant predictions"),
+    "baseline": ("mmae.evaluate.baseline", "a run's validation losses beside those of constant predictions"),
 }
 
 Commands = Mapping[str, tuple[str, str]]

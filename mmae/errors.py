@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Final
 
-from mmae.printable import printable
+from mmae.terminal.printable import printable
 
 EXIT_FAILED: Final = 1
 EXIT_BAD_INPUT: Final = 2

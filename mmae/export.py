@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from mmae.ownership import add_trust_argument
+from mmae.disk.ownership import add_trust_argument
 
 if TYPE_CHECKING:
     from mmae.model.mmae import MultiMAE
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from mmae.data.atomic import check_new_file, check_new_folder
+    from mmae.disk.files import check_new_file, check_new_folder
 
     out, published = Path(args.out), args.format == "published"
     # Before minutes of putting weights together.
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if published:
         _write_published(out, source)
     else:
-        from mmae.model.folder import save_model
+        from mmae.model.saved.saved_model import save_model
 
         save_model(out, source.model, source.band_stats, source.extra)
     step = f"step {source.extra['step']}, " if "step" in source.extra else ""
@@ -64,15 +64,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _from_run(args: argparse.Namespace) -> Source:
-    from mmae.engine.run_folder import open_run
+    from mmae.run.folder import open_run
 
     # Before seconds of imports.
     config = open_run(args.run, args.trust).stored_config(args.trust)
     assert config is not None
-    from mmae.plan.parameter_sizes import parameter_sizes
+    from mmae.model.counts.parameter_counts import parameter_counts
 
-    _need_space(args, sum(parameter_sizes(config.model).values()))
-    from mmae.engine.consolidate import load_trained
+    _need_space(args, parameter_counts(config.model).total)
+    from mmae.engine.checkpoint.consolidate import load_trained
 
     trained = load_trained(args.run, args.step, args.trust)
     # Where it lies is nobody's business who gets the model.
@@ -84,7 +84,7 @@ def _from_run(args: argparse.Namespace) -> Source:
 
 def _need_space(args: argparse.Namespace, numbers: int) -> None:
     """Refuse a disk that is too small for so many float32."""
-    from mmae.free_space import need_space
+    from mmae.disk.free_space import need_space
 
     need_space(Path(args.out).absolute().parent, 4 * numbers, "make room, or choose another place")
 
@@ -94,7 +94,8 @@ def _from_folder(args: argparse.Namespace) -> Source:
 
     if args.step is not None:
         raise InputError(f"--step {args.step}: {args.run} is a model folder, which holds one step only")
-    from mmae.model.folder import load_model, read_model_config
+    from mmae.model.saved.saved_config import read_model_config
+    from mmae.model.saved.saved_model import load_model
 
     saved, model = read_model_config(args.run, args.trust), load_model(args.run, args.trust)
     _need_space(args, sum(tensor.numel() for tensor in model.parameters()))
@@ -105,9 +106,9 @@ def _write_published(out: Path, source: Source) -> None:
     """One torch save: float32 weights and options. Band statistics have no place in it."""
     import torch
 
-    from mmae.data.atomic import atomic_file, writing
-    from mmae.data.library_file import library_file
-    from mmae.model.published_file import published_checkpoint
+    from mmae.disk.files import atomic_file, writing
+    from mmae.disk.library_file import library_file
+    from mmae.model.published.file import published_checkpoint
 
     model, epoch = source.model, source.extra.get("epoch")
     checkpoint = published_checkpoint(

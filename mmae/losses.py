@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmae.config import ModelConfig
+from mmae.config.schema import ModelConfig
 from mmae.modalities import NORM_RGB, output_source
 from mmae.types import Inputs, MaskPlan, ModelOutput
 

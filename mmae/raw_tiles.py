@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from mmae.config import DataConfig
-from mmae.data.preprocess import Preprocess
-from mmae.data.sample_check import check_values
-from mmae.data.shapes import check_counts, check_shapes
-from mmae.data.stats_cover import missing_entries
+from mmae.config.schema import DataConfig
+from mmae.data.checks.sample_check import check_values
+from mmae.data.checks.stats_cover import missing_entries
+from mmae.data.transforms.preprocess import Preprocess
+from mmae.data.transforms.shapes import check_counts, check_shapes
 from mmae.errors import InputError, did_you_mean
 from mmae.modalities import MODALITIES, S2_LEVELS, S2Level
-from mmae.plurals import counted
+from mmae.terminal.plurals import counted
 from mmae.types import Batch, Inputs
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from mmae.model.description import SavedModel
+    from mmae.model.saved.saved_config import SavedModel
 
 _WHERE: Final = "the tiles"
 

@@ -14,21 +14,22 @@ import argparse
 import os
 import sys
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING
 
-from mmae.edge import Parser, ending, guarded, parse
-from mmae.error_line import say_error
+from mmae.config.recipe_arguments import add_recipe_arguments, recipe_of
+from mmae.disk.ownership import add_trust_argument, write_as_own
 from mmae.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_LOST_NUMBERS, DoesNotFitError
-from mmae.ownership import add_trust_argument, write_as_own
-from mmae.recipe_arguments import add_recipe_arguments, recipe_of
+from mmae.terminal.edge import Parser, ending, guarded, parse
+from mmae.terminal.error_line import say_error
 
 if TYPE_CHECKING:
-    from mmae.engine.heartbeat import Heartbeat
-    from mmae.engine.plan import Plan
-    from mmae.engine.run_end import RunEnd
-    from mmae.engine.run_lock import RunLock
-    from mmae.engine.stopping import Stop
+    from mmae.distributed.watchdog import Watchdog
+    from mmae.engine.stop_signals import Stop
+    from mmae.engine.telemetry.run_exit import RunEnd
     from mmae.engine.validate import Validation
+    from mmae.run.lock import RunLock
+    from mmae.run.spec import RunSpec
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,12 +45,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     # Imports stand behind argument parsing: help answers at once, and bad input is refused before seconds of imports.
-    from mmae.engine.chatter import Chatter, let_libraries_speak
-    from mmae.engine.devices import take_given
-    from mmae.engine.distributed import join, leave, world_size
-    from mmae.engine.launch_environment import check_launch
-    from mmae.engine.launcher_process import end_with_launchers
-    from mmae.engine.one_node import meet_here
+    from mmae.distributed.devices import take_given
+    from mmae.distributed.launch_environment import check_launch
+    from mmae.distributed.launcher_process import end_with_launchers
+    from mmae.distributed.one_node import meet_here
+    from mmae.distributed.process_group import join, leave, world_size
+    from mmae.engine.telemetry.library_output import Chatter, let_libraries_speak
+    from mmae.run.spec import runs
 
     end_with_launchers()
     check_launch(os.environ)
@@ -59,18 +61,18 @@ def run(args: argparse.Namespace) -> int:
 
     # Who is alone need not wait for torch to hear of bad input.
     planned = _plan(args, world) if world == 1 else None
-    from mmae.engine.heartbeat import Heartbeat
-    from mmae.engine.roll_call import RollCall
-    from mmae.engine.stopping import Stop
+    from mmae.distributed.preflight import Preflight
+    from mmae.distributed.watchdog import Watchdog
+    from mmae.engine.stop_signals import Stop
 
-    with Chatter() as chatter, RollCall(world) as roll:
-        plan = planned or roll.answer(lambda: _plan(args, world))
-        chatter.verbose = plan.config.log.verbose
+    with Chatter() as chatter, Preflight(world) as preflight:
+        spec = planned or preflight.answer(lambda: _plan(args, world), runs)
+        chatter.verbose = spec.config.log.verbose
         from mmae.addresses import hide_in_words
-        from mmae.engine.logging import quiet_libraries
-        from mmae.engine.run_end import was_said
-        from mmae.engine.run_lock import held
-        from mmae.engine.trackers import any_left_behind
+        from mmae.engine.telemetry.run_exit import was_said
+        from mmae.engine.telemetry.run_log import quiet_libraries
+        from mmae.engine.telemetry.trackers import any_left_behind
+        from mmae.run.lock import held
 
         # Whatever looks at them from here on (trackers do) writes them down or sends them on.
         sys.argv[1:] = hide_in_words(sys.argv[1:])
@@ -78,16 +80,16 @@ def run(args: argparse.Namespace) -> int:
         write_as_own()
         quiet_libraries()
         _announce_builds()
-        rank, limits = join(), plan.config.train
+        rank, limits = join(), spec.config.train
         let_libraries_speak(chatter.verbose)
     status = EXIT_BAD_INPUT
     try:
         with (
-            held(plan.folder.path) as lock,
-            Stop(plan.folder.path, rank, limits.max_hours) as stop,
-            Heartbeat(rank, world, limits.rank_timeout) as beat,
+            held(spec.folder.path) as lock,
+            Stop(spec.folder.path, rank, limits.max_hours) as stop,
+            Watchdog(rank, world, limits.rank_timeout) as rank_watchdog,
         ):
-            status = train(plan, lock, stop, beat)
+            status = train(spec, lock, stop, rank_watchdog)
     except Exception as error:
         ended, status = ending(error), EXIT_FAILED
         if ended is not None:
@@ -104,17 +106,19 @@ def run(args: argparse.Namespace) -> int:
     return status
 
 
-def _plan(args: argparse.Namespace, world: int) -> Plan:
-    from mmae.engine.devices import check_own_devices
-    from mmae.engine.plan import plan_run
+def _plan(args: argparse.Namespace, world: int) -> RunSpec:
+    from mmae.distributed.devices import check_own_devices
+    from mmae.run.spec import make_run_spec
 
     recipe, overrides = recipe_of(args)
-    plan = plan_run(recipe, args.deepspeed_config, overrides, world, args.trust, args.resume, args.fresh)
+    spec = make_run_spec(recipe, args.deepspeed_config, overrides, world, args.trust, args.resume, args.fresh)
     check_own_devices(os.environ)
-    return plan
+    return spec
 
 
-def train(plan: Plan, lock: RunLock | None = None, stop: Stop | None = None, beat: Heartbeat | None = None) -> int:
+def train(
+    spec: RunSpec, lock: RunLock | None = None, stop: Stop | None = None, rank_watchdog: Watchdog | None = None
+) -> int:
     """Train to the end, to `train.stop_at`, or until asked to stop. Every rank of the process group calls this.
 
     Args:
@@ -125,156 +129,163 @@ def train(plan: Plan, lock: RunLock | None = None, stop: Stop | None = None, bea
     Returns:
         the exit status.
     """
-    from mmae.engine.run_end import RunEnd
-    from mmae.engine.run_lock import held_or_not
+    from mmae.engine.telemetry.run_exit import RunEnd
+    from mmae.run.lock import held_or_not
 
-    with held_or_not(lock) as held, RunEnd(plan, watched=beat is not None and beat.watches) as end:
-        return _train(plan, end, held, stop, beat)
+    with held_or_not(lock) as held, RunEnd(spec, watched=rank_watchdog is not None and rank_watchdog.watches) as end:
+        return _train(spec, end, held, stop, rank_watchdog)
 
 
-def _train(plan: Plan, end: RunEnd, lock: RunLock, stop: Stop | None, beat: Heartbeat | None) -> int:  # noqa: PLR0915 (one story, told in one place)
+def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_watchdog: Watchdog | None) -> int:  # noqa: PLR0915 (one story, told in one place)
     import torch.distributed as dist
 
-    from mmae.data.loader import train_batches
-    from mmae.data.prefetch import on_device
-    from mmae.data.preprocess import Preprocess
-    from mmae.engine import checkpoint, first_start, heartbeat, report, resume, stopping
+    from mmae.data.loading.device_prefetch import on_device
+    from mmae.data.loading.loader import train_batches
+    from mmae.data.transforms.preprocess import Preprocess
+    from mmae.distributed import watchdog
+    from mmae.engine import stop_signals
     from mmae.engine.build import build_engine
-    from mmae.engine.clock import Clock
-    from mmae.engine.damage import DamageLog
-    from mmae.engine.guard import Guard
-    from mmae.engine.logging import RunLog
-    from mmae.engine.profile import StepProfile
-    from mmae.engine.records import StepRecords
-    from mmae.engine.sample_log import SampleLog
-    from mmae.engine.saving import Saver
+    from mmae.engine.checkpoint import load, resume
+    from mmae.engine.checkpoint.save import Saver
+    from mmae.engine.history.last_record import write_end
+    from mmae.engine.nonfinite import NonFiniteHandler
     from mmae.engine.step import optimiser_step, prepare_step
-    from mmae.engine.val_pictures import ValPictures
+    from mmae.engine.telemetry import console_report
+    from mmae.engine.telemetry.damage_log import DamageLog
+    from mmae.engine.telemetry.profiler import StepProfiler
+    from mmae.engine.telemetry.run_log import RunLog
+    from mmae.engine.telemetry.sample_log import SampleLog
+    from mmae.engine.telemetry.step_records import StepRecords
+    from mmae.engine.telemetry.step_timer import StepTimer
     from mmae.engine.validate import validate_split
+    from mmae.evaluate.val_pictures import ValPictures
+    from mmae.run import restart
 
-    config, folder, rank = plan.config, plan.folder, dist.get_rank()
-    stop = stop or stopping.Stop(folder.path, rank, None)
-    beat = beat or heartbeat.Heartbeat.none()
+    config, folder, rank = spec.config, spec.folder, dist.get_rank()
+    stop = stop or stop_signals.Stop(folder.path, rank, None)
+    rank_watchdog = rank_watchdog or watchdog.Watchdog.none()
 
     # 1. The checkpoint to go on from: refused before anything is built if it does not fit.
-    found = resume.find(plan)
+    found = resume.find(spec)
 
     # 2. The engine; then, if there is a checkpoint, everything it holds. Only what got so far writes into the folder.
-    engine = build_engine(config, plan.ds_config, load_initial=found is None, trust=plan.trust)
-    loaded = checkpoint.load(engine, plan, found) if found else checkpoint.Loaded(0)
+    engine = build_engine(config, spec.ds_config, load_initial=found is None, trust=spec.trust)
+    loaded = load.load(engine, spec, found) if found else load.LoadResult(0)
     step = loaded.step
     if rank == 0:
-        if plan.fresh or plan.resume is not None:
-            first_start.note_followed(folder.path, os.environ)
-        folder.write_configs(config, plan.ds_config, plan.band_stats)
+        if spec.fresh or spec.resume is not None:
+            restart.note_followed(folder.path, os.environ)
+        folder.write_configs(config, spec.ds_config, spec.band_stats)
     dist.barrier()
     log = RunLog(folder.log_file, config, rank, step)
     samples = SampleLog(folder.path, rank, config.log.samples)
     damage = DamageLog(folder.path, rank)
-    clock = Clock(step)
-    records = StepRecords(plan, engine, clock, damage)
-    profile = StepProfile(folder.profiles, config.train.profiled if rank == 0 else None, log.say)
+    clock = StepTimer(step)
+    records = StepRecords(spec, engine, clock, damage)
+    profile = StepProfiler(folder.profiles, config.train.profiled if rank == 0 else None, log.say)
     end.open(log, records, profile)
-    beat.record_in(folder.log_file)
-    guard = Guard(engine, plan, rank)
-    report.announce(log, plan, engine, found, loaded, records.device_peak)
-    saver = Saver(engine, plan, found.path if found else None, lock)
+    rank_watchdog.record_by(partial(write_end, folder.log_file))
+    nonfinite = NonFiniteHandler(engine, spec, rank)
+    console_report.announce(log, spec, engine, found, loaded, records.device_peak)
+    saver = Saver(engine, spec, found.path if found else None, lock)
 
     # 3. Data, from where the step says the run stands in it.
-    preprocess = Preprocess(config.data, config.model, plan.band_stats, engine.device)
+    preprocess = Preprocess(config.data, config.model, spec.band_stats, engine.device)
     read = train_batches(
-        plan.tiles,
+        spec.tiles,
         config.model.domains,
         config.data,
         seed=config.train.seed,
-        order=plan.order,
-        split=plan.split,
+        order=spec.order,
+        split=spec.split,
         rank=rank,
         start_step=step,
-        stop_step=plan.stop,
+        stop_step=spec.stop,
         pin=engine.device.type == "cuda",
     )
-    batches = on_device(read, engine.device, ahead=plan.split.accumulation)
-    losses: report.Losses = {}
+    batches = on_device(read, engine.device, ahead=spec.split.accumulation)
+    losses: console_report.Losses = {}
     validated: Validation | None = None
     first = step
 
     # 4. The loop.
     asked = stop.agree_now(engine.device)
-    while step < plan.stop and not asked:
+    while step < spec.stop and not asked:
         # The first steps may compile.
-        beat.at(step, "data" if step >= first + 2 else "start")
+        rank_watchdog.at(step, "data" if step >= first + 2 else "start")
         profile.before(step + 1)
-        micro_batches = clock.take(batches, plan.split.accumulation)
-        beat.at(step, "step" if step >= first + 2 else "start")
+        micro_batches = clock.take(batches, spec.split.accumulation)
+        rank_watchdog.at(step, "step" if step >= first + 2 else "start")
         damage.write(step + 1, micro_batches)
         prepared = prepare_step(micro_batches, preprocess, config)
         samples.write(step, micro_batches, prepared)
         records.before()
         stats = optimiser_step(engine, prepared, config, stop.wanted(engine.device))
         step += 1
-        skipped = guard.after_step(step, stats, micro_batches)
-        last = step == plan.stop
+        skipped = nonfinite.after_step(step, stats, micro_batches)
+        last = step == spec.stop
         validates = last or bool(config.val.every and step % config.val.every == 0)
         saves = last or step % config.checkpoint.every == 0
-        records.add(step, stats, skipped, guard.skipped, wanted=last or step % config.log.every == 0)
+        records.add(step, stats, skipped, nonfinite.skipped, wanted=last or step % config.log.every == 0)
         if config.train.profiled and step == config.train.profiled[1]:
             # Writing a trace may take longer than a step.
-            beat.at(step, "save")
+            rank_watchdog.at(step, "save")
         profile.after(step)
         # Read late, but never behind what a validation or a checkpoint says of the same step.
-        losses = report.train_records(log, records.drain() if validates or saves else records.due(step)) or losses
-        agreed = guard.drain() if validates or saves else guard.agreed(step)
+        losses = (
+            console_report.train_records(log, records.drain() if validates or saves else records.due(step)) or losses
+        )
+        agreed = nonfinite.drain() if validates or saves else nonfinite.agreed(step)
         if agreed.bad >= config.train.max_bad_steps:
-            report.train_records(log, records.drain())
-            report.save_records(log, saver.finish())
-            report.lost_numbers(log, step, guard.despair(step, saver.last))
+            console_report.train_records(log, records.drain())
+            console_report.save_records(log, saver.finish())
+            console_report.lost_numbers(log, step, nonfinite.despair(step, saver.last))
             return EXIT_LOST_NUMBERS
-        asked = stopping.names(agreed.wanted_R)
+        asked = stop_signals.names(agreed.wanted_R)
         if validates and (last or not asked):
             stop.doing = "validating"
             pictures = ValPictures(engine.module, config.model, config.log.pictures if rank == 0 else 0)
-            with clock.paused("val") as pause, beat.during(step, "validate"):
-                validated = validate_split(engine, plan, preprocess, damage, step, pictures)
+            with clock.paused("val") as pause, rank_watchdog.during(step, "validate"):
+                validated = validate_split(engine, spec, preprocess, damage, step, pictures)
                 drawn = pictures.draw(folder.pictures / f"step_{step}.png", log.say)
             if validated is not None:
-                report.validation(log, step, validated, pause.seconds)
-                guard.validated(step, validated)
+                console_report.validation(log, step, validated, pause.seconds)
+                nonfinite.validated(step, validated)
                 log.picture(step, drawn)
                 if validated.diverged:
-                    report.save_records(log, saver.finish())
-                    report.lost_numbers(log, step, guard.divergence(step, validated.diverged, saver.last))
+                    console_report.save_records(log, saver.finish())
+                    console_report.lost_numbers(log, step, nonfinite.divergence(step, validated.diverged, saver.last))
                     return EXIT_LOST_NUMBERS
         if saves or asked:
             stop.doing = "saving"
-            with clock.paused("save") as pause, beat.during(step, "save"):
+            with clock.paused("save") as pause, rank_watchdog.during(step, "save"):
                 ended = saver.save(step)
                 ended += saver.finish() if last or asked else []
-            report.save_records(log, ended)
+            console_report.save_records(log, ended)
             stop.saved(pause.seconds)
         stop.doing = "finishing the step"
 
-    beat.at(step, "end")
-    losses = report.train_records(log, records.drain()) or losses
+    rank_watchdog.at(step, "end")
+    losses = console_report.train_records(log, records.drain()) or losses
     if step > first:
         saver.must_have(step)
     why = "finished" if step == config.train.max_steps else "stopped"
     log.write("end", step=step, why=why, reasons=asked)
-    if asked and step < plan.stop:
-        log.say(stopping.how_to_go_on(step, saver.last, asked, plan.split.world, folder.checkpoints))
+    if asked and step < spec.stop:
+        log.say(stop_signals.how_to_go_on(step, saver.last, asked, spec.split.world, folder.checkpoints))
     stop.obeyed(asked)
     samples.close()
     log.close()
     engine.destroy()
     if rank == 0:
         val_losses = validated.losses if validated else {}
-        print(report.closing_line(plan, step, saver.last, losses, val_losses), flush=True)
+        print(console_report.closing_line(spec, step, saver.last, losses, val_losses), flush=True)
     # A stop that was asked for is one to go on after, whatever an earlier validation found.
-    return EXIT_LOST_NUMBERS if validated and validated.lost and step == plan.stop else 0
+    return EXIT_LOST_NUMBERS if validated and validated.lost and step == spec.stop else 0
 
 
 def _announce_builds() -> None:
-    from mmae.engine.distributed import is_local_main
+    from mmae.distributed.process_group import is_local_main
     from mmae.engine.op_build import announce_builds
 
     if is_local_main():
@@ -282,7 +293,7 @@ def _announce_builds() -> None:
 
 
 def _say(error: BaseException, line: str) -> None:
-    from mmae.engine.distributed import is_local_main
+    from mmae.distributed.process_group import is_local_main
 
     # Every rank meets the same bad input; one line a node is enough.
     if is_local_main() or isinstance(error, DoesNotFitError):

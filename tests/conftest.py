@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.support.commands import DEADLINE, Command, Finished, run_command
+from tests.support.paths import ROOT
+
 NOT_UNIT = ("process", "slow", "gpu")
 STARTS_A_PROCESS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
 
@@ -65,3 +67,23 @@ def _cuda_is_available() -> bool:
 def _refuse_processes(event: str, args: tuple[object, ...]) -> None:
     if event in STARTS_A_PROCESS:
         raise RuntimeError(f"a unit test starts a process ({event}): mark it with pytest.mark.process")
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """Runs a command in the test's own folder."""
+
+    def call(*words: str | Path, deadline: float = DEADLINE, **environment: str) -> Finished:
+        return run_command(*words, cwd=tmp_path, deadline=deadline, **environment)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def synthetic_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Shards of a made-up data set in which every no-data case occurs."""
+    folder = tmp_path_factory.mktemp("synthetic")
+    for words in (("synth", "tiles", "--tiles", "48"), ("repack", "tiles", "shards")):
+        done = run_command("mmae", *words, cwd=folder)
+        assert done.status == 0, done.err
+    return folder / "shards"

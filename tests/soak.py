@@ -27,8 +27,8 @@ from statistics import median
 
 import torch
 
-from tests.integration.compare import checkpoint_tensors
-from tests.integration.launch import DEADLINE, Finished, command_environment, run_command, train_words
+from tests.support.commands import DEADLINE, Finished, command_environment, run_command, train_words
+from tests.support.compare import checkpoint_tensors
 
 MARK = "MMAE_SOAK"
 STEPS_A_KILL = 8

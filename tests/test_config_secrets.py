@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mmae.config import load_config
+from mmae.config.recipe_file import load_config
 from mmae.errors import InputError
 
 HEADER = "pipe:curl -H 'Authorization: Bearer t0ken' https://host/{}"

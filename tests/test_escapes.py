@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.verify import Report, tell
-from data_tools.verify_findings import Difference, Findings
+from data_tools.verify.check_set import Report, tell
+from data_tools.verify.differences import Difference, Findings
 from mmae.cli import main
-from mmae.config import Config, LogConfig
-from mmae.data.damage import DamagedTile
-from mmae.data.index import Loss
-from mmae.engine.logging import RunLog
-from mmae.error_line import say_error
+from mmae.config.schema import Config, LogConfig
+from mmae.data.shards.index_json import Loss
+from mmae.data.shards.reader import DamagedTile
+from mmae.engine.telemetry.run_log import RunLog
 from mmae.errors import InputError
-from mmae.table import Column, Table
+from mmae.terminal.error_line import say_error
+from mmae.terminal.table import Column, Table
 
 NAME = "a\x1b]0;title\x07\u202eb\nmmae: error: forged\r"
 SHOWN = r"a\x1b]0;title\x07\u202eb\nmmae: error: forged\r"

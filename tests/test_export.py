@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from mmae.cli import main
-from mmae.config import Config, ModelConfig
-from mmae.engine.consolidate import Trained
-from mmae.engine.run_folder import RunFolder
+from mmae.config.schema import Config, ModelConfig
+from mmae.engine.checkpoint.consolidate import Trained
 from mmae.model.mmae import MultiMAE
-from tests.full_disk import REASON, files_up_to
+from mmae.run.folder import RunFolder
+from tests.support.full_disk import REASON, files_up_to
 
 CONFIG = Config(model=ModelConfig(size="nano", decoder_dim=16, decoder_num_heads=2, decoder_depth=1))
 FORMATS = ("folder", "published")
@@ -33,7 +33,7 @@ def run_folder(tmp_path: Path) -> RunFolder:
 @pytest.fixture
 def trained(run_folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     found = Trained(MultiMAE(CONFIG.model), torch.zeros(7), CONFIG, run_folder, {}, 12)
-    monkeypatch.setattr("mmae.engine.consolidate.load_trained", lambda *_: found)
+    monkeypatch.setattr("mmae.engine.checkpoint.consolidate.load_trained", lambda *_: found)
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def never_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*_: object) -> NoReturn:
         raise AssertionError("minutes of work")
 
-    monkeypatch.setattr("mmae.engine.consolidate.load_trained", load)
+    monkeypatch.setattr("mmae.engine.checkpoint.consolidate.load_trained", load)
 
 
 def export(run_folder: RunFolder, out: Path, style: str = "folder") -> int:
@@ -88,7 +88,7 @@ def test_the_place_is_looked_at_first(
 def test_the_disk_is_measured_first(
     run_folder: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mmae.free_space.shutil.disk_usage", lambda _: Full)
+    monkeypatch.setattr("mmae.disk.free_space.shutil.disk_usage", lambda _: Full)
     assert export(run_folder, tmp_path / "new" / "model") == 2
     assert "new: 0.1 MB are free and" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()

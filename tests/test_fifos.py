@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.synth import synthesise
+from data_tools.synth.command import synthesise
 from mmae.cli import main
-from mmae.config import Config, ModelConfig
-from mmae.engine.run_folder import RunFolder
+from mmae.config.schema import Config, ModelConfig
+from mmae.run.folder import RunFolder
 
 SET = "set"
 

@@ -7,16 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from mmae.engine.ds_config import load_deepspeed_json
-from mmae.engine.first_start import was_followed
-from mmae.engine.lock_holder import parse_holder
-from mmae.engine.manifest import read_manifest
-from mmae.engine.run_folder import FOLLOWED, RunFolder
-from mmae.engine.train_state import read_state
+from mmae.config.deepspeed import load_deepspeed_json
+from mmae.engine.checkpoint.contents.train_state import read_state
+from mmae.engine.checkpoint.manifest import read_manifest
 from mmae.errors import InputError
-from mmae.import_published import read_band_stats
-from mmae.log_records import LogRecords
-from mmae.model.folder import read_model_config
+from mmae.model.saved.saved_config import read_model_config
+from mmae.publish.import_published import read_band_stats
+from mmae.run.folder import RunFolder
+from mmae.run.layout import FOLLOWED
+from mmae.run.lock_owner import parse_holder
+from mmae.run.log_reader import LogRecords
+from mmae.run.restart import was_followed
 
 DEEP = '{"a":' * 200_000
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,99 +17,172 @@ import pytest
 
 from mmae.bench.command import COMMANDS as BENCHES
 from mmae.cli import COMMANDS
-from tests.conftest import ROOT
+from tests.support.paths import ROOT
 
 PACKAGES = ("mmae", "data_tools")
 
-FOUNDATION = frozenset(
+MOST_MODULES = 16
+"""Modules that a package may hold beside its sub-packages."""
+
+GROUND = frozenset(
     {
         "addresses",
-        "batching",
+        "disk",
         "draws",
-        "edge",
-        "error_line",
         "errors",
-        "free_space",
-        "json_text",
-        "log_records",
         "modalities",
-        "ownership",
-        "pictures",
-        "plurals",
-        "printable",
         "processes",
-        "recipe_arguments",
-        "regular_file",
-        "resources",
-        "table",
+        "recipes",
+        "terminal",
         "types",
         "variants",
-        "yaml_file",
-        "__version__",
+        "version",
     }
 )
-"""Modules of `mmae` that everything may stand on; they know only one another."""
+"""Modules and packages of `mmae` that everything may stand on; they know only one another."""
 
-BELOW = MappingProxyType(
+PROGRAMS = frozenset({"export", "publish", "raw_tiles", "train"})
+"""Modules and packages of `mmae` that use all of the engine, each a program or a function for users."""
+
+_DATA_AND_MODEL = frozenset({"config", "data", "model", "losses"})
+_TRAINING = _DATA_AND_MODEL | {"distributed", "run", "engine", "evaluate"}
+
+BELOW: Mapping[str, frozenset[str]] = MappingProxyType(
     {
-        "foundation": set(),
-        "config": set(),
-        "data": {"config"},
-        "model": {"config"},
-        "losses": {"config"},
-        "engine": {"config", "data", "model", "losses"},
-        "command": {"config", "data", "model", "losses", "engine"},
+        "ground": frozenset(),
+        "config": frozenset(),
+        # These three do not know one another.
+        "data": frozenset({"config"}),
+        "model": frozenset({"config"}),
+        "losses": frozenset({"config"}),
+        "distributed": frozenset({"config"}),
+        "run": _DATA_AND_MODEL | {"distributed"},
+        "engine": _DATA_AND_MODEL | {"distributed", "run"},
+        "evaluate": _DATA_AND_MODEL | {"distributed", "run", "engine"},
+        "programs": _TRAINING,
+        "plan": _DATA_AND_MODEL,
+        "launch": _TRAINING | {"programs"},
+        "doctor": _TRAINING | {"programs", "plan", "launch"},
         # Benches compare with everything there is.
-        "bench": {"config", "data", "model", "losses", "engine", "command", "data_tools"},
-        "data_tools": {"data"},
+        "bench": _TRAINING | {"programs", "data_tools"},
+        "data_tools": frozenset({"data"}),
         # The command line names its commands' modules, and imports the chosen one.
-        "cli": set(),
+        "cli": frozenset(),
     }
 )
-"""What each layer may import beside itself and the foundation."""
+"""What each room may import beside itself and the ground."""
 
-DATA_TOOLS_FOUNDATION = frozenset(
-    {"errors", "modalities", "draws", "free_space", "json_text", "plurals", "printable", "regular_file"}
+INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        "mmae.data": {
+            "shards": frozenset(),
+            "remote": frozenset({"shards"}),
+            "sampling": frozenset({"shards", "remote"}),
+            "loading": frozenset({"shards", "remote", "sampling"}),
+            "transforms": frozenset(),
+            "checks": frozenset({"shards", "remote", "sampling", "transforms"}),
+        },
+        "mmae.model": {
+            "": frozenset(),
+            "counts": frozenset(),
+            "published": frozenset({""}),
+            "saved": frozenset({"", "published"}),
+        },
+        "mmae.engine": {
+            "": frozenset(),
+            "history": frozenset(),
+            "checkpoint": frozenset({"", "history"}),
+            "telemetry": frozenset({"", "history", "checkpoint"}),
+        },
+        "mmae.engine.checkpoint": {
+            "": frozenset({"contents", "conversion"}),
+            "contents": frozenset(),
+            "conversion": frozenset(),
+        },
+        "mmae.doctor": {
+            "agent": frozenset(),
+            "hosts": frozenset({"agent"}),
+            "checks": frozenset({"agent", "hosts"}),
+            "bandwidth": frozenset({"agent", "hosts", "checks"}),
+            "": frozenset({"agent", "hosts", "checks", "bandwidth"}),
+        },
+        "mmae.bench": {
+            "": frozenset(),
+            "repack": frozenset({""}),
+            "loader": frozenset({""}),
+            "shuffle": frozenset({""}),
+            "step": frozenset({""}),
+        },
+        "data_tools": {
+            "workers": frozenset(),
+            "source": frozenset({"workers"}),
+            "stats": frozenset({"workers", "source"}),
+            "repack": frozenset({"workers", "source", "stats"}),
+            "verify": frozenset({"workers", "source", "stats", "repack"}),
+            "synth": frozenset(),
+        },
+    }
 )
-"""What `data_tools` may take of the foundation: it knows neither models nor batches."""
+"""What each sub-package may import of those beside it; the name of a package's own modules is empty."""
+
+DATA_TOOLS_GROUND = frozenset(
+    {
+        "disk.files",
+        "disk.free_space",
+        "disk.json_text",
+        "disk.library_file",
+        "disk.regular_file",
+        "draws",
+        "errors",
+        "modalities",
+        "terminal.plurals",
+        "terminal.printable",
+    }
+)
+"""What `data_tools` may take of the ground: it knows neither models nor batches."""
 
 EXCEPTIONS = MappingProxyType(
     {
         ("mmae", "mmae.model.features"): "`mmae.features`, imported when it is first asked for; here for type checkers",
-        ("mmae", "mmae.model.folder"): "`mmae.load_model`, in the same way",
-        ("mmae.__main__", "mmae.cli"): "`python -m mmae` is the command line",
-        ("mmae.table", "mmae.data.atomic"): "files that are written whole, which know nothing of data",
-        ("mmae.model.folder", "mmae.data.atomic"): "so is a model's folder",
+        ("mmae", "mmae.model.saved.saved_model"): "`mmae.load_model`, in the same way",
     }
 )
 
 HOMES = MappingProxyType(
     {
         "h5py": {
-            # One file, opened and checked; what it holds; its tile table.
-            "data_tools.hdf5", "data_tools.source_datasets", "data_tools.metadata",
-            # Where its chunks lie, so that they are read without h5py.
-            "data_tools.chunks", "data_tools.chunk_search",
-            # Nothing of it may lie in other files.
-            "data_tools.hdf5_links",
+            "data_tools.source.chunks",
+            # One file, opened and checked; its tile table; where its chunks lie, so that they are read without h5py.
+            "data_tools.source.dataset",
+            "data_tools.source.hdf5_links",
+            "data_tools.source.metadata",
+            "data_tools.source.source_datasets",
             # Each worker process of a repack opens the file for itself.
-            "data_tools.shard_job",
-            # Writes a file.
-            "data_tools.hdf5_output",
+            "data_tools.repack.work",
             # Verifies by plain reads, through nothing that packed.
-            "data_tools.verify_source",
+            "data_tools.verify.source_comparison",
+            "data_tools.synth.hdf5_output",
             "mmae.bench",
         },
-        "deepspeed": {"mmae.engine"},
-        "webdataset": {"mmae.data.remote_pipe", "mmae.bench"},
-        "fsspec": {"mmae.data.remote_fsspec"},
-        "requests": {"mmae.data.remote_http"},
-        "blosc2": {"mmae.data.blosc", "mmae.data.codec", "mmae.bench"},
+        "deepspeed": {"mmae.distributed.process_group", "mmae.engine"},
+        "webdataset": {"mmae.bench", "mmae.data.remote.pipe"},
+        "fsspec": {"mmae.data.remote.object_store"},
+        "requests": {"mmae.data.remote.http"},
+        "blosc2": {
+            "mmae.bench",
+            "mmae.data.shards.blosc",
+            "mmae.data.shards.codec",
+        },
         "timm": {"mmae.model.block"},
-        "wandb": {"mmae.engine.trackers"},
-        "pydantic": {"mmae.config", "mmae.engine"},
+        "wandb": {"mmae.engine.telemetry.trackers"},
+        "pydantic": {
+            "mmae.config.deepspeed",
+            "mmae.config.deepspeed_schema",
+            "mmae.config.recipe_file",
+            "mmae.config.schema",
+        },
     }
-)  # fmt: skip
+)
 """Modules, or packages, in which a library may be imported when the program runs."""
 
 HEAVY = ("torch", "timm", "deepspeed", "webdataset", "h5py", "blosc2", "wandb", "PIL", "requests", "fsspec", "pandas")
@@ -127,6 +201,16 @@ def module_name(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
+@cache
+def all_files() -> tuple[Path, ...]:
+    return tuple(path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py")))
+
+
+@cache
+def all_modules() -> frozenset[str]:
+    return frozenset(map(module_name, all_files()))
+
+
 def is_typing(node: ast.AST) -> TypeGuard[ast.If]:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
@@ -136,9 +220,10 @@ def imports_below(node: ast.AST, by: str, typing_only: bool = False) -> Iterator
         yield from (Import(by, alias.name, typing_only) for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
         assert node.level == 0, f"{by}: a relative import"
-        # `from mmae import draws` is of `mmae.draws`.
-        names = [f"mmae.{alias.name}" for alias in node.names] if node.module == "mmae" else [str(node.module)]
-        yield from (Import(by, name, typing_only) for name in names)
+        for alias in node.names:
+            # `from mmae import draws` is of `mmae.draws`.
+            module = f"{node.module}.{alias.name}"
+            yield Import(by, module if module in all_modules() else str(node.module), typing_only)
     for child in ast.iter_child_nodes(node):
         yield from imports_below(child, by, typing_only or (is_typing(node) and child in node.body))
 
@@ -146,38 +231,64 @@ def imports_below(node: ast.AST, by: str, typing_only: bool = False) -> Iterator
 @cache
 def all_imports() -> tuple[Import, ...]:
     found: list[Import] = []
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            found += imports_below(ast.parse(path.read_text(encoding="utf-8")), module_name(path))
+    for path in all_files():
+        found += imports_below(ast.parse(path.read_text(encoding="utf-8")), module_name(path))
     return tuple(found)
 
 
-def layer(module: str) -> str:
+def room(module: str) -> str:
     package, _, rest = module.partition(".")
     if package == "data_tools":
         return "data_tools"
     name = rest.partition(".")[0]
-    if name in {"", *FOUNDATION}:
-        return "foundation"
-    if name in {"config", "config_checks", "config_values"}:
-        return "config"
-    return name if name in BELOW else "command"
+    if name in {"", *GROUND}:
+        return "ground"
+    if name in PROGRAMS:
+        return "programs"
+    return "cli" if name == "__main__" else name
 
 
 def allowed(each: Import) -> bool:
-    here, there = layer(each.by), layer(each.of)
-    if here == "data_tools" and there == "foundation":
-        return each.of.removeprefix("mmae.") in DATA_TOOLS_FOUNDATION
-    return there in {here, "foundation"} or there in BELOW[here]
+    here, there = room(each.by), room(each.of)
+    if here == "data_tools" and there == "ground":
+        return each.of.removeprefix("mmae.") in DATA_TOOLS_GROUND
+    return there in {here, "ground"} or there in BELOW[here]
+
+
+def sub_room(package: str, module: str) -> str:
+    """The sub-package of a package that a module is in; empty for the package's own modules."""
+    name = module.removeprefix(f"{package}.").partition(".")[0]
+    return name if name in INSIDE[package] else ""
+
+
+def allowed_inside(package: str, by: str, of: str) -> bool:
+    here, there = sub_room(package, by), sub_room(package, of)
+    return here == there or there in INSIDE[package][here]
 
 
 def of_ours() -> list[Import]:
     return [each for each in all_imports() if each.of.partition(".")[0] in PACKAGES]
 
 
+def circles(edges: Mapping[str, set[str]]) -> list[list[str]]:
+    """Groups of names that lead to one another: what is left once all that ends somewhere is taken away."""
+    reached: dict[str, set[str]] = {}
+    for name in edges:
+        seen: set[str] = set()
+        waiting = [name]
+        while waiting:
+            new = edges.get(waiting.pop(), set()) - seen
+            seen |= new
+            waiting += new
+        reached[name] = seen
+    found = {tuple(sorted({name, *(other for other in seen if name in reached.get(other, ()))}))
+             for name, seen in reached.items() if name in seen}  # fmt: skip
+    return [list(group) for group in sorted(found)]
+
+
 def test_the_source_was_read() -> None:
     assert len(of_ours()) > 200
-    assert {layer(each.by) for each in of_ours()} == BELOW.keys()
+    assert {room(each.by) for each in of_ours()} == BELOW.keys()
 
 
 def test_imports_point_down() -> None:
@@ -190,31 +301,101 @@ def test_every_exception_is_needed() -> None:
     assert {(each.by, each.of) for each in of_ours() if not allowed(each)} == EXCEPTIONS.keys()
 
 
+@pytest.mark.parametrize("package", INSIDE)
+def test_imports_point_down_inside_a_package(package: str) -> None:
+    inside = [each for each in of_ours() if each.by.startswith(f"{package}.") and each.of.startswith(f"{package}.")]
+    wrong = {f"{each.by} imports {each.of}" for each in inside if not allowed_inside(package, each.by, each.of)}
+    assert not wrong
+
+
+def test_every_sub_package_has_its_place() -> None:
+    parents = {module.rpartition(".")[0] for module in all_modules()}
+    for package in INSIDE:
+        beside = {name for name in parents if name.rpartition(".")[0] == package}
+        assert {name.rpartition(".")[2] for name in beside} == INSIDE[package].keys() - {""}
+    divided = {name.rpartition(".")[0] for name in parents if name.count(".") > 1}
+    assert divided - INSIDE.keys() == set()
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    """Imports within functions and for type checkers are imports too."""
+    edges: dict[str, set[str]] = {}
+    for each in of_ours():
+        # What the package itself offers is imported when it is first asked for.
+        if each.of != each.by and (each.by, each.of) not in EXCEPTIONS:
+            edges.setdefault(each.by, set()).add(each.of)
+    assert circles(edges) == []
+
+
+def test_what_a_circle_is() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}}) == []
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"d"}}) == [["b", "c"], ["d"]]
+
+
+def test_no_package_is_too_large_to_look_through() -> None:
+    packages = {module_name(path.parent / "__init__.py") for path in all_files()}
+    sizes = Counter(module.rpartition(".")[0] for module in all_modules() - packages - {"mmae.__main__"})
+    assert {package: size for package, size in sizes.items() if size > MOST_MODULES} == {}
+
+
+def test_a_module_name_occurs_once() -> None:
+    names = Counter(path.stem for path in all_files())
+    assert {name for name, count in names.items() if count > 1} <= {"command", "__init__"}
+
+
+def test_every_package_says_what_it_holds() -> None:
+    silent = [path for path in all_files() if path.name == "__init__.py"
+              and not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))]  # fmt: skip
+    assert silent == []
+    assert [path.parent for path in all_files() if not (path.parent / "__init__.py").is_file()] == []
+
+
 @pytest.mark.parametrize(
     ("by", "of", "may"),
     [
-        ("mmae.data.reader", "mmae.config", True),
-        ("mmae.data.reader", "mmae.model.mmae", False),
+        ("mmae.data.shards.reader", "mmae.config.schema", True),
+        ("mmae.data.shards.reader", "mmae.model.mmae", False),
         ("mmae.model.mmae", "mmae.losses", False),
-        ("mmae.losses", "mmae.data.labels", False),
-        ("mmae.config", "mmae.model.mmae", False),
+        ("mmae.losses", "mmae.data.transforms.labels", False),
+        ("mmae.config.schema", "mmae.model.mmae", False),
+        ("mmae.distributed.preflight", "mmae.run.spec", False),
+        ("mmae.run.spec", "mmae.distributed.code_hash", True),
+        ("mmae.run.spec", "mmae.engine.step", False),
         ("mmae.engine.step", "mmae.losses", True),
         ("mmae.engine.step", "mmae.train", False),
         ("mmae.train", "mmae.engine.step", True),
         ("mmae.train", "mmae.bench.speeds", False),
-        ("mmae.errors", "mmae.config", False),
+        ("mmae.train", "mmae.launch.multi_node", False),
+        ("mmae.doctor.hosts.session", "mmae.launch.ssh", True),
+        ("mmae.launch.hostfile", "mmae.doctor.command", False),
+        ("mmae.errors", "mmae.config.schema", False),
         ("mmae.draws", "mmae.errors", True),
         ("mmae.cli", "mmae.train", False),
-        ("mmae.data.index", "data_tools.pack", False),
-        ("mmae.bench.shards", "data_tools.repack", True),
-        ("data_tools.pack", "mmae.data.codec", True),
-        ("data_tools.pack", "mmae.config", False),
-        ("data_tools.pack", "mmae.types", False),
-        ("data_tools.pack", "mmae.table", False),
+        ("mmae.data.shards.index", "data_tools.repack.pipeline", False),
+        ("mmae.bench.packed_shards", "data_tools.repack.command", True),
+        ("data_tools.repack.pipeline", "mmae.data.shards.codec", True),
+        ("data_tools.repack.pipeline", "mmae.config.schema", False),
+        ("data_tools.repack.pipeline", "mmae.types", False),
     ],
 )
 def test_the_rules_are_these(by: str, of: str, may: bool) -> None:
     assert allowed(Import(by, of, False)) is may
+
+
+@pytest.mark.parametrize(
+    ("package", "by", "of", "may"),
+    [
+        ("mmae.data", "mmae.data.remote.cache", "mmae.data.shards.index", True),
+        ("mmae.data", "mmae.data.shards.index", "mmae.data.remote.cache", False),
+        ("mmae.data", "mmae.data.transforms.crop", "mmae.data.loading.loader", False),
+        ("mmae.engine", "mmae.engine.telemetry.step_records", "mmae.engine.step", True),
+        ("mmae.engine", "mmae.engine.validate", "mmae.engine.telemetry.damage_log", False),
+        ("data_tools", "data_tools.verify.repair", "data_tools.repack.work", True),
+        ("data_tools", "data_tools.repack.pipeline", "data_tools.verify.check_set", False),
+    ],
+)
+def test_the_rules_inside_are_these(package: str, by: str, of: str, may: bool) -> None:
+    assert allowed_inside(package, by, of) is may
 
 
 def test_what_an_import_is() -> None:
@@ -251,7 +432,7 @@ for words in {commands!r}:
             assert ended.code == 0, words
     heavy = [name for name in {heavy!r} if name in sys.modules]
     assert not heavy, (words, heavy)
-    assert words or "mmae.config" not in sys.modules
+    assert words or "mmae.config.schema" not in sys.modules
 """
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mmae.config import ModelConfig
+from mmae.config.schema import ModelConfig
 from mmae.losses import LossBalancer, combine, patchify, sample_losses, scored
 from mmae.modalities import MODALITIES, output_source
 from mmae.model.masking import plan_from_ids

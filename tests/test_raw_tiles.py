@@ -9,11 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 import mmae
-from mmae.config import ModelConfig
+from mmae.config.schema import ModelConfig
 from mmae.errors import InputError
 from mmae.model.features import features
-from mmae.model.folder import read_model_config, save_model
 from mmae.model.mmae import MultiMAE
+from mmae.model.saved.saved_config import read_model_config
+from mmae.model.saved.saved_model import save_model
 from mmae.raw_tiles import raw_inputs
 
 STATS = {

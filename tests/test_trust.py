@@ -12,16 +12,18 @@ import yaml
 
 import mmae
 from mmae.cli import main
-from mmae.config import ModelConfig, build_config, load_config
-from mmae.data.index import DatasetInfo
-from mmae.engine.plan import plan_run
-from mmae.engine.run_folder import RunFolder
+from mmae.config.recipe_file import build_config, load_config
+from mmae.config.schema import ModelConfig
+from mmae.data.shards.index_json import DatasetInfo
 from mmae.errors import InputError
-from mmae.model.folder import read_model_config, save_model
 from mmae.model.mmae import MultiMAE
-from tests.data.tiny_sets import STATS, write_set
-from tests.engine.test_plan import SMALL
-from tests.published_case import options, published_model, save_published
+from mmae.model.saved.saved_config import read_model_config
+from mmae.model.saved.saved_model import save_model
+from mmae.run.folder import RunFolder
+from mmae.run.spec import make_run_spec
+from tests.support.published_case import options, published_model, save_published
+from tests.support.small_model import SMALL
+from tests.support.tiny_sets import STATS, write_set
 
 OTHER = 12345
 MODEL = {"in_domains": ["rgb", "depth"], "out_domains": ["rgb"], "input_size": 16, "num_encoded_tokens": 3}
@@ -125,13 +127,13 @@ def test_a_command_that_a_recipe_names_is_run_when_it_is_trusted_only(run: Path)
     recipe.write_text(yaml.safe_dump({"data": {"shards": [command], "cache_dir": "cache"}, "model": MODEL}))
     words = ["run.dir=new", "train.global_batch=4"]
     with pytest.raises(InputError, match=r"data\.shards: pipe:touch \*\*\*: .* on the command line"):
-        plan_run(str(recipe), "zero1", words, 1)
+        make_run_spec(str(recipe), "zero1", words, 1)
     assert not canary.exists()
     # It is there to be seen, and to be replaced.
     assert load_config(str(recipe), []).data.locations == ("pipe:touch ***",)
-    assert plan_run(str(recipe), "zero1", [*words, "data.shards=shards"], 1).config.data.shards == "shards"
+    assert make_run_spec(str(recipe), "zero1", [*words, "data.shards=shards"], 1).config.data.shards == "shards"
     assert not canary.exists()
-    plan_run(str(recipe), "zero1", words, 1, trust=True)
+    make_run_spec(str(recipe), "zero1", words, 1, trust=True)
     assert canary.exists()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from mmae.errors import InputError, did_you_mean
-from mmae.table import add_json_argument
+from mmae.terminal.table import add_json_argument
 
 if TYPE_CHECKING:
     import argparse
@@ -51,7 +51,7 @@ def codecs_of(args: argparse.Namespace) -> list[str]:
     Raises:
         InputError: an unknown one.
     """
-    from mmae.data.codec import CODECS
+    from mmae.data.shards.codec import CODECS
 
     asked = list(dict.fromkeys(name.strip() for name in args.codec.split(",")))
     for name in asked:
@@ -66,7 +66,7 @@ def counts_of(args: argparse.Namespace) -> int:
     Raises:
         InputError: a number of tiles, workers or repetitions below one, or too many workers.
     """
-    from data_tools.crew import processes
+    from data_tools.workers.pool import processes
 
     for name in ("tiles", "repeats"):
         at_least_one(f"--{name}", getattr(args, name))

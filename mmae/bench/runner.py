@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from mmae.bench.machine import children, own_bytes
 from mmae.errors import InputError
-from mmae.plurals import counted
+from mmae.terminal.plurals import counted
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

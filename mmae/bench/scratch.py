@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from mmae.data.atomic import ending_cleanly
+from mmae.disk.files import ending_cleanly
+from mmae.disk.free_space import need_space
 from mmae.errors import InputError
-from mmae.free_space import need_space
 
 # Room that is left for others.
 _SPARE_BYTES: Final = 1 << 29
@@ -34,7 +34,7 @@ def scratch_folder(asked: Path | None) -> Iterator[Path]:
     yield asked
 
 
-def need_room(folder: Path, needed: int) -> None:
+def need_disk_space(folder: Path, needed: int) -> None:
     """Refuse before anything is written what would fill the disk.
 
     Raises:

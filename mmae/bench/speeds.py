@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from mmae.table import Column
+from mmae.terminal.table import Column
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mmae.bench.runner import Result
-    from mmae.table import Value
+    from mmae.terminal.table import Value
 
 LIMIT: Final = "limit"
 

@@ -9,18 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmae.doctor.findings import failed
-from mmae.doctor.hostfile import Host, read_hostfile
+from mmae.config.recipe_arguments import add_recipe_arguments, recipe_or_none
+from mmae.disk.ownership import add_trust_argument
+from mmae.doctor.checks.findings import failed
 from mmae.errors import InputError
-from mmae.ownership import add_trust_argument
-from mmae.plurals import counted
-from mmae.recipe_arguments import add_recipe_arguments, recipe_or_none
-from mmae.table import add_json_argument, check_json_path, report
+from mmae.launch.hostfile import Host, read_hostfile
+from mmae.terminal.plurals import counted
+from mmae.terminal.table import add_json_argument, check_json_path, report
 
 if TYPE_CHECKING:
-    from mmae.config import Config
-    from mmae.doctor.bandwidth import AllReduce
-    from mmae.engine.run_folder import RunFolder
+    from mmae.config.schema import Config
+    from mmae.doctor.bandwidth.measure import AllReduce
+    from mmae.run.folder import RunFolder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,9 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0; 1 where a check fails. Bad input is an InputError."""
-    from mmae.doctor.bandwidth_checks import bandwidth_findings
-    from mmae.doctor.report import all_findings, table_of
-    from mmae.doctor.survey import survey
+    from mmae.doctor.bandwidth.bandwidth_checks import bandwidth_findings
+    from mmae.doctor.host_report import all_findings, table_of
+    from mmae.doctor.hosts.survey import survey
 
     check_json_path(args.json)
     hosts = read_hostfile(args.hostfile) if args.hostfile else [Host("localhost")]
@@ -75,13 +75,13 @@ def _all_reduce(args: argparse.Namespace, hosts: Sequence[Host]) -> AllReduce | 
         return None
     if recipe is None and overrides:
         raise InputError(f"{overrides[0]}: say --config RECIPE too, which it is to override")
-    from mmae.doctor.bandwidth import AllReduce
+    from mmae.doctor.bandwidth.measure import AllReduce
 
     if recipe is None:
         return AllReduce()
-    from mmae.doctor.need import need_of
+    from mmae.doctor.bandwidth.demand import demand_of
 
-    need = partial(need_of, recipe, args.deepspeed_config, overrides, trust=args.trust)
+    need = partial(demand_of, recipe, args.deepspeed_config, overrides, trust=args.trust)
     if all(host.slots for host in hosts):
         # Refused before a host is asked.
         need(sum(host.slots or 0 for host in hosts))
@@ -91,7 +91,7 @@ def _all_reduce(args: argparse.Namespace, hosts: Sequence[Host]) -> AllReduce | 
 def _run(path: str | None, trust: bool) -> tuple[RunFolder | None, Config | None]:
     if path is None:
         return None, None
-    from mmae.engine.run_folder import RunFolder
+    from mmae.run.folder import RunFolder
 
     folder = RunFolder(Path(path))
     return folder, folder.stored_config(trust)
@@ -100,6 +100,6 @@ def _run(path: str | None, trust: bool) -> tuple[RunFolder | None, Config | None
 def _needed(folder: RunFolder | None, config: Config | None) -> int | None:
     if folder is None or config is None:
         return None
-    from mmae.doctor.room import bytes_to_come
+    from mmae.doctor.disk_space import bytes_to_come
 
     return bytes_to_come(folder, config)

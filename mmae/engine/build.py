@@ -10,14 +10,14 @@ import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 
-from mmae.config import Config
-from mmae.engine.ds_config import precision_of, zero_stage_of
+from mmae.config.deepspeed import precision_of, zero_stage_of
+from mmae.config.schema import Config
 from mmae.engine.grad_norm import norm_at_once
 from mmae.engine.module import PretrainModule, compile_parts
 from mmae.engine.optim import build_optimizer, build_scheduler
 from mmae.model.block import EncoderBlock
-from mmae.model.checkpointing import Recompute
-from mmae.model.folder import initial_weights
+from mmae.model.recompute import Recompute
+from mmae.model.saved.saved_model import initial_weights
 
 
 def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, trust: bool = False) -> Any:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mmae.config import ModelConfig
+from mmae.config.schema import ModelConfig
 from mmae.losses import LossBalancer, combine, sample_losses
-from mmae.model.checkpointing import Recompute
 from mmae.model.mmae import MultiMAE
+from mmae.model.recompute import Recompute
 from mmae.types import Inputs, MaskPlan
 from mmae.variants import Variant
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from mmae.config import TrainConfig
+from mmae.config.schema import TrainConfig
 from mmae.model.parameters import parameter_groups
 
 

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mmae.data.order import rank_slices
-from mmae.engine.plan import Plan
-from mmae.printable import printable
-from mmae.regular_file import append_regular
+from mmae.data.sampling.order import rank_slices
+from mmae.disk.regular_file import append_regular
+from mmae.run.spec import RunSpec
+from mmae.terminal.printable import printable
 from mmae.types import Batch
 
 MAX_LINES: Final = 20
@@ -47,10 +47,10 @@ class Suspects:
 class Quarantine:
     """A rank's own file, which exists once there is something to say."""
 
-    def __init__(self, plan: Plan, rank: int) -> None:
-        self._plan = plan
+    def __init__(self, spec: RunSpec, rank: int) -> None:
+        self._spec = spec
         self._rank = rank
-        self.folder = plan.folder.path / "quarantine"
+        self.folder = spec.folder.path / "quarantine"
         self._path = self.folder / f"rank_{rank}.jsonl"
         self._lines = 0
 
@@ -65,7 +65,7 @@ class Quarantine:
         if reason == "loss":
             named: list[tuple[str | None, list[int]]] = [
                 (name, torch.nonzero(~finite_B).flatten().tolist())
-                for name, finite_B in zip(self._plan.config.model.outputs, finite_OB, strict=True)
+                for name, finite_B in zip(self._spec.config.model.outputs, finite_OB, strict=True)
             ]
         else:
             named = [(None, list(range(len(keys))))]
@@ -116,11 +116,11 @@ class Quarantine:
 
     def _shards(self, step: int) -> list[str]:
         """The shard of each of this rank's tiles of a step: which they are follows from the step alone."""
-        plan = self._plan
-        epoch, slots = plan.order.global_batch_at(step - 1)
-        mine = np.concatenate([slots[part] for part in rank_slices(plan.split, self._rank)])
-        places = plan.tiles.locate(epoch, mine)
-        indexes = [each.index for each in plan.tiles.sets]
+        spec = self._spec
+        epoch, slots = spec.order.global_batch_at(step - 1)
+        mine = np.concatenate([slots[part] for part in rank_slices(spec.split, self._rank)])
+        places = spec.tiles.locate(epoch, mine)
+        indexes = [each.index for each in spec.tiles.sets]
         return [
             indexes[number].shards[int(indexes[number].shard[tile])].name
             for number, tile in zip(places.set_B.tolist(), places.tile_B.tolist(), strict=True)

@@ -14,8 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mmae.config import Config
-from mmae.data.preprocess import Preprocess
+from mmae.config.schema import Config
+from mmae.data.transforms.preprocess import Preprocess
 from mmae.losses import scored
 from mmae.model.masking import plan_masks
 from mmae.types import Batch, Inputs, MaskPlan
@@ -33,7 +33,7 @@ class StepStats:
         valid_M: share of each input modality's tokens that holds data.
         filled: visible tokens without data, over the global batch.
         left_out: tiles of the global batch that are not real: damaged, in training. No other number counts them.
-        wanted_R: how many ranks asked for each of the things a rank can ask for (`stopping.REASONS`).
+        wanted_R: how many ranks asked for each of the things a rank can ask for (`stop_signals.REASONS`).
         finite_OB: of each of this rank's micro-batches, which samples' losses are finite; of no other rank's.
     """
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mmae.config import Config
-from mmae.data.loader import validation_batches
-from mmae.data.prefetch import on_device
-from mmae.data.preprocess import Preprocess
-from mmae.data.sets import has_split
-from mmae.engine.damage import DamageLog
-from mmae.engine.plan import Plan
+from mmae.config.schema import Config
+from mmae.data.loading.device_prefetch import on_device
+from mmae.data.loading.loader import validation_batches
+from mmae.data.sampling.shard_sets import has_split
+from mmae.data.transforms.preprocess import Preprocess
 from mmae.engine.step import prepare
-from mmae.engine.val_pictures import Watcher
 from mmae.losses import scored
-from mmae.types import Batch
+from mmae.run.spec import RunSpec
+from mmae.types import Batch, Inputs, MaskPlan
 
 
 @dataclass(frozen=True)
@@ -45,23 +43,29 @@ class Validation:
         return [name for name, lost in self.lost.items() if lost == self.scored[name]]
 
 
+class DamageWatch(Protocol):
+    """Names the damaged tiles of batches as they pass."""
+
+    def watch(self, step: int, batches: Iterable[Batch]) -> Iterator[Batch]: ...
+
+
 def validate_split(
-    engine: Any, plan: Plan, preprocess: Preprocess, damage: DamageLog, step: int, watcher: Watcher | None = None
+    engine: Any, spec: RunSpec, preprocess: Preprocess, damage: DamageWatch, step: int, watcher: Watcher | None = None
 ) -> Validation | None:
     """Validate on the `val` split of every shard set; None where none has one.
 
     Args:
         watcher: is called after each batch, with what the model has just run on.
     """
-    config, device = plan.config, engine.device
-    if not any(has_split(each.index, "val") for each in plan.tiles.sets):
+    config, device = spec.config, engine.device
+    if not any(has_split(each.index, "val") for each in spec.tiles.sets):
         return None
     batches = validation_batches(
-        plan.tiles.sets,
+        spec.tiles.sets,
         config.model.domains,
         config.data,
         seed=config.train.seed,
-        split=plan.split,
+        split=spec.split,
         rank=dist.get_rank(),
         pin=device.type == "cuda",
     )
@@ -110,3 +114,9 @@ def _rows(names: Sequence[str], rows: list[Tensor], chosen: list[Tensor]) -> dic
     row_B, chosen_OB = torch.cat(rows), torch.cat(chosen, dim=1)
     found = {name: row_B[chosen_B].tolist() for name, chosen_B in zip(names, chosen_OB, strict=True)}
     return {name: each for name, each in found.items() if each}
+
+
+class Watcher(Protocol):
+    """Looks at a validation as it goes. May not raise, and may not run the model."""
+
+    def __call__(self, inputs: Inputs, plan: MaskPlan) -> None: ...

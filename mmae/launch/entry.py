@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 
-from mmae.edge import guarded as run_guarded
+from mmae.terminal.edge import guarded as run_guarded
 
 
 def entry(main: Callable[..., int]) -> Callable[..., int]:

@@ -10,14 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmae.engine.devices import DEVICES
+from mmae.distributed.devices import DEVICES
 from mmae.errors import InputError
-from mmae.launch.devices import check_over_ssh, of_a_node
 from mmae.launch.entry import entry
-from mmae.launch.exports import is_secret, leaking
-from mmae.launch.hosts import meeting_place, read_hostfile, refuse_ipv6, slots_used, taking_part
-from mmae.launch.remote_shell import word
+from mmae.launch.hostfile import meeting_place, read_slots, refuse_ipv6, slots_used, taking_part
+from mmae.launch.rank_environment import is_secret, leaking
 from mmae.launch.run_dir import training_config
+from mmae.launch.shell_quoting import word
+from mmae.launch.visible_devices import check_over_ssh, of_a_node
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def plan_start(words: Sequence[str], environment: Mapping[str, str], folder: Pat
         if not options.no_ssh and re.search(r"[^\w@+=:,./-]", str(path)):
             raise InputError(f"{what}, {path}: DeepSpeed does not quote it for other nodes: use a plain path")
     nodes = options.num_nodes if options.num_gpus is None else options.num_nodes or sys.maxsize
-    slots = read_hostfile(options.hostfile)
+    slots = read_slots(options.hostfile)
     hosts = taking_part(slots, options.include, options.exclude, nodes)
     if options.no_ssh and (options.node_rank is None or not 0 <= options.node_rank < len(hosts)):
         raise InputError(f"--no_ssh: give --node_rank, 0 to {len(hosts) - 1}: this node's place in the hostfile")
@@ -110,7 +110,7 @@ def plan_start(words: Sequence[str], environment: Mapping[str, str], folder: Pat
         command += ["--no_ssh", "--node_rank", str(options.node_rank)]
     else:
         # A single host would else be taken for this machine, whatever its name.
-        # All hosts are asked before (`reach`), DeepSpeed would ask the first, and wait for it without end.
+        # All hosts are asked before (`ssh_check`), DeepSpeed would ask the first, and wait for it without end.
         command += ["--force_multi", "--no_ssh_check"]
     told = [part for name in leaking(environment) for part in ("-u", name)] if not options.no_ssh else []
     if own is not None:

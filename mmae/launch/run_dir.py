@@ -6,10 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmae.config import Config, load_config
-from mmae.edge import Parser, parse
+from mmae.config.recipe_arguments import recipe_of
+from mmae.config.recipe_file import load_config
+from mmae.config.schema import Config
 from mmae.launch.entry import entry
-from mmae.recipe_arguments import recipe_of
+from mmae.terminal.edge import Parser, parse
 from mmae.train import add_arguments
 
 

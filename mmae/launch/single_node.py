@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mmae.engine.devices import DEVICES, VISIBLE
+from mmae.distributed.devices import DEVICES, VISIBLE
 from mmae.errors import InputError
-from mmae.launch.devices import Devices, choose
 from mmae.launch.entry import entry
 from mmae.launch.run_dir import training_config
+from mmae.launch.visible_devices import Devices, choose
 
 RESTARTS: Final = "--restarts"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from mmae.launch.entry import entry
-from mmae.run_state import read_run
+from mmae.run.state import read_run
 
 OF_A_SCHEDULER: Final = frozenset({"SIGTERM", "SIGUSR1", "the end of the Slurm job"})
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mmae.config import ModelConfig
+from mmae.config.schema import ModelConfig
 from mmae.modalities import output_source
-from mmae.model.checkpointing import Recompute, run_blocks
 from mmae.model.layers import SharedInputLinear, StackedBlock, StackedCrossAttention, StackedLayerNorm, StackedMlp
 from mmae.model.posembed import position_embedding
+from mmae.model.recompute import Recompute, run_blocks
 
 
 def _homes(config: ModelConfig) -> list[int]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from mmae.config import ModelConfig
+from mmae.config.schema import ModelConfig
 from mmae.model.block import EncoderBlock
-from mmae.model.checkpointing import Recompute, run_blocks
+from mmae.model.recompute import Recompute, run_blocks
 from mmae.variants import Variant
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mmae.modalities import MODALITIES, Modality
 from mmae.model.mmae import MultiMAE
-from mmae.plurals import counted
+from mmae.terminal.plurals import counted
 
 Grid = tuple[int, int]
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from mmae.config import ModelConfig
-from mmae.model.checkpointing import Recompute
+from mmae.config.schema import ModelConfig
 from mmae.model.decoders import Decoders
 from mmae.model.encoder import Encoder
 from mmae.model.initialise import initialise
+from mmae.model.recompute import Recompute
 from mmae.model.tokenizer import Tokenizer
 from mmae.types import MaskPlan, ModelOutput
 from mmae.variants import Variant

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmae.config import ModelConfig
+from mmae.config.schema import ModelConfig
 
 Resampling = Literal["bicubic", "bilinear"]
 

@@ -11,7 +11,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from mmae.config import ModelConfig
+from mmae.config.schema import ModelConfig
 from mmae.modalities import MODALITIES, Modality
 from mmae.model.posembed import position_embedding
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from mmae.config import ModelConfig
+from mmae.config.schema import ModelConfig
 from mmae.modalities import MODALITIES, output_source
-from mmae.model.flops import Recomputation
-from mmae.model.parameter_counts import CLASS_WIDTH, DECODER_MLP_RATIO
+from mmae.model.counts.flops import Recomputation
+from mmae.model.counts.parameter_counts import CLASS_WIDTH, DECODER_MLP_RATIO
 
 FLOAT: Final = 4
 INT: Final = 8

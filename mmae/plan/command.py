@@ -6,19 +6,20 @@ import argparse
 from typing import Final
 
 from mmae.addresses import hide_in_words
-from mmae.config import Config, load_config
+from mmae.config.recipe_arguments import add_recipe_arguments, recipe_of
+from mmae.config.recipe_file import load_config
+from mmae.config.schema import Config
+from mmae.disk.ownership import add_trust_argument
 from mmae.errors import InputError
-from mmae.ownership import add_trust_argument
 from mmae.plan.amounts import bytes_of, count_of, rate_of, share_of
-from mmae.plan.launch import launch_command
 from mmae.plan.lines import FILES, Machines, all_lines, best_of_each, recommended
 from mmae.plan.measured import PEAK_TFLOPS, UTILISATIONS, utilisation
-from mmae.plan.report import COLUMNS, KEYS, NETWORK_COLUMNS, network_of, notes_of, row_of
+from mmae.plan.plan_table import COLUMNS, KEYS, NETWORK_COLUMNS, network_of, notes_of, row_of
+from mmae.plan.start_command import launch_command
 from mmae.plan.tiles import tiles_of
 from mmae.plan.time_and_disk import Speed
-from mmae.plurals import counted
-from mmae.recipe_arguments import add_recipe_arguments, recipe_of
-from mmae.table import Table, add_json_argument, check_json_path, report
+from mmae.terminal.plurals import counted
+from mmae.terminal.table import Table, add_json_argument, check_json_path, report
 
 _MOST: Final = 1_000_000
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from mmae.batching import BatchSplit, split_global_batch
-from mmae.config import Config
-from mmae.engine.ds_config import load_deepspeed_json, merge, precision_of
-from mmae.engine.ds_schema import DeepSpeedJson
-from mmae.model.flops import Recomputation
+from mmae.config.batch_split import BatchSplit, split_global_batch
+from mmae.config.deepspeed import load_deepspeed_json, merge, precision_of
+from mmae.config.deepspeed_schema import DeepSpeedJson
+from mmae.config.schema import Config
+from mmae.model.counts.flops import Recomputation
 from mmae.plan.memory import Memory, memory
 from mmae.plan.parameter_sizes import parameter_sizes
 from mmae.plan.states import state_bytes

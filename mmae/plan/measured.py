@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal
 
-from mmae.config import TrainConfig
+from mmae.config.schema import TrainConfig
 
 PEAK_TFLOPS: Final = 989.0
 """Of an H100 SXM in bf16 and fp16, dense: its datasheet's figure, which the utilisations below are shares of."""

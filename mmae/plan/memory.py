@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from mmae.config import Config
+from mmae.config.schema import Config
 from mmae.modalities import MODALITIES
-from mmae.model.flops import Recomputation
+from mmae.model.counts.flops import Recomputation
 from mmae.plan.activations import FLOAT, INT, Activations, activations
 from mmae.plan.states import StateBytes
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mmae.config import ModelConfig
+from mmae.config.schema import ModelConfig
 from mmae.modalities import MODALITIES
-from mmae.model.parameter_counts import CLASS_WIDTH, DECODER_MLP_RATIO, patch_inputs, patch_values
+from mmae.model.counts.parameter_counts import CLASS_WIDTH, DECODER_MLP_RATIO, patch_inputs, patch_values
 
 Sizes = dict[str, int]
 

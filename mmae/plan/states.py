@@ -1,6 +1,6 @@
 """Memory for the states of a model on each rank: weights, gradients, optimiser, and DeepSpeed's buffers.
 
-As deepspeed 0.19.8 allocates them under `mmae.engine.ds_config`, with torch's AdamW. P numbers, N ranks, b bytes of a
+As deepspeed 0.19.8 allocates them under `mmae.config.deepspeed`, with torch's AdamW. P numbers, N ranks, b bytes of a
 number in the weights' dtype; the optimiser's numbers are float32 (Rajbhandari et al., SC 2020, section 3, whose count
 leaves out what the optimiser's step adds for a moment: the gradients once more, flat, and once more in float32).
 """
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from mmae.engine.ds_schema import Zero
+from mmae.config.deepspeed_schema import Zero
 from mmae.plan.activations import FLOAT
 
 MOMENTS: Final = 2 * FLOAT

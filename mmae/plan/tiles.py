@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mmae.config import DataConfig
-from mmae.data.index_head import JSON_NAME, parse_head
+from mmae.config.schema import DataConfig
+from mmae.data.shards.index_json import JSON_NAME, parse_head
+from mmae.disk.regular_file import read_regular
 from mmae.errors import InputError
 from mmae.plan.measured import TILE_BYTES
-from mmae.regular_file import read_regular
 
 MMEARTH: Final = 1_200_000
 """Tiles, about, of MMEarth."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mmae.config import Config
-from mmae.model.flops import training_flops_per_tile
+from mmae.config.schema import Config
+from mmae.model.counts.flops import training_flops_per_tile
 from mmae.plan.activations import FLOAT
 from mmae.plan.measured import HOST_SECONDS_A_BLOCK, LOADER_TILES_PER_CORE, slowdown
 

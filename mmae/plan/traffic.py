@@ -1,6 +1,7 @@
 """Bytes that training sends over the network, by each rank in a step.
 
-As deepspeed 0.19.8 does it, counted in real engines (`tests/plan/carried_bytes.py`). Of a whole of S bytes a reduction
+As deepspeed 0.19.8 does it, counted in real engines (`tests/support/carried_bytes.py`). Of a whole of S bytes a
+reduction
 that all ranks need sends 2 (N - 1) / N S on each rank's link, and one that scatters or gathers it half of that: what
 nccl-tests calls bus bytes (its doc/PERFORMANCE.md), so that they divide by a bus bandwidth.
 
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mmae.engine.ds_schema import DeepSpeedJson
+from mmae.config.deepspeed_schema import DeepSpeedJson
 from mmae.plan.states import BUCKET, gathered, kept_whole
 
 COMMUNICATED_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}

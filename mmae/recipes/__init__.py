@@ -1,1 +1,1 @@
-"""Recipes, found by name (`mmae.resources`)."""
+"""Recipes, found by name (`mmae.config.packaged_files`)."""

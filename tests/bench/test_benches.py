@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from data_tools.synth import synthesise
+from data_tools.synth.command import synthesise
 from mmae.bench.command import COMMANDS as BENCHES
 from mmae.cli import main
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from data_tools.hdf5 import open_source
+from data_tools.source.dataset import open_source
+from mmae.bench.in_parallel import summed
 from mmae.bench.runner import measure_all
 from mmae.bench.speeds import speed_rows
-from mmae.bench.together import summed
 from mmae.errors import InputError
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mmae.data.index import Index
-from tests.data.tiny_sets import ROWS, write_set
+from mmae.data.shards.index import Index
+from tests.support.tiny_sets import ROWS, write_set
 
 
 @pytest.fixture

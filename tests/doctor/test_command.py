@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from mmae.cli import main
-from mmae.doctor.all_reduce import REPEATS
-from mmae.engine.code_hash import code_hash
+from mmae.distributed.code_hash import code_hash
+from mmae.doctor.agent.all_reduce import REPEATS
 from mmae.errors import EXIT_BAD_INPUT, EXIT_FAILED
 
 Capture = pytest.CaptureFixture[str]

@@ -10,14 +10,15 @@ import torch
 from torch import Tensor
 from torch._dynamo.utils import counters
 
-from mmae.bench.step_batch import made_up_band_stats, made_up_batch
-from mmae.config import Config, build_config
-from mmae.data.preprocess import Preprocess
+from mmae.bench.step.step_batch import made_up_band_stats, made_up_batch
+from mmae.config.recipe_file import build_config
+from mmae.config.schema import Config
+from mmae.data.transforms.preprocess import Preprocess
 from mmae.engine.module import PretrainModule, compile_parts
 from mmae.engine.step import Prepared, prepare_step
 from mmae.losses import scored
-from mmae.model.checkpointing import Recompute
 from mmae.model.encoder import Encoder
+from mmae.model.recompute import Recompute
 from mmae.variants import Variant
 
 GRAPHS_ONLY = "aot_eager_decomp_partition"

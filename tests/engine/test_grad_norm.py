@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from mmae.engine.distributed import join, leave
+from mmae.distributed.process_group import join, leave
 from mmae.engine.grad_norm import gradients_norm, norm_at_once
-from tests.integration.launch import free_port
+from tests.support.commands import free_port
 
 SHAPES = ((1,), (7,), (3, 5), (2, 3, 4), (17, 1), (64,))
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
-from mmae.config import TrainConfig
+from mmae.config.schema import TrainConfig
 from mmae.engine.optim import build_optimizer, build_scheduler, lr_factor
 
 

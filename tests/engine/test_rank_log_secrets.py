@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from mmae.addresses import secrets_of
-from mmae.engine.rank_log import RankLog
+from mmae.engine.telemetry.rank_log import RankLog
 
 ADDRESS = "https://me:pa55word@host/set?signature=s1gned"
 COMMAND = "pipe:curl -H 'Authorization: t0ken' https://host/{}"

@@ -11,8 +11,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mmae.config import Config, build_config
-from mmae.data.preprocess import Preprocess
+from mmae.config.recipe_file import build_config
+from mmae.config.schema import Config
+from mmae.data.transforms.preprocess import Preprocess
 from mmae.draws import tile_keys
 from mmae.engine.module import PretrainModule
 from mmae.engine.step import StepStats, optimiser_step, prepare_step

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from mmae.data.preprocess import Preprocess
+from mmae.data.transforms.preprocess import Preprocess
 from mmae.engine.module import PretrainModule
 from mmae.engine.validate import Validation, validate
 from mmae.types import Batch

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.launch import SMALL, Command, Finished, run_command
+from tests.support.commands import SMALL, Command, Finished, run_command
 
 
 def one_line(done: Finished, *says: str) -> None:

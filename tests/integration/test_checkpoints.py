@@ -12,22 +12,23 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mmae.engine.lock_file import acquire
-from mmae.engine.lock_holder import this_process
-from mmae.engine.manifest import read_manifest
-from mmae.engine.run_folder import ASIDE, LOCK
-from mmae.engine.soundness import problem_of
-from mmae.engine.untrained import UNTRAINED
-from tests.integration.compare import final_weights, train_records
-from tests.integration.group import Done, Job, run_jobs
-from tests.integration.launch import ROOT, SMALL, Command, free_port
-from tests.integration.trouble import BUFFER, BUFFER_VALUE, FROZEN, FROZEN_VALUE
+from mmae.engine.checkpoint.contents.frozen_state import FROZEN_TENSORS
+from mmae.engine.checkpoint.integrity import problem_of
+from mmae.engine.checkpoint.manifest import read_manifest
+from mmae.run.layout import ARCHIVE, LOCK
+from mmae.run.lock_file import acquire
+from mmae.run.lock_owner import this_process
+from tests.support.commands import SMALL, Command, free_port
+from tests.support.compare import final_weights, train_records
+from tests.support.group import Done, Job, run_jobs
+from tests.support.paths import ROOT
+from tests.support.trouble import BUFFER, BUFFER_VALUE, FROZEN, FROZEN_VALUE
 
 RECIPE = (
     *SMALL, "train.global_batch=16", "train.max_steps=8", "data.workers=0", "log.every=1", "checkpoint.every=2",
     "val.every=0",
 )  # fmt: skip
-TROUBLE = "tests.integration.trouble:"
+TROUBLE = "tests.support.trouble:"
 
 
 def records(run: Path, *kinds: str) -> list[dict[str, Any]]:
@@ -145,7 +146,7 @@ def test_frozen_parameters_and_buffers_come_back(synthetic_shards: Path, tmp_pat
         ]  # fmt: skip
         assert {each.error for each in run_jobs(jobs, ranks, tmp_path).values()} == {""}
     for name in names.values():
-        stored = load_file(tmp_path / name / "checkpoints" / "global_step4" / UNTRAINED)
+        stored = load_file(tmp_path / name / "checkpoints" / "global_step4" / FROZEN_TENSORS)
         assert stored.keys() == {FROZEN, BUFFER}, name
         assert torch.all(stored[FROZEN] == FROZEN_VALUE), name
         assert torch.all(stored[BUFFER] == BUFFER_VALUE), name
@@ -179,7 +180,7 @@ def test_the_real_command(synthetic_shards: Path, tmp_path: Path, command: Comma
     (tmp_path / "run" / LOCK).unlink()
     fresh = command(*alone, *words, "--fresh", "train.seed=5", PYTHONPATH=str(ROOT))
     assert fresh.status == 0, fresh.err
-    (aside,) = (tmp_path / "run").glob(f"{ASIDE}*")
+    (aside,) = (tmp_path / "run").glob(f"{ARCHIVE}*")
     assert problem_of(aside / "checkpoints" / "global_step2") is None
     assert problem_of(checkpoint) is None
     assert fresh.last_json["losses"] != first.last_json["losses"]

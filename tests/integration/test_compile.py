@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.compare import final_weights, largest_difference, largest_loss_difference, train_records
-from tests.integration.group import Job, run_jobs
-from tests.integration.launch import ROOT, SMALL
+from tests.support.commands import SMALL
+from tests.support.compare import final_weights, largest_difference, largest_loss_difference, train_records
+from tests.support.group import Job, run_jobs
+from tests.support.paths import ROOT
 
 GRAPHS_ONLY = "aot_eager_decomp_partition"
 """Torch's compiler up to, but without, the code for the machine: seconds instead of a minute."""

@@ -14,16 +14,16 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 
-from mmae.batching import split_global_batch
-from mmae.config import DataConfig
-from mmae.data.index import open_index
-from mmae.data.loader import train_batches
-from mmae.data.sets import ShardSet
-from mmae.data.training_tiles import training_tiles
-from mmae.engine.distributed import leave
-from tests.data.tiny_sets import damage, write_set
-from tests.integration.group import Job, run_jobs
-from tests.integration.launch import SMALL, Command, train_words
+from mmae.config.batch_split import split_global_batch
+from mmae.config.schema import DataConfig
+from mmae.data.loading.loader import train_batches
+from mmae.data.sampling.shard_sets import ShardSet
+from mmae.data.sampling.training_tiles import training_tiles
+from mmae.data.shards.index import open_index
+from mmae.distributed.process_group import leave
+from tests.support.commands import SMALL, Command, train_words
+from tests.support.group import Job, run_jobs
+from tests.support.tiny_sets import damage, write_set
 
 WORLD, GLOBAL_BATCH, STEPS = 2, 6, 8
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.integration.launch import ROOT, Command, free_port
+from tests.support.commands import Command, free_port
+from tests.support.paths import ROOT
 
 KILLED_RANK = """
 import os, signal, sys
 import torch
 import torch.distributed as dist
-from mmae.engine.distributed import join
+from mmae.distributed.process_group import join
 
 rank = join()
 total = torch.ones(())

@@ -11,17 +11,17 @@ import h5py
 import numpy as np
 import pytest
 
-from mmae.batching import split_global_batch
-from mmae.config import DataConfig
-from mmae.data.index import open_index
-from mmae.data.order import rank_slices
-from mmae.data.sets import ShardSet
-from mmae.data.training_tiles import training_tiles
+from mmae.config.batch_split import split_global_batch
+from mmae.config.schema import DataConfig
+from mmae.data.sampling.order import rank_slices
+from mmae.data.sampling.shard_sets import ShardSet
+from mmae.data.sampling.training_tiles import training_tiles
+from mmae.data.shards.index import open_index
 from mmae.draws import tile_keys
 from mmae.engine.optim import lr_factor
-from mmae.engine.run_folder import RunFolder
-from tests.integration.group import Done, Job, run_jobs
-from tests.integration.launch import SMALL, run_command
+from mmae.run.folder import RunFolder
+from tests.support.commands import SMALL, run_command
+from tests.support.group import Done, Job, run_jobs
 
 WORLD, BATCH, STEPS = 2, 16, 6
 BAD_ROW = 3

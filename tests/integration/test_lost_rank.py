@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from mmae.run_state import read_run
-from tests.integration.launch import train_words
-from tests.integration.live import FOR_LONG, started
-from tests.integration.test_stopping import launcher_words
+from mmae.run.state import read_run
+from tests.support.commands import launcher_words, train_words
+from tests.support.live import FOR_LONG, started
 
 
 @pytest.mark.slow

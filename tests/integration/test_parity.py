@@ -11,27 +11,29 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmae.batching import BatchSplit
-from mmae.config import Config, load_config
-from mmae.data.index import Index, open_index
-from mmae.data.loader import read_batches, train_batches, training_positions
-from mmae.data.order import TrainOrder
-from mmae.data.preprocess import Preprocess
+from mmae.config.batch_split import BatchSplit
+from mmae.config.recipe_file import load_config
+from mmae.config.schema import Config
+from mmae.data.loading.loader import read_batches, train_batches
+from mmae.data.sampling.order import TrainOrder
+from mmae.data.sampling.training_tiles import training_positions
+from mmae.data.shards.index import Index, open_index
+from mmae.data.transforms.preprocess import Preprocess
 from mmae.draws import VALIDATION_EPOCH
 from mmae.engine.module import PretrainModule
 from mmae.engine.optim import build_optimizer, lr_factor
 from mmae.engine.step import prepare
 from mmae.losses import scored
 from mmae.model.mmae import MultiMAE
-from tests.integration.compare import (
+from tests.support.commands import SMALL
+from tests.support.compare import (
     final_weights,
     largest_difference,
     largest_loss_difference,
     samples_seen,
     train_records,
 )
-from tests.integration.group import Job, run_jobs
-from tests.integration.launch import SMALL
+from tests.support.group import Job, run_jobs
 
 GLOBAL_BATCH = 16
 STEPS = 20
@@ -228,7 +230,7 @@ def test_zero_3_starts_from_the_weights_of_zero_0(
 
 def _prediction_difference(run: Path, reference: Reference) -> float:
     """max|a-b| / max|b| of the predictions for some validation tiles."""
-    from mmae.engine.consolidate import load_trained
+    from mmae.engine.checkpoint.consolidate import load_trained
 
     config = reference.config
     index = open_index(config.data.locations[0])

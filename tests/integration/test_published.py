@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmae.config import ModelConfig
-from mmae.model.published_file import read_published
-from tests.integration.launch import Command, train_words
-from tests.published_case import options, published_model, save_published
+from mmae.config.schema import ModelConfig
+from mmae.model.published.file import read_published
+from tests.support.commands import Command, train_words
+from tests.support.published_case import options, published_model, save_published
 
 # As `SMALL` has it.
 CONFIG = ModelConfig(size="nano", decoder_dim=32, decoder_depth=1, decoder_num_heads=4)

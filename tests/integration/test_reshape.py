@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.integration.compare import (
+from tests.support.commands import SMALL
+from tests.support.compare import (
     final_weights,
     largest_difference,
     largest_loss_difference,
     samples_seen,
     train_records,
 )
-from tests.integration.group import Job, run_jobs
-from tests.integration.launch import SMALL
+from tests.support.group import Job, run_jobs
 
 STOP, END = 5, 15
 RECIPE = (
@@ -158,7 +158,7 @@ def test_another_precision_goes_on(synthetic_shards: Path, tmp_path: Path, capsy
 
 def test_nothing_a_checkpoint_cannot_carry_is_in_the_model() -> None:
     """Conversion writes back parameters: a persistent buffer or a frozen parameter would be lost in silence."""
-    from mmae.config import load_config
+    from mmae.config.recipe_file import load_config
     from mmae.engine.module import PretrainModule
 
     for recipe in ("debug", "vit_l", "paper"):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.integration.compare import checkpoint_tensors
-from tests.integration.launch import Command, train_words
+from tests.support.commands import Command, train_words
+from tests.support.compare import checkpoint_tensors
 
 SCHEDULE = ("train.max_steps=12", "checkpoint.every=100", "val.every=0", "model.task_balancer=uncertainty")
 

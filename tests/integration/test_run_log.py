@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mmae.engine.run_folder import ASIDE
-from tests.integration.compare import checkpoint_tensors
-from tests.integration.group import Job, run_jobs
-from tests.integration.launch import SMALL, Command
+from mmae.run.layout import ARCHIVE
+from tests.support.commands import SMALL, Command
+from tests.support.compare import checkpoint_tensors
+from tests.support.group import Job, run_jobs
 
 RECIPE = (*SMALL, "train.global_batch=16", "data.workers=0", "log.every=1", "log.pictures=0")
 
@@ -49,7 +49,7 @@ def test_a_run_that_went_back_tells_one_history(synthetic_shards: Path, tmp_path
         assert run_jobs([job], 2, tmp_path)["run"].error == ""
     for kind in ("train", "val"):
         assert steps(run, kind) == [1, 2, 3, 4, 5, 6]
-    first, second = sorted(run.glob(f"{ASIDE}*"))
+    first, second = sorted(run.glob(f"{ARCHIVE}*"))
     assert (steps(first, "train"), steps(second, "train")) == ([5], [3, 4])
     assert (shown(run), shown(first), shown(second)) == ([1, 2, 3, 4, 5, 6], [5], [3, 4])
     assert [path.name for path in (second / "checkpoints").glob("global*")] == ["global_step4"]
@@ -94,10 +94,10 @@ def test_the_line_after_a_stop_goes_on(synthetic_shards: Path, tmp_path: Path, c
     fresh = command(*words(synthetic_shards, "run", *steps, at_once), "--fresh")
     assert fresh.status == 0, fresh.err
     assert (fresh.last_json["step"], fresh.last_json["checkpoint"]) == (0, None)
-    asides = sorted(run.glob(f"{ASIDE}*"))
+    asides = sorted(run.glob(f"{ARCHIVE}*"))
     begun = command(*said(fresh.err, at_once))
     assert (begun.status, begun.last_json["step"]) == (0, 2), begun.err
-    assert sorted(run.glob(f"{ASIDE}*")) == asides
+    assert sorted(run.glob(f"{ARCHIVE}*")) == asides
 
 
 def said(err: str, without: str) -> list[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.data.web import serving
-from tests.integration.launch import SMALL, Command, Finished
+from tests.support.commands import SMALL, Command, Finished
+from tests.support.web import serving
 
 LOGIN, PASSWORD, SIGNATURE, TOKEN = "u5er-qjx", "pa55/w0rd-kvz", "5ignature-hbm", "t0ken-wpf"
 SECRETS = [LOGIN, PASSWORD, "pa55%2Fw0rd-kvz", SIGNATURE, TOKEN]

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.launch import BIN, DEADLINE, ROOT, SMALL, Command, Finished, run_command, train_words
+from tests.support.commands import BIN, DEADLINE, SMALL, Command, Finished, run_command, train_words
+from tests.support.paths import ROOT
 
 FIELDS = {
     "kind", "time", "step", "epoch", "tiles_seen", "loss", "loss_mean", "losses", "scored", "hidden_share",
@@ -120,8 +121,8 @@ def at_a_terminal(words: list[str], cwd: Path) -> tuple[Finished, str]:
 
 AT_ONCE = """
 import sys, time, atexit
-from mmae.engine import late, trackers
-late.LATE_STEPS = 0
+from mmae.engine import deferred; from mmae.engine.telemetry import trackers
+deferred.DEFERRED_STEPS = 0
 trackers.END_SECONDS = 0.5
 from mmae.train import main
 sys.exit(main())

@@ -10,17 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.integration.compare import checkpoint_tensors
-from tests.integration.group import Job, run_jobs
-from tests.integration.launch import ROOT, SMALL, Command, train_words
-from tests.integration.live import FOR_LONG, started
-
-LAUNCHER = ROOT / "launchers" / "single_node.sh"
-
-
-def launcher_words(shards: Path, run: str, *overrides: str, options: tuple[str, ...] = ()) -> list[str]:
-    recipe = ["--config", "debug", "--deepspeed_config", "zero1", f"data.shards={shards}", f"run.dir={run}"]
-    return ["bash", str(LAUNCHER), *options, *recipe, *SMALL, *overrides]
+from tests.support.commands import LAUNCHER, SMALL, Command, launcher_words, train_words
+from tests.support.compare import checkpoint_tensors
+from tests.support.group import Job, run_jobs
+from tests.support.live import FOR_LONG, started
 
 
 def test_a_signal_to_one_rank_stops_all_at_one_step_and_nothing_is_lost(synthetic_shards: Path, tmp_path: Path) -> None:

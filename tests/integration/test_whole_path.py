@@ -11,15 +11,16 @@ import pytest
 import torch
 
 import mmae
-from mmae.data.index import open_index
-from mmae.data.loader import read_batches
-from mmae.data.preprocess import Preprocess
+from mmae.data.loading.loader import read_batches
+from mmae.data.shards.index import open_index
+from mmae.data.transforms.preprocess import Preprocess
 from mmae.draws import VALIDATION_EPOCH
-from mmae.engine.run_folder import RunFolder
 from mmae.engine.step import prepare
 from mmae.losses import sample_losses, scored
 from mmae.model.mmae import MultiMAE
-from tests.integration.launch import ROOT, SMALL, Command, Finished, free_port, run_command, train_words
+from mmae.run.folder import RunFolder
+from tests.support.commands import SMALL, Command, Finished, free_port, run_command, train_words
+from tests.support.paths import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -171,11 +172,11 @@ def test_accelerate_starts_the_same_training(synthetic_shards: Path, command: Co
 def test_an_error_in_the_trainer_ends_its_loader_too(synthetic_shards: Path, command: Command) -> None:
     """Workers leave SIGTERM to the trainer; they must not keep a trainer that has failed from ending."""
     script = f"""
-from mmae.config import load_config
-from mmae.data.index import open_index
-from mmae.data.loader import train_batches, training_positions
-from mmae.data.order import TrainOrder
-from mmae.batching import BatchSplit
+from mmae.config.recipe_file import load_config
+from mmae.data.shards.index import open_index
+from mmae.data.loading.loader import train_batches; from mmae.data.sampling.training_tiles import training_positions
+from mmae.data.sampling.order import TrainOrder
+from mmae.config.batch_split import BatchSplit
 config = load_config("debug", ["data.workers=2"])
 index = open_index({str(synthetic_shards)!r})
 order = TrainOrder(len(training_positions(index, config.data)), 16, 0)
@@ -191,7 +192,7 @@ raise RuntimeError("the trainer failed")
 
 def test_help_answers_at_once() -> None:
     from mmae.cli import COMMANDS
-    from tests.integration.launch import BIN
+    from tests.support.commands import BIN
 
     for name in COMMANDS:
         words = [str(BIN / "python"), "-X", "importtime", "-m", "mmae", name, "--help"]

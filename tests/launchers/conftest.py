@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.conftest import command, synthetic_shards  # noqa: F401 (fixtures)
-from tests.launchers.hosts import Host, hosts, why_not
+from tests.support.namespace_hosts import Host, hosts, why_not
 
 
 @pytest.fixture(scope="session")

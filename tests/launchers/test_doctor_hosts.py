@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.launch import ROOT, Finished, run_command
-from tests.launchers.hosts import Host
-from tests.launchers.test_host_faults import another_version, no_shards, refusing_ssh
+from tests.support.commands import Finished, run_command
+from tests.support.host_training import another_version, no_shards, refusing_ssh
+from tests.support.namespace_hosts import Host
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
 

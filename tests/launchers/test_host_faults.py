@@ -11,10 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.launch import ROOT
-from tests.integration.live import FOR_LONG, Live
-from tests.launchers.hosts import Host
-from tests.launchers.training import WITHIN, multi_node, nothing_left, resumed, said_last, saved, train
+from tests.support.host_training import (
+    WITHIN,
+    another_version,
+    multi_node,
+    no_shards,
+    nothing_left,
+    refusing_ssh,
+    resumed,
+    said_last,
+    saved,
+    train,
+)
+from tests.support.live import FOR_LONG, Live
+from tests.support.namespace_hosts import Host
 
 pytestmark = pytest.mark.slow
 
@@ -40,15 +50,6 @@ def finished(cluster: list[Host], folder: Path, shards: Path, stop: int) -> tupl
 
 
 @contextmanager
-def refusing_ssh(host: Host) -> Iterator[None]:
-    host.refuse_ssh()
-    try:
-        yield
-    finally:
-        host.start_ssh()
-
-
-@contextmanager
 def cut_off(host: Host) -> Iterator[None]:
     host.cut_off()
     try:
@@ -68,18 +69,6 @@ def unknown(host: Host, others: list[Host]) -> Iterator[None]:
     finally:
         for each, text in whole.items():
             (each.etc / "hosts").write_text(text)
-
-
-def another_version(host: Host, folder: Path) -> AbstractContextManager[None]:
-    file = ROOT / "mmae" / "__init__.py"
-    edited = folder / "edited.py"
-    edited.write_text(file.read_text().replace('__version__ = "', '__version__ = "9'))
-    return host.shows(edited, file)
-
-
-def no_shards(host: Host, folder: Path, shards: Path) -> AbstractContextManager[None]:
-    (folder / "empty").mkdir()
-    return host.shows(folder / "empty", shards)
 
 
 @pytest.mark.parametrize(

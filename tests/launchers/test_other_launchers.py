@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.launch import ROOT
-from tests.launchers.hosts import Host
-from tests.launchers.training import on_host, train
+from tests.support.host_training import on_host, train
+from tests.support.namespace_hosts import Host
+from tests.support.paths import ROOT
 
 pytestmark = pytest.mark.slow
 

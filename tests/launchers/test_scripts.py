@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.launch import ROOT, Finished, command_environment
+from tests.support.commands import Finished, command_environment
+from tests.support.paths import ROOT
 
 LAUNCHERS = ROOT / "launchers"
 AWKWARD = ["--config", "debug", "data.shards=pipe:cat 'a b' {}?x&y", "run.dir=my $run [1]"]

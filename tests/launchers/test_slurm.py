@@ -7,19 +7,18 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import command, synthetic_shards  # noqa: F401 (fixtures)
-from tests.integration.launch import Command, train_words
-from tests.integration.live import losses_so_far, records_so_far
-from tests.launchers.slurm_cluster import slurm_cluster, why_not
-from tests.launchers.slurm_job import submit
+from tests.support.commands import Command, train_words
+from tests.support.live import losses_so_far, records_so_far
+from tests.support.slurm_cluster import slurm_cluster, why_not
+from tests.support.slurm_job import submit
 
 # It ends when it is told to: it does not come to its end before Slurm has stopped it, however late that is.
 PLAN = ("train.max_steps=5000", "checkpoint.every=1000", "val.every=5")
 
 
 def test_a_requeued_job_goes_on_by_itself_as_if_nothing_had_been(
-    synthetic_shards: Path,  # noqa: F811
-    command: Command,  # noqa: F811
+    synthetic_shards: Path,
+    command: Command,
     tmp_path: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import synthetic_shards  # noqa: F401 (a fixture)
-from tests.integration.launch import ROOT, command_environment, run_command
-from tests.integration.live import FOR_LONG, records_so_far
-from tests.launchers.slurm_cluster import Slurm, slurm_cluster, why_not
-from tests.launchers.slurm_job import Job, submit
+from tests.support.commands import command_environment, run_command
+from tests.support.live import FOR_LONG, records_so_far
+from tests.support.paths import ROOT
+from tests.support.slurm_cluster import Slurm, slurm_cluster, why_not
+from tests.support.slurm_job import Job, submit
 
 pytestmark = pytest.mark.slow
 SMALL_SHARDS = ("--tiles-per-shard", "8")
@@ -42,7 +42,7 @@ def ranks_of(job: Job) -> dict[int, int]:
     return found
 
 
-def test_a_cancelled_job_saves_and_is_not_queued_again(slurm: Slurm, synthetic_shards: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_cancelled_job_saves_and_is_not_queued_again(slurm: Slurm, synthetic_shards: Path, tmp_path: Path) -> None:
     job = submit(slurm, tmp_path, synthetic_shards, *FOR_LONG)
     job.wait_for_step(2)
     job.cancel()
@@ -57,7 +57,7 @@ def test_a_cancelled_job_saves_and_is_not_queued_again(slurm: Slurm, synthetic_s
 
 def test_the_end_of_its_time_queues_it_again_and_it_goes_on_to_the_end(
     slurm: Slurm,
-    synthetic_shards: Path,  # noqa: F811
+    synthetic_shards: Path,
     tmp_path: Path,
 ) -> None:
     job = submit(slurm, tmp_path, synthetic_shards, "train.max_steps=800", "checkpoint.every=1000", "val.every=0")
@@ -76,7 +76,7 @@ def test_the_end_of_its_time_queues_it_again_and_it_goes_on_to_the_end(
 
 def test_time_that_is_too_short_for_anything_is_not_given_again_and_again(
     slurm: Slurm,
-    synthetic_shards: Path,  # noqa: F811
+    synthetic_shards: Path,
     tmp_path: Path,
 ) -> None:
     job = submit(slurm, tmp_path, synthetic_shards, *FOR_LONG)
@@ -89,7 +89,7 @@ def test_time_that_is_too_short_for_anything_is_not_given_again_and_again(
 
 def test_where_preempted_jobs_are_cancelled_it_queues_itself_again(
     slurm: Slurm,
-    synthetic_shards: Path,  # noqa: F811
+    synthetic_shards: Path,
     tmp_path: Path,
 ) -> None:
     job = submit(slurm, tmp_path, synthetic_shards, *FOR_LONG, options=("--partition=lent", "--exclusive"))
@@ -102,7 +102,7 @@ def test_where_preempted_jobs_are_cancelled_it_queues_itself_again(
     assert (state, requeues) == ("CANCELLED", 1), job.log
 
 
-def test_a_lost_rank_is_started_again_within_the_job(slurm: Slurm, synthetic_shards: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_lost_rank_is_started_again_within_the_job(slurm: Slurm, synthetic_shards: Path, tmp_path: Path) -> None:
     job = submit(slurm, tmp_path, synthetic_shards, *FOR_LONG, "checkpoint.every=2", restarts=1)
     slurm.wait(job.number, lambda: bool(records_so_far(job.run, "save")))
     os.kill(ranks_of(job)[1], signal.SIGKILL)
@@ -116,7 +116,7 @@ def test_a_lost_rank_is_started_again_within_the_job(slurm: Slurm, synthetic_sha
     job.cancel()
 
 
-def test_bad_input_ends_it_with_one_line(slurm: Slurm, synthetic_shards: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_bad_input_ends_it_with_one_line(slurm: Slurm, synthetic_shards: Path, tmp_path: Path) -> None:
     job = submit(slurm, tmp_path, synthetic_shards, "train.max_stpes=3")
     assert job.ended() == ("FAILED", "2:0", 0)
     assert re.fullmatch("error: .*train.max_stpes.*\n", job.log)

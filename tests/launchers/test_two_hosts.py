@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.launch import Command, train_words
-from tests.integration.live import FOR_LONG, Live, losses_so_far
-from tests.launchers.hosts import PORT, Host
-from tests.launchers.training import multi_node, resumed, saved, train
+from tests.support.commands import Command, train_words
+from tests.support.host_training import multi_node, resumed, saved, train
+from tests.support.live import FOR_LONG, Live, losses_so_far
+from tests.support.namespace_hosts import PORT, Host
 
 
 def test_two_hosts_learn_what_two_local_ranks_learn_also_when_a_rank_is_killed(

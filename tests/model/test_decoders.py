@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmae.config import ModelConfig
+from mmae.config.schema import ModelConfig
 from mmae.modalities import output_source
-from mmae.model.checkpointing import Recompute
 from mmae.model.decoders import Decoders
 from mmae.model.layers import SharedInputLinear, StackedBlock, StackedLayerNorm, StackedLinear, StackedMlp
+from mmae.model.recompute import Recompute
 
 DIM = 24
 

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmae.config import ModelConfig
+from mmae.config.schema import ModelConfig
 from mmae.losses import combine, patchify, sample_losses, scored
 from mmae.modalities import output_source
 from mmae.model.masking import plan_from_ids
 from mmae.model.mmae import MultiMAE
-from mmae.model.published import from_published, to_published
+from mmae.model.published.weights import from_published, to_published
 from mmae.types import Inputs, MaskPlan, ModelOutput
 from mmae.variants import Variant
 

@@ -9,10 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmae.config import ModelConfig
+from mmae.config.schema import ModelConfig
 from mmae.modalities import MODALITIES
-from mmae.model.hiding import plan_masks_without
-from mmae.model.masking import plan_masks
+from mmae.model.masking import plan_masks, plan_masks_without
 from mmae.model.mmae import MultiMAE
 from mmae.variants import Variant
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mmae.config import ModelConfig
+from mmae.config.schema import ModelConfig
 from mmae.draws import tile_keys
 from mmae.modalities import MODALITIES
 from mmae.model.dirichlet import dirichlet_shares

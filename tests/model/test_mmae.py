@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmae.config import ModelConfig
+from mmae.config.schema import ModelConfig
 from mmae.modalities import MODALITIES, output_source
-from mmae.model.checkpointing import Recompute
 from mmae.model.encoder import drop_path_rates
 from mmae.model.initialise import initialise
 from mmae.model.masking import plan_from_ids
 from mmae.model.mmae import MultiMAE
+from mmae.model.recompute import Recompute
 from mmae.types import MaskPlan
 from mmae.variants import VARIANTS, Variant
 

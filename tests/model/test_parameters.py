@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from mmae.config import ModelConfig
+from mmae.config.schema import ModelConfig
 from mmae.losses import LossBalancer
 from mmae.model.mmae import MultiMAE
 from mmae.model.parameters import decays, parameter_groups

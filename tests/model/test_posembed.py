@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from mmae.config import ModelConfig
+from mmae.config.schema import ModelConfig
 from mmae.model.initialise import initialise
 from mmae.model.posembed import (
     LearnedPositions,

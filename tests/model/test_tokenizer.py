@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmae.config import ModelConfig
+from mmae.config.schema import ModelConfig
 from mmae.modalities import MODALITIES
 from mmae.model.tokenizer import CategoricalAdapter, ImageAdapter, Tokenizer
 

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mmae.config import DataConfig, ModelConfig
-from mmae.data.preprocess import Preprocess
+from mmae.config.schema import DataConfig, ModelConfig
+from mmae.data.transforms.preprocess import Preprocess
 from mmae.draws import tile_keys
 from mmae.losses import combine, sample_losses, scored
 from mmae.modalities import MODALITIES, NORM_RGB, output_source

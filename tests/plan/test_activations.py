@@ -13,14 +13,15 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_iter
 
-from mmae.config import ModelConfig, load_config
-from mmae.engine.convert import _blank
+from mmae.config.recipe_file import load_config
+from mmae.config.schema import ModelConfig
+from mmae.engine.checkpoint.conversion.reshape import _blank
 from mmae.engine.module import PretrainModule
 from mmae.model import block, layers
-from mmae.model.checkpointing import Recompute
-from mmae.model.flops import Recomputation
+from mmae.model.counts.flops import Recomputation
+from mmae.model.recompute import Recompute
 from mmae.plan.activations import activations
-from tests.plan.live_bytes import LiveBytes
+from tests.support.live_bytes import LiveBytes
 
 TILES = 8192
 """So many that gradients of weights, which are no activations, vanish beside them."""

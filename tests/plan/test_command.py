@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from mmae.cli import main
-from mmae.config import load_config
-from mmae.engine.ds_config import load_deepspeed_json
-from tests.conftest import ROOT
+from mmae.config.deepspeed import load_deepspeed_json
+from mmae.config.recipe_file import load_config
+from tests.support.paths import ROOT
 
 WORDS = ("vit_l", "--gpus", "8", "--gpu-memory", "80GB")
 Capture = pytest.CaptureFixture[str]

@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 
-from mmae.bench.step_batch import made_up_band_stats, made_up_batch
-from mmae.config import Config, load_config
-from mmae.data.preprocess import Preprocess
+from mmae.bench.step.step_batch import made_up_band_stats, made_up_batch
+from mmae.config.packaged_files import packaged_names
+from mmae.config.recipe_file import load_config
+from mmae.config.schema import Config
+from mmae.data.transforms.preprocess import Preprocess
 from mmae.engine.step import prepare
 from mmae.errors import InputError
 from mmae.plan.lines import FILES, MODES, Line, Machines, all_lines, best_of_each, micro_batches, recommended
 from mmae.plan.memory import input_bytes, stored_bytes
 from mmae.plan.time_and_disk import Speed
-from mmae.resources import packaged_names
 
 SPEED = Speed(0.3, 989e12)
 GB = 10**9

@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 import torch
 
-from mmae.config import ModelConfig
-from mmae.engine.ds_config import load_deepspeed_json
-from mmae.engine.ds_schema import Zero
+from mmae.config.deepspeed import load_deepspeed_json
+from mmae.config.deepspeed_schema import Zero
+from mmae.config.schema import ModelConfig
 from mmae.engine.module import PretrainModule
 from mmae.modalities import MODALITIES
-from mmae.model.parameter_counts import parameter_counts
+from mmae.model.counts.parameter_counts import parameter_counts
 from mmae.plan.lines import NUMBER_BYTES
 from mmae.plan.parameter_sizes import parameter_sizes
 from mmae.plan.states import state_bytes
 from mmae.plan.time_and_disk import checkpoint_bytes
 from mmae.variants import VARIANTS
-from tests.plan.held_bytes import BUCKET, Held, Job, held_by, merged_config
+from tests.support.held_bytes import BUCKET, Held, Job, held_by, merged_config
 
 STAGES = ("zero0", "zero1", "zero2", "zero3")
 OFFLOADED = ("zero2_offload", "zero3_offload")

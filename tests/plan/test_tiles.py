@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmae.config import DataConfig
-from mmae.data.index_head import ArraysInfo, DatasetInfo, Head, ShardInfo, SourceInfo
+from mmae.config.schema import DataConfig
+from mmae.data.shards.index_json import ArraysInfo, DatasetInfo, Head, ShardInfo, SourceInfo
 from mmae.errors import InputError
 from mmae.plan.tiles import MMEARTH, tiles_of
 

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from mmae.config import load_config
-from mmae.engine.ds_config import load_deepspeed_json
-from mmae.engine.ds_schema import DeepSpeedJson
+from mmae.config.deepspeed import load_deepspeed_json
+from mmae.config.deepspeed_schema import DeepSpeedJson
+from mmae.config.recipe_file import load_config
 from mmae.plan.lines import NUMBER_BYTES, Line, Machines, all_lines
 from mmae.plan.parameter_sizes import parameter_sizes
-from mmae.plan.report import network_share
+from mmae.plan.plan_table import network_share
 from mmae.plan.time_and_disk import Speed
 from mmae.plan.traffic import bucket_bytes, traffic_bytes
-from tests.plan.held_bytes import Held, Job, held_by, merged_config
+from tests.support.held_bytes import Held, Job, held_by, merged_config
 
 MILLION = {str(number): 1_000_000 for number in range(10)}
 

@@ -1,0 +1,51 @@
+"""Headers of tar members, as POSIX ustar has them: read-only plain files of nobody, from the epoch.
+
+Python's `tarfile` makes the same bytes at twenty times the cost; a shard has sixty thousand of them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mmae.data.shards.tar_layout import BLOCK
+
+END_RECORD: Final = 10240
+"""An archive ends with two empty blocks and is filled up to a multiple of this, as tar does."""
+
+_MAX_NAME: Final = 100
+_MAX_SIZE: Final = 8**11
+_MODE_TO_GID: Final = b"0000444\0" + b"0000000\0" * 2
+_MTIME: Final = b"00000000000\0"
+_BLANK_CHECKSUM: Final = b" " * 8
+_REST: Final = (b"0" + bytes(100) + b"ustar\x0000").ljust(BLOCK - 156, b"\0")
+_FILL: Final = tuple(bytes(_MAX_NAME - length) for length in range(_MAX_NAME + 1))
+_PADDING: Final = tuple(bytes(length) for length in range(BLOCK))
+_FIXED_SUM: Final = sum(_MODE_TO_GID + b"\0" + _MTIME + _BLANK_CHECKSUM + _REST)
+
+
+def header(name: str, size: int) -> bytes:
+    """The 512 bytes before a plain file's content.
+
+    Args:
+        name: ASCII, at most 100 bytes.
+        size: bytes of the content.
+
+    Raises:
+        ValueError: a name or size that does not fit.
+    """
+    named = name.encode("ascii")
+    digits = b"%011o" % size
+    if not 0 < len(named) <= _MAX_NAME or not 0 <= size < _MAX_SIZE:
+        raise ValueError(f"member {name!r} of {size} bytes does not fit into a tar header")
+    checksum = _FIXED_SUM + sum(named) + sum(digits)
+    return b"%b%b%b%b\0%b%06o\0 %b" % (named, _FILL[len(named)], _MODE_TO_GID, digits, _MTIME, checksum, _REST)
+
+
+def padding(size: int) -> bytes:
+    """What fills a content of `size` bytes up to whole blocks."""
+    return _PADDING[-size % BLOCK]
+
+
+def end(size: int) -> bytes:
+    """What ends an archive whose members take `size` bytes."""
+    return bytes(2 * BLOCK + -(size + 2 * BLOCK) % END_RECORD)

@@ -1,0 +1,159 @@
+"""`mmae stats SHARDS`: band statistics over the valid pixels of a split, in the layout of MMEarth's `band_stats`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmae.errors import InputError
+from mmae.modalities import MODALITIES
+from mmae.terminal.printable import printable
+
+if TYPE_CHECKING:
+    from data_tools.stats.moments import Moments
+    from data_tools.workers.worker import Tally
+    from mmae.data.shards.index import Index
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "shards",
+        metavar="SHARDS",
+        type=Path,
+        nargs="+",
+        help="folder that `mmae repack` wrote; several are measured as one",
+    )
+    parser.add_argument("--split", metavar="A,B", default="train", help="splits to measure (default: train)")
+    parser.add_argument("--workers", metavar="N", type=int, help="processes (default: one a core)")
+    parser.add_argument(
+        "--out", metavar="FILE", type=Path, help="write the statistics as JSON too; the file must not be there yet"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status 0. Bad input is an InputError."""
+    from data_tools.workers.pool import processes
+
+    if args.out is not None:
+        _writable(args.out)
+    processes(args.workers)
+    moments = _measure_all(args.shards, args.split, args.workers)
+    for line in _lines(moments):
+        print(printable(line))
+    if args.out is not None:
+        _write(args.out, moments.band_stats())
+        print(f"{args.out}: written")
+    return 0
+
+
+def _measure_all(folders: Sequence[Path], splits: str, workers: int | None) -> Moments:
+    from data_tools.stats.moments import Moments
+
+    moments = Moments()
+    for folder in folders:
+        for split in dict.fromkeys(name.strip() for name in splits.split(",")):
+            try:
+                moments.merge(measure(folder, split, workers))
+            except ValueError as error:
+                raise InputError(f"{folder}: does not fit {folders[0]} ({error}): measure them one by one") from None
+    return moments
+
+
+def measure(shards: Path | str, split: str = "train", workers: int | None = None, shown: bool = True) -> Moments:
+    """Moments of all continuous datasets that the shards hold.
+
+    Args:
+        shards: folder that `mmae repack` wrote.
+        workers: processes, a shard at a time each; None: one a core. Their number changes no digit.
+        shown: tell of the progress on standard error.
+
+    Raises:
+        InputError: no finished set, no such split, no continuous dataset, or a damaged tile.
+    """
+    from data_tools.stats.moments import CONTINUOUS, Moments
+    from data_tools.workers.pool import available_cores, in_processes
+    from data_tools.workers.progress import progress
+    from mmae.data.shards.index import open_index
+
+    index = open_index(shards)
+    positions = index.positions(split)
+    names = tuple(name for name in index.datasets if name in CONTINUOUS)
+    if not names:
+        raise InputError(f"{shards}: none of {', '.join(CONTINUOUS)} is in the shards: repack with one of them")
+    numbers = [number for number, shard in enumerate(index.shards) if shard.split == split]
+    with progress(len(positions), "stats", shown) as bar:
+        found = dict(in_processes(_Measure(index, names), numbers, workers or available_cores(), bar))
+    moments = Moments()
+    for number in numbers:
+        moments.merge(Moments.from_arrays(found[number]))
+    return moments
+
+
+class _Measure:
+    """Moments of one shard, as arrays."""
+
+    def __init__(self, index: Index, names: tuple[str, ...]) -> None:
+        self._index = index
+        self._names = names
+
+    def __call__(self, number: int, tally: Tally) -> Mapping[str, Any]:
+        import numpy as np
+
+        from data_tools.stats.moments import Moments
+        from mmae.data.shards.reader import ShardReader
+
+        index = self._index
+        reader = ShardReader(index, self._names)
+        infos = {name: index.datasets[name] for name in self._names}
+        arrays = {name: np.empty((1, *info.shape), info.dtype) for name, info in infos.items()}
+        moments = Moments()
+        for position in np.flatnonzero(index.shard == number).tolist():
+            reader.read_into(position, arrays, 0)
+            for name, array in arrays.items():
+                moments.update(name, array[0], index.level.item(position))
+            tally.add(1, index.span_of(position))
+        return moments.arrays()
+
+
+def _lines(moments: Moments) -> Iterator[str]:
+    stats, counts = moments.band_stats(), moments.counts()
+    yield f"{'dataset':<20}{'band':<10}{'valid pixels':>15}{'mean':>14}{'std':>14}{'min':>12}{'max':>12}"
+    for entry, table in stats.items():
+        names = _band_names(entry)
+        rows = zip(*(table[key] for key in ("mean", "std", "min", "max")), strict=True)
+        for band, values in enumerate(rows):
+            count = counts[entry][band] if entry in counts else 0
+            numbers = ["-" if value is None or count == 0 else f"{value:.6g}" for value in values]
+            name = names.get(band, str(band))
+            yield f"{entry:<20}{name:<10}{count:>15}" + "".join(
+                f"{number:>{width}}" for number, width in zip(numbers, (14, 14, 12, 12), strict=True)
+            )
+
+
+def _band_names(entry: str) -> dict[int, str]:
+    """Names of the bands that a modality takes."""
+    rows = [
+        row for row in MODALITIES.values() if entry == row.dataset or (row.by_level and entry.startswith(row.dataset))
+    ]
+    return {band: name for row in rows for band, name in zip(row.bands, row.band_names, strict=True)}
+
+
+def _writable(path: Path) -> None:
+    from mmae.disk.files import check_place
+
+    if os.path.lexists(path):
+        raise InputError(f"{path}: exists already: give --out another name, or remove it")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"{path}: no such folder as {path.parent}: make it, or give --out another name")
+    check_place(path, path, "give --out another place")
+
+
+def _write(path: Path, stats: Mapping[str, Any]) -> None:
+    from mmae.disk.files import atomic_file, writing
+
+    with writing(path, "give --out another place"), atomic_file(path, replace=False) as file:
+        file.write((json.dumps(stats, indent=1, allow_nan=False) + "\n").encode())

@@ -1,0 +1,26 @@
+"""A new HDF5 file on a disk that may fill up, by a writer that may be stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmae.disk.library_file import library_file
+
+if TYPE_CHECKING:
+    import h5py
+
+
+@contextmanager
+def new_hdf5(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
+    """The file, and what to call often: an error of the disk, or a signal, ends the block there.
+
+    Raises:
+        OSError: the disk is full, or fails.
+    """
+    import h5py
+
+    with path.open("x+b", buffering=0) as raw, library_file(raw) as output, h5py.File(output, "w") as file:
+        yield file, output.check

@@ -1,0 +1,210 @@
+"""`mmae bench step`: how fast a training step is on this device, beside its matrix products alone and a plain one."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from statistics import median_high
+from typing import TYPE_CHECKING, Any, Final
+
+from mmae.bench.arguments import at_least_one, numbers_of, words_of
+from mmae.config.recipe_arguments import add_recipe_arguments, recipe_or_none
+from mmae.terminal.table import Column, Table, Value, add_json_argument, check_json_path, report
+
+if TYPE_CHECKING:
+    import torch
+
+    from mmae.bench.step.step_variants import Trained
+    from mmae.config.schema import Config
+
+_RECIPE: Final = "vit_b"
+PRECISIONS: Final = ("bf16", "fp32")
+MODES: Final = ("none", "selective", "full/2", "full", "compile", "compile+selective", "compile+full")
+PARTS: Final = ("encoder", "decoders", "losses", "optimiser", "data")
+BOUND: Final = "matrix products alone"
+PLAIN: Final = "plain torch, autocast"
+COLUMNS: Final = (
+    Column("precision", "precision"),
+    Column("micro_batch", "micro-batch"),
+    Column("what", "step"),
+    Column("milliseconds", "ms", "{:.1f}"),
+    Column("tiles_per_second", "tiles/s", "{:.1f}"),
+    Column("mfu", "MFU", "{:.1%}"),
+    Column("of_bound", "of the bound", "{:.1%}"),
+    Column("to_plain", "x plain", "{:.2f}"),
+    Column("gigabytes", "peak GB", "{:.1f}"),
+    *(Column(part, part, "{:.1%}") for part in PARTS),
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_recipe_arguments(parser, f"packaged recipe or YAML file (default: {_RECIPE})")
+    parser.add_argument("--deepspeed_config", default="zero1", metavar="JSON", help="packaged name or JSON file")
+    parser.add_argument("--micro-batch", default="32", metavar="N,N", help="tiles a step (default: 32)")
+    parser.add_argument("--precision", default="bf16", metavar="P,P", help=f"of {', '.join(PRECISIONS)}")
+    parser.add_argument(
+        "--modes",
+        default="none",
+        metavar="M,M",
+        help=f"checkpointing (full/2: every second block), compiled or not: {MODES}",
+    )
+    parser.add_argument("--no-plain", action="store_true", help="leave the plain implementation out")
+    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="rounds over all steps; medians count")
+    add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status 0. Bad input is an InputError."""
+    recipe, overrides = recipe_or_none(args)
+    wanted = _Wanted(
+        numbers_of(args.micro_batch, "--micro-batch"),
+        words_of(args.precision, PRECISIONS, "--precision"),
+        recipe or _RECIPE,
+        overrides,
+        args,
+    )
+    modes = words_of(args.modes, MODES, "--modes")
+    check_json_path(args.json)
+    at_least_one("--repeats", args.repeats)
+    # A bad recipe is refused before seconds of imports.
+    for precision, micro_batch, mode in product(wanted.precisions, wanted.micro_batches, modes):
+        wanted.recipe(precision, micro_batch, mode)
+    from mmae.bench.machine import facts, lines
+    from mmae.distributed.process_group import join, leave
+    from mmae.engine.telemetry.run_log import quiet_libraries
+
+    known = facts()
+    quiet_libraries()
+    join()
+    try:
+        rows, notes = [], []
+        for precision in wanted.precisions:
+            for micro_batch in wanted.micro_batches:
+                found, note = _compare(wanted, precision, micro_batch, modes)
+                rows += found
+                notes.append(note)
+    finally:
+        leave()
+    title = f"A training step of {wanted.base} with {args.deepspeed_config} on one device: {_device_name()}"
+    report(Table(title, COLUMNS, rows, [*notes, *lines(known)]), args.json, {**known, "device": _device_name()})
+    return 0
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    micro_batches: list[int]
+    precisions: list[str]
+    base: str
+    overrides: list[str]
+    args: argparse.Namespace
+
+    def recipe(self, precision: str, micro_batch: int, mode: str) -> tuple[Config, dict[str, Any]]:
+        """The recipe and the merged DeepSpeed JSON of one row."""
+        from mmae.config.batch_split import BatchSplit
+        from mmae.config.deepspeed import load_deepspeed_json, merge
+        from mmae.config.recipe_file import load_config
+
+        compiled, checkpointing = mode.startswith("compile"), mode.removeprefix("compile").removeprefix("+")
+        how, _, every = checkpointing.partition("/")
+        config = load_config(
+            self.base,
+            [
+                *self.overrides,
+                f"train.global_batch={micro_batch}",
+                f"train.micro_batch={micro_batch}",
+                f"train.precision={precision}",
+                f"train.compile={str(compiled).lower()}",
+                f"train.activation_checkpointing={how or 'none'}",
+                f"train.checkpoint_blocks_every={every or 1}",
+                "model.init_from=null",
+            ],
+        )
+        split = BatchSplit(micro=micro_batch, accumulation=1, world=1)
+        return config, merge(*load_deepspeed_json(self.args.deepspeed_config), config.train, split)
+
+
+def _compare(wanted: _Wanted, precision: str, micro_batch: int, modes: list[str]) -> tuple[list[dict[str, Value]], str]:
+    """Rows of one precision and micro-batch, and a note on what their MFU is a share of."""
+    import torch
+
+    from mmae.bench.step.device_limit import peak_flops
+    from mmae.bench.step.step_variants import Trained, plain_step
+    from mmae.model.counts.flops import training_flops_per_tile
+
+    dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
+    repeats = wanted.args.repeats
+    trained: dict[str, Trained] = {}
+    rows: dict[str, dict[str, Value]] = {}
+    for mode in modes:
+        variant = Trained(*wanted.recipe(precision, micro_batch, mode), micro_batch)
+        if not _fits(variant):
+            print(f"{precision}, micro-batch {micro_batch}, {mode}: does not fit the device's memory")
+            variant.close()
+            continue
+        trained[mode] = variant
+        rows[mode] = {**variant.parts(repeats), "gigabytes": variant.peak_gigabytes()}
+        rows[mode]["optimiser"] = variant.optimiser(repeats)
+    if not trained:
+        return [], f"{precision}, micro-batch {micro_batch}: nothing fits"
+    first = next(iter(trained.values()))
+    steps: dict[str, Callable[[], object]] = dict(trained)
+    if not first.config.train.compile:
+        steps[BOUND] = first.products()
+    if not wanted.args.no_plain:
+        steps[PLAIN] = plain_step(first.config, micro_batch, first.device, dtype)
+    taken = _rounds(steps, first.device, repeats)
+    peak, source = peak_flops(first.device, dtype)
+    flops = training_flops_per_tile(first.config.model) * micro_batch
+    for name, seconds in taken.items():
+        row = rows.setdefault(name, {})
+        row.update({part: _share(row.get(part), seconds) for part in PARTS})
+        row |= {
+            "precision": precision,
+            "micro_batch": micro_batch,
+            "what": f"ours, {name}" if name in trained else name,
+            "milliseconds": seconds * 1e3,
+            "tiles_per_second": micro_batch / seconds,
+            "mfu": flops / seconds / peak,
+            "of_bound": _share(taken.get(BOUND), seconds),
+            "to_plain": _share(taken.get(PLAIN), seconds),
+        }
+    for variant in trained.values():
+        variant.close()
+    per_tile = f"{flops / micro_batch / 1e9:.1f} GFLOP a tile"
+    return list(rows.values()), f"{precision}: MFU is of {peak / 1e12:.2f} TFLOP/s ({source}); {per_tile}"
+
+
+def _rounds(steps: Mapping[str, Callable[[], object]], device: torch.device, repeats: int) -> dict[str, float]:
+    """Median seconds of each step; they take turns, so that a slow minute of the machine meets all."""
+    from mmae.bench.step.phases import timed
+
+    fitting = {name: step for name, step in steps.items() if _fits(step)}
+    taken: dict[str, list[float]] = {name: [] for name in fitting}
+    for _ in range(repeats):
+        for name, step in fitting.items():
+            taken[name].append(timed(step, device))
+    return {name: median_high(times) for name, times in taken.items()}
+
+
+def _fits(run: Callable[[], object]) -> bool:
+    """Run it once; False where the device's memory does not hold it."""
+    import torch
+
+    try:
+        run()
+    except torch.OutOfMemoryError:
+        torch.cuda.empty_cache()
+        return False
+    return True
+
+
+def _share(value: Value, whole: float) -> float | None:
+    return float(value) / whole if value is not None else None
+
+
+def _device_name() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"

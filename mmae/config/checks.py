@@ -1,0 +1,142 @@
+"""Checks that need more than one key of a `Config`: each says what contradicts what, and what to write instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from mmae.addresses import is_incomplete, without_secrets
+from mmae.config.schema import Config, DataConfig, ModelConfig, TrainConfig
+from mmae.draws import MAX_SETS
+from mmae.errors import did_you_mean
+from mmae.modalities import MODALITIES
+from mmae.terminal.plurals import counted
+from mmae.variants import VARIANTS
+
+MAX_PROFILED: Final = 100
+"""Steps of one profile."""
+MAX_WORKERS: Final = 128
+"""Loader processes a rank: more than the cores of any machine that a rank has to itself."""
+MAX_PREFETCH: Final = 1024
+"""Micro-batches that a loader process reads ahead: each has its memory from the start."""
+
+
+def contradiction(config: Config) -> str | None:
+    """The first contradiction in one line, or None."""
+    model, train = config.model, config.train
+    for problems in (
+        _sets(config.data),
+        _loading(config.data),
+        _names(model),
+        _grid(model),
+        _tokens(model),
+        _steps(train),
+        _profile(train),
+    ):
+        for problem in problems:
+            return problem
+    return None
+
+
+def _sets(data: DataConfig) -> Iterator[str]:
+    if len(data.locations) > MAX_SETS:
+        yield f"data.shards names {len(data.locations)} shard sets, at most {MAX_SETS} can be mixed"
+    for place in data.locations:
+        if not place:
+            yield "data.shards holds an empty name: remove it"
+        # Whether what stands for two secrets was one and the same cannot be told any more.
+        if data.locations.count(place) > 1 and not is_incomplete(place):
+            yield f"data.shards names {without_secrets(place)} twice: give it a weight of 2 instead (data.weights)"
+    if data.weights is not None and len(data.weights) != max(1, len(data.locations)):
+        sets = counted(len(data.locations), "shard set")
+        yield f"data.weights has {counted(len(data.weights), 'number')} for {sets} (data.shards)"
+
+
+def _loading(data: DataConfig) -> Iterator[str]:
+    if data.workers > MAX_WORKERS:
+        yield (
+            f"data.workers={data.workers} are too many loader processes for one rank, at most {MAX_WORKERS} are "
+            "started: a few a GPU are enough"
+        )
+    if data.prefetch > MAX_PREFETCH:
+        yield f"data.prefetch={data.prefetch} micro-batches would not fit into memory: at most {MAX_PREFETCH}"
+
+
+def _names(model: ModelConfig) -> Iterator[str]:
+    if model.size not in VARIANTS:
+        yield f"unknown model.size={model.size!r}{did_you_mean(model.size, VARIANTS)}"
+    for key in ("in_domains", "out_domains"):
+        names = getattr(model, key)
+        if not names:
+            yield f"model.{key} is empty: name at least one modality"
+        if len(set(names)) != len(names):
+            yield f"model.{key} names a modality twice: {', '.join(names)}"
+        for name in names:
+            if name not in MODALITIES:
+                yield f"model.{key}: unknown modality {name!r}{did_you_mean(name, MODALITIES)}"
+    if model.extra_norm_pix_loss and "rgb" not in model.out_domains:
+        yield "model.extra_norm_pix_loss needs rgb in model.out_domains: add it, or set the former to false"
+
+
+def _grid(model: ModelConfig) -> Iterator[str]:
+    for name in model.domains:
+        stride = MODALITIES[name].stride
+        if model.patch_size % stride:
+            yield f"model.patch_size={model.patch_size} is not divisible by the stride of {name} ({stride})"
+    for side in model.image_hw:
+        if side % model.patch_size:
+            nearest = max(1, round(side / model.patch_size)) * model.patch_size
+            yield (
+                f"model.input_size={side} is not divisible by model.patch_size={model.patch_size}: "
+                f"the nearest that is: {nearest}"
+            )
+
+
+def _tokens(model: ModelConfig) -> Iterator[str]:
+    if model.num_encoded_tokens >= model.num_tokens:
+        yield (
+            f"model.num_encoded_tokens={model.num_encoded_tokens} must be fewer than all {model.num_tokens} tokens, "
+            "or nothing is left to reconstruct"
+        )
+    if len(model.alphas_m) != len(model.in_domains):
+        entries = counted(len(model.alphas_m), "entry", "entries")
+        inputs = counted(len(model.in_domains), "input modality", "input modalities")
+        yield f"model.alphas has {entries} for {inputs}"
+    if model.decoder_dim % model.decoder_num_heads:
+        yield (
+            f"model.decoder_dim={model.decoder_dim} is not divisible by "
+            f"model.decoder_num_heads={model.decoder_num_heads}"
+        )
+    if model.decoder_dim % 4:
+        yield f"model.decoder_dim={model.decoder_dim} is not divisible by 4, which sine-cosine positions need"
+
+
+def _steps(train: TrainConfig) -> Iterator[str]:
+    if train.warmup_steps > train.max_steps:
+        yield (
+            f"train.warmup_steps={train.warmup_steps} is longer than the whole schedule "
+            f"(train.max_steps={train.max_steps})"
+        )
+    if train.compile and train.activation_checkpointing == "selective":
+        yield (
+            "train.activation_checkpointing=selective does not go with train.compile=true, "
+            "which recomputes the cheap parts by itself: say none or full"
+        )
+    if train.stop_at is not None and train.stop_at > train.max_steps:
+        yield f"train.stop_at={train.stop_at} lies behind train.max_steps={train.max_steps}"
+
+
+def _profile(train: TrainConfig) -> Iterator[str]:
+    if train.profiled is None:
+        return
+    first, last = train.profiled
+    end = train.stop_at or train.max_steps
+    if not 1 <= first <= last:
+        yield f"train.profile={train.profile} is no range of steps: say first:last, counted from 1, such as 10:12"
+    elif first > end:
+        yield f"train.profile={train.profile} begins after the last step ({end}): choose earlier steps"
+    elif last - first >= MAX_PROFILED:
+        yield (
+            f"train.profile={train.profile} is {last - first + 1} steps, whose trace no viewer opens: "
+            f"at most {MAX_PROFILED}"
+        )

@@ -1,0 +1,127 @@
+"""The DeepSpeed JSON and the recipe, merged once into what `deepspeed.initialize` is given."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+
+from mmae.config.batch_split import BatchSplit
+from mmae.config.deepspeed_checks import contradiction
+from mmae.config.deepspeed_schema import DeepSpeedJson, belongs_to_recipe
+from mmae.config.packaged_files import find
+from mmae.config.schema import TrainConfig
+from mmae.disk.regular_file import read_regular_text
+from mmae.errors import InputError, did_you_mean
+
+_KINDS: Final = frozenset({"int", "float", "constrained-int", "constrained-float"})
+"""Members of a union, which pydantic reports behind the key."""
+
+
+def load_deepspeed_json(name_or_path: str) -> tuple[Path, DeepSpeedJson]:
+    """The checked JSON for a packaged name (`zero2`) or a path.
+
+    Raises:
+        InputError: no such file, not JSON, an unknown key (the nearest is named), or a wrong value.
+    """
+    path = find(name_or_path, "ds_configs", ".json", "--deepspeed_config")
+    try:
+        tree = json.loads(read_regular_text(path), object_pairs_hook=lambda pairs: _unique(pairs, path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not JSON: {error}") from error
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: a DeepSpeed configuration is a JSON object")
+    try:
+        return path, DeepSpeedJson.model_validate(tree)
+    except ValidationError as error:
+        raise InputError(f"{path}: {_explain(error)}") from None
+
+
+def merge(path: Path, parsed: DeepSpeedJson, train: TrainConfig, split: BatchSplit) -> dict[str, Any]:
+    """What `deepspeed.initialize` is given: the JSON, with batch, clipping and precision of the recipe.
+
+    Raises:
+        InputError: the JSON says another batch or clipping than the recipe, or contradicts itself.
+    """
+    precision = train.precision or parsed.precision
+    if problem := contradiction(parsed, precision):
+        raise InputError(f"{path}: {problem}")
+    from_recipe = {
+        "train_batch_size": ("train.global_batch", split.global_batch),
+        "train_micro_batch_size_per_gpu": ("train.micro_batch", split.micro),
+        "gradient_accumulation_steps": ("train.global_batch / (ranks x micro-batch)", split.accumulation),
+        "gradient_clipping": ("train.clip_grad", train.clip_grad),
+    }
+    # What is not said stays unsaid, so that DeepSpeed's own defaults hold.
+    merged = parsed.model_dump(exclude_unset=True)
+    zero = merged.setdefault("zero_optimization", {})
+    zero["stage"] = parsed.zero_optimization.stage
+    zero["memory_efficient_linear"] = False
+    for key, (source, value) in from_recipe.items():
+        if merged.setdefault(key, value) != value:
+            raise InputError(
+                f"{path}: {key}={merged[key]} contradicts the recipe, where {source} gives {value}: "
+                "remove the key from the JSON, or change the recipe"
+            )
+    _set_precision(merged, precision)
+    merged["zero_allow_untested_optimizer"] = False
+    if parsed.zero_force_ds_cpu_optimizer is None:
+        # The optimiser is torch's AdamW at every stage, so that stages agree bit for bit.
+        merged["zero_force_ds_cpu_optimizer"] = False
+    return merged
+
+
+def zero_stage_of(merged: dict[str, Any]) -> int:
+    """0 .. 3."""
+    stage: int = merged["zero_optimization"]["stage"]
+    return stage
+
+
+def precision_of(merged: dict[str, Any]) -> str:
+    """`bf16`, `fp16` or `fp32`."""
+    return next((name for name in ("bf16", "fp16") if merged.get(name, {}).get("enabled")), "fp32")
+
+
+def _set_precision(merged: dict[str, Any], precision: str) -> None:
+    for name in ("bf16", "fp16"):
+        if name == precision:
+            merged.setdefault(name, {})["enabled"] = True
+        else:
+            merged.pop(name, None)
+
+
+def _unique(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise InputError(f"{path}: the key {key!r} stands twice")
+    return dict(pairs)
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    *parents, key = [str(part) for part in first["loc"] if part not in _KINDS]
+    dotted = ".".join([*parents, key])
+    if first["input"] == "auto" and first["type"] != "extra_forbidden":
+        return (
+            f'{dotted}="auto" is a word of Hugging Face\'s Trainer, which would replace it: remove the key, so '
+            "that the recipe or DeepSpeed's default holds, or write a value"
+        )
+    if first["type"] != "extra_forbidden":
+        return f"{dotted}={first['input']!r}: {first['msg']}"
+    if not parents and (place := belongs_to_recipe(key)):
+        return f"{key!r} belongs into the recipe ({place}), not into the DeepSpeed JSON"
+    return f"unknown key {dotted!r}{did_you_mean(key, _known_keys(parents))}"
+
+
+def _known_keys(parents: list[str]) -> list[str]:
+    model: type[BaseModel] = DeepSpeedJson
+    for parent in parents:
+        annotation = model.model_fields[parent].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(model.model_fields)

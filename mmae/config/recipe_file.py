@@ -1,0 +1,166 @@
+"""From a YAML recipe and dotted overrides to a checked `Config`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import fields
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from mmae.addresses import hide_in_words, map_locations, without_commands
+from mmae.config.config_values import Kinds, kinds_of, recipe_value, typed_value
+from mmae.config.packaged_files import find
+from mmae.config.schema import COMMAND_LINE, Config, Flat, resume_policy, section_type
+from mmae.config.yaml_file import read_yaml
+from mmae.disk.ownership import check_owner
+from mmae.errors import InputError, did_you_mean
+
+
+def load_config(recipe: str, overrides: list[str], trust: bool = False) -> Config:
+    """The run that a recipe (packaged name or path) and `section.key=value` overrides describe.
+
+    Args:
+        trust: the recipe may name a command (`pipe:`), and be the file of another user's run.
+
+    Raises:
+        InputError: an unknown key (the nearest is named), a value of the wrong kind, or values that contradict.
+    """
+    path = find(recipe, "mmae.recipes", ".yaml", "recipe")
+    said = parse_overrides(overrides)
+    return build_config(read_recipe(path, trust) | said, str(path), said)
+
+
+def parse_overrides(overrides: list[str]) -> Flat:
+    """`["train.seed=3"]` -> `{"train.seed": 3}`; the type of a key says what its text means.
+
+    Raises:
+        InputError: no `section.key=value`, an unknown key, or a text that its type cannot be.
+    """
+    flat: Flat = {}
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator:
+            raise InputError(f"{COMMAND_LINE}: {override!r} is not of the form section.key=value")
+        _check_key(key, COMMAND_LINE)
+        try:
+            flat[key] = typed_value(text, _kinds()[key])
+        except ValueError as error:
+            raise InputError(f"{COMMAND_LINE}: {key}={hide_in_words([text])[0]}: {error}") from None
+    return flat
+
+
+def from_a_file(flat: Flat, trust: bool) -> Flat:
+    """Values of a recipe's or run's file: a command (`pipe:`) becomes one that is not run, unless it is trusted."""
+    if trust or "data.shards" not in flat:
+        return flat
+    return {**flat, "data.shards": map_locations(flat["data.shards"], without_commands)}
+
+
+def read_recipe(path: Path, trust: bool = False) -> Flat:
+    """What a recipe's file says, by dotted key: sections of keys, or the dotted keys of a run's config.yaml.
+
+    Args:
+        trust: the file may name a command (`pipe:`), and be that of another user's run.
+
+    Raises:
+        InputError: the file is no recipe, or a value is not of its key's type.
+    """
+    tree = read_yaml(path)
+    if isinstance(tree, dict) and any("." in str(key) for key in tree):
+        # Dotted keys: what a run wrote of itself.
+        check_owner((path.parent, path), trust)
+    flat = _flatten_yaml(tree, path)
+    for key, value in flat.items():
+        _check_key(key, str(path))
+        try:
+            flat[key] = recipe_value(value, _kinds()[key])
+        except ValueError as error:
+            raise InputError(f"{path}: {key}={value!r}: {error}") from None
+    return from_a_file(flat, trust)
+
+
+@cache
+def _kinds() -> dict[str, Kinds]:
+    return {
+        f"{section.name}.{name}": kinds_of(annotation)
+        for section in fields(Config)
+        for name, annotation in get_type_hints(section_type(section.name), include_extras=True).items()
+    }
+
+
+def path_keys() -> tuple[str, ...]:
+    """Dotted keys that name files or folders."""
+    return tuple(key for key, kinds in _kinds().items() if kinds.path)
+
+
+def build_config(flat: Flat, origin: str, said: Collection[str] = ()) -> Config:
+    """A checked `Config` from dotted keys.
+
+    Args:
+        origin: names the file in messages.
+        said: keys whose values are the command line's.
+
+    Raises:
+        InputError: an unknown key, a value of the wrong kind, or values that contradict.
+    """
+    from mmae.config.checks import contradiction
+
+    nested: dict[str, dict[str, Any]] = {}
+    for key, value in flat.items():
+        _check_key(key, origin)
+        section, name = key.split(".", 1)
+        nested.setdefault(section, {})[name] = value
+    try:
+        config = TypeAdapter(Config).validate_python(nested)
+    except ValidationError as error:
+        key, problem = _first_error(error)
+        raise InputError(f"{COMMAND_LINE if key in said else origin}: {problem}") from None
+    if clash := contradiction(config):
+        by_words = any(re.search(rf"(?<!\w){re.escape(key)}(?!\w)", clash) for key in said)
+        raise InputError(f"{f'{COMMAND_LINE}, with {origin}' if by_words else origin}: {clash}")
+    return config
+
+
+def _flatten_yaml(tree: Any, path: Path) -> Flat:
+    if not isinstance(tree, dict):
+        raise InputError(f"{path}: a recipe is a mapping of sections, this is {type(tree).__name__}")
+    flat: Flat = {}
+    sections = [section.name for section in fields(Config)]
+    for name, values in tree.items():
+        if "." in str(name):
+            keys = {str(name): values}
+        elif name not in sections:
+            raise InputError(f"{path}: unknown section {name!r}{did_you_mean(str(name), sections)}")
+        elif isinstance(values, dict):
+            keys = {f"{name}.{key}": value for key, value in values.items()}
+        else:
+            raise InputError(f"{path}: section {name!r} must be a mapping of keys")
+        for key in keys:
+            if key in flat:
+                raise InputError(f"{path}: the key {key!r} stands twice")
+        flat |= keys
+    return flat
+
+
+def _check_key(key: str, origin: str) -> None:
+    known = list(resume_policy())
+    if key not in known:
+        section, _, name = key.partition(".")
+        alike = [each for each in known if each.partition(".")[2] == (name or section)]
+        of_section = [each for each in known if each.startswith(f"{section}.")]
+        sections = [f"{each.name}.*" for each in fields(Config)]
+        near = alike or (known if get_close_matches(key, known, cutoff=0.5) else of_section or sections)
+        raise InputError(f"{origin}: unknown key {key!r}{did_you_mean(key, near)}")
+
+
+def _first_error(error: ValidationError) -> tuple[str, str]:
+    """The key, and what is wrong with its value."""
+    first = error.errors(include_url=False)[0]
+    # A union reports its members behind the key: two parts name the key.
+    key = ".".join(str(part) for part in first["loc"][:2])
+    return key, f"{key}={hide_in_words([repr(first['input'])])[0]}: {first['msg']}"

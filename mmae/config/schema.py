@@ -1,0 +1,301 @@
+"""What a run is: frozen dataclasses, read from a YAML recipe and dotted overrides, checked before anything starts.
+
+Names that MultiMAE gave its hyper-parameters stay (`num_encoded_tokens`, `alphas`, `blr`, ...).
+Each field says what resuming may do with it (`Resume`): a field is fixed unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, field, fields, is_dataclass
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal, get_type_hints
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+from mmae.config.config_values import IS_PATH
+from mmae.modalities import NORM_RGB, PUBLISHED
+from mmae.variants import VARIANTS, Variant
+
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Place = Annotated[str, IS_PATH]
+
+
+class Resume(StrEnum):
+    """What a resumed run may do with a value that differs from the run's own."""
+
+    FIXED = "fixed"  # refused: it would be another run
+    EXPLICIT = "explicit"  # taken when said on the command line, and logged
+    FREE = "free"  # taken: it does not change what is learned
+
+
+def _free(default: Any) -> Any:
+    return field(default=default, metadata={"resume": Resume.FREE})
+
+
+def _explicit(default: Any) -> Any:
+    return field(default=default, metadata={"resume": Resume.EXPLICIT})
+
+
+_STRICT: Final = ConfigDict(extra="forbid", validate_default=True)
+
+
+@dataclass(frozen=True, config=_STRICT)
+class RunConfig:
+    """Where the run lives."""
+
+    dir: Annotated[Place, Field(min_length=1)] = _free("runs/mmae")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class DataConfig:
+    """Which tiles, and how each becomes a sample."""
+
+    shards: Place | tuple[Place, ...] = _free("")
+    """Where the shards lie that `mmae repack` wrote: a folder or an address, or a list of several sets to mix.
+    They may move: the identity of a set is its index's fingerprint."""
+    weights: tuple[Weight, ...] | None = None
+    """How often an epoch reads a tile of each set, on average: 2.5 is two passes and a fresh half. 1 if not said."""
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Train on this share of each set: the tiles of 0.1 are among those of 0.2, with the same `train.seed`."""
+    keys: Place | None = _free(None)
+    """Train on the tiles of this list only: a file of tile ids, one a line. It may move: its content may not change."""
+    max_tiles: Positive | None = None
+    """Train on the first so many tiles of each set's split only (shards are fair samples of it)."""
+    window: Positive | None = None
+    """Shuffle among so many shards at a time, for disks and networks that want long reads; all at once if not said."""
+    on_damage: Literal["raise", "skip"] = _free("raise")
+    """A damaged tile ends the run, or is left out of the loss, named and counted."""
+    band_stats: Place | None = _free(None)
+    """JSON file (`mmae stats`) to normalise with instead of the statistics in the set's index, or those of the mixture
+    where there are several sets. It may move: its content may not change."""
+    check_units: bool = _free(True)
+    """Compare a sample of tiles with the band statistics before training: scale, offset, level, order of bands."""
+    cache_dir: Place | None = _free(None)
+    """Folder on this machine for shards that are fetched over the network."""
+    cache_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = _free(100.0)
+    """What fetched shards may take there."""
+    crop: Literal["random", "resize"] = "random"
+    """How a tile comes to `model.input_size`: a random crop (MMEarth) or a resize of the whole tile (published)."""
+    flip: Literal["none", "horizontal", "dihedral"] = "dihedral"
+    """None; left-right for half of the tiles (published); all eight flips and quarter turns of a nadir image."""
+    labels: Literal["nearest", "majority"] = "majority"
+    """How a label map comes to its stride: the centre pixel, or the most frequent class."""
+    workers: Count = _free(2)
+    """Loader processes a rank; 0 reads in the training process."""
+    prefetch: Positive = _free(4)
+    """Micro-batches that each worker reads ahead."""
+
+    @property
+    def locations(self) -> tuple[str, ...]:
+        """Where each shard set lies; empty where none is named."""
+        listed = (self.shards,) if isinstance(self.shards, str) else self.shards
+        return () if listed == ("",) else listed
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ModelConfig:
+    """The model: everything that decides the shapes of its weights and what they compute."""
+
+    size: str = "base"
+    in_domains: tuple[str, ...] = PUBLISHED
+    out_domains: tuple[str, ...] = PUBLISHED
+    extra_norm_pix_loss: bool = True
+    """A second rgb decoder (`norm_rgb`) that predicts patches normalised by their own mean and variance."""
+    input_size: Positive | tuple[Positive, Positive] = 56
+    patch_size: Positive = 8
+    num_encoded_tokens: Positive = 49
+    num_global_tokens: Count = 1
+    alphas: Annotated[float, Field(gt=0)] | tuple[Annotated[float, Field(gt=0)], ...] = 1.0
+    """Concentration of the Dirichlet that shares visible tokens among modalities: one number, or one a modality."""
+    sample_tasks_uniformly: bool = False
+    """First choose a non-empty subset of modalities, then share tokens within it."""
+    decoder_dim: Positive = 128
+    decoder_depth: Count = 2
+    decoder_num_heads: Positive = 8
+    positions: Literal["fixed", "learned"] = "fixed"
+    """Sine-cosine positions of the grid, kept or trained; trained ones belong to one `input_size`."""
+    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    loss_on_unmasked: bool = False
+    task_balancer: Literal["none", "uncertainty"] = "none"
+    paper_exact: bool = False
+    """Turn off what goes beyond the published code: validity rules, the global-batch loss, no decay on biases."""
+    init_from: Place | None = _free(None)
+    """Start a new run from the weights of a folder that `mmae export` wrote, or of a published checkpoint's file."""
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        return (self.input_size, self.input_size) if isinstance(self.input_size, int) else self.input_size
+
+    @property
+    def grid_hw(self) -> tuple[int, int]:
+        """Patches along height and width, the same for every modality."""
+        height, width = self.image_hw
+        return height // self.patch_size, width // self.patch_size
+
+    @property
+    def tokens_per_modality(self) -> int:
+        return self.grid_hw[0] * self.grid_hw[1]
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.in_domains) * self.tokens_per_modality
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Decoders in the order in which their weights are stacked."""
+        return (*self.out_domains, NORM_RGB) if self.extra_norm_pix_loss else self.out_domains
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Every modality that a batch must hold: inputs, then outputs that are no inputs."""
+        return (*self.in_domains, *(name for name in self.out_domains if name not in self.in_domains))
+
+    @property
+    def alphas_m(self) -> tuple[float, ...]:
+        """One concentration a modality."""
+        if isinstance(self.alphas, tuple):
+            return self.alphas
+        return (self.alphas,) * len(self.in_domains)
+
+    @property
+    def variant(self) -> Variant:
+        return VARIANTS[self.size]
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TrainConfig:
+    """How long, how fast, with what randomness."""
+
+    max_steps: Positive = _explicit(1000)
+    """Optimiser steps of the whole schedule."""
+    stop_at: Positive | None = _free(None)
+    """Save and stop at this step; the schedule stays that of `max_steps`."""
+    global_batch: Positive = 256
+    """Tiles an optimiser step over all ranks; sets the learning rate, fixed for a run."""
+    micro_batch: Positive = _free(64)
+    """Upper bound of tiles a rank runs at once; accumulation is derived."""
+    seed: Seed = 0
+    blr: Rate = _explicit(1e-4)
+    """Learning rate a 256 tiles: lr = blr x global_batch / 256."""
+    min_lr: Rate = _explicit(0.0)
+    warmup_steps: Count = _explicit(0)
+    weight_decay: Rate = _explicit(0.05)
+    opt_betas: tuple[Rate, Rate] = _explicit((0.9, 0.95))
+    clip_grad: Rate = _explicit(1.0)
+    """Largest norm of the gradient; 0 never clips."""
+    precision: Literal["bf16", "fp16", "fp32"] | None = _free(None)
+    """None takes what the DeepSpeed JSON says."""
+    activation_checkpointing: Literal["none", "selective", "full"] = _free("none")
+    """What the backward pass computes again: nothing; all but matrix products and attention; whole blocks."""
+    checkpoint_blocks_every: Positive = _free(1)
+    """Recompute only every n-th encoder and decoder block."""
+    max_bad_steps: Positive = _free(10)
+    """So many steps in a row whose loss or gradient is not finite, or is above `skip_grad_norm`, end the run."""
+    skip_grad_norm: Weight | None = _explicit(None)
+    """Leave out the update of a step whose gradient's norm, before clipping, is above this."""
+    max_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = _free(None)
+    """Save and stop after so many hours of this start, counted from its beginning."""
+    rank_timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] = _free(120.0)
+    """Seconds without progress after which a rank that the others wait for ends the job."""
+    compile: bool = _free(False)
+    """Compile tokenizer, encoder blocks, decoders and losses (at ZeRO stage 3 blocks and losses) by `torch.compile`."""
+    profile: Annotated[str, Field(pattern=r"^[0-9]+:[0-9]+$")] | None = _free(None)
+    """`a:b` writes a trace of steps a to b of rank 0 into the run folder's profile/."""
+
+    @property
+    def profiled(self) -> tuple[int, int] | None:
+        """First and last step to profile."""
+        if self.profile is None:
+            return None
+        first, last = self.profile.split(":")
+        return int(first), int(last)
+
+    @property
+    def lr(self) -> float:
+        return self.blr * self.global_batch / 256
+
+
+@dataclass(frozen=True, config=_STRICT)
+class ValConfig:
+    """Validation on the whole `val` split, with the same masks every time."""
+
+    every: Count = _free(0)
+    """Steps between validations; 0 validates at the end only."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class CheckpointConfig:
+    every: Positive = _free(1000)
+    """Steps between checkpoints; one is always written where training stops."""
+    keep_last: Positive = _free(3)
+    """So many of the newest stay; the one this start went on from does too."""
+    keep_every: Count = _free(0)
+    """Checkpoints of steps that are multiples of this stay for ever; 0: none."""
+    asynchronous: bool = _free(False)
+    """Hold a checkpoint in the host's memory and write it while training goes on."""
+    verify_hashes: bool = _free(True)
+    """Read every byte of a checkpoint before going on from it; otherwise names and sizes only."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class LogConfig:
+    every: Positive = _free(10)
+    """Steps between records of log.jsonl."""
+    samples: bool = _free(False)
+    """Also write samples_rankR.jsonl: each step's source rows, random keys, and a hash of each tile's sample."""
+    verbose: bool = _free(False)
+    """Show what DeepSpeed and torch say of themselves, and not only keep it in the run folder's logs/."""
+    wandb: bool = _free(True)
+    """Also log to Weights & Biases: offline in the run folder where no key is set."""
+    wandb_project: str = _free("mmae")
+    tensorboard: bool = _free(False)
+    """Also log to TensorBoard, in the run folder's tensorboard/."""
+    pictures: Count = _free(4)
+    """Tiles of the `val` split that each validation draws into pictures/step_N.png; 0 draws none."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Config:
+    """A whole run."""
+
+    run: RunConfig = field(default_factory=RunConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    val: ValConfig = field(default_factory=ValConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+
+
+Flat = dict[str, Any]
+COMMAND_LINE: Final = "command line"
+"""Where a value comes from, in messages: not from a file."""
+
+
+def flatten(config: Config) -> Flat:
+    """Dotted key -> value, plain types only."""
+    return {
+        f"{section}.{key}": list(value) if isinstance(value, tuple) else value
+        for section, values in asdict(config).items()
+        for key, value in values.items()
+    }
+
+
+def resume_policy() -> dict[str, Resume]:
+    """Dotted key -> what resuming may do with a differing value."""
+    return {
+        f"{section.name}.{key.name}": key.metadata.get("resume", Resume.FIXED)
+        for section in fields(Config)
+        for key in fields(section_type(section.name))
+    }
+
+
+def section_type(name: str) -> Any:
+    section = get_type_hints(Config)[name]
+    assert is_dataclass(section)
+    return section

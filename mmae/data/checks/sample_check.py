@@ -1,0 +1,109 @@
+"""A sample of a run's tiles, compared with the band statistics and class tables that it will be trained with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from mmae.data.checks.stats_cover import check_bands
+from mmae.data.checks.units import SAMPLE_TILES, code_problem, thinned, unit_problem
+from mmae.data.shards.reader import DamagedTile, ShardReader
+from mmae.errors import InputError
+from mmae.modalities import MODALITIES, S2_LEVELS, S2Level, stats_entry
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mmae.data.sampling.shard_sets import ShardSet
+    from mmae.types import Tile
+
+_LEAST_TILES: Final = 8
+_SWITCH: Final = "data.check_units=false"
+
+
+def check_sample(
+    each: ShardSet,
+    positions: NDArray[np.int64],
+    split: str,
+    domains: Sequence[str],
+    band_stats: Mapping[str, Any],
+    sets: int = 1,
+    units: bool = True,
+) -> None:
+    """Refuse tiles whose stored values cannot be what the statistics say, or that have bands without statistics.
+
+    A few tiles of each Sentinel-2 level are read; of a set that is fetched, only from the first of its shards. What
+    cannot be read is left to the reader of the training.
+
+    Args:
+        each: the shard set.
+        positions: of the split's tiles in its index, in stored order.
+        split: its name, for the message.
+        sets: shard sets that are looked at: of many, fewer tiles each.
+        units: compare the values; False: only see that each band with data has statistics.
+
+    Raises:
+        InputError: it says what is wrong, and what to do.
+    """
+    index = each.index
+    where = f"{index.folder} ({split})"
+    names = tuple(dict.fromkeys(MODALITIES[name].dataset for name in domains))
+    if each.store is not None and len(positions):
+        positions = positions[index.shard[positions] == index.shard[positions[0]]]
+    count = max(_LEAST_TILES, SAMPLE_TILES // sets)
+    for number, level in enumerate(S2_LEVELS):
+        chosen = positions[index.level[positions] == number][:count]
+        tiles = list(_tiles(each, names, chosen))
+        if not tiles:
+            continue
+        arrays = {name: np.stack([tile.arrays[name] for tile in tiles]) for name in names}
+        check_values(where, arrays, level, domains, band_stats, units, _SWITCH)
+
+
+def check_values(
+    where: str,
+    arrays: Mapping[str, NDArray[Any]],
+    level: S2Level,
+    domains: Sequence[str],
+    band_stats: Mapping[str, Any],
+    units: bool,
+    switch: str,
+) -> None:
+    """Compare tiles of one Sentinel-2 level with the statistics and class tables of the modalities `domains`.
+
+    Args:
+        where: names the tiles in the message.
+        arrays: dataset -> (T, C, H, W) as stored.
+        units: compare the values; False: only see that each band with data has statistics.
+        switch: what turns `units` off, for the message.
+
+    Raises:
+        InputError: it says what is wrong, and what to do.
+    """
+    rows = [MODALITIES[name] for name in domains]
+    for entry, dataset in {stats_entry(row, level): row.dataset for row in rows if not row.categorical}.items():
+        values_TCn = np.stack([thinned(tile_CHW, entry) for tile_CHW in arrays[dataset]])
+        tiles_C = (~np.isnan(values_TCn)).any(2).sum(0)
+        check_bands(where, entry, domains, band_stats, tiles_C, len(values_TCn))
+        if units and (problem := unit_problem(entry, values_TCn, band_stats)):
+            raise InputError(f"{where}: {entry}: {problem}; if they are right all the same, say {switch}")
+    for dataset in {row.dataset for row in rows if row.categorical} if units else ():
+        if problem := code_problem(dataset, arrays[dataset]):
+            raise InputError(f"{where}: {dataset}: {problem}; if they are right all the same, say {switch}")
+
+
+def _tiles(each: ShardSet, names: Sequence[str], positions: NDArray[np.int64]) -> Iterator[Tile]:
+    reader = ShardReader(each.index, names, store=each.store)
+    try:
+        for position in positions.tolist():
+            with suppress(DamagedTile):
+                yield reader.read(position)
+    except InputError:
+        return
+    finally:
+        reader.close()
+        if each.store is not None:
+            each.store.close()

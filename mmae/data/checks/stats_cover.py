@@ -1,0 +1,116 @@
+"""Tiles that cannot be normalised: their Sentinel-2 level, or a band of theirs, has no statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from mmae.data.sampling.shard_sets import has_split, needed_datasets
+from mmae.data.transforms.shapes import check_counts, check_shapes
+from mmae.data.transforms.stats_entry import band_numbers
+from mmae.errors import InputError
+from mmae.modalities import MODALITIES, S2_LEVELS, S2Level, stats_entry
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mmae.data.sampling.shard_sets import ShardSet
+    from mmae.data.shards.index import Index
+
+TRAIN: Final = "train"
+
+
+def missing_entries(domains: Sequence[str], band_stats: Mapping[str, Any], level: S2Level) -> dict[str, list[str]]:
+    """Entries without any number that tiles of a level need -> the modalities (of `domains`) that need them."""
+    missing: dict[str, list[str]] = {}
+    for row in (MODALITIES[name] for name in domains):
+        entry = stats_entry(row, level)
+        if not row.categorical and band_numbers(band_stats, entry) is None:
+            missing.setdefault(entry, []).append(row.name)
+    return missing
+
+
+def check_levels(
+    index: Index, positions: NDArray[np.int64], split: str, domains: Sequence[str], band_stats: Mapping[str, Any]
+) -> None:
+    """Refuse tiles whose Sentinel-2 level has no statistics; it would be learned as constant.
+
+    Args:
+        positions: of the tiles in the index, int64, all of one split.
+        split: its name, for the message.
+
+    Raises:
+        InputError: there are such tiles; it counts them and names the first.
+    """
+    level_N = index.level[positions]
+    for number, level in enumerate(S2_LEVELS):
+        missing = missing_entries(domains, band_stats, level)
+        tiles = positions[level_N == number]
+        if not missing or not len(tiles):
+            continue
+        entry, names = next(iter(missing.items()))
+        first = bytes(index.tile_id[tiles[0]]).decode(errors="replace")
+        if entry.endswith(f"_{level}"):
+            which = f"{len(tiles)} of {len(positions)} {split} tiles are Sentinel-2 {level} (first {first!r}), and"
+        else:
+            which = f"{len(positions)} {split} tiles cannot be normalised (first {first!r}):"
+        splits = TRAIN if split == TRAIN else f"{TRAIN},{split}"
+        raise InputError(
+            f"{index.folder}: {which} the band statistics have no entry {entry!r}, which {', '.join(names)} need: say "
+            f"data.band_stats=FILE with it, as MMEarth's band_stats file, or what mmae stats {index.folder} --split "
+            f"{splits} --out FILE computes{'; or leave these tiles out with data.keys' if split == TRAIN else ''}"
+        )
+
+
+def check_set(index: Index, domains: Sequence[str], band_stats: Mapping[str, Any]) -> None:
+    """Refuse a set whose shapes, dtypes or counts are not those of the modalities and the statistics.
+
+    Raises:
+        InputError: a dataset is missing, or does not fit.
+    """
+    where, names = str(index.folder), needed_datasets(index, domains)
+    shapes = {name: index.datasets[name].shape for name in names}
+    check_shapes(where, shapes, {name: index.datasets[name].dtype for name in names}, domains)
+    check_counts(where, shapes, domains, band_stats)
+
+
+def check_split(each: ShardSet, split: str, domains: Sequence[str], band_stats: Mapping[str, Any]) -> None:
+    """`check_set`, and `check_levels` of a split if the set has it.
+
+    Raises:
+        InputError: the first problem, with the set and what to do.
+    """
+    check_set(each.index, domains, band_stats)
+    if has_split(each.index, split):
+        check_levels(each.index, each.index.positions(split), split, domains, band_stats)
+
+
+def check_bands(
+    where: str, entry: str, domains: Sequence[str], band_stats: Mapping[str, Any], tiles_C: NDArray[np.int64], of: int
+) -> None:
+    """Refuse data in a band without statistics.
+
+    Args:
+        where: names the tiles in the message.
+        entry: the statistics of the tiles' dataset and level.
+        tiles_C: in how many tiles each band of the dataset holds data.
+        of: tiles that were looked at.
+
+    Raises:
+        InputError: a band that one of `domains` takes holds data, and has no statistics.
+    """
+    numbers = band_numbers(band_stats, entry)
+    known_C = np.zeros(len(tiles_C), np.bool_) if numbers is None else numbers.known
+    for row in (MODALITIES[name] for name in domains):
+        if row.categorical or entry not in {stats_entry(row, level) for level in S2_LEVELS}:
+            continue
+        for band, name in zip(row.bands, row.band_names, strict=True):
+            if tiles_C[band] and not known_C[band]:
+                raise InputError(
+                    f"{where}: {tiles_C[band]} of {of} tiles hold data of {row.dataset} {name} (modality "
+                    f"{row.name}), and the band statistics of {entry} have no number for this band: say "
+                    "data.band_stats=FILE with it (mmae stats computes it from tiles that have the band), or leave "
+                    "the modality out"
+                )

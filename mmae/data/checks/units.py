@@ -1,0 +1,238 @@
+"""Whether stored values can be what the band statistics in force say: scale, offset, level, order of the bands.
+
+Statistics of the whole world meet tiles of one desert or one sea, so only what no place on Earth explains is a problem.
+Shape letters: T tiles, C bands, n pixels of a tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from mmae.data.transforms.stats_entry import BandNumbers, band_numbers, no_data
+from mmae.modalities import ABSENT_BANDS, DATASET_BANDS, MODALITIES, S2_CIRRUS
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SAMPLE_TILES: Final = 32
+"""Tiles of a level that are looked at."""
+
+_FEW_TILES: Final = 8
+"""With fewer, all may be of one lake or one field."""
+
+_MAX_PIXELS: Final = 1024
+"""Pixels of a tile that are looked at: every k-th."""
+
+_SCALE: Final = (0.002, 200.0)
+"""Mean value over expected mean: deep water is at 0.01, snow at 5; reflectance stored as 0..1 is at 0.0001."""
+_BYTE: Final = 255
+_BYTE_SCALE: Final = 0.25
+"""Stored as 0..255, or in per cent, reflectance is at 0.01 to 0.1; several tiles of water have brighter pixels."""
+_OFFSET: Final = 1000
+"""What processing baseline 04.00 (January 2022) adds to every stored Sentinel-2 value."""
+_OFFSET_LEAST: Final = 950
+_OFFSET_DARK: Final = 1900
+"""Half of the bands have values as dark as this almost everywhere: only deserts and snow fields do not."""
+_CIRRUS_DARK: Final = 0.1
+_CIRRUS_BRIGHT: Final = 0.3
+"""B10 over the median of the other bands' means: 0.02 on average, 0.1 where cirrus is thick."""
+_FAR: Final = 20.0
+"""Standard deviations between the sample's mean and the expected one, in every band."""
+_UNKNOWN_CODES: Final = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """What a sample holds of each band, float64 (C,); NaN for a band without data."""
+
+    tiles: int
+    mean_C: NDArray[np.float64]
+    std_C: NDArray[np.float64]
+    dark_C: NDArray[np.float64]
+    most: float
+    least: float
+
+
+def thinned(stored: NDArray[Any], entry: str) -> NDArray[np.float64]:
+    """Some of a tile's pixels as (C, n) float64, NaN where there is no data.
+
+    Args:
+        stored: (C, H, W) in the stored dtype.
+        entry: its entry of the band statistics.
+    """
+    pixels_Cn = stored.reshape(len(stored), -1)
+    pixels_Cn = pixels_Cn[:, :: -(-pixels_Cn.shape[1] // _MAX_PIXELS) or 1]
+    values_Cn = pixels_Cn.astype(np.float64)
+    values_Cn[~np.isfinite(values_Cn) | np.isin(pixels_Cn, no_data(entry))] = np.nan
+    return values_Cn
+
+
+def unit_problem(entry: str, values_TCn: NDArray[np.float64], band_stats: Mapping[str, Any]) -> str | None:
+    """Why the values of a sample cannot be in the units of the statistics, in words; None where they may be.
+
+    Args:
+        entry: a dataset with statistics, or `sentinel2_l1c` and `sentinel2_l2a`.
+        values_TCn: what `thinned` gave of each tile of the entry.
+        band_stats: the statistics that the tiles will be normalised with.
+    """
+    numbers = band_numbers(band_stats, entry)
+    if numbers is None or not len(values_TCn) or np.isnan(values_TCn).all():
+        return None
+    seen = _look(values_TCn)
+    if len(seen.mean_C) != len(numbers.mean_C):
+        return None
+    is_sentinel2 = entry.startswith("sentinel2_") and len(seen.mean_C) == DATASET_BANDS["sentinel2"]
+    rules = (
+        (_sentinel2(entry, values_TCn, seen, numbers, band_stats),)
+        if is_sentinel2
+        else (_decibel(entry, seen, numbers), _far_off(entry, seen, numbers))
+    )
+    return next((problem for rule in rules for problem in rule), None)
+
+
+def code_problem(dataset: str, codes: NDArray[Any]) -> str | None:
+    """Why a sample of stored class codes is not of the dataset's table, in words; None where it may be.
+
+    Dynamic World is not judged: every code that is no class of it means no data.
+    """
+    row = next(row for row in MODALITIES.values() if row.dataset == dataset)
+    listed = {*row.class_codes, *map(int, row.no_data)}
+    if dataset == "dynamic_world" or not codes.size:
+        return None
+    unknown = ~np.isin(codes, list(listed))
+    if unknown.mean() <= _UNKNOWN_CODES:
+        return None
+    some = ", ".join(map(str, np.unique(codes[unknown])[:5].tolist()))
+    known = ", ".join(map(str, row.class_codes))
+    return (
+        f"{unknown.mean():.0%} of the pixels hold codes that are no class ({some}); the classes are stored as {known}: "
+        "translate them before mmae repack"
+    )
+
+
+def _look(values_TCn: NDArray[np.float64]) -> _Seen:
+    values_CN = np.moveaxis(values_TCn, 1, 0).reshape(values_TCn.shape[1], -1)
+    mean_C, std_C, dark_C = np.full((3, len(values_CN)), np.nan)
+    for band, row in enumerate(values_CN):
+        valid = row[~np.isnan(row)]
+        if len(valid):
+            # Numbers beyond float64 are damage, or nobody's units: they are far off all the same.
+            with np.errstate(over="ignore", invalid="ignore"):
+                mean_C[band], std_C[band], dark_C[band] = valid.mean(), valid.std(), np.percentile(valid, 1)
+    return _Seen(len(values_TCn), mean_C, std_C, dark_C, np.nanmax(values_CN), np.nanmin(values_CN))
+
+
+def _sentinel2(
+    entry: str, values_TCn: NDArray[np.float64], seen: _Seen, numbers: BandNumbers, band_stats: Mapping[str, Any]
+) -> Iterator[str]:
+    others = np.arange(len(seen.mean_C)) != S2_CIRRUS
+    both = others & numbers.known & ~np.isnan(seen.mean_C)
+    if not both.any():
+        return
+    yield from _scale(seen, numbers, both)
+    cirrus, bright = seen.mean_C[S2_CIRRUS], float(np.nanmedian(seen.mean_C[others]))
+    expected_dark = numbers.mean_C[S2_CIRRUS] < _CIRRUS_DARK * np.median(numbers.mean_C[both])
+    if expected_dark and cirrus > _CIRRUS_BRIGHT * bright:
+        if _offset_by_cirrus(seen):
+            yield _offset_words(f"B10, the darkest band, is {cirrus:.0f} on average")
+        yield _order_words(seen)
+    with_cirrus = int((~np.isnan(values_TCn[:, S2_CIRRUS])).any(1).sum())
+    if entry in ABSENT_BANDS and not numbers.known[S2_CIRRUS] and 2 * with_cirrus > seen.tiles:
+        if cirrus > _CIRRUS_BRIGHT * bright:
+            yield _order_words(seen)
+        yield (
+            f"level: {with_cirrus} of {seen.tiles} tiles hold data in B10, which L2A does not have: they are L1C: put "
+            "their level right in the source's metadata"
+        )
+    if entry not in ABSENT_BANDS and numbers.mean_C[S2_CIRRUS] > 0 and not with_cirrus:
+        yield (
+            f"level: B10 is 0 in all of {seen.tiles} tiles, and L1C has it: they are L2A: put their level right in "
+            "the source's metadata"
+        )
+    if _offset_by_dark_ends(seen, numbers, both, band_stats[entry]):
+        yield _offset_words(f"1 % of the pixels at most are below {np.nanmin(seen.dark_C):.0f} in every band")
+
+
+def _scale(seen: _Seen, numbers: BandNumbers, both: NDArray[np.bool_]) -> Iterator[str]:
+    ratios = seen.mean_C[both] / np.where(numbers.mean_C[both] > 0, numbers.mean_C[both], np.nan)
+    if np.isnan(ratios).all():
+        return
+    ratio = float(np.nanmedian(ratios))
+    bytes_or_percent = seen.most <= _BYTE and ratio < _BYTE_SCALE and seen.tiles >= _FEW_TILES
+    if bytes_or_percent or not _SCALE[0] <= ratio <= _SCALE[1]:
+        yield (
+            f"scale: values are {seen.least:.4g} to {seen.most:.4g}, {ratio:.2g} times what the statistics say (mean "
+            f"{np.nanmedian(seen.mean_C[both]):.4g}, expected {np.median(numbers.mean_C[both]):.4g}): MMEarth stores "
+            "reflectance x 10000; bring the values to it before mmae repack, or compute statistics of these values "
+            "(mmae repack --stats compute)"
+        )
+
+
+def _offset_by_cirrus(seen: _Seen) -> bool:
+    """All bands are beyond the offset, and without it B10 would be dark."""
+    without_C = seen.mean_C - _OFFSET
+    others = np.arange(len(without_C)) != S2_CIRRUS
+    lifted = np.nanmin(seen.dark_C) >= _OFFSET_LEAST
+    return bool(lifted and without_C[S2_CIRRUS] < _CIRRUS_BRIGHT * np.nanmedian(without_C[others]))
+
+
+def _offset_by_dark_ends(seen: _Seen, numbers: BandNumbers, both: NDArray[np.bool_], table: Mapping[str, Any]) -> bool:
+    """Where the statistics go down to 0, all bands end at the offset."""
+    if seen.tiles < _FEW_TILES:
+        return False
+    least = table.get("min")
+    if isinstance(least, list) and len(least) == len(both) and None not in [least[c] for c in np.flatnonzero(both)]:
+        starts = float(np.median(np.array(least, np.float64)[both]))
+    else:
+        starts = float(np.median((numbers.mean_C - numbers.std_C)[both]))
+    dark = seen.dark_C[both]
+    return bool(starts < _OFFSET_LEAST / 2 and dark.min() >= _OFFSET_LEAST and np.median(dark) <= _OFFSET_DARK)
+
+
+def _offset_words(found: str) -> str:
+    return (
+        f"offset: {found}, as in products of processing baseline 04.00 (since January 2022), whose values are "
+        f"{_OFFSET} too high: subtract {_OFFSET} from what is not 0 before mmae repack, or compute statistics of these "
+        "values (mmae repack --stats compute)"
+    )
+
+
+def _order_words(seen: _Seen) -> str:
+    darkest = int(np.nanargmin(np.where(np.isnan(seen.mean_C), 0, seen.mean_C)))
+    return (
+        f"order of bands: the darkest band stands at place {darkest}, and B10 belongs at {S2_CIRRUS} (B1 B2 B3 B4 B5 "
+        "B6 B7 B8A B8 B9 B10 B11 B12): bring the bands to this order before mmae repack"
+    )
+
+
+def _decibel(entry: str, seen: _Seen, numbers: BandNumbers) -> Iterator[str]:
+    if not any(row.dataset == entry and row.units == "dB" for row in MODALITIES.values()):
+        return
+    if seen.least >= 0 and np.nanmax(numbers.mean_C) < 0:
+        yield (
+            f"scale: values are {seen.least:.4g} to {seen.most:.4g}, and the statistics are of decibels (mean "
+            f"{np.nanmedian(numbers.mean_C):.4g}): store 10 log10 of them before mmae repack, or compute statistics "
+            "of these values (mmae repack --stats compute)"
+        )
+
+
+def _far_off(entry: str, seen: _Seen, numbers: BandNumbers) -> Iterator[str]:
+    # Tiles that are standardised by themselves may have any scale.
+    if any(row.dataset == entry and row.standardise for row in MODALITIES.values()):
+        return
+    both = numbers.known & ~np.isnan(seen.mean_C)
+    if not both.any():
+        return
+    distance, std = np.abs(seen.mean_C - numbers.mean_C)[both], numbers.std_C[both]
+    constant = bool((std == 0).all() and (seen.std_C[both] > 0).all())
+    if constant or ((std > 0).all() and (distance > _FAR * std).all()):
+        said = "that it never changes" if constant else f"{np.median(std):.4g} for its deviation"
+        yield (
+            f"scale: the mean is {np.median(seen.mean_C[both]):.4g}, and the statistics say "
+            f"{np.median(numbers.mean_C[both]):.4g}, and {said}: bring the values to the units of the statistics, or "
+            "compute statistics of these values (mmae repack --stats compute)"
+        )

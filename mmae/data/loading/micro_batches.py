@@ -1,0 +1,108 @@
+"""One requested micro-batch, read from its shards into arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from mmae.data.shards.reader import DamagedTile, ShardReader
+from mmae.draws import draw_rows, tile_keys
+from mmae.types import Batch, Damage
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mmae.data.sampling.batch_requests import Request
+    from mmae.data.sampling.mixture import Places
+    from mmae.data.sampling.shard_sets import ShardSet
+
+Pixels = Mapping[str, "NDArray[Any]"]
+"""Dataset -> (B, *tile shape) of the stored dtype."""
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """What becomes a `Batch`; the attributes are the same."""
+
+    pixels: Pixels
+    level_B: NDArray[np.uint8]
+    row_B: NDArray[np.int64]
+    key_B: NDArray[np.int64]
+    real_B: NDArray[np.bool_]
+    damaged: tuple[Damage, ...]
+
+    def batch(self) -> Batch:
+        """The batch on the same memory."""
+        return Batch(
+            pixels={name: torch.from_numpy(array) for name, array in self.pixels.items()},
+            level_B=torch.from_numpy(self.level_B),
+            row_B=torch.from_numpy(self.row_B),
+            key_B=torch.from_numpy(self.key_B),
+            real_B=torch.from_numpy(self.real_B),
+            damaged=self.damaged,
+        )
+
+
+class MicroBatches:
+    """Reads micro-batches of some datasets; shards are opened by the process that reads.
+
+    Args:
+        sets: whose tiles are asked for.
+        datasets: stored alike in each set.
+        seed: of the tiles' random draws.
+        skip: go on without damaged tiles.
+    """
+
+    def __init__(self, sets: Sequence[ShardSet], datasets: Sequence[str], seed: int, skip: bool = False) -> None:
+        self.infos = {name: sets[0].index.datasets[name] for name in datasets}
+        self._sets = sets
+        self._seed = seed
+        self._skip = skip
+        self._readers: list[ShardReader] = []
+
+    def read(self, request: Request, pixels: Pixels | None = None) -> Arrays:
+        """The micro-batch, in the given arrays or in new ones.
+
+        Raises:
+            DamagedTile: a tile is damaged, and damaged tiles are not to be skipped.
+            InputError: a shard is missing.
+        """
+        places, size = request.places, len(request.places)
+        if not self._readers:
+            self._readers = [ShardReader(each.index, list(self.infos), store=each.store) for each in self._sets]
+        for each, shards in zip(self._sets, request.ahead or (), strict=False):
+            if each.store is not None:
+                each.store.will_need(shards)
+        row_B, level_B = np.empty(size, np.int64), np.empty(size, np.uint8)
+        for number in np.unique(places.set_B).tolist():
+            inside_B = places.set_B == number
+            positions = places.tile_B[inside_B]
+            self._readers[number].will_need(positions)
+            row_B[inside_B] = self._sets[number].index.row[positions]
+            level_B[inside_B] = self._sets[number].index.level[positions]
+        if pixels is None:
+            pixels = {name: np.empty((size, *info.shape), info.dtype) for name, info in self.infos.items()}
+        real_B = request.real_B.copy()
+        damaged = self._fill(pixels, places, real_B)
+        key_B = tile_keys(self._seed, request.epoch, draw_rows(row_B, places.set_B, places.repeat_B))
+        return Arrays(pixels, level_B, row_B, key_B, real_B, damaged)
+
+    def _fill(self, pixels: Pixels, places: Places, real_B: NDArray[np.bool_]) -> tuple[Damage, ...]:
+        """Decode every tile into its slot; one that is damaged is zeros there, and not real any more."""
+        damaged = []
+        for slot, (number, position) in enumerate(zip(places.set_B.tolist(), places.tile_B.tolist(), strict=True)):
+            try:
+                self._readers[number].read_into(position, pixels, slot)
+            except DamagedTile as error:
+                if not self._skip:
+                    raise
+                for array in pixels.values():
+                    array[slot] = 0
+                if real_B[slot]:
+                    damaged.append(Damage(str(error.shard), error.row, error.dataset, error.offset, error.what))
+                real_B[slot] = False
+        return tuple(damaged)

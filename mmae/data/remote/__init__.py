@@ -1,0 +1,5 @@
+"""Shards that lie elsewhere: fetched over http, from object stores or through a command, and cached.
+
+Here: addresses, transports with their retries, downloads, the cache on this machine and what it evicts.
+Not here: the meaning of a shard's bytes (`mmae.data.shards`). Start with `open_shards.py`, then `transport.py`.
+"""

@@ -1,0 +1,103 @@
+"""The shard files that a process holds open: a bounded number, read at given places without moving anything."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from mmae.disk.regular_file import regular_descriptor
+from mmae.errors import InputError
+
+if TYPE_CHECKING:
+    from mmae.data.shards.slot_decoder import Window
+
+# Each takes a file descriptor, and 1024 of those is a common limit.
+MAX_OPEN_SHARDS: Final = 512
+# Asking for what is in memory already would cost more than looking at a few places.
+_PROBES: Final = 4
+
+
+class OpenShards:
+    """Files opened when first read, by the process that reads. The one unused for longest is closed for another.
+
+    After a fork both processes may go on: reads take their place with them, so nothing is shared but the file.
+
+    Args:
+        path: where a shard lies; asked each time that it has to be opened, may raise InputError.
+    """
+
+    def __init__(self, path: Callable[[int], Path]) -> None:
+        self._path = path
+        self._files: OrderedDict[int, int] = OrderedDict()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close them all; they are opened again when read."""
+        while self._files:
+            os.close(self._files.popitem()[1])
+
+    def read(self, shard: int, offset: int, length: int, window: Window) -> int:
+        """Read into the first `length` bytes of a window; fewer bytes come only where the file ends.
+
+        Returns:
+            how many bytes came.
+
+        Raises:
+            InputError: the file cannot be opened.
+            OSError: it cannot be read.
+        """
+        file = self._file(shard)
+        # Almost always one call: a regular file's read is cut short by its end or a signal only.
+        done = os.preadv(file, (window.view[:length],), offset)
+        while 0 < done < length:
+            more = os.preadv(file, (window.view[done:length],), offset + done)
+            if more == 0:
+                break
+            done += more
+        return done
+
+    def will_need(self, spans: Sequence[tuple[int, int, int]], opening: bool) -> None:
+        """Ask the system to read (shard, offset, length) ahead, without waiting; not if they seem to be in memory.
+
+        Args:
+            opening: also of shards that are not open yet.
+
+        Raises:
+            InputError, OSError: as `read`.
+        """
+        asked = [span for span in spans if opening or span[0] in self._files]
+        probes = asked[:: -(-len(asked) // _PROBES) or 1]
+        if all(_in_memory(self._file(shard), offset) for shard, offset, _ in probes):
+            return
+        for shard, offset, length in asked:
+            os.posix_fadvise(self._file(shard), offset, length, os.POSIX_FADV_WILLNEED)
+
+    def _file(self, shard: int) -> int:
+        file = self._files.get(shard)
+        if file is None:
+            return self._open(shard)
+        self._files.move_to_end(shard)
+        return file
+
+    def _open(self, shard: int) -> int:
+        path = self._path(shard)
+        try:
+            file = regular_descriptor(path)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror}): copy or repack the shards again") from None
+        while len(self._files) >= MAX_OPEN_SHARDS:
+            os.close(self._files.popitem(last=False)[1])
+        self._files[shard] = file
+        return file
+
+
+def _in_memory(file: int, offset: int) -> bool:
+    try:
+        return os.preadv(file, (bytearray(1),), offset, os.RWF_NOWAIT) >= 0
+    except OSError:  # it would have to wait, or cannot tell
+        return False

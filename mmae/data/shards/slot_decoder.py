@@ -1,0 +1,101 @@
+"""Encoded arrays of one dataset -> slots of batch arrays, at the least cost an array.
+
+All arrays of a dataset have one dtype and shape, so their headers are all but equal. A header is checked in full
+(`codec`) when it is first met, and compared with the known ones from then on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import struct
+import weakref
+from typing import TYPE_CHECKING, Any, Final
+
+from mmae.data.shards import blosc
+from mmae.data.shards.codec import CodecError, decode_into, header_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+# A chunk's header, in which only the compressed bytes follow from the array's content.
+_BEFORE_PACKED: Final = 12
+_AFTER_PACKED: Final = 16
+# Sound headers of a dataset differ in few flags only; damaged ones should not fill the memory.
+_MAX_KNOWN: Final = 64
+
+
+class Window:
+    """Memory that encoded arrays are read into: `view` of `size` bytes at `address`, which does not move."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        content = bytearray(size)
+        self.view = memoryview(content)
+        self.address = ctypes.addressof((ctypes.c_char * size).from_buffer(content))
+
+
+class SlotDecoder:
+    """Decodes arrays of one dataset. Not for several threads at once.
+
+    Args:
+        dtype: stored dtype.
+        shape: of one tile's array.
+    """
+
+    def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        self._dtype = dtype
+        self._shape = shape
+        self._nbytes = math.prod(shape) * dtype.itemsize
+        self._start = header_bytes(len(shape))
+        self._header = struct.Struct(f"<{self._start + _BEFORE_PACKED}si{_AFTER_PACKED}s")
+        self._known: set[tuple[bytes, bytes]] = set()
+        library = blosc.library()
+        self._decompress = None if library is None else library.blosc2_decompress
+        self._bound: Any = lambda: None
+        self._address = 0
+        self._slots = 0
+        self.max_bytes: Final = self._start + self._nbytes
+        """No encoded array of the dataset is longer: what does not shrink is stored raw."""
+
+    def decode(self, window: Window, start: int, size: int, out: NDArray[Any], slot: int) -> None:
+        """Decode the `size` bytes at `start` of a window into `out[slot]`.
+
+        Args:
+            out: (slots, *shape), C-contiguous and writable, of the dataset's dtype.
+
+        Raises:
+            CodecError: the bytes are not exactly one array of the dataset.
+            ValueError: `out` is not as above.
+            IndexError: no such slot, or not so many bytes in the window.
+        """
+        if self._bound() is not out:
+            self._bind(out)
+        if not 0 <= slot < self._slots or not 0 <= start <= start + size <= window.size:
+            raise IndexError(f"slot {slot} of {self._slots}, bytes {start} to {start + size} of {window.size}")
+        if self._decompress is None or size < self._header.size:
+            decode_into(window.view[start : start + size], out[slot, ...])
+            return
+        before, packed, after = self._header.unpack_from(window.view, start)
+        if packed != size - self._start or (before, after) not in self._known:
+            self._meet(window.view[start : start + size], before, after, out[slot, ...])
+            return
+        source, target = window.address + start + self._start, self._address + slot * self._nbytes
+        if self._decompress(source, packed, target, self._nbytes) != self._nbytes:
+            raise CodecError("the compressed bytes are damaged")
+
+    def _meet(self, encoded: memoryview, before: bytes, after: bytes, out: NDArray[Any]) -> None:
+        decode_into(encoded, out)
+        if encoded[5] != 0 and len(self._known) < _MAX_KNOWN:
+            self._known.add((before, after))
+
+    def _bind(self, out: NDArray[Any]) -> None:
+        if out.dtype != self._dtype or out.shape[1:] != self._shape or out.ndim != len(self._shape) + 1:
+            raise ValueError(f"{self._dtype} {self._shape} does not fit into slots of {out.dtype} {out.shape}")
+        if not (out.flags.c_contiguous and out.flags.writeable):
+            raise ValueError("the slots to decode into must be C-contiguous and writable")
+        # Weakly: a batch that was handed over should not live until the next one comes.
+        self._bound = weakref.ref(out)
+        self._address = blosc.address(out)
+        self._slots = len(out)

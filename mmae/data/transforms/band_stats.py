@@ -1,0 +1,50 @@
+"""Band statistics from a file of the user's: checked, and made standard JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from mmae.disk.regular_file import read_regular
+from mmae.errors import InputError
+
+
+def read_band_stats(path: Path) -> dict[str, Any]:
+    """{entry: {mean, std, ...: one number a band}}, as `mmae stats` and MMEarth write it; null for what is not finite.
+
+    Whether every modality finds its entry is seen where they are used.
+
+    Raises:
+        InputError: no such file, not JSON, or something else in it.
+    """
+    try:
+        stats = json.loads(read_regular(path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}): give data.band_stats a file") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{path}: not JSON: give data.band_stats what mmae stats wrote") from None
+    if not isinstance(stats, dict) or not stats:
+        raise InputError(f"{path}: not an object with an entry a dataset: give data.band_stats what mmae stats wrote")
+    for entry, numbers in stats.items():
+        for kind in ("mean", "std"):
+            listed = numbers.get(kind) if isinstance(numbers, dict) else None
+            if not isinstance(listed, list) or not all(map(_number, listed)):
+                raise InputError(f"{path}: {entry}.{kind} is not a list of numbers, one a band: compute it again")
+            if kind == "std" and any(number is not None and number < 0 for number in listed):
+                raise InputError(f"{path}: {entry}.std holds a negative number: compute it again")
+    return {entry: standard(numbers) for entry, numbers in stats.items()}
+
+
+def _number(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def standard(value: Any) -> Any:
+    """The same JSON value with null for NaN and infinities, which are no JSON."""
+    if isinstance(value, dict):
+        return {key: standard(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [standard(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

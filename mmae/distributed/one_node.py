@@ -1,0 +1,67 @@
+"""Ranks of one node meet on its loopback interface, where no other machine can reach them.
+
+torch's store listens on every interface whatever MASTER_ADDR says, gloo where the host's own name leads, NCCL on the
+first interface that is not loopback; none of them asks who connects.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Final
+
+from torch._C._distributed_c10d import TCPStore
+
+from mmae.distributed.network_interface import interface_of
+
+LOOPBACK: Final = "127.0.0.1"
+_INTERFACES: Final = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+
+
+def is_one_node(environment: Mapping[str, str]) -> bool:
+    """Whether the launcher says that all ranks are on this machine."""
+    world = environment.get("WORLD_SIZE", "1")
+    return environment.get("LOCAL_WORLD_SIZE", environment.get("LOCAL_SIZE", "1")) == world
+
+
+def meet_here(environment: MutableMapping[str, str]) -> None:
+    """On one node have everything meet on loopback, but for interfaces that the user chose."""
+    if not is_one_node(environment):
+        return
+    if "RANK" in environment and not keeps_store(environment):
+        environment["MASTER_ADDR"] = LOOPBACK
+    for name in _INTERFACES:
+        environment.setdefault(name, interface_of(LOOPBACK) or "lo")
+
+
+def keeps_store(environment: Mapping[str, str]) -> bool:
+    """Whether torchrun's agent keeps the store, where it likes."""
+    return environment.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
+
+
+def open_store(environment: Mapping[str, str], timeout: timedelta) -> TCPStore:
+    """The store that the process group will use, too; rank 0 keeps it.
+
+    Raises:
+        OSError, RuntimeError: it cannot be had.
+    """
+    keeps = environment.get("RANK", "0") == "0" and not keeps_store(environment)
+    address, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
+    own = socket.create_server((LOOPBACK, port)).detach() if keeps and is_one_node(environment) else None
+    return TCPStore(
+        address, port, is_master=keeps, timeout=timeout, wait_for_workers=False, multi_tenant=True, master_listen_fd=own
+    )
+
+
+@contextmanager
+def store_on_loopback() -> Iterator[None]:
+    """Around the start of a process group: on one node its store is opened on loopback, if it is not open already."""
+    store = None
+    if is_one_node(os.environ) and os.environ.get("RANK") == "0" and not keeps_store(os.environ):
+        with suppress(OSError):
+            store = open_store(os.environ, timedelta(minutes=5))
+    yield
+    del store

@@ -1,0 +1,202 @@
+"""What a host sees of the folders of a run: shards, run folder, DeepSpeed's cache of built ops."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from mmae.disk.regular_file import read_regular_text
+from mmae.doctor.agent.facts import torch_built_for, user_name
+from mmae.engine.op_lock import cache_root
+from mmae.errors import InputError
+from mmae.run.layout import LOCK
+from mmae.run.lock_owner import is_here, lives, parse_holder
+from mmae.terminal.plurals import counted
+
+TOKEN: Final = re.compile(r"\.lock-doctor-[0-9a-f]{16}")
+"""A file that one host writes and the others look for. A folder with only such names is an empty one to a training."""
+
+
+@dataclass(frozen=True)
+class Shards:
+    """A shard set: the index's fingerprint, or what is wrong with it."""
+
+    folder: str
+    fingerprint: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Where a run is to write.
+
+    Attributes:
+        path: the folder itself, or the nearest one above it that exists.
+        exists: the folder itself does.
+        holder: a training that holds the run, in words; "" for none.
+        holder_lives: yes or no, or elsewhere: this host cannot see that process.
+        silent: seconds since the holder touched its lock.
+    """
+
+    path: str
+    exists: bool
+    writable: bool
+    owner: str
+    mode: str
+    free: int
+    holder: str
+    holder_lives: str
+    silent: float
+
+
+@dataclass(frozen=True)
+class OpLock:
+    """A file that a build of an op waits for. `held`: a process of this host has it open."""
+
+    path: str
+    changed: float
+    age: float
+    held: bool
+
+
+@dataclass(frozen=True)
+class OpCache:
+    """Where torch builds extensions.
+
+    Attributes:
+        batons: a lock's mere existence holds up other builds, as in older versions of torch; newer ones lock the file,
+            which a process that ends cannot leave behind.
+    """
+
+    path: str
+    writable: bool
+    batons: bool
+    locks: list[OpLock]
+
+
+def look_at_shards(folder: str) -> Shards:
+    """Opens the index and looks for every file that it names, without reading them."""
+    from mmae.data.shards.index import open_index
+
+    try:
+        index = open_index(folder)
+        wrong = [shard.name for shard in index.shards if _size(Path(folder) / shard.name) != shard.bytes]
+    except (InputError, OSError) as error:
+        return Shards(folder, "", str(error))
+    problem = (
+        f"{len(wrong)} of {counted(len(index.shards), 'shard')} missing or cut short, first {wrong[0]}" if wrong else ""
+    )
+    return Shards(folder, index.fingerprint, problem)
+
+
+def look_at_run(folder: str) -> Folder:
+    run = Path(folder).absolute()
+    place = next(path for path in (run, *run.parents) if path.is_dir())
+    about = place.stat()
+    holder, lives, silent = _holder(run)
+    return Folder(
+        path=str(place),
+        exists=place == run,
+        writable=os.access(place, os.W_OK | os.X_OK),
+        owner=user_name(about.st_uid),
+        mode=f"{about.st_mode & 0o7777:04o}",
+        free=shutil.disk_usage(place).free,
+        holder=holder,
+        holder_lives=lives,
+        silent=silent,
+    )
+
+
+def look_at_op_cache() -> OpCache:
+    """The folder that torch builds extensions in, one folder each, and the locks of builds in it."""
+    path = op_cache_folder()
+    place = next(each for each in (path, *path.parents) if each.is_dir())
+    locks = []
+    for lock in sorted(path.glob("*/lock")):
+        try:
+            about = lock.stat()
+        except OSError:
+            continue
+        locks.append(OpLock(str(lock), about.st_mtime, time.time() - about.st_mtime, is_open(lock)))
+    return OpCache(str(path), os.access(place, os.W_OK | os.X_OK), uses_batons(), locks)
+
+
+def op_cache_folder() -> Path:
+    if "TORCH_EXTENSIONS_DIR" in os.environ:
+        return cache_root()
+    cuda, hip = torch_built_for("cuda"), torch_built_for("hip")
+    kind = f"rocm{hip.replace('.', '')}" if hip else f"cu{cuda.replace('.', '')}" if cuda else "cpu"
+    python = f"py{sys.version_info.major}{sys.version_info.minor}{getattr(sys, 'abiflags', '')}"
+    return cache_root() / f"{python}_{kind}"
+
+
+def uses_batons() -> bool:
+    """Whether this torch waits until a build's lock file is gone; from its source, as importing it takes seconds."""
+    spec = find_spec("torch")
+    try:
+        source = Path(spec.origin if spec and spec.origin else "").with_name("utils") / "cpp_extension.py"
+        return "FileBaton(" in source.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return False
+
+
+def is_open(path: Path) -> bool:
+    """Whether a process of this host that may be looked into has the file open."""
+    wanted = path.stat()
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if os.path.samestat(descriptor.stat(), wanted):
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def write_token(folder: str, name: str) -> Path:
+    """Make an empty file of that name.
+
+    Raises:
+        ValueError: not a token's name.
+        OSError: it cannot be made.
+    """
+    path = _token(folder, name)
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+    return path
+
+
+def sees_token(folder: str, name: str) -> bool:
+    return _token(folder, name).is_file()
+
+
+def _token(folder: str, name: str) -> Path:
+    if not TOKEN.fullmatch(name):
+        raise ValueError(f"{name!r} is no token's name")
+    return Path(folder) / name
+
+
+def _holder(run: Path) -> tuple[str, str, float]:
+    try:
+        text = read_regular_text(run / LOCK)
+        silent = max(0.0, time.time() - (run / LOCK).stat().st_mtime)
+    except (OSError, ValueError):
+        return "", "no", 0.0
+    holder = parse_holder(text)
+    if holder is None:
+        return "an unreadable lock", "no", silent
+    if is_here(holder):
+        return str(holder), "yes" if lives(holder) else "no", silent
+    return str(holder), "elsewhere", silent
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1

@@ -1,0 +1,46 @@
+"""What a recipe's training asks of the network in a step, as `mmae plan` counts it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mmae.config.batch_split import split_global_batch
+from mmae.config.deepspeed import load_deepspeed_json
+from mmae.config.recipe_file import load_config
+from mmae.plan.lines import NUMBER_BYTES, Line, Machines, lines_of
+from mmae.plan.measured import PEAK_TFLOPS, utilisation
+from mmae.plan.parameter_sizes import parameter_sizes
+from mmae.plan.time_and_disk import Speed
+from mmae.plan.traffic import bucket_bytes
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Of a training with so many ranks.
+
+    Attributes:
+        what: recipe and DeepSpeed JSON.
+        bucket: bytes that are reduced at once.
+        mfu: of an H100's peak, at which `line` computes.
+    """
+
+    what: str
+    line: Line
+    bucket: int
+    mfu: float
+
+
+def demand_of(recipe: str, file: str, overrides: Sequence[str], world: int, trust: bool = False) -> Demand:
+    """
+    Raises:
+        InputError: a recipe or a JSON that is none, or that so many ranks cannot train.
+    """
+    config = load_config(recipe, list(overrides), trust)
+    split = split_global_batch(config.train.global_batch, config.train.micro_batch, world)
+    mfu = utilisation(config.model.size, config.train.compile)
+    lines = lines_of(config, file, [split], Machines(world, 1, 1), Speed(mfu, PEAK_TFLOPS * 1e12))
+    line = next(each for each in lines if each.mode == config.train.activation_checkpointing)
+    parsed = load_deepspeed_json(file)[1]
+    bucket = bucket_bytes(parameter_sizes(config.model), parsed, NUMBER_BYTES[line.precision])
+    return Demand(f"{recipe}, {file}", line, bucket, mfu)

@@ -1,0 +1,99 @@
+"""Whether the hosts can talk: names, interfaces, connections."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+
+from mmae.doctor.checks.findings import Finding
+from mmae.doctor.hosts.survey import Answers
+
+
+def own_name(answers: Answers, many: bool) -> Finding:
+    """gloo tells other ranks the address that the host's own name resolves to, if no interface is named.
+
+    Ranks name the one that leads to the first host (`mmae.distributed.network_interface`) where that is reached by
+    IPv4.
+    """
+    facts = answers.facts
+    assert facts is not None
+    name, addresses, said = answers.name, facts.own_addresses, facts.environment.get("GLOO_SOCKET_IFNAME")
+    shown = f"{facts.hostname} is {', '.join(addresses) or 'no address'}"
+    if said:
+        return Finding("own name", name, "ok", f"{shown}; GLOO_SOCKET_IFNAME={said}")
+    if addresses and not any(map(is_loopback, addresses)):
+        return Finding("own name", name, "ok", shown)
+    if not many:
+        return Finding("own name", name, "note", f"{shown}: enough for one host")
+    way = answers.route.interface if answers.route and not is_loopback(answers.route.address) else ""
+    if way and answers.route and ":" not in answers.route.address:
+        return Finding("own name", name, "note", f"{shown}: ranks take {way} instead")
+    variables = f"GLOO_SOCKET_IFNAME={way or 'INTERFACE'} and NCCL_SOCKET_IFNAME={way or 'INTERFACE'}"
+    remedy = f"others would wait for it in vain: put {variables} into ~/.deepspeed_env, or correct its /etc/hosts"
+    return Finding("own name", name, "FAIL", shown, remedy)
+
+
+def routes(known: Sequence[Answers]) -> Iterator[Finding]:
+    """The interface on the way to the first host, which a variable may contradict."""
+    for each in known:
+        route, facts = each.route, each.facts
+        if route is None or facts is None:
+            continue
+        if route.problem:
+            remedy = f"make {route.to} known on {each.name}: DNS, or /etc/hosts"
+            yield Finding("route", each.name, "FAIL", f"to {route.to}: {route.problem}", remedy)
+            continue
+        found = f"to {route.to} by {route.interface or '?'} ({route.address})"
+        wrong = [f"{name}={value}" for name, value in facts.environment.items()
+                 if name.endswith("SOCKET_IFNAME") and not names_interface(value, route.interface)]  # fmt: skip
+        if is_loopback(route.address):
+            remedy = f"{route.to} is this host itself, or its name is wrong here: correct the hostfile or /etc/hosts"
+            yield Finding("route", each.name, "warn", found, remedy)
+        elif wrong:
+            remedy = f"meant for another network? else set it to {route.interface}"
+            yield Finding("route", each.name, "warn", f"{found}, but {' and '.join(wrong)}", remedy)
+        else:
+            yield Finding("route", each.name, "ok", found)
+
+
+def is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def names_interface(said: str, interface: str) -> bool:
+    """Whether NCCL's notation covers an interface: prefixes, `=` for whole names, `^` for all others."""
+    unlike = said.startswith("^")
+    exact = said.lstrip("^").startswith("=")
+    words = [word for word in said.lstrip("^=").split(",") if word]
+    found = any(interface == word if exact else interface.startswith(word) for word in words)
+    return found != unlike
+
+
+def connections(known: Sequence[Answers]) -> Iterator[Finding]:
+    """Every connection that was tried, a line for each host."""
+    for each in known:
+        if not each.reached:
+            continue
+        broken = {other: reached.problem for other, reached in each.reached.items() if reached.problem}
+        if broken:
+            found = "; ".join(f"{each.name} -> {other}: {problem}" for other, problem in broken.items())
+            remedy = "open all TCP ports between the hosts: NCCL, gloo and DeepSpeed choose theirs freely"
+            yield Finding("connect", each.name, "FAIL", found, remedy)
+        else:
+            slowest = max(reached.milliseconds for reached in each.reached.values())
+            yield Finding("connect", each.name, "ok", f"to {', '.join(each.reached)}; slowest {slowest:.1f} ms")
+
+
+def twice(known: Sequence[Answers]) -> Iterator[Finding]:
+    """Names of one machine: their ranks would share its GPUs."""
+    seen: dict[str, str] = {}
+    for each in known:
+        if each.facts is None:
+            continue
+        first = seen.setdefault(each.facts.machine, each.name)
+        if first != each.name:
+            remedy = "give each machine one line of the hostfile"
+            yield Finding("machine", each.name, "warn", f"is the same machine as {first}", remedy)

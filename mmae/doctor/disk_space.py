@@ -1,0 +1,37 @@
+"""How much disk a run's checkpoints will still take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmae.config.deepspeed import precision_of, zero_stage_of
+from mmae.config.schema import Config
+from mmae.disk.json_text import parse_json
+from mmae.disk.regular_file import read_regular_text
+from mmae.errors import InputError
+from mmae.plan.lines import NUMBER_BYTES
+from mmae.plan.parameter_sizes import parameter_sizes
+from mmae.plan.time_and_disk import checkpoint_bytes
+from mmae.run.folder import RunFolder
+
+
+def bytes_to_come(folder: RunFolder, config: Config) -> int:
+    """Checkpoints that will stay, and the one that is written before the oldest goes, less those that lie there.
+
+    Raises:
+        InputError: the run's ds_config.json is damaged.
+    """
+    try:
+        merged: dict[str, Any] = parse_json(read_regular_text(folder.ds_config_file))
+        stage, precision = zero_stage_of(merged), precision_of(merged)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder.ds_config_file}: cannot be read ({error}): start the run again") from error
+    each = checkpoint_bytes(sum(parameter_sizes(config.model).values()), stage, NUMBER_BYTES[precision])
+    keep = config.checkpoint
+    kept = config.train.max_steps // keep.keep_every if keep.keep_every else 0
+    return max(1, keep.keep_last + 1 + kept - _there(folder.checkpoints)) * each
+
+
+def _there(checkpoints: Path) -> int:
+    return sum(1 for _ in checkpoints.glob("global_step*"))

@@ -1,0 +1,68 @@
+"""Setting aside what a start does not go on with: nothing is removed, and what was moved is a run folder itself."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Final
+
+from mmae.disk.files import sync, write_whole
+from mmae.engine.checkpoint.store import unused
+from mmae.engine.history.record_archive import archive_records, is_ahead
+from mmae.run.folder import RunFolder
+from mmae.run.layout import ARCHIVE, BAND_STATS, CONFIG, LATEST, newest_first, step_of
+
+_SETTINGS: Final = (CONFIG, "ds_config.json", BAND_STATS)
+_MOVED: Final = (
+    "checkpoints", *_SETTINGS, "log.jsonl", "samples_rank*.jsonl", "damaged_rank*.jsonl",
+    "quarantine", "logs", "pictures", "profile", "tensorboard", "wandb",
+)  # fmt: skip
+
+
+def archive_run(folder: RunFolder) -> Path | None:
+    """Move a run into a dated folder within its own; None where there is none."""
+    found = [path for pattern in _MOVED for path in sorted(folder.path.glob(pattern))]
+    if not found:
+        return None
+    aside = _dated(folder)
+    for path in found:
+        os.rename(path, aside / path.name)
+    sync(folder.path)
+    return aside
+
+
+def archive_later_checkpoints(folder: RunFolder, step: int) -> Path | None:
+    """Move checkpoints and records of later steps into a dated folder, beside copies of the settings.
+
+    Returns:
+        the folder; None where there is nothing later.
+    """
+    later = [path for path in newest_first(folder.checkpoints) if (step_of(path) or 0) > step]
+    if not later and not is_ahead(folder.path, step):
+        return None
+    aside = _dated(folder)
+    for name in _SETTINGS:
+        if (folder.path / name).is_file():
+            shutil.copy2(folder.path / name, aside / name)
+    if later:
+        _move_checkpoints(later, aside / folder.checkpoints.name)
+    # After the checkpoints: a start that is killed in between leaves a log that is ahead, which the next one sees.
+    archive_records(folder.path, step, aside)
+    return aside
+
+
+def _move_checkpoints(newest_first: list[Path], there: Path) -> None:
+    there.mkdir()
+    # What is left after each move is a run whose newest checkpoint is the newest.
+    for path in newest_first:
+        os.rename(path, there / path.name)
+    write_whole(there / LATEST, newest_first[0].name)
+    sync(newest_first[0].parent)
+
+
+def _dated(folder: RunFolder) -> Path:
+    aside = unused(folder.path / f"{ARCHIVE}{time.strftime('%Y%m%d-%H%M%S')}")
+    aside.mkdir()
+    return aside

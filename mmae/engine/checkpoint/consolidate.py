@@ -1,0 +1,121 @@
+"""A run's model out of its ZeRO checkpoint: float32 weights on one device."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmae.config.schema import Config
+from mmae.disk.ownership import check_tree
+from mmae.engine.checkpoint.contents.frozen_state import read_frozen_tensors
+from mmae.engine.checkpoint.contents.train_state import read_state
+from mmae.engine.checkpoint.conversion.universal_state import read_stage_0
+from mmae.engine.checkpoint.integrity import newest_good, problem_of
+from mmae.engine.module import PretrainModule
+from mmae.engine.optim import group_names
+from mmae.errors import InputError
+from mmae.model.mmae import MultiMAE
+from mmae.run.folder import RunFolder, open_run
+from mmae.run.layout import checkpoint_names, name_of
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model with what is needed to use it.
+
+    Attributes:
+        model: in eval mode, float32, on the CPU.
+        log_vars: of the loss balancer, (O,); None without uncertainty weighting.
+        band_stats: the statistics its inputs are normalised with.
+    """
+
+    model: MultiMAE
+    log_vars: Tensor | None
+    config: Config
+    folder: RunFolder
+    band_stats: dict[str, Any]
+    step: int
+
+
+def load_trained(run: str, step: int | None, trust: bool) -> Trained:
+    """The model of a run at its newest good checkpoint, or at a given step.
+
+    Raises:
+        InputError: no run, no such checkpoint, a damaged one, or one that another user wrote and that is not trusted.
+    """
+    folder = open_run(run, trust)
+    config = folder.stored_config(trust)
+    assert config is not None
+    checkpoint = _chosen(folder, step, trust)
+    state = read_state(checkpoint)
+    frozen = read_frozen_tensors(checkpoint)
+    with torch.device("meta"):
+        module = PretrainModule(config.model)
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(name not in frozen)
+    names = group_names(module, config.train, config.model.paper_exact)
+    weights = consolidated_weights(checkpoint, state.zero_stage, names)
+    weights.update({name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in frozen.items()})
+    held = set(module.state_dict())
+    weights = {name: tensor for name, tensor in weights.items() if name in held}
+    for name, parameter in module.named_parameters():
+        weights[name] = weights[name].view(parameter.shape)
+    log_vars = weights.pop("loss_balancer.log_vars", None)
+    module.model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in weights.items()}, assign=True)
+    return Trained(module.model.eval(), log_vars, config, folder, folder.stored_band_stats(), state.step)
+
+
+def _chosen(folder: RunFolder, step: int | None, trust: bool) -> Path:
+    """The newest good checkpoint, or that of a step."""
+    there = checkpoint_names(folder.checkpoints)
+    if step is None:
+        newest = newest_good(folder.checkpoints, trust)
+        if newest is None:
+            raise InputError(f"{folder.path}: no good checkpoint (there are: {there})")
+        return newest
+    checkpoint = folder.checkpoints / name_of(step)
+    if not checkpoint.is_dir():
+        raise InputError(f"{folder.path}: no checkpoint of step {step} (there are: {there})")
+    check_tree(checkpoint, trust)
+    if problem := problem_of(checkpoint):
+        raise InputError(f"{checkpoint}: damaged: {problem}: choose another (there are: {there})")
+    return checkpoint
+
+
+def consolidated_weights(checkpoint: Path, zero_stage: int, group_names: list[list[str]]) -> dict[str, Tensor]:
+    """Float32 weights by name from a checkpoint of any ZeRO stage. Unpickles DeepSpeed's files: check the owner first.
+
+    With mixed precision they are the optimiser's master weights, not the rounded ones of the forward pass.
+    """
+    if zero_stage == 0:
+        return {name: state.weight for name, state in read_stage_0(checkpoint, group_names).items()}
+    # Weights are put together on the CPU; told so, DeepSpeed does not look for a GPU and report what it found. Not for
+    # the commands that this process may start: told so, they would build DeepSpeed's operators anew.
+    with _variable("DS_ACCELERATOR", "cpu"):
+        from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+    # It reports to its own developers on both streams.
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        state: dict[str, Tensor] = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.parent), checkpoint.name)
+    return {name: tensor.float() for name, tensor in state.items()}
+
+
+@contextmanager
+def _variable(name: str, value: str) -> Iterator[None]:
+    """Set a variable of the environment for a while, where it is not set."""
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]

@@ -1,0 +1,62 @@
+"""What a model holds that its optimiser does not: persistent buffers and frozen parameters, whole, by name.
+
+DeepSpeed's conversions lose both; stored beside its files they come back under any number of ranks and any stage.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Final
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+FROZEN_TENSORS: Final = "untrained.safetensors"
+
+
+def frozen_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Copies on the CPU. Collective where parameters are sharded; empty where everything is trained."""
+    trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    found: dict[str, Tensor] = {}
+    for name, tensor in _held(module).items():
+        if name not in trained:
+            with _whole(tensor):
+                found[name] = tensor.detach().cpu().clone().contiguous()
+    return found
+
+
+def load_frozen_tensors(module: nn.Module, checkpoint: Path) -> None:
+    """Give them back. Collective where parameters are sharded; nothing to do where the checkpoint has none."""
+    stored = read_frozen_tensors(checkpoint)
+    held = _held(module)
+    for name in sorted(stored):
+        tensor = held[name]
+        with torch.no_grad(), _whole(tensor, modifier_rank=0):
+            # Rank 0 gives a gathered parameter's value to all; elsewhere it may not be written.
+            tensor.copy_(stored[name])
+
+
+def read_frozen_tensors(checkpoint: Path) -> dict[str, Tensor]:
+    """What `frozen_tensors` returned when the checkpoint was written."""
+    file = checkpoint / FROZEN_TENSORS
+    tensors: dict[str, Tensor] = load_file(file) if file.is_file() else {}
+    return tensors
+
+
+def _whole(tensor: Tensor, modifier_rank: int | None = None) -> AbstractContextManager[object]:
+    """In it a sharded parameter is whole."""
+    if not hasattr(tensor, "ds_id"):
+        return nullcontext()
+    import deepspeed
+
+    gathered: AbstractContextManager[object] = deepspeed.zero.GatheredParameters([tensor], modifier_rank=modifier_rank)
+    return gathered
+
+
+def _held(module: nn.Module) -> dict[str, Tensor]:
+    """Every parameter and persistent buffer itself, by its name in `state_dict`."""
+    persistent = set(module.state_dict())
+    buffers = {name: buffer for name, buffer in module.named_buffers() if name in persistent}
+    return {**dict(module.named_parameters()), **buffers}

@@ -1,0 +1,147 @@
+"""How DeepSpeed's state gets to the disk: hashed on the way, synced, and without an error that only one rank meets.
+
+DeepSpeed waits for every rank in the middle of a save. A rank that cannot write keeps its error and goes on to the
+end, where the ranks tell one another.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointEngine
+
+from mmae.engine.checkpoint.hashed_file import Entry, HashedFile, hash_file
+
+
+@dataclass
+class Written:
+    """What one rank wrote.
+
+    Attributes:
+        files: by path within the checkpoint.
+        error: why it could not write everything; empty where it could.
+    """
+
+    files: dict[str, Entry] = field(default_factory=dict)
+    error: str = ""
+
+
+class _Memory:
+    """A file in memory, in pieces."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+
+    def write(self, data: Any) -> int:
+        self.pieces.append(bytes(data))
+        return len(self.pieces[-1])
+
+    def flush(self) -> None:
+        """Nothing to do."""
+
+    def copy_to(self, file: Any) -> None:
+        for piece in self.pieces:
+            file.write(piece)
+
+
+class StateWriter(CheckpointEngine):  # type: ignore[misc]  # DeepSpeed has no types
+    """DeepSpeed's `checkpoint_engine`, for one rank. `begin` comes first, `finish` last.
+
+    In memory, a file is held as it is to be written, and `finish` writes it, from any thread.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.name = type(self).__name__
+        self.begin(Path(), in_memory=False)
+
+    def begin(self, folder: Path, in_memory: bool) -> None:
+        """A new checkpoint is to be written into `folder`."""
+        self._folder = folder
+        self._in_memory = in_memory
+        self._held: dict[Path, _Memory] = {}
+        self._written = Written()
+
+    def save(self, state_dict: Any, path: str | Path) -> None:
+        """Write what `torch.load` reads."""
+        self.put(Path(path), lambda file: torch.save(state_dict, file))
+
+    def put(self, path: Path, write: Callable[[Any], Any]) -> None:
+        """Write a file by `write`, which is given a file to write to. Raises nothing."""
+        try:
+            if self._in_memory:
+                memory = _Memory()
+                write(memory)
+                self._held[path] = memory
+            else:
+                self._to_disk(path, write)
+        except Exception as error:  # the ranks tell one another when all have got so far
+            self.fail(error, path)
+
+    def adopt(self, folder: Path) -> None:
+        """List files that something else wrote into a folder of the checkpoint, and sync them. Raises nothing."""
+        try:
+            for path in sorted(folder.rglob("*")):
+                if path.is_file():
+                    self._written.files[self._name(path)] = hash_file(path)
+                    with path.open("rb") as file:
+                        os.fsync(file.fileno())
+        except OSError as error:
+            self.fail(error, folder)
+
+    def fail(self, error: Exception, path: Path) -> None:
+        """Keep an error; the first one counts."""
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
+        self._written.error = self._written.error or f"{path.name}: {reason}"
+
+    def finish(self) -> Written:
+        """Write what is held in memory, and tell what was written. Raises nothing."""
+        self._in_memory = False
+        for path in list(self._held):
+            memory = self._held.pop(path)
+            self.put(path, memory.copy_to)
+        return self._written
+
+    def _to_disk(self, path: Path, write: Callable[[Any], Any]) -> None:
+        if self._written.error:
+            return
+        file = HashedFile(path)
+        try:
+            write(file)
+        finally:
+            entry = file.close()
+        self._written.files[self._name(path)] = entry
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._folder).as_posix()
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        try:
+            os.makedirs(path, exist_ok=exist_ok)
+        except OSError as error:
+            self.fail(error, Path(path))
+
+    def load(self, path: str, map_location: Any = None) -> Any:
+        """What DeepSpeed itself wrote. Unpickles: the owner has been checked."""
+        return torch.load(path, map_location=map_location, weights_only=False)
+
+    def create(self, info: Any) -> None:
+        """DeepSpeed begins; `begin` has been called."""
+
+    def commit(self, info: Any) -> bool:
+        """DeepSpeed has ended; whether it counts is for all ranks to say."""
+        return True
+
+
+def write_through(engine: Any) -> StateWriter:
+    """Have DeepSpeed's engine write through a `StateWriter`."""
+    writer = StateWriter()
+    engine.checkpoint_engine = writer
+    # Copies of DeepSpeed's own scripts, written by rank 0 alone in the middle of a save: `mmae export` does it.
+    engine._copy_recovery_script = lambda save_path: None
+    return writer

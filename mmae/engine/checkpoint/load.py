@@ -1,0 +1,108 @@
+"""What a checkpoint `global_stepN` holds, and going on from it: DeepSpeed's ZeRO files, and what DeepSpeed leaves out.
+
+mp_rank_*, *zero_pp_rank_*   DeepSpeed: weights, buffers, optimiser, schedule, loss scale
+untrained.safetensors        buffers and frozen parameters, which DeepSpeed's conversions lose
+rng_rank_*.safetensors       random generators of each rank
+state.json                   step, tiles seen, world, what data and which versions
+config.yaml, band_stats.json the resolved recipe and the normalisation
+manifest.json                every file's size and hash, written last
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from safetensors.torch import load_file
+
+from mmae.data.sampling.order import ORDER_VERSION
+from mmae.engine.checkpoint.contents.frozen_state import load_frozen_tensors
+from mmae.engine.checkpoint.contents.hyper_parameters import hyper_parameters, reapply
+from mmae.engine.checkpoint.contents.provenance import versions
+from mmae.engine.checkpoint.contents.rng_state import restore_generators
+from mmae.engine.checkpoint.contents.train_state import FORMAT, TrainState
+from mmae.engine.checkpoint.conversion.reshape import write_back
+from mmae.engine.checkpoint.conversion.universal_state import open_full_state
+from mmae.engine.optim import group_names
+from mmae.errors import InputError
+from mmae.run.spec import RunSpec
+from mmae.terminal.plurals import counted
+
+
+@dataclass(frozen=True)
+class ResumePoint:
+    """A checkpoint to go on from.
+
+    Attributes:
+        notes: what was said about it and about others that were not taken.
+    """
+
+    path: Path
+    state: TrainState
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """What a start goes on with.
+
+    Attributes:
+        reapplied: hyper-parameters that the checkpoint had otherwise than the recipe, in words.
+    """
+
+    step: int
+    reapplied: tuple[str, ...] = ()
+
+
+def load(engine: Any, spec: RunSpec, found: ResumePoint) -> LoadResult:
+    """Restore weights, buffers, optimiser, schedule and this rank's generators. Collective.
+
+    A checkpoint of another world size, ZeRO stage or precision is converted on the way. The hyper-parameters are the
+    recipe's.
+
+    Raises:
+        InputError: the files do not hold what the state says.
+    """
+    recipe = hyper_parameters(engine)
+    if difference(spec, found.state):
+        names = group_names(engine.module, spec.config.train, spec.config.model.paper_exact)
+        with open_full_state(found.path, found.state.zero_stage, names, spec.folder.checkpoints) as state:
+            write_back(engine, state, found.state.step)
+    else:
+        path, _ = engine.load_checkpoint(str(found.path.parent), tag=found.path.name)
+        if path is None or engine.global_steps != found.state.step:
+            raise InputError(f"{found.path}: DeepSpeed could not load step {found.state.step} from it")
+    load_frozen_tensors(engine.module, found.path)
+    reapplied = reapply(engine, recipe)
+    rng = found.path / f"rng_rank_{dist.get_rank()}.safetensors"
+    if rng.is_file():
+        restore_generators(load_file(rng))
+    return LoadResult(found.state.step, tuple(reapplied))
+
+
+def difference(spec: RunSpec, state: TrainState) -> str:
+    """How this start differs from the one that wrote the checkpoint, in words; empty where it does not."""
+    pairs = (
+        (counted(state.world, "rank"), counted(spec.split.world, "rank")),
+        (f"ZeRO-{state.zero_stage}", f"ZeRO-{spec.zero_stage}"),
+        (state.precision, spec.precision),
+    )
+    return ", ".join(f"{there} -> {here}" for there, here in pairs if there != here)
+
+
+def state_at(spec: RunSpec, step: int) -> TrainState:
+    """What a checkpoint of this start says of itself."""
+    return TrainState(
+        step=step,
+        tiles_seen=step * spec.config.train.global_batch,
+        world=spec.split.world,
+        zero_stage=spec.zero_stage,
+        precision=spec.precision,
+        shards=" ".join(each.index.fingerprint for each in spec.tiles.sets),
+        keys=spec.tiles.keys,
+        order_version=ORDER_VERSION,
+        versions=versions(),
+        format=FORMAT,
+    )

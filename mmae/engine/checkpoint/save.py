@@ -1,0 +1,195 @@
+"""Saving checkpoints while training: whole or not at all, agreed by all ranks, and never the end of a training.
+
+Every rank writes its files, hashed and synced, into a folder with a dot in front, and tells the others. Only if all
+could, rank 0 writes the manifest and gives the folder its final name. With `checkpoint.asynchronous` the files are
+held in memory and a thread writes them: rank 0's thread learns from small files how the others' went, because ranks
+talk to one another from their main threads only.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save as to_safetensors
+
+from mmae.distributed.collectives import gather, on_rank_0, rank
+from mmae.engine.checkpoint.background_save import SaveResult, _Flight
+from mmae.engine.checkpoint.contents.frozen_state import FROZEN_TENSORS, frozen_tensors
+from mmae.engine.checkpoint.contents.rng_state import generator_state
+from mmae.engine.checkpoint.deepspeed_writer import write_through
+from mmae.engine.checkpoint.hashed_file import Entry
+from mmae.engine.checkpoint.load import state_at
+from mmae.engine.checkpoint.store import SAVING, commit, outside_retention, pointed_at, recover, remove, size_of
+from mmae.errors import InputError
+from mmae.run.folder import recipe_text
+from mmae.run.layout import BAND_STATS, CONFIG, STATE, name_of, newest_first, step_of
+from mmae.run.lock import RunLock
+from mmae.run.spec import RunSpec
+
+
+class Saver:
+    """Saves a training's checkpoints. Every rank has one, and calls `save` and `finish` at the same steps."""
+
+    def __init__(
+        self, engine: Any, spec: RunSpec, resumed_from: Path | None = None, lock: RunLock | None = None
+    ) -> None:
+        """Saving goes through this from now on.
+
+        Args:
+            resumed_from: is kept, whatever the rules say.
+            lock: of the run's folder; what it is released by waits for what is being written.
+        """
+        self._engine, self._spec = engine, spec
+        self._resumed_from, self._lock = resumed_from, lock
+        self._writer = write_through(engine)
+        self._flight: _Flight | None = None
+        self.last = resumed_from
+        """The newest checkpoint that is known to be whole."""
+        if lock is not None:
+            lock.before_release(self.wait)
+
+    def save(self, step: int) -> list[SaveResult]:
+        """Save, or begin to. Collective.
+
+        Returns:
+            the saves that have ended since the last call: at most the one before and this one.
+
+        Raises:
+            InputError: another start has taken over the run's folder.
+        """
+        begun = time.monotonic()
+        ended = self.finish()
+        spec, checkpoints = self._spec, self._spec.folder.checkpoints
+        final = checkpoints / name_of(step)
+        temporary = checkpoints / f"{SAVING}{final.name}"
+        refused = on_rank_0(lambda: self._make_room(temporary))
+        if refused:
+            return [*ended, SaveResult(step, None, refused, seconds=time.monotonic() - begun)]
+        background = spec.config.checkpoint.asynchronous
+        self._write(step, temporary, background)
+        flight = _Flight(self._writer.finish, temporary, lambda files: self._commit(temporary, final, files))
+        if background:
+            flight.start(SaveResult(step, final), begun)
+            self._flight = flight
+            return ended
+        results = gather(self._writer.finish())
+        outcome = on_rank_0(lambda: flight.settle(results, SaveResult(step, final)))
+        seconds = time.monotonic() - begun
+        return [*ended, self._known(replace(outcome, seconds=seconds, stalled_seconds=seconds))]
+
+    def finish(self) -> list[SaveResult]:
+        """Wait for the save that is under way, if one is. Collective.
+
+        Returns:
+            how it ended, agreed by all ranks; empty where none was under way.
+        """
+        flight, self._flight = self._flight, None
+        if flight is None:
+            return []
+        begun = time.monotonic()
+        results = gather(flight.written())
+        outcome = on_rank_0(lambda: flight.outcome(results))
+        stalled = outcome.stalled_seconds + time.monotonic() - begun
+        return [self._known(replace(outcome, stalled_seconds=stalled, seconds=max(stalled, outcome.seconds)))]
+
+    def must_have(self, step: int) -> None:
+        """Make sure that a training which ends at this step has it saved.
+
+        Raises:
+            InputError: its save failed, and what to do.
+        """
+        if self.last is None or step_of(self.last) != step:
+            raise InputError(
+                f"{self._spec.folder.checkpoints}: the last step ({step}) could not be saved: make room and start "
+                f"again; that goes on from {self.last or 'the beginning'}"
+            )
+
+    def wait(self) -> None:
+        """Let this rank's part of a save that is under way come to its end. Not collective; for a way out."""
+        if self._flight is not None:
+            self._flight.abandon()
+
+    def _known(self, outcome: SaveResult) -> SaveResult:
+        self.last = outcome.path or self.last
+        return outcome
+
+    def _make_room(self, temporary: Path) -> str:
+        """Why a save cannot begin; empty, and the folder to write into is there, if it can."""
+        checkpoints = temporary.parent
+        try:
+            if self._lock is not None:
+                self._lock.check()
+            checkpoints.mkdir(parents=True, exist_ok=True)
+            recover(checkpoints)
+            before = newest_first(checkpoints)
+            needed = size_of(before[0]) if before else 0
+            free = shutil.disk_usage(checkpoints).free
+            if free < needed:
+                return f"{checkpoints}: {free:,} bytes are free, the last checkpoint took {needed:,}: free some space"
+            temporary.mkdir()
+        except OSError as error:
+            return f"{checkpoints}: {error.strerror or error}"
+        return ""
+
+    def _write(self, step: int, temporary: Path, in_memory: bool) -> None:
+        """Have every file of this rank written, or held in memory. Collective."""
+        writer, spec, own = self._writer, self._spec, rank()
+        writer.begin(temporary, in_memory)
+        try:
+            self._engine.save_checkpoint(
+                str(temporary.parent),
+                tag=temporary.name,
+                # Without this, stages 1 and 2 cannot be converted to another world size later.
+                client_state={"universal_checkpoint_info": {"universal_checkpoint_version": 0.2}},
+                save_latest=False,
+            )
+        except OSError as error:
+            # All that does not go through the writer is a copy of NVMe files: go through what the other ranks do after.
+            writer.fail(error, temporary)
+            _end_of_deepspeeds_save(self._engine)
+        writer.adopt(temporary / "offloaded_tensors" / f"rank{own:02d}")
+        _put(writer, temporary / f"rng_rank_{own}.safetensors", to_safetensors(generator_state()))
+        frozen = frozen_tensors(self._engine.module)
+        if own:
+            return
+        if frozen:
+            _put(writer, temporary / FROZEN_TENSORS, to_safetensors(frozen))
+        _put(writer, temporary / CONFIG, recipe_text(spec.config).encode())
+        _put(writer, temporary / BAND_STATS, (json.dumps(spec.band_stats) + "\n").encode())
+        _put(writer, temporary / STATE, (json.dumps(asdict(state_at(spec, step)), indent=2) + "\n").encode())
+
+    def _commit(self, temporary: Path, final: Path, files: dict[str, Entry]) -> None:
+        if self._lock is not None:
+            self._lock.check()
+        commit(temporary, final, files)
+        # The checkpoint is there: whether others can be removed does not change that. It is tried again next time.
+        with suppress(OSError):
+            self._thin_out(final)
+
+    def _thin_out(self, final: Path) -> None:
+        config, checkpoints = self._spec.config.checkpoint, final.parent
+        steps = {step: path for path in newest_first(checkpoints) if (step := step_of(path)) is not None}
+        stays = (final, checkpoints / pointed_at(checkpoints), self._resumed_from)
+        kept = {path.absolute() for path in stays if path is not None}
+        needed = {step for step, path in steps.items() if path.absolute() in kept}
+        for step in outside_retention(steps, config.keep_last, config.keep_every, needed):
+            with suppress(OSError):
+                remove(steps[step])
+
+
+def _put(writer: Any, path: Path, data: bytes) -> None:
+    writer.put(path, lambda file: file.write(data))
+
+
+def _end_of_deepspeeds_save(engine: Any) -> None:
+    import torch.distributed as dist
+
+    if engine._optimizer_has_ckpt_event_epilogue():
+        engine.optimizer.checkpoint_event_epilogue()
+    dist.barrier()

@@ -1,0 +1,104 @@
+"""Records of steps that a start does not go on with: moved beside their checkpoints, so that one history is left.
+
+A file that tells of steps on both sides is split. Its later part is on the disk before it leaves the file: a start that
+is killed in between leaves a record twice, never not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from mmae.disk.files import atomic_file, sync
+from mmae.engine.history.event_files import event_files, split_events
+from mmae.engine.history.wandb_runs import folders_of, runs_beyond
+from mmae.run.log_reader import ARCHIVED, BEGINS, record_of, step_of_record
+
+Chunks = Iterable[tuple[bool, bytes]]
+"""Parts of a file in order, and whether each is of a later step."""
+
+_LOG: Final = "log.jsonl"
+_LINES: Final = ("samples_rank*.jsonl", "damaged_rank*.jsonl", "quarantine/rank_*.jsonl")
+_NAMED: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType({
+    "pictures/step_*.png": re.compile(r"step_(\d{1,18})\.png"),
+    "profile/steps_*.json.gz": re.compile(r"steps_\d+-(\d{1,18})\.json\.gz"),
+})  # fmt: skip
+"""Files of one step each, or whose last step their name says."""
+
+
+def is_ahead(run: Path, step: int) -> bool:
+    """Whether a run's folder holds records of later steps."""
+    return any(True for _ in _later_files(run, step))
+
+
+def archive_records(run: Path, step: int, archive: Path) -> None:
+    """Move every record of a later step into `archive`, under the name that it has in the run's folder."""
+    for path in list(_later_files(run, step)):
+        target = archive / path.relative_to(run)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.name == _LOG:
+            gone = runs_beyond(_records(path), step)
+            for folder in folders_of(run, [each.name for each in gone]):
+                (archive / "wandb").mkdir(exist_ok=True)
+                os.rename(folder, archive / "wandb" / folder.name)
+            about: dict[str, Any] = {"step": step, "folder": archive.name}
+            if gone:
+                about |= {"wandb": [each.name for each in gone], "wandb_from": min(each.after for each in gone)}
+            _split(path, target, _log_chunks(path, step, about))
+        elif path.suffix == ".jsonl":
+            _split(path, target, _line_chunks(path, step))
+        elif path.parent.name == "tensorboard":
+            _split(path, target, split_events(path, step))
+        else:
+            os.rename(path, target)
+            sync(path.parent)
+
+
+def _later_files(run: Path, step: int) -> Iterator[Path]:
+    for pattern in (_LOG, *_LINES):
+        yield from (path for path in sorted(run.glob(pattern)) if any(goes for goes, _ in _line_chunks(path, step)))
+    yield from (path for path in event_files(run) if any(goes for goes, _ in split_events(path, step)))
+    for pattern, name in _NAMED.items():
+        found = ((path, name.fullmatch(path.name)) for path in sorted(run.glob(pattern)))
+        yield from (path for path, match in found if match and int(match[1]) > step)
+
+
+def _split(path: Path, target: Path, chunks: Chunks) -> None:
+    # The inner one is in its place first.
+    with atomic_file(path) as kept, atomic_file(target) as archived:
+        for goes, chunk in chunks:
+            (archived if goes else kept).write(chunk)
+
+
+def _line_chunks(path: Path, step: int) -> Iterator[tuple[bool, bytes]]:
+    with path.open("rb") as lines:
+        for line in lines:
+            # A line that is damaged, or half written, stays where it is.
+            yield step_of_record(record_of(line)) > step, line
+
+
+def _log_chunks(path: Path, step: int, about: Mapping[str, Any]) -> Iterator[tuple[bool, bytes]]:
+    """The later part repeats the records of the starts that it is of: `mmae status` reads it as a run's log."""
+    begin, torn = b"", False
+    for goes, line in _line_chunks(path, step):
+        if goes and begin:
+            yield True, begin
+            begin = b""
+        if not goes and record_of(line).get("kind") in BEGINS:
+            begin = line
+        if not goes:
+            torn = not line.endswith(b"\n")
+        yield goes, line
+    record = {"kind": ARCHIVED, "time": round(time.time(), 3), **about}
+    yield False, b"\n" * torn + json.dumps(record).encode() + b"\n"
+
+
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open("rb") as lines:
+        yield from map(record_of, lines)

@@ -1,0 +1,154 @@
+"""Steps whose numbers are lost: the update is left out on every rank, the tiles are named, and too many end the run.
+
+What happened in a step is read `DEFERRED_STEPS` steps later (`deferred`), by every rank at the same step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmae.engine.deferred import DeferredValues, Values
+from mmae.engine.quarantine import Quarantine, Suspects
+from mmae.engine.skip_update import Skips
+from mmae.engine.step import StepStats
+from mmae.engine.validate import Validation
+from mmae.run.spec import RunSpec
+from mmae.terminal.plurals import counted
+from mmae.types import Batch
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """What every rank knows, at the same step.
+
+    Attributes:
+        wanted_R: how many ranks asked for each thing, in any of the steps read.
+        bad: steps in a row, up to the newest one read, whose numbers were lost.
+    """
+
+    wanted_R: tuple[float, ...]
+    bad: int
+
+
+@dataclass(frozen=True)
+class _Context:
+    """What the host knows of a step when it is made.
+
+    Attributes:
+        counted: DeepSpeed left the step out itself, and counts it.
+        norm: the gradient's, where DeepSpeed has it on the host.
+    """
+
+    step: int
+    suspects: Suspects
+    counted: bool
+    norm: float | None
+
+
+class NonFiniteHandler:
+    """Watches an engine's steps. Made when its weights are loaded.
+
+    Attributes:
+        skipped: steps of the run that were left out, a scalar on the device.
+    """
+
+    def __init__(self, engine: Any, spec: RunSpec, rank: int) -> None:
+        self._skips = Skips(engine, spec.config.train.skip_grad_norm)
+        self._engine = engine
+        self._quarantine = Quarantine(spec, rank)
+        self._half = spec.precision == "fp16"
+        self._deferred: DeferredValues[_Context] = DeferredValues()
+        self._bad = 0
+        # DeepSpeed's count is in its checkpoints.
+        self.skipped = torch.full((), float(engine.skipped_steps), device=engine.device)
+
+    def after_step(self, step: int, stats: StepStats, batches: Sequence[Batch]) -> Tensor:
+        """Take note of a step that has just been made. Does not wait for the device.
+
+        Args:
+            step: its number, counted from 1.
+
+        Returns:
+            1 where its update was left out, else 0; a scalar on the device.
+        """
+        skipped = self._skips.after_step()
+        self.skipped = self.skipped + skipped
+        norm = self._engine.get_global_grad_norm()
+        on_device = torch.is_tensor(norm) and norm.device == skipped.device
+        numbers = {
+            "skipped": skipped,
+            "norm": norm if on_device else skipped.new_zeros(1),
+            "losses": torch.cat([stats.loss.reshape(1), stats.loss_O]),
+            "wanted": stats.wanted_R,
+        }
+        context = _Context(
+            step,
+            Suspects(batches, stats.finite_OB),
+            counted=not self._engine.was_step_applied(),
+            norm=None if on_device else math.inf if norm is None else float(norm),
+        )
+        self._deferred.add(step, context, numbers)
+        return skipped
+
+    def agreed(self, step: int) -> Agreed:
+        """What the ranks agreed on in steps that are old enough to be read after this one."""
+        return self._read(self._deferred.due(step))
+
+    def drain(self) -> Agreed:
+        """What they agreed on in all steps so far. Waits for the device: before a save, and where training ends."""
+        return self._read(self._deferred.drain())
+
+    def validated(self, step: int, found: Validation) -> None:
+        """Take note of a validation: tiles whose loss was not finite are named."""
+        self._quarantine.write_validation(step, found.lost_rows)
+
+    def despair(self, step: int, saved: Path | None) -> str:
+        """The line that a run ends with which lost too many steps in a row."""
+        return (
+            f"step {step}: {counted(self._bad, 'step')} in a row had a loss or gradient that is not finite or too "
+            f"large; their tiles are named in {self._quarantine.folder}, no update was made, and {_before(saved)}: "
+            "lower train.blr, or see what the tiles hold"
+        )
+
+    def divergence(self, step: int, outputs: Sequence[str], saved: Path | None) -> str:
+        """The line that a run ends with whose validation has no finite loss of some outputs."""
+        return (
+            f"step {step}: the validation loss of {', '.join(outputs)} is not finite on any tile: the weights have "
+            f"diverged and were not saved, and {_before(saved)}: lower train.blr"
+        )
+
+    def _read(self, steps: Iterable[tuple[_Context, Values]]) -> Agreed:
+        wanted: tuple[float, ...] = ()
+        for about, numbers in steps:
+            wanted = tuple(a + b for a, b in zip_longest(wanted, numbers["wanted"], fillvalue=0.0))
+            skipped = bool(numbers["skipped"][0])
+            if skipped and not about.counted:
+                self._engine.skipped_steps += 1
+            norm = numbers["norm"][0] if about.norm is None else about.norm
+            reason = self._reason(skipped, norm, numbers["losses"])
+            self._bad = self._bad + 1 if reason else 0
+            if reason:
+                self._quarantine.write(about.step, reason, about.suspects)
+        return Agreed(wanted, self._bad)
+
+    def _reason(self, skipped: bool, norm: float, losses: list[float]) -> str | None:
+        if not all(map(math.isfinite, losses)):
+            return "loss"
+        if not skipped:
+            return None
+        if math.isfinite(norm):
+            return "norm"
+        # In fp16 a gradient that overflows is how the loss scale is found.
+        return None if self._half else "gradient"
+
+
+def _before(saved: Path | None) -> str:
+    return f"the last checkpoint ({saved}) is untouched" if saved else "there is no checkpoint yet"

@@ -1,0 +1,140 @@
+"""What a run says of itself at its beginning and its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from mmae.config.batch_split import why_smaller
+from mmae.data.checks.split_check import check_splits
+from mmae.data.sampling.shard_sets import has_split
+from mmae.engine.checkpoint.background_save import SaveResult
+from mmae.engine.checkpoint.load import LoadResult, ResumePoint, difference
+from mmae.engine.telemetry.run_log import RunLog, standard
+from mmae.engine.telemetry.step_records import Record
+from mmae.engine.validate import Validation
+from mmae.run.spec import RunSpec
+from mmae.terminal.plurals import counted
+
+Losses = dict[str, float | None]
+"""By output; None where nothing could be scored."""
+
+
+def announce(
+    log: RunLog, spec: RunSpec, engine: Any, found: ResumePoint | None, loaded: LoadResult, device_peak: float | None
+) -> None:
+    """Say and record how this start begins, and every value that it changes."""
+    for key, (old, new) in spec.changes.items():
+        log.say(f"resume: {key} {old} -> {new}")
+    converted = difference(spec, found.state) if found else ""
+    if converted:
+        log.say(f"resume: converted the checkpoint ({converted})")
+    for line in loaded.reapplied:
+        log.say(f"resume: the optimiser takes the recipe's value: {line}")
+    if len(spec.tiles.sets) > 1 and not spec.config.data.band_stats:
+        log.say(f"band statistics: those of the mixture of shard sets, in {spec.folder.band_stats_file}")
+    split = spec.split
+    begin = f"resuming at step {found.state.step} from {found.path}" if found else "starting"
+    log.say(
+        f"{begin}: {spec.config.model.size} MultiMAE, {counted(split.world, 'rank')} x "
+        f"{counted(split.micro, 'tile')} x {split.accumulation} accumulation, ZeRO-{spec.zero_stage}, "
+        f"{spec.precision}, gradient clipping {engine.gradient_clipping()}"
+    )
+    if derived := why_smaller(split, spec.config.train.micro_batch):
+        log.say(derived)
+    checked = check_splits(spec.tiles) if dist.get_rank() == 0 else None
+    for line in checked.lines() if checked else ():
+        log.say(line)
+    log.write(
+        "resume" if found else "start",
+        validation_tiles=sum(
+            len(each.index.positions("val")) for each in spec.tiles.sets if has_split(each.index, "val")
+        ),
+        validation_tiles_trained_on=checked.leaked.tiles if checked and checked.leaked else 0,
+        step=found.state.step if found else 0,
+        converted=converted,
+        changes={key: list(values) for key, values in spec.changes.items()},
+        reapplied=loaded.reapplied,
+        notes=found.notes if found else (),
+        world=split.world,
+        micro_batch=split.micro,
+        accumulation=split.accumulation,
+        zero_stage=spec.zero_stage,
+        precision=spec.precision,
+        gradient_clipping=engine.gradient_clipping(),
+        steps_per_epoch=spec.order.steps_per_epoch,
+        max_steps=spec.config.train.max_steps,
+        stop=spec.stop,
+        log_every=spec.config.log.every,
+        checkpoint_every=spec.config.checkpoint.every,
+        device_peak_tflops=None if device_peak is None else device_peak / 1e12,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        **log.about_wandb,
+    )
+
+
+def train_records(log: RunLog, records: Iterable[Record]) -> Losses:
+    """Record steps and show them; the losses of the last one, empty where there was none."""
+    losses: Losses = {}
+    for record in records:
+        losses = record["losses"]
+        log.write("train", **record)
+        log.progress(record["step"], record["loss"], record["tiles_per_second"])
+    return losses
+
+
+def validation(log: RunLog, step: int, found: Validation, seconds: float) -> None:
+    """Record a validation; where a loss is not finite, that is said aloud too."""
+    for name, lost in found.lost.items():
+        log.say(
+            f"WARNING: step {step}: the validation loss of {name} is not finite on {lost} of {found.scored[name]} "
+            "tiles: see what they hold (quarantine/ names them)"
+        )
+    log.write("val", step=step, losses=found.losses, scored=found.scored, lost=found.lost, seconds=seconds)
+
+
+def lost_numbers(log: RunLog, step: int, line: str) -> None:
+    """Record and say that the run ends because its numbers are lost."""
+    log.say_error(f"lost numbers: {line}")
+    log.write("end", step=step, why="lost numbers")
+
+
+def save_records(log: RunLog, ended: Iterable[SaveResult]) -> None:
+    """Record how saves ended; a failed one is said aloud too."""
+    for saved in ended:
+        _save_record(log, saved)
+
+
+def _save_record(log: RunLog, saved: SaveResult) -> None:
+    times = {"seconds": saved.seconds, "stalled_seconds": saved.stalled_seconds}
+    if saved.path is not None:
+        log.write("save", step=saved.step, checkpoint=str(saved.path), bytes=saved.size, **times)
+        return
+    log.say(
+        f"step {saved.step}: THE CHECKPOINT COULD NOT BE SAVED (rank {saved.rank}: {saved.reason}); "
+        "earlier ones are untouched and training goes on"
+    )
+    log.write("save_failed", step=saved.step, reason=saved.reason, rank=saved.rank, **times)
+
+
+def closing_line(spec: RunSpec, step: int, checkpoint: Path | None, losses: Losses, val_losses: Losses) -> str:
+    """The JSON line that a training ends with."""
+    return json.dumps(
+        standard(
+            {
+                "run_dir": str(spec.folder.path),
+                "step": step,
+                "tiles_seen": step * spec.config.train.global_batch,
+                "losses": losses,
+                "val_losses": val_losses,
+                "checkpoint": None if checkpoint is None else str(checkpoint),
+            }
+        )
+    )

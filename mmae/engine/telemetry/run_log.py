@@ -1,0 +1,129 @@
+"""The record of a run: log.jsonl first, trackers and a progress bar from the same records."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from mmae.config.schema import Config
+from mmae.disk.regular_file import append_regular
+from mmae.engine.history.wandb_runs import new_run
+from mmae.engine.telemetry.trackers import Background, close_trackers, numbers_of, start_trackers
+from mmae.run.log_reader import ends_in_a_torn_line
+from mmae.terminal.error_line import say_error
+from mmae.terminal.printable import printable
+
+Record = dict[str, Any]
+
+
+class RunLog:
+    """Writes a run's records; on other ranks than 0 it writes nothing."""
+
+    def __init__(self, file: Path, config: Config, rank: int, first_step: int) -> None:
+        self._active = rank == 0
+        self.about_wandb: Record = {}
+        """What the record of a start says of its W&B run."""
+        if not self._active:
+            return
+        # Unbuffered: a line is in the file when `write` returns, or known not to be.
+        self._file = append_regular(file)
+        self._torn = ends_in_a_torn_line(file)
+        self._failed = False
+        wandb = new_run(file, first_step) if config.log.wandb else None
+        if wandb is not None:
+            self.about_wandb = {"wandb": wandb.name, "wandb_from": wandb.after}
+        self._trackers: list[Background] = start_trackers(file.parent, config, self.say, wandb)
+        self._bar: tqdm[Any] = tqdm(
+            total=config.train.max_steps,
+            initial=first_step,
+            unit="step",
+            disable=not sys.stderr.isatty(),
+            dynamic_ncols=True,
+        )
+        self._last_line = 0.0
+
+    def write(self, kind: str, **values: Any) -> None:
+        """One record: a line of log.jsonl, and the numbers in it to the trackers."""
+        if not self._active:
+            return
+        record = {"kind": kind, "time": round(time.time(), 3), **values}
+        self._append(json.dumps(standard(record)).encode() + b"\n")
+        numbers = numbers_of(record)
+        for tracker in self._trackers:
+            tracker.log(values.get("step", 0), numbers)
+
+    def _append(self, line: bytes) -> None:
+        """A full disk costs records, not the training: the next line that fits begins a line of its own."""
+        try:
+            whole = b"\n" + line if self._torn else line
+            self._torn = self._file.write(whole) != len(whole)
+            self._failed = False
+        except OSError as error:
+            if not self._failed:
+                self.say(f"log.jsonl: {error}; training goes on, records are missing until it can be written again")
+            self._failed = True
+
+    def picture(self, step: int, path: Path | None) -> None:
+        """Show a picture that lies in the run's folder, if there is one, in the trackers too."""
+        if self._active and path is not None:
+            for tracker in self._trackers:
+                tracker.picture(step, path)
+
+    def progress(self, step: int, loss: float | None, rate: float) -> None:
+        """Show people where training stands: a bar on a terminal, elsewhere a line a minute.
+
+        Args:
+            loss: None where nothing was scored.
+        """
+        if not self._active:
+            return
+        shown = f"{'nothing scored' if loss is None else f'loss {loss:.4f}'}, {rate:.1f} tiles/s"
+        self._bar.set_postfix_str(shown, refresh=False)
+        self._bar.update(step - self._bar.n)
+        if self._bar.disable and time.monotonic() - self._last_line > 60:
+            self._last_line = time.monotonic()
+            self.say(f"step {step}: {shown}")
+
+    def say(self, line: str) -> None:
+        """A line for people, on stderr and in the rank's log file."""
+        if self._active:
+            logging.getLogger("mmae").info("%s", printable(line))
+            tqdm.write(printable(line), file=sys.stderr)
+
+    def say_error(self, line: str) -> None:
+        """As `say`, of what the training ends by: launchers say it again at their end."""
+        if self._active:
+            logging.getLogger("mmae").info("%s", printable(line))
+            with tqdm.external_write_mode(file=sys.stderr):
+                say_error(f"mmae: error: {line}")
+
+    def close(self) -> None:
+        """Also after an error, and more than once."""
+        if not self._active or self._file.closed:
+            return
+        self._bar.close()
+        self._file.close()
+        close_trackers(self._trackers)
+
+
+def quiet_libraries() -> None:
+    """DeepSpeed's INFO lines are for its own developers, and so is torch's advice on names that DeepSpeed calls."""
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=r"`torch\.distributed\..* is deprecated", category=FutureWarning)
+
+
+def standard(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become null and stay readable by every parser."""
+    if isinstance(value, dict):
+        return {key: standard(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [standard(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,243 @@
+"""Weights & Biases and TensorBoard: they may fail, or hang, and neither stops nor slows a training.
+
+Each lives in a thread of its own behind a bounded queue. What does not fit is dropped, and one line says so;
+log.jsonl has everything.
+"""
+
+from __future__ import annotations
+
+import netrc
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from mmae.config.schema import Config
+from mmae.engine.history.wandb_runs import WandbRun, new_name, records_to_take_over
+from mmae.run.folder import without_passwords
+
+QUEUED: Final = 1000
+"""Records that may wait for a tracker."""
+START_SECONDS: Final = 10.0
+"""How long a start of training waits for a tracker to be ready; it then goes on beside it."""
+END_SECONDS: Final = 30.0
+"""How long the end of a training waits for a tracker to have sent everything."""
+
+_THREAD: Final = "mmae-tracker-"
+
+Record = dict[str, Any]
+Numbers = Mapping[str, float]
+
+
+class Tracker(Protocol):
+    """Where records go beside log.jsonl. Every method may raise or block."""
+
+    def log(self, step: int, numbers: Numbers) -> None: ...
+
+    def picture(self, step: int, path: Path) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Background:
+    """A tracker in a daemon thread. No method raises, and only `close` waits, for a bounded time.
+
+    Args:
+        name: for messages.
+        make: makes the tracker, in the thread.
+        say: prints a line.
+    """
+
+    def __init__(self, name: str, make: Callable[[], Tracker], say: Callable[[str], None], size: int = QUEUED) -> None:
+        self._name, self._make, self._say = name, make, say
+        self._queue: queue.Queue[Callable[[Tracker], None]] = queue.Queue(size)
+        self._ready, self._ended = threading.Event(), threading.Event()
+        self._closing = threading.Event()
+        self._warned = False
+        threading.Thread(target=self._work, name=f"{_THREAD}{name}", daemon=True).start()
+        # Loader processes are forked next: better not while a library is being imported.
+        self._ready.wait(START_SECONDS)
+
+    def log(self, step: int, numbers: Numbers) -> None:
+        self._put(lambda tracker: tracker.log(step, numbers))
+
+    def picture(self, step: int, path: Path) -> None:
+        self._put(lambda tracker: tracker.picture(step, path))
+
+    def close(self, seconds: float = END_SECONDS) -> bool:
+        """Let the tracker send what is queued, but not for ever; False if it is left behind."""
+        self._closing.set()
+        if not self._ended.wait(seconds):
+            self._warn(f"not done after {seconds:.0f} s, left behind")
+        return self._ended.is_set()
+
+    def _put(self, call: Callable[[Tracker], None]) -> None:
+        if self._ended.is_set() or self._closing.is_set():
+            return
+        try:
+            self._queue.put_nowait(call)
+        except queue.Full:
+            self._warn(f"does not keep up: beyond {self._queue.maxsize} waiting records it misses some")
+
+    def _warn(self, what: str) -> None:
+        if not self._warned:
+            self._warned = True
+            self._say(f"{self._name}: {what}; log.jsonl has everything")
+
+    def _work(self) -> None:
+        try:
+            tracker = self._make()
+            self._ready.set()
+            while (call := self._next()) is not None:
+                call(tracker)
+            tracker.close()
+        except Exception as error:  # a tracker must not end a training
+            self._warn(f"{_first_line(error)}; training goes on without it")
+        finally:
+            self._ended.set()
+            self._ready.set()
+
+    def _next(self) -> Callable[[Tracker], None] | None:
+        """The next call; None once the queue is empty and nothing will be added."""
+        while True:
+            try:
+                return self._queue.get(timeout=0.1)
+            except queue.Empty:
+                if self._closing.is_set():
+                    return None
+
+
+class WandbTracker:
+    """A Weights & Biases run: offline in the run folder where no key is set."""
+
+    def __init__(self, folder: Path, config: Config, run: WandbRun, before: Iterable[Record]) -> None:
+        """Begin a run.
+
+        Args:
+            before: records of earlier starts that it takes over (`wandb_runs`).
+        """
+        import wandb
+
+        self._wandb = wandb
+        self._run = wandb.init(
+            id=run.name,
+            project=config.log.wandb_project,
+            dir=str(folder),
+            # Its own step only increases: a resumed run is a new run in the same group, drawn over our step.
+            group=folder.resolve().name,
+            config=without_passwords(config),
+            mode=None if "WANDB_MODE" in os.environ or _has_wandb_key() else "offline",
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+        self._run.define_metric("global_step")
+        self._run.define_metric("*", step_metric="global_step")
+        for record in before:
+            self.log(record["step"], numbers_of(record))
+        if run.archived and not self._run.offline:
+            self._leave_group(run.archived)
+
+    def _leave_group(self, names: Sequence[str]) -> None:
+        """Put runs that are no longer of this history into a group beside."""
+        for name in names:
+            # It may never have been sent, and what the service answers must not cost the records to come.
+            with suppress(Exception):
+                other = self._wandb.Api().run(f"{self._run.entity}/{self._run.project}/{name}")
+                other.group = f"{self._run.group}, archived"
+                other.update()
+
+    def log(self, step: int, numbers: Numbers) -> None:
+        self._run.log({**numbers, "global_step": step})
+
+    def picture(self, step: int, path: Path) -> None:
+        self._run.log({"val/pictures": self._wandb.Image(str(path)), "global_step": step})
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class TensorBoardTracker:
+    """Event files in the run's `tensorboard/`."""
+
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(folder / "tensorboard"))
+
+    def log(self, step: int, numbers: Numbers) -> None:
+        for name, number in numbers.items():
+            self._writer.add_scalar(name, number, step)
+
+    def picture(self, step: int, path: Path) -> None:
+        import numpy as np
+        from PIL import Image
+
+        with Image.open(path) as picture:
+            self._writer.add_image("val/pictures", np.asarray(picture), step, dataformats="HWC")
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def start_trackers(
+    folder: Path, config: Config, say: Callable[[str], None], wandb: WandbRun | None = None
+) -> list[Background]:
+    """The trackers that a configuration asks for.
+
+    Args:
+        wandb: the W&B run of this start; None begins one that takes over nothing.
+    """
+    makers: dict[str, Callable[[], Tracker]] = {}
+    if config.log.wandb:
+        run = wandb or WandbRun(new_name(), 0)
+        before = records_to_take_over(folder / "log.jsonl", run)
+        makers["wandb"] = lambda: WandbTracker(folder, config, run, before)
+    if config.log.tensorboard:
+        makers["tensorboard"] = lambda: TensorBoardTracker(folder)
+    return [Background(name, make, say) for name, make in makers.items()]
+
+
+def numbers_of(record: Record) -> Numbers:
+    """The numbers of a record, under the names that they have in trackers."""
+    kind = record["kind"]
+    named = _flat({key: value for key, value in record.items() if key != "kind"})
+    return {f"{kind}/{key}": value for key, value in named.items() if isinstance(value, int | float)}
+
+
+def _flat(values: Record) -> Record:
+    flat: Record = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat.update({f"{key}/{inner}": item for inner, item in value.items()})
+        else:
+            flat[key] = value
+    return flat
+
+
+def close_trackers(trackers: list[Background]) -> bool:
+    """Close all, within the time that one may take; False if one had to be left behind."""
+    until = time.monotonic() + END_SECONDS
+    return all([tracker.close(max(0.0, until - time.monotonic())) for tracker in trackers])
+
+
+def any_left_behind() -> bool:
+    """Whether a tracker still hangs: Python would wait for what it registered at exit."""
+    return any(thread.name.startswith(_THREAD) for thread in threading.enumerate())
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def _has_wandb_key() -> bool:
+    """A key in the environment or in the user's netrc, where `wandb login` puts it."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]
+    try:
+        return netrc.netrc().authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False

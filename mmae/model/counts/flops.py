@@ -1,0 +1,171 @@
+"""Floating-point operations of a model, in closed form: no model is built, and torch is not needed.
+
+Counted are matrix products, convolutions and attention, a multiplication and an addition as two, as torch's own counter
+does; norms, activations, embeddings and losses are left out. Only visible tokens reach the encoder.
+
+Shape letters as in `mmae.types`; m is the hidden width of the encoder's MLPs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mmae.config.schema import ModelConfig
+from mmae.modalities import MODALITIES, Modality
+from mmae.model.counts.parameter_counts import DECODER_MLP_RATIO, patch_inputs, patch_values
+from mmae.variants import Variant
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Floating-point operations.
+
+    Attributes:
+        forward: of the forward pass.
+        backward: of the backward pass, with nothing computed twice.
+        recomputed: done again in the backward pass: checkpointed blocks, and the scores of fused attention kernels.
+    """
+
+    forward: int
+    backward: int
+    recomputed: int = 0
+
+    @property
+    def model(self) -> int:
+        """What the model needs, which a model FLOPs utilisation (MFU) counts."""
+        return self.forward + self.backward
+
+    @property
+    def hardware(self) -> int:
+        """What is really computed."""
+        return self.model + self.recomputed
+
+    def __add__(self, other: Flops) -> Flops:
+        return Flops(self.forward + other.forward, self.backward + other.backward, self.recomputed + other.recomputed)
+
+
+@dataclass(frozen=True)
+class ModelFlops:
+    """Operations for one tile, by part."""
+
+    tokenizer: Flops
+    encoder: Flops
+    decoders: Flops
+
+    @property
+    def total(self) -> Flops:
+        return self.tokenizer + self.encoder + self.decoders
+
+
+@dataclass(frozen=True)
+class Recomputation:
+    """What the backward pass computes again, as in `train.activation_checkpointing` and beside it.
+
+    Attributes:
+        how: `full` computes a block again but for what nothing needs; `selective` no matrix product and no attention.
+        every: only blocks whose number is a multiple of it.
+        fused_attention: kernels that do not keep the scores compute them again; plain matrix products keep them.
+    """
+
+    how: Literal["none", "selective", "full"] = "none"
+    every: int = 1
+    fused_attention: bool = True
+
+
+def training_flops_per_tile(config: ModelConfig, variant: Variant | None = None) -> int:
+    """Forward and backward of one tile without recomputation: what an MFU divides by time and peak."""
+    return model_flops(config, variant).total.model
+
+
+def model_flops(
+    config: ModelConfig,
+    variant: Variant | None = None,
+    recomputation: Recomputation = Recomputation(),
+) -> ModelFlops:
+    """Operations of training on one tile.
+
+    Args:
+        variant: encoder size; that of `config.size` if None.
+    """
+    variant = variant or config.variant
+    tokenizer = Flops(0, 0)
+    for name in config.in_domains:
+        tokenizer += _adapter(MODALITIES[name], config, variant.dim)
+    return ModelFlops(tokenizer, _encoder(config, variant, recomputation), _decoders(config, variant, recomputation))
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Forward operations of a transformer block over `length` tokens, by what recomputation treats apart."""
+
+    first: int
+    attention: int
+    last: int
+
+    @staticmethod
+    def of(length: int, width: int, mlp: int) -> _Block:
+        projections = _linear(length, width, 3 * width) + _linear(length, width, width)
+        return _Block(
+            projections + _linear(length, width, mlp), _attention(length, length, width), _linear(length, mlp, width)
+        )
+
+    @property
+    def forward(self) -> int:
+        return self.first + self.attention + self.last
+
+    def flops(self, depth: int, recomputation: Recomputation, last_is_kept: bool) -> Flops:
+        """Of `depth` such blocks."""
+        again = 0
+        if recomputation.how == "full":
+            blocks = -(-depth // recomputation.every)
+            # Nothing behind the last product is kept for the backward pass, unless its result is multiplied again.
+            again = blocks * (self.first + self.attention + (self.last if last_is_kept else 0))
+        scores = depth * _scores_again(self.attention, recomputation)
+        return Flops(depth * self.forward, 2 * depth * self.forward, again + scores)
+
+
+def _linear(length: int, inputs: int, outputs: int) -> int:
+    return 2 * length * inputs * outputs
+
+
+def _attention(queries: int, keys: int, width: int) -> int:
+    """Scores, and their products with the values; heads share the width."""
+    return 2 * _linear(queries, keys, width)
+
+
+def _scores_again(attention: int, recomputation: Recomputation) -> int:
+    return attention // 2 if recomputation.fused_attention else 0
+
+
+def _adapter(modality: Modality, config: ModelConfig, dim: int) -> Flops:
+    forward = _linear(config.tokens_per_modality, patch_inputs(modality, config), dim)
+    # Pixels need no gradient; class embeddings do.
+    return Flops(forward, 2 * forward if modality.categorical else forward)
+
+
+def _encoder(config: ModelConfig, variant: Variant, recomputation: Recomputation) -> Flops:
+    length = config.num_encoded_tokens + config.num_global_tokens
+    block = _Block.of(length, variant.dim, variant.mlp_dim)
+    return block.flops(variant.depth, recomputation, last_is_kept=config.drop_path > 0)
+
+
+def _decoders(config: ModelConfig, variant: Variant, recomputation: Recomputation) -> Flops:
+    total = Flops(0, 0)
+    width, places = config.decoder_dim, config.tokens_per_modality
+    context = config.num_encoded_tokens + config.num_global_tokens
+    hidden = DECODER_MLP_RATIO * width
+    cross = _attention(places, context, width)
+    block = _Block.of(places, width, hidden)
+    for output in config.outputs:
+        forward = (
+            _linear(context, variant.dim, width)
+            + _linear(context, width, 2 * width)
+            + 2 * _linear(places, width, width)
+            + cross
+            + 2 * _linear(places, width, hidden)
+            + _linear(places, width, patch_values(output, config))
+        )
+        total += Flops(forward, 2 * forward, _scores_again(cross, recomputation))
+        total += block.flops(config.decoder_depth, recomputation, last_is_kept=False)
+    return total

@@ -1,0 +1,185 @@
+"""A published checkpoint as a file: read without trusting its pickle, and what is written in its place.
+
+It is a torch save of a dict: weights under `model`, an `argparse.Namespace` of the training's options under `args`,
+and what only its own training needs. Reading allows tensors, plain containers and that Namespace, nothing else.
+What is written needs no Namespace, so that `torch.load` reads it as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from mmae.config.schema import ModelConfig
+from mmae.disk.ownership import check_owner
+from mmae.errors import InputError
+from mmae.model.published.safe_pickle import load_plain
+from mmae.model.published.weights import to_published
+from mmae.variants import Variant
+
+LOG_VARS: Final = "loss_balancer.log_vars"
+
+_DTYPES: Final = (torch.float32, torch.float16, torch.bfloat16)
+_PLAIN: Final = (str, int, float, bool, type(None))
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """What a published checkpoint holds that outlives its training.
+
+    Attributes:
+        path: for messages.
+        weights: published name -> tensor on the CPU, as stored; the loss balancer's are not among them.
+        args: the training's options, plain values only; empty where the file has none.
+        log_vars: of the loss balancer, in the order of its losses; None without one.
+        epoch: that the checkpoint was written in, if it says so.
+    """
+
+    path: Path
+    weights: Mapping[str, Tensor]
+    args: Mapping[str, Any]
+    log_vars: tuple[float, ...] | None
+    epoch: int | None
+
+
+def read_published(path: str | Path, trust: bool = False) -> PublishedFile:
+    """Read a published checkpoint; nothing that its pickle asks for is run.
+
+    Args:
+        trust: read a file that other users wrote or can write.
+
+    Raises:
+        InputError: no such file, not a torch save, one that needs more than plain data, or without `model` weights.
+    """
+    path = Path(path)
+    check_owner((path,), trust)
+    checkpoint = load_plain(path)
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("model"), dict):
+        keys = ", ".join(map(str, list(checkpoint)[:8])) if isinstance(checkpoint, dict) else type(checkpoint).__name__
+        raise InputError(f"{path}: no weights under 'model' (it holds: {keys}): is it a published checkpoint?")
+    weights = dict(checkpoint["model"])
+    log_vars = weights.pop(LOG_VARS, None)
+    if log_vars is None:
+        log_vars = _balancer(checkpoint.get("loss_balancer"), path)
+    for name, tensor in weights.items():
+        _check_tensor(name, tensor, path)
+    epoch = checkpoint.get("epoch")
+    return PublishedFile(
+        path,
+        weights,
+        _args(checkpoint.get("args"), path),
+        None if log_vars is None else _log_vars(log_vars, path),
+        epoch if type(epoch) is int else None,
+    )
+
+
+def published_checkpoint(
+    state: Mapping[str, Tensor],
+    config: ModelConfig,
+    variant: Variant,
+    log_vars: Mapping[str, float] | None = None,
+    epoch: int | None = None,
+) -> dict[str, Any]:
+    """What to `torch.save` as a published checkpoint: weights and options, no optimiser.
+
+    Args:
+        state: our whole state dict, any floating dtype.
+        log_vars: output -> log variance, in the balancer's order.
+    """
+    checkpoint: dict[str, Any] = {
+        "model": to_published(state, config, variant),
+        "args": _readable_by_attribute(_options(config, variant)),
+    }
+    if epoch is not None:
+        checkpoint["epoch"] = epoch
+    if log_vars:
+        checkpoint["loss_balancer"] = {"log_vars": torch.tensor(list(log_vars.values()), dtype=torch.float32)}
+    return checkpoint
+
+
+def _readable_by_attribute(options: Mapping[str, Any]) -> OrderedDict[str, Any]:
+    """Options that the published code reads as those of a Namespace (`args.input_size`), of a plain type all the same.
+
+    `torch.load` takes a Namespace only from those who allow it; an OrderedDict, and its attributes, from everybody.
+    """
+    args = OrderedDict(options)
+    vars(args).update(options)
+    return args
+
+
+def _options(config: ModelConfig, variant: Variant) -> dict[str, Any]:
+    """Options under the names that MultiMAE gave them; `num_heads` is ours: shapes do not show it."""
+    return {
+        "in_domains": list(config.in_domains),
+        "out_domains": list(config.out_domains),
+        "extra_norm_pix_loss": config.extra_norm_pix_loss,
+        "input_size": config.input_size,
+        "patch_size": config.patch_size,
+        "num_encoded_tokens": config.num_encoded_tokens,
+        "num_global_tokens": config.num_global_tokens,
+        "alphas": config.alphas,
+        "sample_tasks_uniformly": config.sample_tasks_uniformly,
+        "num_heads": variant.num_heads,
+        "decoder_dim": config.decoder_dim,
+        "decoder_depth": config.decoder_depth,
+        "decoder_num_heads": config.decoder_num_heads,
+        "drop_path": config.drop_path,
+        "loss_on_unmasked": config.loss_on_unmasked,
+        "task_balancer": config.task_balancer,
+    }
+
+
+def _check_tensor(name: Any, tensor: Any, path: Path) -> None:
+    if type(name) is not str or not isinstance(tensor, Tensor):
+        raise InputError(f"{path}: {name!s:.80} under 'model' is a {type(tensor).__name__}, not a tensor")
+    if tensor.dtype not in _DTYPES or tensor.layout is not torch.strided or tensor.device.type != "cpu":
+        known = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPES)
+        what = str(tensor.dtype).removeprefix("torch.")
+        raise InputError(f"{path}: {name} is {what} ({tensor.layout}): dense {known} are read")
+
+
+def _balancer(state: Any, path: Path) -> Any:
+    """The balancer's log variances from an entry of their own; one that learns nothing has an empty state."""
+    if state is None or state == {}:
+        return None
+    if not isinstance(state, dict) or set(state) != {"log_vars"}:
+        keys = ", ".join(map(str, state)) if isinstance(state, dict) else type(state).__name__
+        raise InputError(f"{path}: 'loss_balancer' holds {keys:.80}, where log_vars was expected")
+    return state["log_vars"]
+
+
+def _log_vars(log_vars: Any, path: Path) -> tuple[float, ...]:
+    _check_tensor(LOG_VARS, log_vars, path)
+    if log_vars.dim() != 1 or not log_vars.isfinite().all():
+        raise InputError(f"{path}: {LOG_VARS} has shape {tuple(log_vars.shape)}: one finite number an output is read")
+    return tuple(log_vars.tolist())
+
+
+def _args(args: Any, path: Path) -> dict[str, Any]:
+    if args is None:
+        return {}
+    if not isinstance(args, argparse.Namespace | dict):
+        raise InputError(f"{path}: 'args' is a {type(args).__name__}, not an argparse.Namespace or a dict")
+    options = dict(args if isinstance(args, dict) else vars(args))
+    for name, value in options.items():
+        if type(name) is not str or not name.isidentifier():
+            raise InputError(f"{path}: 'args' holds {name!r:.80}, which is no option's name")
+        if not _is_plain(value):
+            raise InputError(f"{path}: args.{name!s:.80} is a {type(value).__name__}: only plain values are read")
+    return options
+
+
+def _is_plain(value: Any) -> bool:
+    match value:
+        case dict():
+            return all(_is_plain(key) and _is_plain(item) for key, item in value.items())
+        case list() | tuple() | set():
+            return all(map(_is_plain, value))
+    return type(value) in _PLAIN

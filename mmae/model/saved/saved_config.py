@@ -1,0 +1,120 @@
+"""`config.json` of a model folder: what the weights beside it are, and how their inputs were normalised."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from mmae.config.recipe_file import build_config
+from mmae.config.schema import ModelConfig
+from mmae.disk.json_text import parse_json
+from mmae.disk.ownership import check_owner
+from mmae.disk.regular_file import read_regular_text
+from mmae.errors import InputError, did_you_mean
+from mmae.variants import Variant
+from mmae.version import __version__
+
+FORMAT: Final = "mmae-model"
+FORMAT_VERSION: Final = 1
+CONFIG_NAME: Final = "config.json"
+
+_KEYS: Final = ("format", "format_version", "mmae_version", "model", "variant", "band_stats", "extra")
+_MODEL_KEYS: Final = [field.name for field in fields(ModelConfig)]
+_VARIANT_KEYS: Final = [field.name for field in fields(Variant)]
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """What `config.json` says.
+
+    Attributes:
+        config: the model's configuration; `init_from` is not kept.
+        variant: numbers of the encoder.
+        band_stats: the statistics that its inputs were normalised with, as in MMEarth's `*_band_stats.json`.
+        extra: whatever else the writer noted.
+        mmae_version: of the writer.
+    """
+
+    config: ModelConfig
+    variant: Variant
+    band_stats: Mapping[str, Any]
+    extra: Mapping[str, Any]
+    mmae_version: str
+
+
+def describe(
+    config: ModelConfig, variant: Variant, band_stats: Mapping[str, Any], extra: Mapping[str, Any] | None
+) -> str:
+    """The text of a `config.json`."""
+    description = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "mmae_version": __version__,
+        "model": {key: value for key, value in asdict(config).items() if key != "init_from"},
+        "variant": asdict(variant),
+        "band_stats": dict(band_stats),
+        "extra": dict(extra or {}),
+    }
+    return json.dumps(description, indent=2) + "\n"
+
+
+def read_model_config(folder: str | Path, trust: bool = False) -> SavedModel:
+    """What a model folder's `config.json` says; weights are not read.
+
+    Args:
+        trust: read files that other users wrote or can write.
+
+    Raises:
+        InputError: the file is missing, no JSON, not a model's, of a newer format, or has unknown or wrong values.
+    """
+    path = Path(folder) / CONFIG_NAME
+    check_owner((path.parent, path), trust)
+    description = _read_description(path)
+    model = dict(description["model"])
+    for key in model:
+        if key not in _MODEL_KEYS:
+            raise InputError(f"{path}: unknown key {f'model.{key}'!r}{did_you_mean(key, _MODEL_KEYS)}")
+    config = build_config({f"model.{key}": value for key, value in model.items()}, str(path)).model
+    return SavedModel(
+        config,
+        _read_variant(description["variant"], path),
+        description["band_stats"],
+        description["extra"],
+        str(description["mmae_version"]),
+    )
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        description = parse_json(read_regular_text(path))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: is {path.parent} a folder that `mmae export` wrote?") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(description, dict) or description.get("format") != FORMAT:
+        raise InputError(f"{path} does not describe an mmae model")
+    version = description.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise InputError(f"{path} has format version {version}, this mmae reads up to {FORMAT_VERSION}: update mmae")
+    for key in _KEYS:
+        if key not in description:
+            raise InputError(f"{path}: {key!r} is missing")
+    for key in description:
+        if key not in _KEYS:
+            raise InputError(f"{path}: unknown key {key!r}{did_you_mean(key, _KEYS)}")
+    for key in ("model", "variant", "band_stats", "extra"):
+        if not isinstance(description[key], dict):
+            raise InputError(f"{path}: {key!r} must be a mapping")
+    return description
+
+
+def _read_variant(numbers: Mapping[str, Any], path: Path) -> Variant:
+    if set(numbers) != set(_VARIANT_KEYS) or not all(type(value) is int and value > 0 for value in numbers.values()):
+        raise InputError(f"{path}: 'variant' must hold positive integers for {', '.join(_VARIANT_KEYS)}")
+    try:
+        return Variant(**numbers)
+    except ValueError as error:
+        raise InputError(f"{path}: {error}") from None

@@ -1,0 +1,133 @@
+"""A model on disk: a folder with `model.safetensors` and `config.json`, written whole or not at all, never pickled."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from mmae.disk.files import atomic_folder, check_new_folder, writing
+from mmae.disk.ownership import check_owner
+from mmae.disk.regular_file import check_regular
+from mmae.errors import InputError
+from mmae.model.mmae import MultiMAE
+from mmae.model.posembed import first_positions
+from mmae.model.published.config import published_weights
+from mmae.model.saved.saved_config import CONFIG_NAME, SavedModel, describe, read_model_config
+
+__all__ = ["SavedModel", "initial_weights", "load_model", "read_model_config", "save_model"]
+
+WEIGHTS_NAME: Final = "model.safetensors"
+
+
+def save_model(
+    folder: str | Path, model: MultiMAE, band_stats: Mapping[str, Any], extra: Mapping[str, Any] | None = None
+) -> None:
+    """Write a model folder: float32 weights under our (stacked) names, and all that is needed to use them.
+
+    Args:
+        folder: must not exist, or be empty.
+        model: with whole weights, not sharded ones.
+        band_stats: JSON-able statistics of the inputs.
+        extra: JSON-able notes.
+
+    Raises:
+        InputError: the folder holds something already, or is not a folder.
+    """
+    folder = Path(folder)
+    check_new_folder(folder)
+    description = describe(model.config, model.variant, band_stats, extra)
+    state = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in model.state_dict().items()}
+    with writing(folder, "make room, or choose another folder"):
+        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with atomic_folder(folder) as partial:
+            (partial / CONFIG_NAME).write_text(description, encoding="utf-8")
+            _save_weights(partial, state)
+
+
+def _save_weights(folder: Path, state: dict[str, Tensor]) -> None:
+    path = folder / WEIGHTS_NAME
+    try:
+        save_file(state, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(None, str(error).rpartition("error: ")[2]) from error
+    # safetensors makes a file that only its owner reads, whatever the umask.
+    path.chmod(stat.S_IMODE((folder / CONFIG_NAME).stat().st_mode))
+
+
+def load_model(folder: str | Path, trust: bool = False) -> MultiMAE:
+    """The model of a folder, float32 on the CPU, in eval mode.
+
+    Args:
+        trust: read files that other users wrote or can write.
+
+    Raises:
+        InputError: a file is missing or damaged, or weights do not fit the configuration.
+    """
+    saved = read_model_config(folder, trust)
+    with torch.device("meta"):
+        model = MultiMAE(saved.config, saved.variant)
+    state = _read_weights(folder, trust)
+    _check_fit(model.state_dict(), state, Path(folder) / WEIGHTS_NAME)
+    model.load_state_dict(state, assign=True)
+    return model.eval()
+
+
+def initial_weights(model: MultiMAE, source: str | Path, trust: bool = False) -> dict[str, Tensor]:
+    """Weights to start a model from, by the model's own names; the model's weights may be sharded.
+
+    A model that learns positions can start from one whose positions are fixed.
+
+    Args:
+        source: a model folder, or a published checkpoint's file.
+        trust: read files that other users wrote or can write.
+
+    Raises:
+        InputError: a file is missing or damaged, or inputs, outputs or shapes differ from the model's.
+    """
+    if Path(source).is_file():
+        return published_weights(source, model.config, model.variant, trust)
+    folder = source
+    saved = read_model_config(folder, trust)
+    for key in ("in_domains", "outputs"):
+        theirs, ours = getattr(saved.config, key), getattr(model.config, key)
+        if theirs != ours:
+            raise InputError(f"{folder}: its {key} are {', '.join(theirs)}, this model's are {', '.join(ours)}")
+    state = _read_weights(folder, trust)
+    with torch.device("meta"):
+        whole = MultiMAE(model.config, model.variant)
+    if saved.config.positions == "fixed":
+        state |= first_positions(whole)
+    _check_fit(whole.state_dict(), state, Path(folder) / WEIGHTS_NAME)
+    return state
+
+
+def _read_weights(folder: str | Path, trust: bool) -> dict[str, Tensor]:
+    path = Path(folder) / WEIGHTS_NAME
+    check_owner((path,), trust)
+    try:
+        check_regular(path)
+        state: dict[str, Tensor] = load_file(path)
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: is {path.parent} a folder that `mmae export` wrote?") from None
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read as safetensors: {error}") from None
+    return state
+
+
+def _check_fit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> None:
+    for name, tensor in expected.items():
+        if name not in state:
+            raise InputError(f"{path}: {name} is missing")
+        if state[name].shape != tensor.shape:
+            theirs, ours = tuple(state[name].shape), tuple(tensor.shape)
+            raise InputError(f"{path}: {name} has shape {theirs}, this model needs {ours}")
+    for name in state:
+        if name not in expected:
+            raise InputError(f"{path}: unexpected tensor {name}")

@@ -1,0 +1,108 @@
+"""A plan as a table and notes."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mmae.config.schema import Config
+from mmae.model.counts.flops import model_flops
+from mmae.model.counts.parameter_counts import parameter_counts
+from mmae.plan.lines import RESERVE, Line, Machines
+from mmae.plan.measured import LOADER_TILES_PER_CORE, SELECTIVE_TIME
+from mmae.plan.tiles import Tiles
+from mmae.plan.time_and_disk import loader_cores
+from mmae.terminal.plurals import noun_of
+from mmae.terminal.table import Column, Value
+
+COLUMNS: Final = (
+    Column("choice", ""),
+    Column("file", "DeepSpeed"),
+    Column("mode", "checkpointing"),
+    Column("micro_batch", "micro-batch"),
+    Column("peak_gb", "peak GB", "{:.1f}"),
+    Column("fits", "fits"),
+    Column("tiles_per_second", "tiles/s a GPU", "{:.0f}"),
+    Column("epoch_minutes", "min an epoch", "{:.1f}"),
+    Column("gpu_hours", "GPU-hours", "{:.0f}"),
+    Column("accumulation", "accum."),
+    Column("states_gb", "states", "{:.2f}"),
+    Column("gradients_gb", "gradients", "{:.2f}"),
+    Column("activations_gb", "activations", "{:.2f}"),
+    Column("buffers_gb", "buffers", "{:.2f}"),
+    Column("tiles_gb", "tiles", "{:.2f}"),
+    Column("host_gb", "host GB a rank", "{:.1f}"),
+    Column("checkpoint_gb", "checkpoint GB", "{:.2f}"),
+    Column("network_gb", "network GB a step", "{:.2f}"),
+)
+KEYS: Final = 4
+"""Of them, so many say which way a row is."""
+NETWORK_COLUMNS: Final = (Column("network_seconds", "s", "{:.2f}"), Column("network_share", "of a step", "{:.0%}"))
+"""Where the network's bandwidth is known."""
+
+
+def row_of(line: Line, config: Config, tiles: Tiles, chosen: bool) -> dict[str, Value]:
+    """A line by the keys of `COLUMNS`; memory of one GPU, and of the host for one rank, in GB (10^9 bytes)."""
+    needs, world = line.needs, line.split.world
+    seen = config.train.max_steps * config.train.global_batch
+    return {
+        "choice": "=>" if chosen else "",
+        "file": line.file,
+        "mode": line.mode,
+        "micro_batch": line.split.micro,
+        "accumulation": line.split.accumulation,
+        "states_gb": needs.states / 1e9,
+        "gradients_gb": needs.gradients / 1e9,
+        "activations_gb": needs.activations / 1e9,
+        "buffers_gb": needs.buffers / 1e9,
+        "tiles_gb": needs.tiles / 1e9,
+        "peak_gb": needs.peak / 1e9,
+        "fits": line.fits,
+        "host_gb": needs.host / 1e9,
+        "tiles_per_second": line.speed,
+        "epoch_minutes": line.speed and tiles.count / (line.speed * world) / 60,
+        "gpu_hours": line.speed and seen / line.speed / 3600,
+        "checkpoint_gb": line.checkpoint / 1e9,
+        "network_gb": line.network / 1e9,
+    }
+
+
+def network_of(line: Line, bandwidth: float | None) -> dict[str, Value]:
+    """A line by the keys of `NETWORK_COLUMNS`, for so many bus bytes a second; nothing where that is not known."""
+    if bandwidth is None:
+        return {}
+    return {"network_seconds": line.network / bandwidth, "network_share": network_share(line, bandwidth)}
+
+
+def network_share(line: Line, bandwidth: float) -> float | None:
+    """Of a step, if communication and computing take turns; None where nothing tells how long computing takes."""
+    seconds, computing = line.network / bandwidth, line.step_seconds
+    return None if computing is None else seconds / (seconds + computing)
+
+
+def notes_of(config: Config, machines: Machines, tiles: Tiles, speed_source: str, choice: Line | None) -> list[str]:
+    """What the table rests on, and what the recommended line asks of loaders and disks."""
+    flops, train = model_flops(config.model).total.model, config.train
+    steps = tiles.count // train.global_batch
+    epochs = train.max_steps * train.global_batch / tiles.count
+    notes = [
+        f"{parameter_counts(config.model).total / 1e6:.1f} M parameters, {flops / 1e9:.1f} GFLOP a tile; "
+        f"{tiles.count:,} {noun_of(tiles.count, 'tile')} an epoch make {steps:,} {noun_of(steps, 'step')} of "
+        f"{train.global_batch}; the recipe's {train.max_steps:,} {noun_of(train.max_steps, 'step')} see "
+        f"{epochs:.1f} epochs",
+        "peak: the most of a step's phases, so less than the sum; activations of eager steps",
+        f"time: utilisation {speed_source}; neither the network nor validation is in it; selective is assumed to "
+        f"take {SELECTIVE_TIME:.2f} times as long; offloading and fp32 are not estimated",
+        f"fits: yes leaves {RESERVE:.0%} of a GPU free, tight does not",
+        "network: GB that a GPU sends in a step (ZeRO-3: at most); --bandwidth says what share of a step that takes",
+        f"shards: {tiles.bytes / 1e9:.1f} GB ({tiles.source})",
+    ]
+    if choice is None:
+        return [*notes, "nothing fits beside the reserve: take more GPUs, larger ones, or a smaller model"]
+    if choice.speed is not None:
+        rate = choice.speed * machines.gpus
+        known = LOADER_TILES_PER_CORE.get(tiles.codec, LOADER_TILES_PER_CORE["small"])
+        notes.append(
+            f"loaders: {rate:,.0f} tiles/s a node, {loader_cores(rate, tiles.codec):.1f} cores at the "
+            f"{known:,.0f} tiles/s that one decoded (codec {tiles.codec}, Sentinel-2, ASTER and WorldCover, page cache)"
+        )
+    return notes

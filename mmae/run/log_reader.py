@@ -1,0 +1,105 @@
+"""Reading log.jsonl while it is being written, and from its end: weeks of records are not read to find the last one.
+
+A log tells one history. A start that goes on from an earlier step moves the records of later steps away; where it could
+not, in a log of an earlier version, they are left out here.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from mmae.disk.json_text import parse_json
+from mmae.disk.regular_file import open_regular
+
+Record = dict[str, Any]
+
+BEGINS: Final = ("start", "resume")
+END: Final = "end"
+ARCHIVED: Final = "archived"
+"""Says that records of later steps than its own have left the log, and where they are."""
+
+
+def record_of(line: bytes) -> Record:
+    """What a line holds; empty where it is damaged or half written."""
+    try:
+        record = parse_json(line)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def step_of_record(record: Record) -> int:
+    """The step that a record tells of; 0 where it tells of none."""
+    step = record.get("step")
+    return step if isinstance(step, int) else 0
+
+
+def ends_in_a_torn_line(file: Path) -> bool:
+    """Whether a file's last line is half written, by a process that was killed."""
+    with open_regular(file) as read:
+        if not read.seek(0, 2):
+            return False
+        read.seek(-1, 2)
+        return read.read() != b"\n"
+
+
+class LogRecords:
+    """The whole lines that log.jsonl held when it was opened; a line that is half written is not there yet."""
+
+    def __init__(self, path: Path) -> None:
+        self._bytes: mmap.mmap | bytes = b""
+        self.torn = False
+        """Whether the file ended in a part of a line."""
+        with open_regular(path) as file:
+            if file.seek(0, 2):
+                self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._end = self._bytes.rfind(b"\n") + 1
+        self.torn = self._end < len(self._bytes)
+
+    def last(self, *kinds: str) -> Record | None:
+        """The newest record of any of these kinds; damaged lines are left out."""
+        return next(self._newest_first(*kinds), None)
+
+    def all(self, kind: str) -> list[Record]:
+        """Every record of a kind, oldest first."""
+        return list(self._newest_first(kind))[::-1]
+
+    def recent(self, kind: str, count: int, since: Iterable[str]) -> list[Record]:
+        """The newest `count` records of a kind, oldest first, that follow the newest record of a kind in `since`."""
+        found: list[Record] = []
+        for record in self._newest_first(kind, *since):
+            if record["kind"] != kind or len(found) == count:
+                break
+            found.append(record)
+        return found[::-1]
+
+    def _newest_first(self, *kinds: str) -> Iterator[Record]:
+        """Records of these kinds, but for those of steps that a later start did not go on with."""
+        places = {kind: self._before(kind, self._end) for kind in {*kinds, *BEGINS}}
+        went_on_from = math.inf
+        while (place := max(places.values())) >= 0:
+            kind = next(each for each in places if places[each] == place)
+            places[kind] = self._before(kind, place)
+            record = self._read(place)
+            if record is None:
+                continue
+            step = step_of_record(record)
+            if kind in kinds and step <= went_on_from:
+                yield record
+            if kind in BEGINS:
+                went_on_from = min(went_on_from, step)
+
+    def _before(self, kind: str, end: int) -> int:
+        """Where the last line of a kind begins that begins before `end`; -1 if none does."""
+        start = b'{"kind": "' + kind.encode() + b'"'
+        place = self._bytes.rfind(b"\n" + start, 0, end)
+        if place >= 0:
+            return place + 1
+        return 0 if end > 0 and self._bytes[: len(start)] == start else -1
+
+    def _read(self, place: int) -> Record | None:
+        return record_of(self._bytes[place : self._bytes.find(b"\n", place)]) or None

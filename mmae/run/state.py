@@ -1,0 +1,211 @@
+"""How a run does, told from its folder alone, by another process or machine than the one that trains."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from mmae.disk.json_text import parse_json
+from mmae.disk.regular_file import read_regular, read_regular_text
+from mmae.errors import InputError
+from mmae.processes import started
+from mmae.run.layout import LOCK
+from mmae.run.log_reader import BEGINS, END, LogRecords, Record
+from mmae.terminal.plurals import counted
+
+RECENT: Final = 20
+"""Train records that speed and the time left are taken from."""
+SILENT_SECONDS: Final = 120.0
+SLOW_RANK: Final = 1.25
+MUCH_WAITING: Final = 0.1
+UNWELL: Final = frozenset({"died", "failed", "silent"})
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What `mmae status` says.
+
+    Attributes:
+        state: starting, training, saving, finished, stopped; or failed (it said why), died (its process is gone),
+            silent (no record for long, and its process cannot be asked).
+        step: the last one in the log.
+        stop: where this start stops; `max_steps` is the schedule's length.
+        train: the last record of a step; None before the first.
+        val: the last validation; None before the first, and where there are no tiles for one.
+        validation_tiles: that the run validates on; None where its log does not tell.
+        seconds_left: until `stop`, pauses included, as fast as lately.
+        checkpoint: newest whole one.
+        checkpoint_age: seconds.
+        damaged_tiles: named in damaged_rank*.jsonl.
+        silence: seconds since the last record.
+    """
+
+    run: str
+    state: str
+    why: str
+    step: int
+    stop: int | None
+    max_steps: int | None
+    train: Record | None
+    val: Record | None
+    validation_tiles: int | None
+    seconds_left: float | None
+    checkpoint: str | None
+    checkpoint_age: float | None
+    damaged_tiles: int
+    silence: float
+    host: str | None
+    pid: int | None
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_run(folder: Path) -> RunState:
+    """Look at a run's folder.
+
+    Raises:
+        InputError: no run lives there, or it has not written a record yet.
+    """
+    path = folder / "log.jsonl"
+    if not path.is_file():
+        raise InputError(f"{folder}: no run lives here (no log.jsonl): give the run.dir of a training")
+    log = LogRecords(path)
+    begin = log.last(*BEGINS)
+    if begin is None:
+        raise InputError(f"{path}: holds no record of a start yet: ask again in a moment")
+    recent = log.recent("train", RECENT, since=BEGINS)
+    last = log.last("train", "val", "save", *BEGINS, END) or begin
+    train = recent[-1] if recent else log.last("train")
+    silence = max(0.0, time.time() - float(last["time"]))
+    host, pid, began = _process(folder, begin)
+    state, why = _state(folder, begin, last, recent, silence, alive(host, pid, began))
+    step = int(last.get("step", 0))
+    stop = begin.get("stop")
+    checkpoint, age = _newest_checkpoint(folder / "checkpoints")
+    found = RunState(
+        run=str(folder),
+        state=state,
+        why=why,
+        step=step,
+        stop=stop,
+        max_steps=begin.get("max_steps"),
+        train=train,
+        val=log.last("val"),
+        validation_tiles=begin.get("validation_tiles"),
+        seconds_left=_seconds_left(recent, step, stop) if state in {"training", "saving"} else None,
+        checkpoint=checkpoint,
+        checkpoint_age=age,
+        damaged_tiles=sum(_lines(each) for each in folder.glob("damaged_rank*.jsonl")),
+        silence=silence,
+        host=host,
+        pid=pid,
+    )
+    found.warnings.extend(_warnings(found, begin, recent, log.torn))
+    return found
+
+
+def alive(host: str | None, pid: int | None, began: str | None) -> bool | None:
+    """Whether a process lives; None where it cannot be known from here.
+
+    Args:
+        began: when it did (`processes.started`), where known: a later process may have its number.
+    """
+    if pid is None or host != socket.gethostname():
+        return None
+    now = started(pid)
+    return bool(now) and began in {None, now}
+
+
+def _process(folder: Path, begin: Record) -> tuple[str | None, int | None, str | None]:
+    """Host, pid and beginning of rank 0, of the run's lock or of the record: a start may not have written one yet."""
+    try:
+        lock: Any = parse_json(read_regular_text(folder / LOCK))
+        return str(lock["host"]), int(lock["pid"]), str(lock["started"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return begin.get("host"), begin.get("pid"), None
+
+
+def _state(
+    folder: Path, begin: Record, last: Record, recent: list[Record], silence: float, living: bool | None
+) -> tuple[str, str]:
+    if last["kind"] == END:
+        why = str(last.get("why", "stopped"))
+        state = why if why in {"finished", "stopped"} else "failed"
+        return state, str(last.get("error") or " and ".join(last.get("reasons", ())) or why)
+    if living is False:
+        return "died", "its process is gone, and it wrote no end"
+    pace = max((float(record.get("step_seconds", 0)) for record in recent), default=60.0)
+    pauses = [float(record.get(f"{kind}_seconds", 0)) for record in recent for kind in ("save", "val")]
+    patience = max(SILENT_SECONDS, 10 * pace * int(begin.get("log_every", 10)), 3 * max(pauses, default=0.0))
+    if silence > patience:
+        return "silent", f"no record for {silence:.0f} s"
+    if _is_saving(folder / "checkpoints"):
+        return "saving", ""
+    return ("training" if recent else "starting"), ""
+
+
+def _is_saving(checkpoints: Path) -> bool:
+    return any(re.match(r"\..*global_step\d+", path.name) for path in _entries(checkpoints))
+
+
+def _newest_checkpoint(checkpoints: Path) -> tuple[str | None, float | None]:
+    steps = {int(found[1]): path for path in _entries(checkpoints)
+             if (found := re.fullmatch(r"global_step(\d+)", path.name))}  # fmt: skip
+    if not steps:
+        return None, None
+    newest = steps[max(steps)]
+    try:
+        return str(newest), max(0.0, time.time() - newest.stat().st_mtime)
+    except OSError:  # it is being replaced right now
+        return str(newest), None
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _lines(path: Path) -> int:
+    return read_regular(path).count(b"\n")
+
+
+def _seconds_left(recent: list[Record], step: int, stop: int | None) -> float | None:
+    if stop is None or not recent:
+        return None
+    first, last = recent[0], recent[-1]
+    steps = last["step"] - first["step"]
+    pace = (last["time"] - first["time"]) / steps if steps > 0 else float(last.get("step_seconds", 0))
+    return max(0, stop - step) * pace
+
+
+def _warnings(found: RunState, begin: Record, recent: list[Record], torn: bool) -> list[str]:
+    said = []
+    train = found.train or {}
+    if found.state == "silent":
+        said.append(f"{found.why}: it hangs, or its machine is gone; look on {found.host or 'its host'}")
+    if torn and found.state != "training":
+        said.append("log.jsonl ends in a half-written line, which is left out here")
+    if "loss" in train and train["loss"] is None and any(train.get("scored", {"": 1}).values()):
+        said.append(f"the loss of step {train['step']} is not a number")
+    val = found.val or {}
+    for name, lost in val.get("lost", {}).items():
+        of = f"{lost} of {val['scored'][name]} tiles"
+        said.append(f"the validation loss of {name} at step {val['step']} is not a number: it is not finite on {of}")
+    if train.get("data_wait_share", 0) > MUCH_WAITING:
+        said.append(f"waits for data {train['data_wait_share']:.0%} of the time: try more data.workers")
+    slow, median = train.get("slowest_step_seconds", 0), train.get("median_step_seconds", 0)
+    if begin.get("world", 1) > 1 and median and slow > SLOW_RANK * median:
+        said.append(f"rank {train['slowest_rank']} is {slow / median:.1f} times as slow as the median: all wait for it")
+    if found.damaged_tiles:
+        said.append(f"left out: {counted(found.damaged_tiles, 'damaged tile')}; damaged_rank*.jsonl names them")
+    every = begin.get("checkpoint_every")
+    if every and len(recent) > 1 and found.state == "training":
+        pace = (recent[-1]["time"] - recent[0]["time"]) / max(1, recent[-1]["step"] - recent[0]["step"])
+        if found.checkpoint_age is not None and found.checkpoint_age > 2 * every * pace + SILENT_SECONDS:
+            said.append(f"the last checkpoint is {found.checkpoint_age:.0f} s old; one is due every {every * pace:.0f}")
+    return said

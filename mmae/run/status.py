@@ -1,0 +1,115 @@
+"""`mmae status RUN`: how a run does, asked from any shell that sees its folder. Needs no torch and disturbs nothing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+
+from mmae.disk.ownership import add_trust_argument, check_run
+from mmae.run.log_reader import Record
+from mmae.run.state import UNWELL, RunState, read_run
+from mmae.terminal.printable import printable
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", help="a run's folder (run.dir)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    add_trust_argument(parser, "a run")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status 0; 1 where the run failed, died or is silent. Bad input is an InputError."""
+    check_run(Path(args.run), args.trust)
+    found = read_run(Path(args.run))
+    print(json.dumps(asdict(found)) if args.json else "\n".join(map(printable, lines(found))))
+    return 1 if found.state in UNWELL else 0
+
+
+def lines(found: RunState) -> Iterator[str]:
+    """The report for people."""
+    why = f" ({found.why})" if found.why and found.why != found.state else ""
+    yield f"{found.run}: {found.state}{why}"
+    yield from (f"  {title:<11} {text}" for title, text in _rows(found))
+    yield from (f"  warning: {warning}" for warning in found.warnings)
+
+
+def _rows(found: RunState) -> Iterator[tuple[str, str]]:
+    yield "step", _step(found)
+    if found.train is not None:
+        train = found.train
+        mean = f" (mean since the record before {_number(train['loss_mean'])})" if "loss_mean" in train else ""
+        rate = f", learning rate {_number(train['lr'])}" if "lr" in train else ""
+        norm = f"gradient norm {_number(train.get('grad_norm'))}"
+        yield "loss", f"{_loss(train.get('loss'), _any_scored(train))}{mean}, {norm}{rate}"
+        yield "", _losses(train)
+    if found.validation_tiles == 0 or (found.val is not None and not found.val.get("losses")):
+        yield "validation", "none: the shards have no tiles in a split val"
+    elif found.val is not None:
+        yield "validation", f"{_total(found.val)} at step {found.val.get('step')}"
+        yield "", _losses(found.val)
+    if found.train is not None:
+        yield "speed", _speed(found.train)
+    if found.seconds_left is not None:
+        done = time.strftime("%Y-%m-%d %H:%M", time.localtime(time.time() + found.seconds_left))
+        yield "left", f"{duration(found.seconds_left)}, until about {done}"
+    age = f", {duration(found.checkpoint_age)} old" if found.checkpoint_age is not None else ""
+    yield "checkpoint", f"{Path(found.checkpoint).name}{age}" if found.checkpoint else "none yet"
+    yield "last record", f"{duration(found.silence)} ago" + (f", {found.host} pid {found.pid}" if found.pid else "")
+
+
+def _step(found: RunState) -> str:
+    if not found.max_steps:
+        return str(found.step)
+    stop = f", this start stops at {found.stop}" if found.stop not in {None, found.max_steps} else ""
+    epoch = f", epoch {found.train['epoch']}" if found.train and "epoch" in found.train else ""
+    return f"{found.step} of {found.max_steps} ({found.step / found.max_steps:.1%}){epoch}{stop}"
+
+
+def _speed(train: Mapping[str, float | None]) -> str:
+    parts = [f"{_number(train.get('tiles_per_second'))} tiles/s"]
+    if train.get("mfu") is not None:
+        parts.append(f"MFU {train['mfu']:.1%}")
+    if train.get("data_wait_share") is not None:
+        parts.append(f"waiting for data {train['data_wait_share']:.1%}")
+    if train.get("peak_memory_gb") is not None:
+        parts.append(f"peak memory {train['peak_memory_gb']:.1f} GB")
+    return ", ".join(parts)
+
+
+def _losses(record: Record) -> str:
+    scored = record.get("scored", {})
+    return "  ".join(f"{name} {_loss(loss, scored.get(name, 1))}" for name, loss in record.get("losses", {}).items())
+
+
+def _total(val: Record) -> str:
+    """The sum over outputs that could be scored: no number where one of them is none."""
+    known = [loss for loss in val["losses"].values() if loss is not None]
+    return _loss(sum(known) if known and not val.get("lost") else None, _any_scored(val))
+
+
+def _any_scored(record: Record) -> bool:
+    # Logs of earlier versions do not tell.
+    return any(record.get("scored", {"": 1}).values())
+
+
+def _loss(loss: float | None, scored: float) -> str:
+    return _number(loss) if scored else "nothing scored"
+
+
+def _number(value: float | None) -> str:
+    return "not a number" if value is None else f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """`2 d 3 h`, `4 h 5 min`, `6 min 7 s`, `8 s`."""
+    whole = round(seconds)
+    units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+    for (name, size), (next_name, next_size) in pairwise(units):
+        if whole >= size:
+            return f"{whole // size} {name} {whole % size // next_size} {next_name}"
+    return f"{whole} s"

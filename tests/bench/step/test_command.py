@@ -1,0 +1,109 @@
+"""`mmae bench step`, on a model so small that only its table can be judged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+
+from mmae.bench.step.command import BOUND, PARTS, PLAIN
+from mmae.cli import main
+from tests.support.commands import Finished, run_command
+
+Row = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bench")
+
+
+@pytest.fixture(scope="module")
+def done(folder: Path) -> Finished:
+    """Every kind of row, of one nano model."""
+    words = ["--config", "debug", "--micro-batch", "2", "--precision", "fp32,bf16", "--modes", "none,full/2"]
+    more = ["--repeats", "3", "--json", "table.json", "model.size=nano", "model.decoder_dim=32"]
+    finished = run_command("mmae", "bench", "step", *words, *more, cwd=folder)
+    assert finished.status == 0, finished.err
+    return finished
+
+
+@pytest.fixture(scope="module")
+def table(done: Finished, folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / "table.json").read_text())
+    return content
+
+
+def ours(table: dict[str, Any]) -> list[Row]:
+    return [row for row in table["rows"] if row["what"].startswith("ours")]
+
+
+def test_a_row_a_step(table: dict[str, Any]) -> None:
+    steps = ["ours, none", "ours, full/2", BOUND, PLAIN]
+    found = [(row["precision"], row["micro_batch"], row["what"]) for row in table["rows"]]
+    assert found == [(precision, 2, step) for precision in ("fp32", "bf16") for step in steps]
+
+
+def test_figures_follow_from_one_another(table: dict[str, Any]) -> None:
+    for first in range(0, 8, 4):
+        rows = table["rows"][first : first + 4]
+        bound, plain = rows[2], rows[3]
+        assert bound["of_bound"] == plain["to_plain"] == 1
+        for row in rows:
+            assert row["tiles_per_second"] == pytest.approx(2000 / row["milliseconds"])
+            assert row["of_bound"] == pytest.approx(bound["milliseconds"] / row["milliseconds"])
+            assert row["to_plain"] == pytest.approx(plain["milliseconds"] / row["milliseconds"])
+            # Of one and the same number of operations.
+            assert row["mfu"] * row["milliseconds"] == pytest.approx(bound["mfu"] * bound["milliseconds"])
+            assert row["mfu"] > 0
+
+
+def test_parts_are_shares_of_a_step(table: dict[str, Any]) -> None:
+    for part in PARTS:
+        # Parts and step are timed one after the other: a moment that another program takes may fall on either.
+        shares = [row[part] for row in ours(table)]
+        assert min(shares) > 0
+        assert median(shares) < 1.5
+    for row in table["rows"]:
+        if row not in ours(table):
+            assert {row[part] for part in PARTS} == {None}
+
+
+def test_is_what_was_printed(done: Finished, table: dict[str, Any]) -> None:
+    assert f"# {table['title']}" in done.out
+    assert table["device"].startswith(("CPU, ", "NVIDIA"))
+    for note in table["notes"]:
+        assert note in done.out
+    assert sum(line.startswith(("| fp32 ", "| bf16 ")) for line in done.out.splitlines()) == len(table["rows"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--micro-batch", "0"], "--micro-batch 0: give whole numbers"),
+        (["--micro-batch", "2,"], "--micro-batch 2,: give whole numbers"),
+        (["--precision", "fp64"], "--precision fp64: unknown 'fp64'; did you mean 'fp32'?"),
+        (["--modes", "none,ful"], "--modes none,ful: unknown 'ful'; did you mean 'full'?"),
+        (["--repeats", "0"], "--repeats 0: must be at least 1"),
+        (["--json", "no/where.json"], "--json no/where.json: there is no folder"),
+        (["--config", "debugg"], "recipe debugg: neither a file nor a packaged name"),
+        (["--deepspeed_config", "zero9"], "--deepspeed_config zero9: neither a file nor a packaged name"),
+        (["model.sise=nano"], "unknown key 'model.sise'; did you mean 'model.size'?"),
+        (["model.size=nan"], "unknown model.size='nan'"),
+    ],
+)
+def test_bad_options_are_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "step", "--config", "debug", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("mmae: error: ")
+    assert message in line
+
+
+def test_an_earlier_table_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "old.json").write_text("old")
+    assert main(["bench", "step", "--json", str(tmp_path / "old.json")]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert (tmp_path / "old.json").read_text() == "old"

@@ -1,0 +1,135 @@
+"""DeepSpeed JSONs: what they may say, and how they meet the recipe."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmae.config.batch_split import BatchSplit
+from mmae.config.deepspeed import load_deepspeed_json, merge, precision_of
+from mmae.config.packaged_files import packaged_names
+from mmae.config.schema import TrainConfig
+from mmae.errors import InputError
+
+SPLIT = BatchSplit(micro=4, accumulation=2, world=2)
+TRAIN = TrainConfig(global_batch=16)
+
+
+def merged(tmp_path: Path, tree: Any, train: TrainConfig = TRAIN) -> dict[str, Any]:
+    path = tmp_path / "ds.json"
+    path.write_text(tree if isinstance(tree, str) else json.dumps(tree), encoding="utf-8")
+    return merge(*load_deepspeed_json(str(path)), train, SPLIT)
+
+
+@pytest.mark.parametrize("name", packaged_names("ds_configs", ".json"))
+@pytest.mark.parametrize("precision", [None, "bf16", "fp16", "fp32"])
+def test_every_packaged_file_merges_in_every_precision(name: str, precision: Any) -> None:
+    result = merge(*load_deepspeed_json(name), TrainConfig(global_batch=16, precision=precision), SPLIT)
+    assert precision_of(result) == (precision or "bf16")
+    assert result["zero_optimization"]["stage"] == int(name.removeprefix("zero")[0])
+    assert result["zero_optimization"]["memory_efficient_linear"] is False
+
+
+def test_an_empty_file_gets_batch_and_clipping_from_the_recipe(tmp_path: Path) -> None:
+    result = merged(tmp_path, {})
+    assert result["train_batch_size"] == 16
+    assert result["train_micro_batch_size_per_gpu"] == 4
+    assert result["gradient_accumulation_steps"] == 2
+    assert result["gradient_clipping"] == 1.0
+    assert precision_of(result) == "fp32"
+
+
+def test_a_file_may_repeat_the_recipe(tmp_path: Path) -> None:
+    assert merged(tmp_path, {"train_batch_size": 16, "gradient_clipping": 1.0})["train_batch_size"] == 16
+
+
+@pytest.mark.parametrize(
+    ("tree", "says"),
+    [
+        ({"train_batch_size": 32}, "train_batch_size=32 contradicts the recipe, where train.global_batch gives 16"),
+        ({"train_micro_batch_size_per_gpu": 8}, "contradicts the recipe, where train.micro_batch gives 4"),
+        ({"gradient_clipping": 0.5}, "contradicts the recipe, where train.clip_grad gives 1.0"),
+        ({"gradient_cliping": 1.0}, "unknown key 'gradient_cliping'; did you mean 'gradient_clipping'"),
+        ({"zero_optimization": {"stag": 1}}, "unknown key 'zero_optimization.stag'; did you mean 'stage'"),
+        (
+            {"zero_optimization": {"offload_optimizer": {"devise": "cpu"}}},
+            "unknown key 'zero_optimization.offload_optimizer.devise'; did you mean 'device'",
+        ),
+        ({"zero_optimization": {"stage": 4}}, "zero_optimization.stage=4"),
+        ({"zero_optimization": {"stage": "2"}}, "zero_optimization.stage='2'"),
+        ({"zero_optimization": {"memory_efficient_linear": True}}, "memory_efficient_linear=True"),
+        ({"optimizer": {"type": "AdamW"}}, "'optimizer' belongs into the recipe (train.blr"),
+        ({"scheduler": {}}, "'scheduler' belongs into the recipe"),
+        ({"bf16": {"enabled": 1}}, "bf16.enabled=1"),
+        ('{"bf16": {}, "bf16": {}}', "'bf16' stands twice"),
+        ({"bf16": {"enabled": True}, "fp16": {"enabled": True}}, "bf16 and fp16 are both enabled"),
+        ({"bf16": {}, "fp16": {}, "zero_optimization": {"stage": 3}}, "bf16 and fp16 are both enabled"),
+        ({"bf16": {}, "data_types": {"grad_accum_dtype": "fp32"}}, "grad_accum_dtype=fp32 needs ZeRO"),
+        (
+            {"zero_optimization": {"stage": 3, "offload_param": {"device": "nvme"}}},
+            "zero_optimization.offload_param.device=nvme needs nvme_path",
+        ),
+        (
+            {"zero_optimization": {"stage": 3, "offload_optimizer": {"device": "nvme", "nvme_path": ""}}},
+            "offload_optimizer.device=nvme needs nvme_path",
+        ),
+        (
+            {"zero_optimization": {"stage": 3, "offload_optimizer": {"device": "cpu", "ratio": 0.5}}},
+            "offload_optimizer.ratio=0.5 offloads a part",
+        ),
+        ({"zero_optimization": {"stage": 2}, "prescale_gradients": True}, "prescale_gradients does not go with ZeRO-2"),
+        (
+            {"zero_optimization": {"stage": 3}, "gradient_predivide_factor": 2.0},
+            "gradient_predivide_factor does not go with ZeRO-3",
+        ),
+        ({"train_batch_size": "auto"}, 'train_batch_size="auto" is a word of Hugging Face'),
+        ({"bf16": {"enabled": "auto"}}, 'bf16.enabled="auto" is a word of Hugging Face'),
+        (
+            {"zero_optimization": {"stage": 3, "reduce_bucket_size": "auto"}},
+            'zero_optimization.reduce_bucket_size="auto" is a word of Hugging Face',
+        ),
+        ({"zero_optimization": {"reduce_bucket_size": "5"}}, "zero_optimization.reduce_bucket_size='5': "),
+        ("{", "not JSON"),
+        ("[]", "is a JSON object"),
+    ],
+)
+def test_what_deepspeed_would_swallow_is_refused(tmp_path: Path, tree: Any, says: str) -> None:
+    with pytest.raises(InputError, match=r"ds\.json") as caught:
+        merged(tmp_path, tree)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"bf16": {"enabled": True}, "fp16": {"enabled": False}},
+        {"bf16": {}, "data_types": {"grad_accum_dtype": "bf16"}},
+        {"bf16": {}, "data_types": {"grad_accum_dtype": "fp32"}, "zero_optimization": {"stage": 1}},
+        {"zero_optimization": {"stage": 1}, "prescale_gradients": True},
+        {"zero_optimization": {"stage": 2, "reduce_scatter": False}, "prescale_gradients": True},
+    ],
+)
+def test_what_deepspeed_takes_is_taken(tmp_path: Path, tree: Any) -> None:
+    assert merged(tmp_path, tree)["train_batch_size"] == 16
+
+
+def test_a_recipes_precision_does_not_excuse_two_in_the_file(tmp_path: Path) -> None:
+    both = {"bf16": {"enabled": True}, "fp16": {"enabled": True}}
+    with pytest.raises(InputError, match="both enabled"):
+        merged(tmp_path, both, TrainConfig(global_batch=16, precision="bf16"))
+
+
+def test_precision_of_the_recipe_wins(tmp_path: Path) -> None:
+    result = merged(tmp_path, {"bf16": {"enabled": True}}, TrainConfig(global_batch=16, precision="fp16"))
+    assert precision_of(result) == "fp16"
+    assert "bf16" not in result
+
+
+def test_missing_files_are_named() -> None:
+    with pytest.raises(InputError, match="no such file"):
+        load_deepspeed_json("nowhere/zero9.json")
+    with pytest.raises(InputError, match="did you mean"):
+        load_deepspeed_json("zero")

@@ -1,0 +1,405 @@
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from data_tools.repack.command import repack
+from data_tools.source import chunks, raw_read
+from data_tools.verify.check_set import tell, verify
+from data_tools.verify.command import add_arguments, run
+from data_tools.verify.differences import LISTED
+from mmae.data.shards.index import Index, open_index
+from mmae.data.shards.tar_layout import extents
+from mmae.errors import InputError
+
+Make = Callable[..., Any]
+SHARD = "train-000000.tar"
+
+
+@pytest.fixture
+def packed(source: Path, tmp_path: Path) -> Path:
+    repack(source, tmp_path / "out", tiles_per_shard=3)
+    return tmp_path / "out"
+
+
+def found(folder: Path, against: Path | None = None) -> list[str]:
+    return [str(difference) for difference in verify(folder, against).differences]
+
+
+def test_a_sound_set(packed: Path, source: Path) -> None:
+    for against in (None, source, source.parent):
+        report = verify(packed, against)
+        assert (report.tiles, report.shards, report.differences) == (12, 4, [])
+
+
+@pytest.mark.parametrize("name", ["data_1M_v001_64", "data_100k_v001"])
+def test_real_tiles(shared: Path, tmp_path: Path, name: str) -> None:
+    source = shared / "mini_mmearth" / name
+    index = repack(source, tmp_path / "out", tiles_per_shard=100)
+    report = verify(tmp_path / "out", source)
+    assert report.tiles == len(index) > 0
+    assert report.differences == []
+    assert sum(shard.bytes for shard in index.shards) < next(source.glob("*.h5")).stat().st_size
+
+
+def test_real_places_stay_apart(shared: Path, tmp_path: Path) -> None:
+    import json
+    import shutil
+
+    source = tmp_path / "source"
+    shutil.copytree(shared / "mini_mmearth" / "data_100k_v001", source)
+    path = source / "data_100k_v001_splits.json"
+    path.chmod(0o644)
+    splits = json.loads(path.read_text())
+    path.write_text(json.dumps({"train": splits["train"] + splits["val"], "val": [], "test": []}))
+    index = repack(source, tmp_path / "out", val_fraction=0.2, datasets=["esa_worldcover"])
+    assert verify(tmp_path / "out", source).differences == []
+    train, val = index.positions("train"), index.positions("val")
+    assert len(val) == 8
+    north = (index.lat[val][:, None] - index.lat[train]) * 111.2
+    east = (index.lon[val][:, None] - index.lon[train]) * 111.2 * np.cos(np.radians(index.lat[train]))
+    assert np.hypot(north, east).min() > 2
+
+
+def flip(folder: Path, index: Index, position: int, place: int) -> None:
+    path = folder / index.shards[int(index.shard[position])].name
+    damaged = bytearray(path.read_bytes())
+    damaged[int(index.offset[position]) + place] ^= 1
+    path.write_bytes(damaged)
+
+
+def test_a_flipped_bit_names_shard_and_row(packed: Path) -> None:
+    index = open_index(packed)
+    flip(packed, index, 1, 512 + 6)
+    lines = found(packed)
+    row = int(index.row[1])
+    assert f"{SHARD}: the file's hash differs" in lines
+    assert any(line.startswith(f"{SHARD}, row {row}, sentinel2: ") for line in lines)
+    assert all(SHARD in line for line in lines)
+
+
+def member_extents(index: Index, position: int) -> dict[str, tuple[int, int]]:
+    """Member -> first byte, counted from where the tile begins, and length."""
+    names = [*index.datasets, "json"]
+    found = extents(index.size[position].tolist(), int(index.info_size[position]))
+    return {names[column]: (start, length) for column, start, length in found}
+
+
+@pytest.mark.parametrize("position", [0, 1])
+@pytest.mark.parametrize("member", ["sentinel2", "month", "json"])
+@pytest.mark.parametrize("place", [3, 511, 514, -1], ids=["name", "header", "payload", "padding"])
+def test_a_flipped_bit_names_the_member(packed: Path, position: int, member: str, place: int) -> None:
+    index = open_index(packed)
+    start, length = member_extents(index, position)[member]
+    flip(packed, index, position, start + place % length)
+    lines = [line for line in found(packed) if "the checksum of" in line]
+    at = int(index.offset[position]) + start
+    where = f"{SHARD}, row {index.row[position]}, {member}"
+    assert len(lines) == 1
+    assert lines[0].startswith(f"{where}: the checksum of its {length} bytes from {at} on differs")
+
+
+def test_a_flipped_bit_behind_the_last_tile(packed: Path) -> None:
+    path = packed / SHARD
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 4
+    path.write_bytes(content)
+    lines = found(packed)
+    assert lines[0] == f"{SHARD}: the file's hash differs"
+    assert "what follows its last tile" in lines[1]
+    assert len(lines) == 2
+
+
+@pytest.mark.parametrize("place", [3, 130, 150, 156, 300], ids=["name", "size", "checksum", "type", "reserved"])
+def test_a_damaged_tar_header_is_told_of_in_few_lines(packed: Path, place: int) -> None:
+    flip(packed, open_index(packed), 1, place)
+    report = verify(packed)
+    lines = [str(difference) for difference in report.differences]
+    assert len(lines) == report.count <= 5
+    assert lines[0] == f"{SHARD}: the file's hash differs"
+    assert sum("the checksum of" in line for line in lines) == 1
+    assert report.damaged == [0]
+
+
+def test_all_differences_are_counted_and_the_first_listed(packed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = packed / SHARD
+    path.write_bytes(bytes(512) + path.read_bytes()[:-512])
+    index = open_index(packed)
+    members = sum(len(member_extents(index, position)) for position in range(3))
+    report = verify(packed)
+    assert report.count >= members
+    assert len(report.differences) == LISTED
+    tell(report, None)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[LISTED] == f"{SHARD}: ... and {report.count - LISTED} more"
+    assert lines[-1] == f"checked 12 tiles in 4 shards: {report.count} differences"
+    assert len(lines) == LISTED + 2
+
+
+@pytest.mark.parametrize("left", [0, 700, 0.5])
+def test_a_cut_shard(packed: Path, left: float) -> None:
+    path = packed / SHARD
+    os.truncate(path, int(left if left > 1 else left * path.stat().st_size))
+    lines = found(packed)
+    assert any("were packed" in line for line in lines)
+    assert all(line.startswith(SHARD) for line in lines)
+    assert any("ends before" in line or "row" in line for line in lines)
+
+
+def test_tiles_before_a_cut_are_sound(packed: Path) -> None:
+    index = open_index(packed)
+    os.truncate(packed / SHARD, int(index.offset[2]) + 600)
+    rows = [difference.row for difference in verify(packed).differences]
+    assert set(rows) == {None, int(index.row[2])}
+
+
+def test_missing_and_unlisted_shards(packed: Path) -> None:
+    (packed / SHARD).rename(packed / "train-000009.tar")
+    assert found(packed) == ["train-000009.tar: is not in the index", f"{SHARD}: is missing"]
+
+
+def rewrite(path: Path, change: Callable[[list[tuple[tarfile.TarInfo, bytes]]], None]) -> None:
+    with tarfile.open(path) as tar:
+        members = []
+        for member in tar:
+            stream = tar.extractfile(member)
+            assert stream is not None
+            members.append((member, stream.read()))
+    change(members)
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for member, content in members:
+            tar.addfile(member, io.BytesIO(content))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        ("/etc/passwd", tarfile.REGTYPE, "would leave its folder"),
+        ("../x", tarfile.REGTYPE, "would leave its folder"),
+        ("a/b", tarfile.REGTYPE, "would leave its folder"),
+        ("link", tarfile.SYMTYPE, "is a link"),
+        ("hard", tarfile.LNKTYPE, "is a link"),
+        ("stray", tarfile.REGTYPE, "is not in the index"),
+    ],
+)
+def test_hostile_members(packed: Path, name: str, kind: bytes, message: str) -> None:
+    def add(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+        member = tarfile.TarInfo(name)
+        member.type = kind
+        member.linkname = "/etc/passwd" if kind != tarfile.REGTYPE else ""
+        members.append((member, b""))
+
+    rewrite(packed / SHARD, add)
+    assert any(message in line and name in line for line in found(packed))
+
+
+def test_swapped_members(packed: Path) -> None:
+    def swap(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+        first, second = [number for number, (member, _) in enumerate(members) if "sentinel2" in member.name][:2]
+        a, b = members[first], members[second]
+        members[first], members[second] = (a[0], b[1]), (b[0], a[1])
+        a[0].size, b[0].size = len(b[1]), len(a[1])
+
+    rewrite(packed / SHARD, swap)
+    index = open_index(packed)
+    lines = found(packed)
+    for position in (0, 1):
+        assert any(f"row {index.row[position]}, sentinel2: the checksum" in line for line in lines)
+
+
+def test_members_of_equal_size_swapped_whole(source: Path, tmp_path: Path) -> None:
+    index = repack(source, tmp_path / "out", codec="none")
+    path = tmp_path / "out" / SHARD
+    start, length = member_extents(index, 0)["sentinel2"]
+    first, second = (int(index.offset[position]) + start for position in (0, 1))
+    swapped = bytearray(path.read_bytes())
+    a, b = slice(first, first + length), slice(second, second + length)
+    swapped[a], swapped[b] = swapped[b], swapped[a]
+    path.write_bytes(swapped)
+    lines = [line for line in found(tmp_path / "out") if "the checksum of" in line]
+    assert [line.partition(": ")[0] for line in lines] == [f"{SHARD}, row {row}, sentinel2" for row in index.row[:2]]
+
+
+def test_other_values_in_the_source(mmearth: Make, packed: Path, tmp_path: Path) -> None:
+    data = mmearth()
+    data.arrays["sentinel2"][4, 0, 0, 0] ^= 1
+    data.arrays["era5"][3] = 1.0
+    data.arrays["esa_worldcover"][5, 0, 0, 1] = 20
+    data.tile_info["tile_1_l1c"]["lat"] = 40.0
+    data.metadata["S2_type"][1] = b"l1c"
+    data.splits["train"].pop()
+    data.band_stats["sentinel2_l1c"] = {"mean": [1.0] * 13, "std": [1.0] * 13}
+    lines = "\n".join(found(packed, data.write(tmp_path / "other")))
+    assert "row 4, sentinel2: 1 of 832 values differ from the source" in lines
+    assert "row 3, era5: 12 of 12 values differ" in lines
+    assert "row 5, esa_worldcover: 1 of 64 values differ" in lines
+    assert "row 2: lat is 1.0, the source has 40.0" in lines
+    assert "row 2, json: tile_info differs" in lines
+    assert "row 1: level is 1, the source has 0" in lines
+    assert "split 'train': 6 tiles, not the source's 5" in lines
+    assert "index: band_stats of sentinel2_l1c differ from the source's" in lines
+    assert len(lines.splitlines()) == 8
+
+
+def test_a_source_with_fewer_rows(mmearth: Make, packed: Path, tmp_path: Path) -> None:
+    lines = "\n".join(found(packed, mmearth(rows=4).write(tmp_path / "other")))
+    assert "rows beyond the source's 4" in lines
+
+
+def test_exit_status(packed: Path, source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert run(parser.parse_args([str(packed), "--against", str(source), "--workers", "1"])) == 0
+    assert "checked 12 tiles in 4 shards against" in capsys.readouterr().out
+    flip(packed, open_index(packed), 0, 600)
+    assert run(parser.parse_args([str(packed), "--workers", "1"])) == 1
+    out = capsys.readouterr().out
+    assert SHARD in out
+    assert "1 shard is not as it was packed: --against data.h5 --repair writes it anew" in out
+    with pytest.raises(InputError, match="no such folder"):
+        run(parser.parse_args([str(packed / "nowhere")]))
+    with pytest.raises(InputError, match="--workers 0: must be at least 1"):
+        run(parser.parse_args([str(packed), "--workers", "0"]))
+
+
+def test_processes_find_the_same(packed: Path, source: Path) -> None:
+    flip(packed, open_index(packed), 1, 3)
+    (packed / "val-000001.tar").unlink()
+    alone, together = (verify(packed, source, workers=workers) for workers in (1, 2))
+    assert together == alone
+    assert alone.damaged == [0, 3]
+
+
+def test_what_packed_the_shards_does_not_check_them(
+    packed: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistake in the repacker's own way of reading must not hide itself."""
+
+    def never(*_: object) -> None:
+        raise AssertionError("read as the repacker does")
+
+    for owner, name in (
+        (raw_read.RawTiles, "array"),
+        (raw_read.PlainTiles, "array"),
+        (raw_read, "inflate"),
+        (chunks, "find_tiles"),
+    ):
+        monkeypatch.setattr(owner, name, never)
+    assert verify(packed, source).differences == []
+
+
+def damage_source(path: Path, row: int, dataset: str) -> None:
+    with h5py.File(path) as file:
+        place = file[dataset].id.get_chunk_info(row).byte_offset
+    content = bytearray(path.read_bytes())
+    content[place + 10 : place + 40] = bytes(30)
+    path.write_bytes(content)
+
+
+def test_a_source_that_cannot_be_read(packed: Path, source: Path) -> None:
+    damage_source(source, 4, "sentinel2")
+    report = verify(packed, source)
+    assert [(found.row, found.dataset) for found in report.differences] == [(4, "sentinel2")]
+    assert "the source cannot be read there" in str(report.differences[0])
+    assert report.damaged == [], "the shards are as they were packed"
+
+
+def test_known_losses_are_listed_and_no_differences(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage_source(source, 4, "sentinel2")
+    repack(source, tmp_path / "out", on_error="skip")
+    report = verify(tmp_path / "out", source)
+    assert (report.tiles, report.count, [loss.row for loss in report.losses]) == (11, 0, [4])
+    capsys.readouterr()
+    tell(report, source)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("known loss: row 4 (tile tile_2_l1c), sentinel2: ")
+    assert lines[1] == f"checked 11 tiles in 2 shards against {source}: 0 differences, 1 known loss"
+
+
+def test_a_shard_that_cannot_be_opened(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = os.open
+
+    def refuse(path: Any, *rest: Any) -> int:
+        if str(path).endswith(SHARD):
+            raise PermissionError(13, "Permission denied")
+        return opened(path, *rest)
+
+    monkeypatch.setattr(os, "open", refuse)
+    report = verify(packed)
+    assert list(map(str, report.differences)) == [f"{SHARD}: cannot be read (Permission denied)"]
+    assert report.damaged == [0]
+
+
+@pytest.mark.parametrize("kind", ["folder", "link"])
+def test_no_plain_file(packed: Path, kind: str) -> None:
+    path = packed / SHARD
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/null")
+    assert found(packed) == [f"{SHARD}: is no plain file"]
+
+
+def another(data: Any, kind: str) -> Any:
+    """A data set that cannot be the one that was packed."""
+    if kind == "ids":
+        data.metadata["tile_id"] = [f"other_{row}" for row in range(12)]
+        data.tile_info = {f"other_{row}": each for row, each in enumerate(data.tile_info.values())}
+    elif kind == "dataset":
+        del data.arrays["month"]
+    else:
+        data.arrays["aster"] = data.arrays["aster"][..., :4]
+    return data
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        ("ids", "0 of 12 tile ids are the same"),
+        ("dataset", "it has no dataset 'month' of numbers"),
+        ("shape", r"its aster is int16 \(2, 8, 4\) a tile, the shards hold int16 \(2, 8, 8\)"),
+    ],
+)
+def test_another_data_set_is_refused_as_such(mmearth: Make, packed: Path, tmp_path: Path, kind: str, why: str) -> None:
+    other = another(mmearth(), kind).write(tmp_path / "other")
+    flip(packed, open_index(packed), 0, 600)
+    message = rf"is another data set than .*out was packed from \({why}\): give --against the data\.h5 that was packed"
+    with pytest.raises(InputError, match=message):
+        verify(packed, other)
+
+
+def test_a_changed_source_is_told_and_no_repair_from_it_advised(
+    mmearth: Make, packed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = mmearth()
+    data.arrays["month"][0] += 1
+    other = data.write(tmp_path / "other")
+    flip(packed, open_index(packed), 0, 600)
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    assert run(parser.parse_args([str(packed), "--against", str(other), "--workers", "1"])) == 1
+    *_, note, _, advice = capsys.readouterr().out.splitlines()
+    assert note == (
+        f"{other} is not the data.h5 that was packed, or its JSON files have changed (another fingerprint): "
+        "differences may be those between the two"
+    )
+    assert advice == "1 shard is not as it was packed: --against data.h5 --repair writes it anew"
+
+
+def test_splits_need_a_source(packed: Path) -> None:
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    with pytest.raises(InputError, match=r"--splits x\.json: needs --against SRC"):
+        run(parser.parse_args([str(packed), "--splits", "x.json"]))

@@ -1,0 +1,45 @@
+"""What strangers send is data of known kinds, or refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from mmae.doctor.agent.facts import Facts
+from mmae.doctor.agent.messages import parse, parse_json
+from mmae.doctor.agent.storage import OpCache, OpLock
+from tests.support.surveyed_hosts import WELL, cache
+
+
+@pytest.mark.parametrize("text", ["", "{", "NaN", '{"a": Infinity}', "[" * 100_000, "{'a': 1}", "1 2"])
+def test_what_is_no_json(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        parse_json(text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"gpus": "8"}, {"gpus": True}, {"gpus": None}, {"gpus": 8.0}, {"versions": []}, {"versions": {"torch": 2}},
+     {"infiniband": "mlx5"}, {"infiniband": [1]}, {"more": 1}],
+)  # fmt: skip
+def test_other_kinds_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"another kind|other fields"):
+        parse(Facts, asdict(WELL) | change)
+
+
+@pytest.mark.parametrize("content", [None, [], {}, "facts", {"gpus": 8}])
+def test_what_is_no_such_record(content: object) -> None:
+    with pytest.raises(ValueError, match="other fields"):
+        parse(Facts, content)
+
+
+def test_what_was_sent_arrives() -> None:
+    sent = cache(OpLock("/cache/op/lock", 1.5, 2.0, False))
+    assert parse(OpCache, parse_json(json.dumps(asdict(sent)))) == sent
+    assert parse(Facts, asdict(WELL)) == WELL
+    assert parse(float, 1) == 1.0
+    with pytest.raises(ValueError, match="kind"):
+        parse(int, True)

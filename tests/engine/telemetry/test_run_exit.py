@@ -1,0 +1,139 @@
+"""How a training ends: what was recorded is written, and errors come out as they should."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from mmae import train
+from mmae.config.batch_split import BatchSplit
+from mmae.config.schema import Config, LogConfig
+from mmae.engine.telemetry import run_exit
+from mmae.engine.telemetry.profiler import StepProfiler
+from mmae.engine.telemetry.run_exit import RunEnd
+from mmae.engine.telemetry.run_log import RunLog
+from mmae.engine.telemetry.step_records import StepRecords
+from mmae.errors import DoesNotFitError, InputError
+from mmae.run.folder import RunFolder
+from mmae.run.lock import RunLock
+from mmae.run.spec import RunSpec
+
+CONFIG = Config(log=LogConfig(wandb=False))
+
+
+class Records:
+    """Has one record that has arrived, and one that never will."""
+
+    step = 2
+    closed = False
+
+    def arrived(self) -> list[dict[str, Any]]:
+        return [{"step": 1, "loss": 0.5}]
+
+    def drain(self) -> None:
+        raise AssertionError("after an error a device may never come to the rest")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture(params=[0, 1])
+def rank(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    rank: int = request.param
+    monkeypatch.setattr(dist, "get_rank", lambda: rank)
+    monkeypatch.setattr(run_exit, "is_local_main", lambda: rank == 0)
+    return rank
+
+
+def run(folder: Path, rank: int, error: BaseException | None, watched: bool = False) -> Records:
+    plan = SimpleNamespace(config=CONFIG, folder=RunFolder(folder), split=BatchSplit(8, 1, 2), zero_stage=1)
+    records = Records()
+    with RunEnd(cast(RunSpec, plan), watched) as end:
+        log = RunLog(folder / "log.jsonl", CONFIG, rank, 0)
+        end.open(log, cast(StepRecords, records), StepProfiler(folder / "profile", None, log.say))
+        if error is not None:
+            raise error
+    return records
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_good_end_adds_nothing(tmp_path: Path, rank: int, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, rank, None).closed
+    assert rank == 1 or lines(tmp_path) == []
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("error", [RuntimeError("gone\nand more"), KeyboardInterrupt("gone"), InputError("gone")])
+def test_an_error_comes_out_and_is_recorded(tmp_path: Path, rank: int, error: BaseException) -> None:
+    with pytest.raises(type(error)) as raised:
+        run(tmp_path, rank, error)
+    assert raised.value is error
+    if rank == 0:
+        train, end = lines(tmp_path)
+        assert (train["kind"], train["step"]) == ("train", 1)
+        assert (end["kind"], end["step"], end["why"], end["error"]) == (
+            "end", 2, "error", f"{type(error).__name__}: gone"
+        )  # fmt: skip
+
+
+def test_bad_input_that_one_rank_finds_is_said_by_it(
+    tmp_path: Path, rank: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError):
+        run(tmp_path, rank, InputError("a shard is damaged"))
+    # The first rank of a node is spoken for by the command.
+    assert capfd.readouterr().err == ("mmae: error: rank 1: a shard is damaged\n" if rank == 1 else "")
+
+
+def test_a_failure_is_told_with_its_log_file(tmp_path: Path, rank: int, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError):
+        run(tmp_path, rank, RuntimeError("gone"))
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last.endswith(f"RuntimeError: gone: traceback in {tmp_path}/logs/rank_{rank}.log")
+
+
+def test_no_memory_becomes_advice(tmp_path: Path, rank: int, capfd: pytest.CaptureFixture[str]) -> None:
+    error = torch.OutOfMemoryError("CUDA out of memory.")
+    with pytest.raises(DoesNotFitError, match=rf"rank {rank} is out of memory.*train.micro_batch=4") as raised:
+        run(tmp_path, rank, error)
+    assert raised.value.__cause__ is error
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_save_that_is_being_written_ends_with_its_training(
+    tmp_path: Path, rank: int, given: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the caller holds a lock, not before its release: others are told of the failure first."""
+    waited: list[bool] = []
+
+    def failing(_plan: RunSpec, _end: RunEnd, lock: RunLock, *_: object) -> int:
+        lock.before_release(lambda: waited.append(True))
+        raise ValueError("failed")
+
+    monkeypatch.setattr(train, "_train", failing)
+    lock = RunLock(None, 1.0) if given else None
+    plan = SimpleNamespace(config=CONFIG, folder=RunFolder(tmp_path), split=BatchSplit(8, 1, 2), zero_stage=1)
+    with pytest.raises(ValueError, match="failed"):
+        train.train(cast(RunSpec, plan), lock)
+    assert waited == ([] if given else [True])
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_another_ranks_fault_is_recorded_by_who_watches_the_ranks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watched: bool
+) -> None:
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(run_exit, "is_local_main", lambda: True)
+    with pytest.raises(RuntimeError, match="gloo"):
+        run(tmp_path, 0, RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer"), watched)
+    assert [line["kind"] for line in lines(tmp_path)] == ["train"] + ["end"] * (not watched)

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import mmae
+from mmae.config.schema import ModelConfig
+from mmae.errors import InputError
+from mmae.model.masking import plan_from_ids
+from mmae.model.mmae import MultiMAE
+from mmae.model.saved.saved_config import read_model_config
+from mmae.model.saved.saved_model import initial_weights, load_model, save_model
+from mmae.variants import Variant
+from tests.support.full_disk import REASON, files_up_to
+
+MakeValues = Callable[[ModelConfig, int], dict[str, Tensor]]
+STATS = {"aster": {"mean": [1.0, 2.0], "std": [3.0, 4.0]}}
+
+
+@pytest.fixture
+def model(config: ModelConfig, variant: Variant) -> MultiMAE:
+    return MultiMAE(replace(config, init_from="somewhere"), variant, seed=3)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, model: MultiMAE) -> Path:
+    save_model(tmp_path / "exported" / "model", model, STATS, {"step": 7})
+    return tmp_path / "exported" / "model"
+
+
+def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    path = folder / "config.json"
+    description = json.loads(path.read_text())
+    change(description)
+    path.write_text(json.dumps(description))
+
+
+def test_round_trip(folder: Path, model: MultiMAE, make_values: MakeValues) -> None:
+    loaded = mmae.load_model(folder)
+    assert not loaded.training
+    assert loaded.variant == model.variant
+    assert loaded.config == replace(model.config, init_from=None)
+    assert {tensor.device.type for tensor in (*loaded.parameters(), *loaded.buffers())} == {"cpu"}
+    plan = plan_from_ids(torch.tensor([[0, 5, 9]]), model.config.num_tokens)
+    values = make_values(model.config, 1)
+    here, there = model.eval()(values, plan), loaded(values, plan)
+    assert all(torch.equal(here.patches[name], there.patches[name]) for name in model.config.outputs)
+
+
+def test_the_folder_holds_two_files_and_no_temporary(folder: Path) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert [path.name for path in folder.parent.iterdir()] == ["model"]
+    assert {tensor.dtype for tensor in load_file(folder / "model.safetensors").values()} == {torch.float32}
+
+
+def test_what_config_json_says(folder: Path) -> None:
+    saved = read_model_config(folder)
+    assert saved.band_stats == STATS
+    assert saved.extra == {"step": 7}
+    assert saved.mmae_version == mmae.__version__
+
+
+def test_half_precision_is_saved_as_float32(tmp_path: Path, model: MultiMAE) -> None:
+    save_model(tmp_path / "half", model.to(torch.bfloat16), STATS)
+    loaded = load_model(tmp_path / "half")
+    ours, theirs = model.state_dict(), loaded.state_dict()
+    assert all(torch.equal(theirs[name], ours[name].float()) for name in ours)
+
+
+def test_an_empty_folder_is_filled_and_a_full_one_left_alone(tmp_path: Path, model: MultiMAE) -> None:
+    (tmp_path / "empty").mkdir()
+    save_model(tmp_path / "empty", model, STATS)
+    before = (tmp_path / "empty" / "config.json").stat().st_mtime_ns
+    with pytest.raises(InputError, match="is not empty"):
+        save_model(tmp_path / "empty", model, STATS)
+    assert (tmp_path / "empty" / "config.json").stat().st_mtime_ns == before
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="is a file"):
+        save_model(tmp_path / "file", model, STATS)
+
+
+def test_a_failed_save_leaves_nothing(tmp_path: Path, model: MultiMAE, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("mmae.model.saved.saved_model.save_file", full)
+    with pytest.raises(InputError, match=r"model: cannot be written \(no space left on device\): make room"):
+        save_model(tmp_path / "model", model, STATS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, model: MultiMAE) -> None:
+    with files_up_to(5000), pytest.raises(InputError, match=rf"model: cannot be written \(.*{REASON}.*\): make"):
+        save_model(tmp_path / "model", model, STATS)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_the_umask_says_who_reads_the_files(umask: int, mode: int, tmp_path: Path, model: MultiMAE) -> None:
+    before = os.umask(umask)
+    try:
+        save_model(tmp_path / "model", model, STATS)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()}
+    assert modes == {"config.json": mode, "model.safetensors": mode}
+    assert (tmp_path / "model").stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_missing_file(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(InputError, match=rf"{name} does not exist"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(("name", "message"), [("config.json", "as JSON"), ("model.safetensors", "as safetensors")])
+def test_a_damaged_file(folder: Path, name: str, message: str) -> None:
+    path = folder / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match=message):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.update(format_version=2), "format version 2"),
+        (lambda d: d.update(format="other"), "does not describe an mmae model"),
+        (lambda d: d.pop("band_stats"), "'band_stats' is missing"),
+        (lambda d: d.update(band_stat={}), "'band_stat'; did you mean 'band_stats'"),
+        (lambda d: d.update(extra=3), "'extra' must be a mapping"),
+        (lambda d: d["model"].update(patchsize=8), "'model.patchsize'; did you mean 'patch_size'"),
+        (lambda d: d["model"].update(patch_size=-1), "model.patch_size=-1"),
+        (lambda d: d["variant"].pop("dim"), "'variant' must hold"),
+        (lambda d: d["variant"].update(dim=30), "width 30"),
+        (lambda d: d["variant"].update(mlp_dim=84), "mlp.fc1.weight has shape"),
+        (lambda d: d["variant"].update(depth=3), "encoder.blocks.2.* is missing"),
+        (lambda d: d["variant"].update(depth=1), "unexpected tensor encoder.blocks.1"),
+    ],
+)
+def test_a_config_that_does_not_fit(folder: Path, change: Callable[[dict[str, Any]], object], message: str) -> None:
+    edit(folder, change)
+    with pytest.raises(InputError, match=message) as raised:
+        load_model(folder)
+    assert "\n" not in str(raised.value)
+
+
+def test_weights_into_another_model(folder: Path, model: MultiMAE) -> None:
+    other = MultiMAE(model.config, model.variant, seed=4).to(torch.bfloat16)
+    other.load_state_dict(initial_weights(other, folder))
+    assert all(torch.equal(other.state_dict()[name], tensor.bfloat16()) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"out_domains": ("rgb",)}, "its outputs are rgb, depth, .*, this model's are rgb, norm_rgb"),
+        ({"in_domains": ("rgb", "depth")}, "its in_domains are"),
+        ({"decoder_dim": 32}, "decoders.mask_token has shape"),
+    ],
+)
+def test_weights_into_a_model_that_differs(
+    folder: Path, model: MultiMAE, changes: dict[str, object], message: str
+) -> None:
+    other = MultiMAE(replace(model.config, **changes), model.variant)  # type: ignore[arg-type]
+    before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+    with pytest.raises(InputError, match=message):
+        initial_weights(other, folder)
+    assert all(torch.equal(before[name], tensor) for name, tensor in other.state_dict().items())
+
+
+def test_a_tensor_too_many(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    save_file({**load_file(path), "spare": torch.zeros(1)}, path)
+    with pytest.raises(InputError, match="unexpected tensor spare"):
+        load_model(folder)
+
+
+def test_learned_positions_are_weights(
+    tmp_path: Path, config: ModelConfig, variant: Variant, make_values: MakeValues
+) -> None:
+    model = MultiMAE(replace(config, positions="learned"), variant)
+    with torch.no_grad():
+        model.decoders.get_parameter("positions.table").normal_()
+    save_model(tmp_path / "model", model, STATS)
+    loaded = load_model(tmp_path / "model")
+    assert loaded.config.positions == "learned"
+    plan = plan_from_ids(torch.tensor([[0, 5, 9]]), config.num_tokens)
+    values = make_values(config, 1)
+    here, there = model.eval()(values, plan), loaded(values, plan)
+    assert all(torch.equal(here.patches[name], there.patches[name]) for name in config.outputs)
+    with pytest.raises(InputError, match=r"unexpected tensor .*positions\.table"):
+        initial_weights(MultiMAE(config, variant), tmp_path / "model")
+    other = MultiMAE(replace(model.config, input_size=(24, 32)), variant)
+    with pytest.raises(InputError, match=r"positions\.table has shape \(8, 32\), this model needs \(12, 32\)"):
+        initial_weights(other, tmp_path / "model")
+
+
+def test_a_model_that_learns_positions_starts_from_fixed_ones(folder: Path, model: MultiMAE) -> None:
+    learned = MultiMAE(replace(model.config, positions="learned", input_size=(24, 40)), model.variant)
+    weights = initial_weights(learned, folder)
+    first = learned.state_dict()
+    assert weights.keys() == first.keys()
+    assert all(torch.equal(weights[name], first[name]) for name in first if "positions" in name)
+    assert torch.equal(weights["encoder.global_tokens"], model.state_dict()["encoder.global_tokens"])

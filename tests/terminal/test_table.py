@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mmae.errors import InputError
+from mmae.terminal.table import WIDTH, Column, Table, check_json_path, report
+from tests.support.full_disk import REASON, files_up_to
+
+TABLE = Table(
+    "a bench",
+    (Column("way", "way"), Column("rate", "tiles/s", "{:.1f}"), Column("share", "of the limit", "{:.0%}")),
+    [{"way": "ours", "rate": 12.345, "share": 0.7}, {"way": "the limit", "rate": 17, "share": None}, {"way": "none"}],
+    ["a note"],
+)
+
+
+def test_prints_a_table_that_lines_up() -> None:
+    assert TABLE.noting(["another"]).text().splitlines() == [
+        "# a bench",
+        "| way       | tiles/s | of the limit |",
+        "| --------- | ------: | -----------: |",
+        "| ours      |    12.3 |          70% |",
+        "| the limit |    17.0 |            - |",
+        "| none      |       - |            - |",
+        "",
+        "a note",
+        "another",
+    ]
+
+
+def test_a_table_without_rows() -> None:
+    assert Table("t", (Column("a", "heading"),), []).text().splitlines() == ["# t", "| heading |", "| ------- |"]
+
+
+def test_writes_what_it_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "table.json"
+    report(TABLE, path, {"cpu": "x"})
+    assert capsys.readouterr().out == TABLE.text() + "\n"
+    assert json.loads(path.read_text()) == {
+        "title": "a bench",
+        "rows": [
+            {"way": "ours", "rate": 12.345, "share": 0.7},
+            {"way": "the limit", "rate": 17, "share": None},
+            {"way": "none", "rate": None, "share": None},
+        ],
+        "notes": ["a note"],
+        "cpu": "x",
+    }
+
+
+def test_no_file_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    check_json_path(None)
+    report(TABLE, None, {})
+    assert "ours" in capsys.readouterr().out
+
+
+def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "table.json"
+    check_json_path(path)
+    path.write_text("mine")
+    with pytest.raises(InputError, match="exists already"):
+        check_json_path(path)
+    with pytest.raises(InputError, match=r"table\.json: cannot be written"):
+        report(TABLE, path, {})
+    assert "ours" in capsys.readouterr().out, "what was measured is not lost"
+    assert path.read_text() == "mine"
+    link = tmp_path / "link.json"
+    link.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="exists already"):
+        check_json_path(link)
+
+
+def test_a_file_without_a_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no folder .*: make it first"):
+        check_json_path(tmp_path / "absent" / "table.json")
+
+
+def test_a_full_disk_leaves_nothing_and_the_table_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "table.json"
+    with files_up_to(10), pytest.raises(InputError, match=rf"--json \S+table\.json: cannot be written \({REASON}\)"):
+        report(TABLE, path, {})
+    assert not list(tmp_path.iterdir())
+    assert TABLE.title in capsys.readouterr().out
+
+
+def test_a_place_that_cannot_be_written_to_is_refused_at_once() -> None:
+    with pytest.raises(InputError, match=r"--json /proc/table\.json: cannot be written"):
+        check_json_path(Path("/proc/table.json"))
+
+
+def test_a_wide_table_is_printed_in_parts_that_say_what_each_row_is() -> None:
+    columns = [Column("name", "name"), *(Column(f"c{number}", f"column {number}") for number in range(12))]
+    rows = [{column.key: f"{name} {column.key}" for column in columns} for name in "ab"]
+    lines = Table("wide", columns, rows, ["a note"], keys=1).text().splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    assert sum(line.startswith("| name ") for line in lines) == 2
+    assert sum(line.startswith("| a name ") for line in lines) == 2
+    assert [line.count("column") for line in lines if line.startswith("| name ")] == [8, 4]
+    whole = Table("wide", columns, rows, ["a note"]).text().splitlines()
+    assert len(whole) == 1 + 4 + 2
+    assert TABLE.text() == replace(TABLE, keys=1).text()
+
+
+def test_a_column_that_is_too_wide_stands_alone() -> None:
+    rows = [{"a": "x", "b": "y" * 200, "c": "z"}]
+    lines = Table("t", [Column("a", "a"), Column("b", "b"), Column("c", "c")], rows, keys=1).text().splitlines()
+    assert [line.split("|")[1:-1] for line in lines if line.startswith("| a")] == [
+        [" a ", f" b{' ' * 200}"],
+        [" a ", " c "],
+    ]
