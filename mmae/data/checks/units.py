@@ -47,7 +47,10 @@ _UNKNOWN_CODES: Final = 0.01
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """What a sample holds of each band, float64 (C,); NaN for a band without data."""
+    """What a sample holds of each band, float64 (C,); NaN for a band without data.
+
+    `mean_C` is the median over tiles of their means: one damaged tile says nothing about units.
+    """
 
     tiles: int
     mean_C: NDArray[np.float64]
@@ -122,7 +125,9 @@ def _look(values_TCn: NDArray[np.float64]) -> _Seen:
         if len(valid):
             # Numbers beyond float64 are damage, or nobody's units: they are far off all the same.
             with np.errstate(over="ignore", invalid="ignore"):
-                mean_C[band], std_C[band], dark_C[band] = valid.mean(), valid.std(), np.percentile(valid, 1)
+                std_C[band], dark_C[band] = valid.std(), np.percentile(valid, 1)
+            tiles_Tn = values_TCn[~np.isnan(values_TCn[:, band]).all(1), band]
+            mean_C[band] = np.median(np.nanmean(tiles_Tn, axis=1))
     return _Seen(len(values_TCn), mean_C, std_C, dark_C, np.nanmax(values_CN), np.nanmin(values_CN))
 
 

@@ -142,3 +142,15 @@ def test_real_tiles(shared: Path, name: str) -> None:
         for entry in ("sentinel1", "aster"):
             assert problem(entry, file[entry][:][::7], stats) == ""
         assert code_problem("esa_worldcover", file["esa_worldcover"][:]) is None
+
+
+def test_one_damaged_tile_says_nothing_about_units() -> None:
+    """It trains, and is named when its step is left out."""
+    entry, generator = "sentinel1", np.random.default_rng(0)
+    stats = {entry: {"mean": [-15.0] * 8, "std": [4.0] * 8}}
+    values_TCn = generator.normal(-15, 4, (6, 8, 50))
+    assert unit_problem(entry, values_TCn, stats) is None
+    values_TCn[2] = 3e38
+    assert unit_problem(entry, values_TCn, stats) is None
+    values_TCn[:] = 3e38
+    assert unit_problem(entry, values_TCn, stats) is not None
