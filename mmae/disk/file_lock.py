@@ -25,15 +25,18 @@ class LockedFile:
         path: what it was opened as. The name may be another file's by now.
     """
 
-    def __init__(self, path: Path, flags: int) -> None:
+    def __init__(self, path: Path, flags: int, mode: int = 0o644) -> None:
         """Open, not locked yet.
+
+        Args:
+            mode: permissions of a file that is created, less what the umask takes away.
 
         Raises:
             OSError: it cannot be opened, or is no regular file; a symbolic link is not followed.
         """
         self.path = path
         with _NO_FORK:
-            self.descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+            self.descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, mode)
             _OPEN.add(self)
         try:
             check_descriptor(path, self.descriptor)
@@ -41,11 +44,11 @@ class LockedFile:
             self.close()
             raise
 
-    def lock(self, exclusive: bool) -> bool:
-        """Take the lock, or exchange the one that is held; False where others hold it.
+    def try_lock(self, exclusive: bool) -> bool | None:
+        """Take the lock, or exchange the one that is held.
 
-        Raises:
-            InputError: the file system has no locks.
+        Returns:
+            False if another process holds it; None if the file system has no locks.
         """
         kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
         try:
@@ -54,11 +57,22 @@ class LockedFile:
             return False
         except OSError as error:
             if error.errno in _NO_LOCKS:
-                raise InputError(
-                    f"{self.path.parent}: files cannot be locked there: choose a data.cache_dir on a local disk"
-                ) from None
+                return None
             raise
         return True
+
+    def lock(self, exclusive: bool) -> bool:
+        """As `try_lock`, for the shard cache, which needs locks.
+
+        Raises:
+            InputError: the file system has no locks.
+        """
+        taken = self.try_lock(exclusive)
+        if taken is None:
+            raise InputError(
+                f"{self.path.parent}: files cannot be locked there: choose a data.cache_dir on a local disk"
+            )
+        return taken
 
     @property
     def is_open(self) -> bool:

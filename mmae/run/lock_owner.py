@@ -65,7 +65,7 @@ def lives(holder: Holder) -> bool:
     return started(holder.pid) == holder.started != ""
 
 
-def asked(path: Path) -> os.stat_result:
+def opened_stat(path: Path) -> os.stat_result:
     """What a file is; it is opened for that, so that a network file system asks its server.
 
     Raises:
@@ -85,10 +85,10 @@ def age_s(path: Path) -> float:
         FileNotFoundError: it is gone.
         OSError: no file can be made beside it.
     """
-    touched = asked(path).st_mtime
+    touched = opened_stat(path).st_mtime
     probe = path.with_name(f"{path.name}-{secrets.token_hex(6)}")
     probe.touch(exist_ok=False)
     try:
-        return asked(probe).st_mtime - touched
+        return opened_stat(probe).st_mtime - touched
     finally:
         probe.unlink()
