@@ -1,9 +1,16 @@
-"""What the system tells of processes: living ones from later ones with the same number, machines, memory."""
+"""What the system tells about processes, their memory and their machine, and how one process ends with another."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1
+"""Of linux/prctl.h."""
 
 
 def this_machine() -> str:
@@ -46,3 +53,10 @@ def parent_of(pid: int) -> int:
         return int(text.rpartition(")")[2].split()[1])
     except (OSError, IndexError, ValueError):
         return 0
+
+
+def signal_at_end_of_parent(number: int) -> None:
+    """Have the system send this process a signal when its parent ends, also where Python gets no turn; Linux only."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)

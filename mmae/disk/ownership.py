@@ -20,9 +20,6 @@ from mmae.errors import InputError
 if TYPE_CHECKING:
     import argparse
 
-RUN_FILES: Final = ("config.yaml", "ds_config.json", "band_stats.json", "log.jsonl", ".followed", "checkpoints")
-"""Of a run's folder, what commands read."""
-
 _ROOT: Final = 0
 _DEFAULT_ACL: Final = "system.posix_acl_default"
 
@@ -32,15 +29,6 @@ def add_trust_argument(parser: argparse.ArgumentParser, what: str = "files") -> 
     parser.add_argument(
         "--trust", action="store_true", help=f"read {what} that other users wrote or can write, and what they name"
     )
-
-
-def check_run(folder: Path, trust: bool) -> None:
-    """`check_owner` of a run's folder and of what commands read there; what is missing does no harm.
-
-    Raises:
-        InputError: see `check_owner`.
-    """
-    check_owner((folder, *(folder / name for name in RUN_FILES)), trust)
 
 
 def check_tree(folder: Path, trust: bool) -> None:

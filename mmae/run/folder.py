@@ -20,10 +20,23 @@ from mmae.config.recipe_file import build_config, path_keys, read_recipe
 from mmae.config.schema import Config, Flat, Resume, flatten, resume_policy
 from mmae.disk.files import write_whole
 from mmae.disk.json_text import parse_json
-from mmae.disk.ownership import check_run, keep_from_others
+from mmae.disk.ownership import keep_from_others
 from mmae.disk.regular_file import read_regular_text
 from mmae.errors import InputError
-from mmae.run.layout import ARCHIVE, FOLLOWED, LOCK
+from mmae.run.layout import (
+    ARCHIVE,
+    BAND_STATS,
+    CHECKPOINTS,
+    CONFIG,
+    DS_CONFIG,
+    FOLLOWED,
+    LOCK,
+    LOG,
+    LOGS,
+    PICTURES,
+    PROFILES,
+    check_run,
+)
 
 
 @dataclass(frozen=True)
@@ -34,35 +47,35 @@ class RunFolder:
 
     @property
     def config_file(self) -> Path:
-        return self.path / "config.yaml"
+        return self.path / CONFIG
 
     @property
     def ds_config_file(self) -> Path:
-        return self.path / "ds_config.json"
+        return self.path / DS_CONFIG
 
     @property
     def band_stats_file(self) -> Path:
-        return self.path / "band_stats.json"
+        return self.path / BAND_STATS
 
     @property
     def log_file(self) -> Path:
-        return self.path / "log.jsonl"
+        return self.path / LOG
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def pictures(self) -> Path:
-        return self.path / "pictures"
+        return self.path / PICTURES
 
     @property
     def logs(self) -> Path:
-        return self.path / "logs"
+        return self.path / LOGS
 
     @property
     def profiles(self) -> Path:
-        return self.path / "profile"
+        return self.path / PROFILES
 
     def stored_config(self, trust: bool = False) -> Config | None:
         """The configuration the run was last trained with; None where no run lives here yet.
@@ -79,7 +92,7 @@ class RunFolder:
             check_run(self.path, trust)
             return build_config(read_recipe(self.config_file, trust), str(self.config_file))
         if self.path.exists() and (not self.path.is_dir() or any(map(_is_strange, self.path.iterdir()))):
-            raise InputError(f"{self.path}: holds something, but no run (no config.yaml): choose another run.dir")
+            raise InputError(f"{self.path}: holds something, but no run (no {CONFIG}): choose another run.dir")
         return None
 
     def write_configs(self, config: Config, ds_config: dict[str, Any], band_stats: Any) -> None:
@@ -125,7 +138,7 @@ def open_run(path: str, trust: bool = False) -> RunFolder:
     folder = RunFolder(Path(path))
     check_run(folder.path, trust)
     if not folder.config_file.is_file():
-        raise InputError(f"{path}: no run lives here (no config.yaml): give the run.dir of a training")
+        raise InputError(f"{path}: no run lives here (no {CONFIG}): give the run.dir of a training")
     return folder
 
 

@@ -25,7 +25,7 @@ from mmae.data.sampling.training_tiles import TrainingTiles, training_tiles
 from mmae.distributed.code_hash import code_hash
 from mmae.errors import InputError
 from mmae.run.folder import RunFolder, changes_on_resume
-from mmae.run.layout import CONFIG, STATE, checkpoint_names, newest_first, step_of
+from mmae.run.layout import CHECKPOINTS, CONFIG, STATE, checkpoint_names, newest_first, step_of
 from mmae.run.restart import was_followed
 from mmae.run.tile_checks import check_tiles, chosen_band_stats
 
@@ -170,7 +170,7 @@ def resume_path(text: str) -> ResumePath:
             raise InputError(f"--resume {text}: no such checkpoint (there are: {checkpoint_names(path.parent)})")
         own = path / CONFIG
         return ResumePath(path, path.parent, own if own.is_file() else path.parent.parent / CONFIG)
-    for checkpoints in (path / "checkpoints", path):
+    for checkpoints in (path / CHECKPOINTS, path):
         if newest_first(checkpoints):
             return ResumePath(None, checkpoints, checkpoints.parent / CONFIG)
     raise InputError(f"--resume {text}: neither a checkpoint (global_stepN) nor a run folder that holds one")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -13,7 +13,7 @@ from mmae.disk.json_text import parse_json
 from mmae.disk.regular_file import read_regular, read_regular_text
 from mmae.errors import InputError
 from mmae.processes import started
-from mmae.run.layout import LOCK
+from mmae.run.layout import CHECKPOINT_GLOB, CHECKPOINTS, LOCK, LOG, newest_first
 from mmae.run.log_reader import BEGINS, END, LogRecords, Record
 from mmae.terminal.plurals import counted
 
@@ -69,9 +69,9 @@ def read_run(folder: Path) -> RunState:
     Raises:
         InputError: no run lives there, or it has not written a record yet.
     """
-    path = folder / "log.jsonl"
+    path = folder / LOG
     if not path.is_file():
-        raise InputError(f"{folder}: no run lives here (no log.jsonl): give the run.dir of a training")
+        raise InputError(f"{folder}: no run lives here (no {LOG}): give the run.dir of a training")
     log = LogRecords(path)
     begin = log.last(*BEGINS)
     if begin is None:
@@ -84,7 +84,7 @@ def read_run(folder: Path) -> RunState:
     state, why = _state(folder, begin, last, recent, silence, alive(host, pid, began))
     step = int(last.get("step", 0))
     stop = begin.get("stop")
-    checkpoint, age = _newest_checkpoint(folder / "checkpoints")
+    checkpoint, age = _newest_checkpoint(folder / CHECKPOINTS)
     found = RunState(
         run=str(folder),
         state=state,
@@ -142,32 +142,22 @@ def _state(
     patience = max(SILENT_SECONDS, 10 * pace * int(begin.get("log_every", 10)), 3 * max(pauses, default=0.0))
     if silence > patience:
         return "silent", f"no record for {silence:.0f} s"
-    if _is_saving(folder / "checkpoints"):
+    if _is_saving(folder / CHECKPOINTS):
         return "saving", ""
     return ("training" if recent else "starting"), ""
 
 
 def _is_saving(checkpoints: Path) -> bool:
-    return any(re.match(r"\..*global_step\d+", path.name) for path in _entries(checkpoints))
+    return any(checkpoints.glob(f".*{CHECKPOINT_GLOB}"))
 
 
 def _newest_checkpoint(checkpoints: Path) -> tuple[str | None, float | None]:
-    steps = {int(found[1]): path for path in _entries(checkpoints)
-             if (found := re.fullmatch(r"global_step(\d+)", path.name))}  # fmt: skip
-    if not steps:
-        return None, None
-    newest = steps[max(steps)]
-    try:
-        return str(newest), max(0.0, time.time() - newest.stat().st_mtime)
-    except OSError:  # it is being replaced right now
-        return str(newest), None
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:
-        return []
+    newest: Path | None = None
+    # Another user's folder may be closed to this one, and a checkpoint may be replaced just now.
+    with suppress(OSError):
+        for newest in newest_first(checkpoints)[:1]:
+            return str(newest), max(0.0, time.time() - newest.stat().st_mtime)
+    return None if newest is None else str(newest), None
 
 
 def _lines(path: Path) -> int:

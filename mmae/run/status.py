@@ -10,7 +10,8 @@ from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
-from mmae.disk.ownership import add_trust_argument, check_run
+from mmae.disk.ownership import add_trust_argument
+from mmae.run.layout import check_run
 from mmae.run.log_reader import Record
 from mmae.run.state import UNWELL, RunState, read_run
 from mmae.terminal.printable import printable
