@@ -9,12 +9,11 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from mmae.disk.json_text import parse_json
-from mmae.disk.regular_file import NotRegularError, open_regular
+from mmae.disk.regular_file import open_regular
 
 Record = dict[str, Any]
 
@@ -40,12 +39,12 @@ def step_of_record(record: Record) -> int:
 
 
 def ends_in_a_torn_line(file: Path) -> bool:
-    """Whether a file's last line is half written, by a process that was killed. A device has no last line."""
-    with suppress(NotRegularError), open_regular(file) as read:
-        if read.seek(0, 2):
-            read.seek(-1, 2)
-            return read.read() != b"\n"
-    return False
+    """Whether a file's last line is half written, by a process that was killed."""
+    with file.open("rb") as read:
+        if not read.seek(0, 2):
+            return False
+        read.seek(-1, 2)
+        return read.read() != b"\n"
 
 
 class LogRecords:
