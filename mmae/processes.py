@@ -14,9 +14,9 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def this_machine() -> str:
-    """Name of this boot of this machine and of the number space of processes; empty where the system does not tell.
+    """A name for this boot of this machine and its process-number space; empty if the system does not give it.
 
-    Processes of one such name can see one another.
+    Processes with the same name can see one another.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -26,7 +26,7 @@ def this_machine() -> str:
 
 
 def memory_of_this_process(what: str) -> int:
-    """Bytes of resident pages: `VmRSS` now, `VmHWM` at most; 0 where the system does not tell."""
+    """Bytes of resident memory: `VmRSS` for now, `VmHWM` for the peak; 0 if the system does not give it."""
     for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
         name, _, value = line.partition(":")
         if name == what:
@@ -35,7 +35,7 @@ def memory_of_this_process(what: str) -> int:
 
 
 def started(pid: int) -> str:
-    """When a living process was started, in ticks since boot; empty where there is none, or only its remains."""
+    """When a living process started, in ticks since boot; empty if it does not exist or is a zombie."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -46,7 +46,7 @@ def started(pid: int) -> str:
 
 
 def parent_of(pid: int) -> int:
-    """The process that started it, or that it was left to; 0 where there is no such process."""
+    """The parent of a process; 0 if there is no such process."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         # The name, in brackets, may hold anything.

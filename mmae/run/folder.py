@@ -1,4 +1,4 @@
-"""A run's folder: what lies where, and who may write to it.
+"""A run's folder: its files, its recipe, and what a resumed run may change.
 
 config.yaml  ds_config.json  log.jsonl  checkpoints/global_stepN/  checkpoints/latest  pictures/  logs/  profile/
 wandb/  tensorboard/
@@ -41,7 +41,7 @@ from mmae.run.layout import (
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of a run."""
+    """The paths of a run."""
 
     path: Path
 
@@ -78,15 +78,15 @@ class RunFolder:
         return self.path / PROFILES
 
     def stored_config(self, trust: bool = False) -> Config | None:
-        """The configuration the run was last trained with; None where no run lives here yet.
+        """The configuration of the run's last training; None if the folder holds no run yet.
 
-        Secrets of addresses are not in it: see `mmae.addresses`.
+        It does not contain the secrets of addresses: see `mmae.addresses`.
 
         Args:
             trust: the run may be another user's, and name a command (`pipe:`).
 
         Raises:
-            InputError: the folder holds something else than a run, or files that others wrote or can write.
+            InputError: the folder holds something other than a run, or files that other users wrote or can write.
         """
         if self.config_file.is_file():
             check_run(self.path, trust)
@@ -96,9 +96,9 @@ class RunFolder:
         return None
 
     def write_configs(self, config: Config, ds_config: dict[str, Any], band_stats: Any) -> None:
-        """The resolved recipe, the merged DeepSpeed configuration, and the normalisation; each file whole or absent.
+        """Write the resolved recipe, the merged DeepSpeed configuration and the statistics; each file whole or not.
 
-        With the statistics in the run folder a model can be exported where the shards are not.
+        With the statistics in the run's folder, a model can be exported on a machine without the shards.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         keep_from_others(self.path)
@@ -122,7 +122,7 @@ class RunFolder:
 
 
 def _is_strange(path: Path) -> bool:
-    """Whether something in a folder without a run says that the folder is not for runs."""
+    """Whether a file in a folder without a run shows that the folder is used for something else."""
     return not path.name.startswith((LOCK, ARCHIVE, FOLLOWED))
 
 
@@ -130,10 +130,10 @@ def open_run(path: str, trust: bool = False) -> RunFolder:
     """The folder of a run that has been trained.
 
     Args:
-        trust: it may be another user's.
+        trust: the run may belong to another user.
 
     Raises:
-        InputError: there is none, or others wrote it or can write it.
+        InputError: there is no run, or other users wrote it or can write it.
     """
     folder = RunFolder(Path(path))
     check_run(folder.path, trust)
@@ -143,13 +143,13 @@ def open_run(path: str, trust: bool = False) -> RunFolder:
 
 
 def changes_on_resume(old: Config, new: Config, said: Flat, folder: RunFolder) -> dict[str, tuple[Any, Any]]:
-    """Values that a resumed run changes, old and new; those that change nothing that is learned are left out.
+    """Old and new of each value that a resumed run changes, without the values that do not affect learning.
 
     Args:
-        said: what the command line says, by dotted key.
+        said: the overrides of the command line, by dotted key.
 
     Raises:
-        InputError: a value that defines the run differs, or one that must be said on the command line was not.
+        InputError: a value that must not change differs, or one differs that the command line must set and does not.
     """
     before, after = flatten(old), flatten(new)
     changed: dict[str, tuple[Any, Any]] = {}
@@ -168,7 +168,7 @@ def changes_on_resume(old: Config, new: Config, said: Flat, folder: RunFolder) -
 
 
 def recipe_text(config: Config) -> str:
-    """The run's own recipe, YAML of dotted keys. Its places are absolute: later commands are typed in other folders."""
+    """The run's own recipe as YAML of dotted keys. Paths are absolute, for commands typed in other folders."""
     flat = without_passwords(config)
     for key in path_keys():
         said = flat[key]
@@ -181,7 +181,7 @@ def _absolute(place: str | None) -> str | None:
 
 
 def without_passwords(config: Config) -> Flat:
-    """`flatten(config)` as it may be written down and sent to others: without the secrets of addresses."""
+    """`flatten(config)` without the secrets of addresses, to be stored and shown."""
     flat = flatten(config)
     flat["data.shards"] = map_locations(flat["data.shards"], without_secrets)
     return flat

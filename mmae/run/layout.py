@@ -49,7 +49,7 @@ def newest_first(checkpoints: Path) -> list[Path]:
 
 
 def checkpoint_names(checkpoints: Path) -> str:
-    """The checkpoints that a run has, for a message."""
+    """The names of a run's checkpoints, for a message."""
     return ", ".join(sorted(path.name for path in checkpoints.glob(CHECKPOINT_GLOB))) or "none"
 
 

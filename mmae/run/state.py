@@ -1,4 +1,4 @@
-"""How a run does, told from its folder alone, by another process or machine than the one that trains."""
+"""The state of a run, read from its folder alone, also on a machine other than the one that trains."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mmae.run.log_reader import BEGINS, END, LogRecords, Record
 from mmae.terminal.plurals import counted
 
 RECENT: Final = 20
-"""Train records that speed and the time left are taken from."""
+"""Number of train records from which speed and time left are computed."""
 SILENT_SECONDS: Final = 120.0
 SLOW_RANK: Final = 1.25
 MUCH_WAITING: Final = 0.1
@@ -27,20 +27,20 @@ UNWELL: Final = frozenset({"died", "failed", "silent"})
 
 @dataclass(frozen=True)
 class RunState:
-    """What `mmae status` says.
+    """The report of `mmae status`.
 
     Attributes:
-        state: starting, training, saving, finished, stopped; or failed (it said why), died (its process is gone),
-            silent (no record for long, and its process cannot be asked).
-        step: the last one in the log.
-        stop: where this start stops; `max_steps` is the schedule's length.
+        state: starting, training, saving, finished, stopped; failed (the log has the reason), died (the process is
+            gone and wrote no end), or silent (no record for long, and this machine cannot see the process).
+        step: the last step in the log.
+        stop: the step at which this start stops; `max_steps` is the schedule's length.
         train: the last record of a step; None before the first.
-        val: the last validation; None before the first, and where there are no tiles for one.
-        validation_tiles: that the run validates on; None where its log does not tell.
-        seconds_left: until `stop`, pauses included, as fast as lately.
-        checkpoint: newest whole one.
-        checkpoint_age: seconds.
-        damaged_tiles: named in damaged_rank*.jsonl.
+        val: the last validation; None before the first, and for runs without validation tiles.
+        validation_tiles: number of tiles in a validation; None if the log does not contain it.
+        seconds_left: until `stop`, with pauses, at the recent speed.
+        checkpoint: the newest whole checkpoint.
+        checkpoint_age: its age in seconds.
+        damaged_tiles: number of tiles in damaged_rank*.jsonl.
         silence: seconds since the last record.
     """
 
@@ -64,10 +64,10 @@ class RunState:
 
 
 def read_run(folder: Path) -> RunState:
-    """Look at a run's folder.
+    """Read the state of a run from its folder.
 
     Raises:
-        InputError: no run lives there, or it has not written a record yet.
+        InputError: the folder holds no run, or the run has not written a record yet.
     """
     path = folder / LOG
     if not path.is_file():
@@ -108,10 +108,10 @@ def read_run(folder: Path) -> RunState:
 
 
 def alive(host: str | None, pid: int | None, began: str | None) -> bool | None:
-    """Whether a process lives; None where it cannot be known from here.
+    """Whether a process lives; None if this machine cannot know.
 
     Args:
-        began: when it did (`processes.started`), where known: a later process may have its number.
+        began: its start (`processes.started`), if known: a later process may have the same number.
     """
     if pid is None or host != socket.gethostname():
         return None
@@ -120,7 +120,7 @@ def alive(host: str | None, pid: int | None, began: str | None) -> bool | None:
 
 
 def _process(folder: Path, begin: Record) -> tuple[str | None, int | None, str | None]:
-    """Host, pid and beginning of rank 0, of the run's lock or of the record: a start may not have written one yet."""
+    """Host, pid and start of rank 0: from the run's lock, or from the log's record if there is no lock."""
     try:
         lock: Any = parse_json(read_regular_text(folder / LOCK))
         return str(lock["host"]), int(lock["pid"]), str(lock["started"])
