@@ -127,6 +127,7 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
 
 DATA_TOOLS_GROUND = frozenset(
     {
+        "disk.file_lock",
         "disk.files",
         "disk.free_space",
         "disk.json_text",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mmae.run.lock_owner import age_s, asked
+from mmae.run.lock_owner import age_s, opened_stat
 
 
 def test_an_age_is_of_the_last_touch_and_leaves_nothing(tmp_path: Path) -> None:
@@ -16,7 +16,7 @@ def test_an_age_is_of_the_last_touch_and_leaves_nothing(tmp_path: Path) -> None:
     path.touch()
     os.utime(path, (time.time() - 100, time.time() - 100))
     assert 99 < age_s(path) < 160
-    assert os.path.samestat(asked(path), path.stat())
+    assert os.path.samestat(opened_stat(path), path.stat())
     assert list(tmp_path.iterdir()) == [path]
 
 

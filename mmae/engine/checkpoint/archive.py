@@ -12,12 +12,25 @@ from mmae.disk.files import sync, write_whole
 from mmae.engine.checkpoint.store import unused
 from mmae.engine.history.record_archive import archive_records, is_ahead
 from mmae.run.folder import RunFolder
-from mmae.run.layout import ARCHIVE, BAND_STATS, CONFIG, LATEST, newest_first, step_of
+from mmae.run.layout import (
+    ARCHIVE,
+    BAND_STATS,
+    CHECKPOINTS,
+    CONFIG,
+    DS_CONFIG,
+    LATEST,
+    LOG,
+    LOGS,
+    PICTURES,
+    PROFILES,
+    newest_first,
+    step_of,
+)
 
-_SETTINGS: Final = (CONFIG, "ds_config.json", BAND_STATS)
+_SETTINGS: Final = (CONFIG, DS_CONFIG, BAND_STATS)
 _MOVED: Final = (
-    "checkpoints", *_SETTINGS, "log.jsonl", "samples_rank*.jsonl", "damaged_rank*.jsonl",
-    "quarantine", "logs", "pictures", "profile", "tensorboard", "wandb",
+    CHECKPOINTS, *_SETTINGS, LOG, "samples_rank*.jsonl", "damaged_rank*.jsonl",
+    "quarantine", LOGS, PICTURES, PROFILES, "tensorboard", "wandb",
 )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from typing import Final
 from mmae.disk.files import sync, write_whole
 from mmae.disk.regular_file import read_regular
 from mmae.engine.checkpoint.manifest import MANIFEST, Files, render
-from mmae.run.layout import LATEST
+from mmae.run.layout import CHECKPOINT_GLOB, LATEST
 
 DAMAGED: Final = "damaged-"
 SAVING: Final = ".saving-"
@@ -42,7 +42,7 @@ def pointed_at(checkpoints: Path) -> str:
 
 def damaged_ones(checkpoints: Path) -> list[Path]:
     """Checkpoints that were set aside as damaged."""
-    return sorted(checkpoints.glob(f"{DAMAGED}global_step*"))
+    return sorted(checkpoints.glob(f"{DAMAGED}{CHECKPOINT_GLOB}"))
 
 
 def size_of(folder: Path) -> int:

@@ -18,12 +18,12 @@ from typing import Any, Final
 from mmae.disk.files import atomic_file, sync
 from mmae.engine.history.event_files import event_files, split_events
 from mmae.engine.history.wandb_runs import folders_of, runs_beyond
+from mmae.run.layout import LOG
 from mmae.run.log_reader import ARCHIVED, BEGINS, record_of, step_of_record
 
 Chunks = Iterable[tuple[bool, bytes]]
 """Parts of a file in order, and whether each is of a later step."""
 
-_LOG: Final = "log.jsonl"
 _LINES: Final = ("samples_rank*.jsonl", "damaged_rank*.jsonl", "quarantine/rank_*.jsonl")
 _NAMED: Final[Mapping[str, re.Pattern[str]]] = MappingProxyType({
     "pictures/step_*.png": re.compile(r"step_(\d{1,18})\.png"),
@@ -42,7 +42,7 @@ def archive_records(run: Path, step: int, archive: Path) -> None:
     for path in list(_later_files(run, step)):
         target = archive / path.relative_to(run)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if path.name == _LOG:
+        if path.name == LOG:
             gone = runs_beyond(_records(path), step)
             for folder in folders_of(run, [each.name for each in gone]):
                 (archive / "wandb").mkdir(exist_ok=True)
@@ -61,7 +61,7 @@ def archive_records(run: Path, step: int, archive: Path) -> None:
 
 
 def _later_files(run: Path, step: int) -> Iterator[Path]:
-    for pattern in (_LOG, *_LINES):
+    for pattern in (LOG, *_LINES):
         yield from (path for path in sorted(run.glob(pattern)) if any(goes for goes, _ in _line_chunks(path, step)))
     yield from (path for path in event_files(run) if any(goes for goes, _ in split_events(path, step)))
     for pattern, name in _NAMED.items():

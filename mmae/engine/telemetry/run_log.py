@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import sys
 import time
 import warnings
@@ -14,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from mmae.config.schema import Config
+from mmae.disk.json_text import standard_json
 from mmae.disk.regular_file import append_regular
 from mmae.engine.history.wandb_runs import new_run
 from mmae.engine.telemetry.trackers import Background, close_trackers, numbers_of, start_trackers
@@ -55,7 +55,7 @@ class RunLog:
         if not self._active:
             return
         record = {"kind": kind, "time": round(time.time(), 3), **values}
-        self._append(json.dumps(standard(record)).encode() + b"\n")
+        self._append(json.dumps(standard_json(record)).encode() + b"\n")
         numbers = numbers_of(record)
         for tracker in self._trackers:
             tracker.log(values.get("step", 0), numbers)
@@ -118,12 +118,3 @@ def quiet_libraries() -> None:
     """DeepSpeed's INFO lines are for its own developers, and so is torch's advice on names that DeepSpeed calls."""
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r"`torch\.distributed\..* is deprecated", category=FutureWarning)
-
-
-def standard(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become null and stay readable by every parser."""
-    if isinstance(value, dict):
-        return {key: standard(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [standard(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

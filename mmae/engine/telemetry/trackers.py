@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 from mmae.config.schema import Config
 from mmae.engine.history.wandb_runs import WandbRun, new_name, records_to_take_over
 from mmae.run.folder import without_passwords
+from mmae.run.layout import LOG
 
 QUEUED: Final = 1000
 """Records that may wait for a tracker."""
@@ -193,7 +194,7 @@ def start_trackers(
     makers: dict[str, Callable[[], Tracker]] = {}
     if config.log.wandb:
         run = wandb or WandbRun(new_name(), 0)
-        before = records_to_take_over(folder / "log.jsonl", run)
+        before = records_to_take_over(folder / LOG, run)
         makers["wandb"] = lambda: WandbTracker(folder, config, run, before)
     if config.log.tensorboard:
         makers["tensorboard"] = lambda: TensorBoardTracker(folder)
