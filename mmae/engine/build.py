@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
+from tqdm import tqdm
 
 from mmae.config.deepspeed import precision_of, zero_stage_of
 from mmae.config.schema import Config
-from mmae.engine.grad_norm import norm_at_once
+from mmae.engine.deepspeed_internals import gathered, is_sharded, replace_norm, undo_first_step, untested_version
+from mmae.engine.engine_protocol import Engine
+from mmae.engine.grad_norm import gradients_norm
 from mmae.engine.module import PretrainModule, compile_parts
 from mmae.engine.optim import build_optimizer, build_scheduler
 from mmae.model.block import EncoderBlock
@@ -20,7 +24,7 @@ from mmae.model.recompute import Recompute
 from mmae.model.saved.saved_model import initial_weights
 
 
-def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, trust: bool = False) -> Any:
+def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, trust: bool = False) -> Engine:
     """DeepSpeed's engine around model, losses, optimiser and schedule.
 
     Args:
@@ -28,6 +32,7 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
         load_initial: take the weights of `model.init_from` where the recipe names one.
         trust: they may be another user's.
     """
+    _say_if_untested()
     # Initial weights have a seed of their own; what is left to torch's generator is drop path, which differs by rank.
     torch.manual_seed(_seed_of_rank(config.train.seed, dist.get_rank()))
     recompute = Recompute(config.train.activation_checkpointing, config.train.checkpoint_blocks_every)
@@ -42,6 +47,7 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
     if sharded and config.train.compile:
         gather_whole_blocks(module)
     optimizer = build_optimizer(module, config.train, config.model.paper_exact)
+    engine: Engine
     engine, *_ = deepspeed.initialize(
         model=module,
         optimizer=optimizer,
@@ -50,11 +56,17 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
         dist_init_required=False,
     )
     if stage == 0 and precision_of(ds_config) != "fp32":
-        _undo_first_step(engine)
-    norm_at_once(engine)
+        undo_first_step(engine)
+    replace_norm(engine, gradients_norm)
     if config.train.compile:
         compile_parts(module, sharded)
     return engine
+
+
+def _say_if_untested() -> None:
+    line = untested_version(deepspeed.__version__)
+    if line is not None and dist.get_rank() == 0:
+        tqdm.write(line, file=sys.stderr)
 
 
 def gather_whole_blocks(module: PretrainModule) -> None:
@@ -80,21 +92,10 @@ def _seed_of_rank(seed: int, rank: int) -> int:
     return mixed if -(1 << 63) <= mixed < 1 << 64 else mixed % (1 << 64)
 
 
-def _undo_first_step(engine: Any) -> None:
-    """At stage 0 with mixed precision DeepSpeed allocates AdamW's moments by a step with gradients of 0.
-
-    That step counts: it decays the master weights, and every bias correction to come is late by one. Seen with
-    deepspeed 0.19.8: losses 2 % off those of ZeRO 1 to 3 after three steps.
-    """
-    engine.basic_optimizer.state.clear()
-    engine.optimizer.refresh_fp32_params()
-
-
 def _start_from(module: PretrainModule, folder: Path, trust: bool) -> None:
     """Weights of a model folder into a model that may be sharded: a parameter at a time."""
     weights = initial_weights(module.model, folder, trust)
     for name, parameter in module.model.named_parameters():
-        sharded = hasattr(parameter, "ds_id")
-        with torch.no_grad(), deepspeed.zero.GatheredParameters([parameter], modifier_rank=0, enabled=sharded):
-            if not sharded or dist.get_rank() == 0:
+        with torch.no_grad(), gathered(parameter, modifier_rank=0):
+            if not is_sharded(parameter) or dist.get_rank() == 0:
                 parameter.copy_(weights[name])

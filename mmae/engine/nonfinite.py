@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmae.engine.deferred import DeferredValues, Values
+from mmae.engine.engine_protocol import Engine
 from mmae.engine.quarantine import Quarantine, Suspects
 from mmae.engine.skip_update import Skips
 from mmae.engine.step import StepStats
@@ -60,7 +60,7 @@ class NonFiniteHandler:
         skipped: steps of the run that were left out, a scalar on the device.
     """
 
-    def __init__(self, engine: Any, spec: RunSpec, rank: int) -> None:
+    def __init__(self, engine: Engine, spec: RunSpec, rank: int) -> None:
         self._skips = Skips(engine, spec.config.train.skip_grad_norm)
         self._engine = engine
         self._quarantine = Quarantine(spec, rank)
@@ -82,10 +82,10 @@ class NonFiniteHandler:
         skipped = self._skips.after_step()
         self.skipped = self.skipped + skipped
         norm = self._engine.get_global_grad_norm()
-        on_device = torch.is_tensor(norm) and norm.device == skipped.device
+        on_device = norm if isinstance(norm, Tensor) and norm.device == skipped.device else None
         numbers = {
             "skipped": skipped,
-            "norm": norm if on_device else skipped.new_zeros(1),
+            "norm": skipped.new_zeros(1) if on_device is None else on_device,
             "losses": torch.cat([stats.loss.reshape(1), stats.loss_O]),
             "wanted": stats.wanted_R,
         }
@@ -93,7 +93,7 @@ class NonFiniteHandler:
             step,
             Suspects(batches, stats.finite_OB),
             counted=not self._engine.was_step_applied(),
-            norm=None if on_device else math.inf if norm is None else float(norm),
+            norm=None if on_device is not None else math.inf if norm is None else float(norm),
         )
         self._deferred.add(step, context, numbers)
         return skipped

@@ -8,14 +8,14 @@ ranks' gradients: every rank skips the same steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mmae.engine.deepspeed_internals import leave_out_clipping, report_norm, watch_norm
+from mmae.engine.engine_protocol import Engine
 from mmae.engine.grad_norm import gradients_norm
-from mmae.errors import InputError
 
 
 class Skips:
@@ -25,31 +25,20 @@ class Skips:
         limit: largest norm of the gradient, before clipping, that is applied; None: any that is finite.
     """
 
-    def __init__(self, engine: Any, limit: float | None) -> None:
+    def __init__(self, engine: Engine, limit: float | None) -> None:
         self._engine = engine
         self._limit = limit
-        self._optimizer = engine.basic_optimizer
+        # torch's own AdamW, two attributes of which are not in its types.
+        self._optimizer: Any = engine.basic_optimizer
         self._none = torch.zeros((), device=engine.device)
         self._all = torch.ones((), device=engine.device)
         outer = engine.optimizer
         if outer is self._optimizer:
             # Float32 at stage 0. Its clipping moves into the hook, which has the norm.
-            engine.clip_fp32_gradients = lambda: None
+            leave_out_clipping(engine)
             outer.register_step_pre_hook(self._before_plain_step)
         elif limit is not None:
-            ways = (
-                ("_get_norm_groups", self._judge_groups),  # stage 3
-                ("scaled_global_norm", self._judge_result),  # stages 1 and 2
-                ("unscale_and_clip_grads", self._judge_argument),  # stage 0
-            )
-            known = [(name, judge) for name, judge in ways if hasattr(outer, name)]
-            if not known:
-                raise InputError(
-                    f"train.skip_grad_norm does not work with DeepSpeed's {type(outer).__name__}, which this "
-                    "--deepspeed_config asks for: leave data_types.grad_accum_dtype out of it"
-                )
-            name, judge = known[0]
-            setattr(outer, name, judge(getattr(outer, name)))
+            watch_norm(engine, self._flag_scaled)
 
     def after_step(self) -> Tensor:
         """1 where the step that has just been made was left out, else 0; a scalar on the device.
@@ -68,7 +57,7 @@ class Skips:
     def _before_plain_step(self, optimizer: Any, _args: object, _kwargs: object) -> None:
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = gradients_norm(gradients).to(self._engine.device).float()
-        optimizer._global_grad_norm = norm
+        report_norm(self._engine, norm)
         self._flag(norm)
         clip = self._engine.gradient_clipping()
         if clip > 0 and gradients:
@@ -86,27 +75,3 @@ class Skips:
 
     def _flag_scaled(self, norm: Any) -> None:
         self._flag(torch.as_tensor(norm, device=self._engine.device).float() / self._engine.optimizer.loss_scale)
-
-    def _judge_groups(self, norms: Callable[[], list[Any]]) -> Callable[[], list[Any]]:
-        def judged() -> list[Any]:
-            found = norms()
-            self._flag_scaled(torch.stack([torch.as_tensor(norm).float() for norm in found]).norm())
-            return found
-
-        return judged
-
-    def _judge_result(self, total_norm: Callable[..., Any]) -> Callable[..., Any]:
-        def judged(*args: Any, **kwargs: Any) -> Any:
-            norm = total_norm(*args, **kwargs)
-            self._flag_scaled(norm)
-            return norm
-
-        return judged
-
-    def _judge_argument(self, clip: Callable[..., Any]) -> Callable[..., Any]:
-        # Of DeepSpeed's two optimisers of this stage, one is given the gradients too, before the norm.
-        def judged(*args: Any, **kwargs: Any) -> Any:
-            self._flag_scaled(args[-1])
-            return clip(*args, **kwargs)
-
-        return judged

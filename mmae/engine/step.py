@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from mmae.config.schema import Config
 from mmae.data.transforms.preprocess import Preprocess
+from mmae.engine.engine_protocol import Engine
 from mmae.losses import scored
 from mmae.model.masking import plan_masks
 from mmae.types import Batch, Inputs, MaskPlan
@@ -63,7 +63,7 @@ def prepare_step(batches: Sequence[Batch], preprocess: Preprocess, config: Confi
     return [prepare(batch, preprocess, config, train=True) for batch in batches]
 
 
-def optimiser_step(engine: Any, prepared: Prepared, config: Config, wanted_R: Tensor | None = None) -> StepStats:
+def optimiser_step(engine: Engine, prepared: Prepared, config: Config, wanted_R: Tensor | None = None) -> StepStats:
     """Forward and backward of every micro-batch of this rank, then the optimiser.
 
     Args:

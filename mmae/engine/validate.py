@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
@@ -15,6 +15,7 @@ from mmae.data.loading.device_prefetch import on_device
 from mmae.data.loading.loader import validation_batches
 from mmae.data.sampling.shard_sets import has_split
 from mmae.data.transforms.preprocess import Preprocess
+from mmae.engine.engine_protocol import Engine
 from mmae.engine.step import prepare
 from mmae.losses import scored
 from mmae.run.spec import RunSpec
@@ -50,7 +51,12 @@ class DamageWatch(Protocol):
 
 
 def validate_split(
-    engine: Any, spec: RunSpec, preprocess: Preprocess, damage: DamageWatch, step: int, watcher: Watcher | None = None
+    engine: Engine,
+    spec: RunSpec,
+    preprocess: Preprocess,
+    damage: DamageWatch,
+    step: int,
+    watcher: Watcher | None = None,
 ) -> Validation | None:
     """Validate on the `val` split of every shard set; None where none has one.
 
@@ -74,7 +80,7 @@ def validate_split(
 
 @torch.no_grad()
 def validate(
-    engine: Any, batches: Iterable[Batch], preprocess: Preprocess, config: Config, watcher: Watcher | None = None
+    engine: Engine, batches: Iterable[Batch], preprocess: Preprocess, config: Config, watcher: Watcher | None = None
 ) -> Validation:
     """Validate on every tile of the split.
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointEngine
 
 from mmae.engine.checkpoint.hashed_file import Entry, HashedFile, hash_file
+from mmae.engine.deepspeed_internals import WriterInterface
 
 
 @dataclass
@@ -49,7 +49,7 @@ class _Memory:
             file.write(piece)
 
 
-class StateWriter(CheckpointEngine):  # type: ignore[misc]  # DeepSpeed has no types
+class StateWriter(WriterInterface):
     """DeepSpeed's `checkpoint_engine`, for one rank. `begin` comes first, `finish` last.
 
     In memory, a file is held as it is to be written, and `finish` writes it, from any thread.
@@ -57,7 +57,6 @@ class StateWriter(CheckpointEngine):  # type: ignore[misc]  # DeepSpeed has no t
 
     def __init__(self) -> None:
         super().__init__()
-        self.name = type(self).__name__
         self.begin(Path(), in_memory=False)
 
     def begin(self, folder: Path, in_memory: bool) -> None:
@@ -125,23 +124,3 @@ class StateWriter(CheckpointEngine):  # type: ignore[misc]  # DeepSpeed has no t
             os.makedirs(path, exist_ok=exist_ok)
         except OSError as error:
             self.fail(error, Path(path))
-
-    def load(self, path: str, map_location: Any = None) -> Any:
-        """What DeepSpeed itself wrote. Unpickles: the owner has been checked."""
-        return torch.load(path, map_location=map_location, weights_only=False)
-
-    def create(self, info: Any) -> None:
-        """DeepSpeed begins; `begin` has been called."""
-
-    def commit(self, info: Any) -> bool:
-        """DeepSpeed has ended; whether it counts is for all ranks to say."""
-        return True
-
-
-def write_through(engine: Any) -> StateWriter:
-    """Have DeepSpeed's engine write through a `StateWriter`."""
-    writer = StateWriter()
-    engine.checkpoint_engine = writer
-    # Copies of DeepSpeed's own scripts, written by rank 0 alone in the middle of a save: `mmae export` does it.
-    engine._copy_recovery_script = lambda save_path: None
-    return writer

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch.distributed as dist
 from safetensors.torch import load_file
@@ -25,6 +24,7 @@ from mmae.engine.checkpoint.contents.rng_state import restore_generators
 from mmae.engine.checkpoint.contents.train_state import FORMAT, TrainState
 from mmae.engine.checkpoint.conversion.reshape import write_back
 from mmae.engine.checkpoint.conversion.universal_state import open_full_state
+from mmae.engine.engine_protocol import Engine
 from mmae.engine.optim import group_names
 from mmae.errors import InputError
 from mmae.run.spec import RunSpec
@@ -56,7 +56,7 @@ class LoadResult:
     reapplied: tuple[str, ...] = ()
 
 
-def load(engine: Any, spec: RunSpec, found: ResumePoint) -> LoadResult:
+def load(engine: Engine, spec: RunSpec, found: ResumePoint) -> LoadResult:
     """Restore weights, buffers, optimiser, schedule and this rank's generators. Collective.
 
     A checkpoint of another world size, ZeRO stage or precision is converted on the way. The hyper-parameters are the

@@ -22,10 +22,12 @@ from mmae.distributed.collectives import gather, on_rank_0, rank
 from mmae.engine.checkpoint.background_save import SaveResult, _Flight
 from mmae.engine.checkpoint.contents.frozen_state import FROZEN_TENSORS, frozen_tensors
 from mmae.engine.checkpoint.contents.rng_state import generator_state
-from mmae.engine.checkpoint.deepspeed_writer import write_through
+from mmae.engine.checkpoint.deepspeed_writer import StateWriter
 from mmae.engine.checkpoint.hashed_file import Entry
 from mmae.engine.checkpoint.load import state_at
 from mmae.engine.checkpoint.store import SAVING, commit, outside_retention, pointed_at, recover, remove, size_of
+from mmae.engine.deepspeed_internals import end_failed_save, replace_writer
+from mmae.engine.engine_protocol import Engine
 from mmae.errors import InputError
 from mmae.run.folder import recipe_text
 from mmae.run.layout import BAND_STATS, CONFIG, STATE, name_of, newest_first, step_of
@@ -37,7 +39,7 @@ class Saver:
     """Saves a training's checkpoints. Every rank has one, and calls `save` and `finish` at the same steps."""
 
     def __init__(
-        self, engine: Any, spec: RunSpec, resumed_from: Path | None = None, lock: RunLock | None = None
+        self, engine: Engine, spec: RunSpec, resumed_from: Path | None = None, lock: RunLock | None = None
     ) -> None:
         """Saving goes through this from now on.
 
@@ -47,7 +49,8 @@ class Saver:
         """
         self._engine, self._spec = engine, spec
         self._resumed_from, self._lock = resumed_from, lock
-        self._writer = write_through(engine)
+        self._writer = StateWriter()
+        replace_writer(engine, self._writer)
         self._flight: _Flight | None = None
         self.last = resumed_from
         """The newest checkpoint that is known to be whole."""
@@ -152,7 +155,7 @@ class Saver:
         except OSError as error:
             # All that does not go through the writer is a copy of NVMe files: go through what the other ranks do after.
             writer.fail(error, temporary)
-            _end_of_deepspeeds_save(self._engine)
+            end_failed_save(self._engine)
         writer.adopt(temporary / "offloaded_tensors" / f"rank{own:02d}")
         _put(writer, temporary / f"rng_rank_{own}.safetensors", to_safetensors(generator_state()))
         frozen = frozen_tensors(self._engine.module)
@@ -185,11 +188,3 @@ class Saver:
 
 def _put(writer: Any, path: Path, data: bytes) -> None:
     writer.put(path, lambda file: file.write(data))
-
-
-def _end_of_deepspeeds_save(engine: Any) -> None:
-    import torch.distributed as dist
-
-    if engine._optimizer_has_ckpt_event_epilogue():
-        engine.optimizer.checkpoint_event_epilogue()
-    dist.barrier()

@@ -7,7 +7,6 @@ import os
 import socket
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch.distributed as dist
 
@@ -16,6 +15,7 @@ from mmae.data.checks.split_check import check_splits
 from mmae.data.sampling.shard_sets import has_split
 from mmae.engine.checkpoint.background_save import SaveResult
 from mmae.engine.checkpoint.load import LoadResult, ResumePoint, difference
+from mmae.engine.engine_protocol import Engine
 from mmae.engine.telemetry.run_log import RunLog, standard
 from mmae.engine.telemetry.step_records import Record
 from mmae.engine.validate import Validation
@@ -27,7 +27,7 @@ Losses = dict[str, float | None]
 
 
 def announce(
-    log: RunLog, spec: RunSpec, engine: Any, found: ResumePoint | None, loaded: LoadResult, device_peak: float | None
+    log: RunLog, spec: RunSpec, engine: Engine, found: ResumePoint | None, loaded: LoadResult, device_peak: float | None
 ) -> None:
     """Say and record how this start begins, and every value that it changes."""
     for key, (old, new) in spec.changes.items():

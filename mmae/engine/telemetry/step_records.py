@@ -11,13 +11,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from mmae.engine.deepspeed_internals import loss_scale
 from mmae.engine.deferred import DeferredValues, Values
+from mmae.engine.engine_protocol import Engine
 from mmae.engine.step import StepStats
 from mmae.engine.telemetry.damage_log import DamageLog
-from mmae.engine.telemetry.peak_flops import datasheet_flops
 from mmae.engine.telemetry.step_timer import Lap, StepTimer
 from mmae.engine.telemetry.straggler_timer import ForwardTimer
 from mmae.model.counts.flops import training_flops_per_tile
+from mmae.model.counts.peak_flops import datasheet_flops
 from mmae.processes import memory_of_this_process
 from mmae.run.spec import RunSpec
 
@@ -38,7 +40,7 @@ class _Noted:
 class StepRecords:
     """Counts every step, and makes a record of those that are logged."""
 
-    def __init__(self, spec: RunSpec, engine: Any, clock: StepTimer, damage: DamageLog) -> None:
+    def __init__(self, spec: RunSpec, engine: Engine, clock: StepTimer, damage: DamageLog) -> None:
         self._spec, self._engine, self._clock, self._damage = spec, engine, clock, damage
         self._deferred: DeferredValues[_Noted] = DeferredValues()
         self._timer = ForwardTimer(engine)
@@ -54,7 +56,7 @@ class StepRecords:
 
     def before(self) -> None:
         """Note what the step to come is made with: when it has been made, the engine tells what the next one will."""
-        scale = _loss_scale(self._engine.optimizer) if self._spec.precision == "fp16" else None
+        scale = loss_scale(self._engine) if self._spec.precision == "fp16" else None
         self._made_with = {"lr": self._engine.get_lr()[0], "loss_scale": scale}
 
     def add(self, step: int, stats: StepStats, skipped: Tensor, skipped_steps: Tensor, wanted: bool) -> None:
@@ -88,11 +90,11 @@ class StepRecords:
             "damaged_tiles": self._damage.lap(),
             "ranks": self._of_all_ranks(lap),
         }
-        on_device = isinstance(norm, Tensor) and norm.device == stats.loss.device
-        if on_device:
-            tensors["grad_norm"] = norm
+        on_device = norm if isinstance(norm, Tensor) and norm.device == stats.loss.device else None
+        if on_device is not None:
+            tensors["grad_norm"] = on_device
         self._loss_sum = self._scored_steps = 0.0
-        noted = self._known(step, lap, None if on_device or norm is None else float(norm))
+        noted = self._known(step, lap, None if on_device is not None or norm is None else float(norm))
         self._deferred.add(step, _Noted(noted, lap), tensors)
 
     def due(self, step: int) -> Iterator[Record]:
@@ -176,11 +178,6 @@ def of_ranks(numbers: list[float], steps: int) -> Record:
         "median_step_seconds": sorted(own)[(len(own) - 1) // 2] / steps,
         "peak_memory_gb": max(peaks) / 1e9,
     }
-
-
-def _loss_scale(optimizer: Any) -> float:
-    """DeepSpeed's optimisers keep it in one of two places."""
-    return float(getattr(optimizer, "loss_scale_config", optimizer).cur_scale)
 
 
 def peak_memory(device: torch.device) -> int:

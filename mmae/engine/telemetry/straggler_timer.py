@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from mmae.engine.engine_protocol import Engine
+
 
 class ForwardTimer:
     """Adds up the duration of an engine's forward passes in training.
@@ -20,7 +22,7 @@ class ForwardTimer:
     On a GPU by events, so passes that it has not come to yet count in the next lap.
     """
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._mark: Callable[[], Any] = _event if engine.device.type == "cuda" else time.perf_counter
         self._began: Any = None
         self._passes: deque[tuple[Any, Any]] = deque()
@@ -37,11 +39,11 @@ class ForwardTimer:
         for hook in self._hooks:
             hook.remove()
 
-    def _begin(self, engine: Any, _args: object) -> None:
+    def _begin(self, engine: Engine, _args: object) -> None:
         if engine.training:
             self._began = self._mark()
 
-    def _end(self, engine: Any, _args: object, _result: object) -> None:
+    def _end(self, engine: Engine, _args: object, _result: object) -> None:
         if engine.training and self._began is not None:
             self._passes.append((self._began, self._mark()))
 

@@ -5,7 +5,6 @@ DeepSpeed's conversions lose both; stored beside its files they come back under 
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -18,22 +17,27 @@ FROZEN_TENSORS: Final = "untrained.safetensors"
 
 def frozen_tensors(module: nn.Module) -> dict[str, Tensor]:
     """Copies on the CPU. Collective where parameters are sharded; empty where everything is trained."""
+    # Not at the top: `read_frozen_tensors` needs no DeepSpeed, and an export imports it in its own way.
+    from mmae.engine.deepspeed_internals import gathered
+
     trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
     found: dict[str, Tensor] = {}
     for name, tensor in _held(module).items():
         if name not in trained:
-            with _whole(tensor):
+            with gathered(tensor):
                 found[name] = tensor.detach().cpu().clone().contiguous()
     return found
 
 
 def load_frozen_tensors(module: nn.Module, checkpoint: Path) -> None:
     """Give them back. Collective where parameters are sharded; nothing to do where the checkpoint has none."""
+    from mmae.engine.deepspeed_internals import gathered
+
     stored = read_frozen_tensors(checkpoint)
     held = _held(module)
     for name in sorted(stored):
         tensor = held[name]
-        with torch.no_grad(), _whole(tensor, modifier_rank=0):
+        with torch.no_grad(), gathered(tensor, modifier_rank=0):
             # Rank 0 gives a gathered parameter's value to all; elsewhere it may not be written.
             tensor.copy_(stored[name])
 
@@ -43,16 +47,6 @@ def read_frozen_tensors(checkpoint: Path) -> dict[str, Tensor]:
     file = checkpoint / FROZEN_TENSORS
     tensors: dict[str, Tensor] = load_file(file) if file.is_file() else {}
     return tensors
-
-
-def _whole(tensor: Tensor, modifier_rank: int | None = None) -> AbstractContextManager[object]:
-    """In it a sharded parameter is whole."""
-    if not hasattr(tensor, "ds_id"):
-        return nullcontext()
-    import deepspeed
-
-    gathered: AbstractContextManager[object] = deepspeed.zero.GatheredParameters([tensor], modifier_rank=modifier_rank)
-    return gathered
 
 
 def _held(module: nn.Module) -> dict[str, Tensor]:

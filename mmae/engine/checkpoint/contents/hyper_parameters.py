@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from mmae.engine.engine_protocol import Engine
 from mmae.errors import InputError
 
 _KEYS: Final = ("initial_lr", "betas", "eps", "weight_decay")
@@ -11,7 +12,7 @@ _KEYS: Final = ("initial_lr", "betas", "eps", "weight_decay")
 Groups = list[dict[str, Any]]
 
 
-def hyper_parameters(engine: Any) -> Groups:
+def hyper_parameters(engine: Engine) -> Groups:
     """What each of the optimiser's groups has, apart from the learning rate of the moment, which the schedule gives."""
     return [
         {key: tuple(value) if isinstance(value := group[key], list) else value for key in _KEYS if key in group}
@@ -19,7 +20,7 @@ def hyper_parameters(engine: Any) -> Groups:
     ]
 
 
-def reapply(engine: Any, recipe: Groups) -> list[str]:
+def reapply(engine: Engine, recipe: Groups) -> list[str]:
     """Put the recipe's hyper-parameters in force after a load, with the schedule at the place it has come to.
 
     Args:
