@@ -13,10 +13,9 @@ from mmae.addresses import hide_in_text, secrets_of
 from mmae.distributed.process_group import is_local_main
 from mmae.distributed.watchdog import is_of_communication
 from mmae.engine.telemetry.oom_advice import explained, is_out_of_memory
-from mmae.engine.telemetry.profiler import StepProfiler
 from mmae.engine.telemetry.rank_log import RankLog
 from mmae.engine.telemetry.run_log import RunLog
-from mmae.engine.telemetry.step_records import StepRecords
+from mmae.engine.telemetry.step_observer import StepObserver
 from mmae.errors import DoesNotFitError, InputError
 from mmae.run.spec import RunSpec
 from mmae.terminal.error_line import say_error
@@ -45,13 +44,12 @@ class RunEnd:
         self._secrets = secrets_of(spec.config.data.locations)
         self._rank_log = RankLog(dist.get_rank(), is_local_main(), self._secrets)
         self._log: RunLog | None = None
-        self._records: StepRecords | None = None
-        self._profile: StepProfiler | None = None
+        self._observer: StepObserver | None = None
 
-    def open(self, log: RunLog, records: StepRecords, profile: StepProfiler) -> None:
+    def open(self, log: RunLog, observer: StepObserver) -> None:
         """From now on the run's folder is this start's own."""
         self._rank_log.open(self._spec.folder.logs)
-        self._log, self._records, self._profile = log, records, profile
+        self._log, self._observer = log, observer
 
     def __enter__(self) -> RunEnd:
         return self
@@ -81,30 +79,28 @@ class RunEnd:
         return self._log is not None and not is_local_main() and self._rank_log.is_first()
 
     def _write_records(self, error: BaseException | None) -> None:
-        if error is not None and self._records is not None and self._log is not None:
+        if error is not None and self._observer is not None and self._log is not None:
             # A device that has failed may never come to the rest.
-            for record in self._records.arrived():
+            for record in self._observer.records.arrived():
                 self._log.write("train", **record)
 
     def _write_end(self, error: BaseException | None) -> None:
         if error is None or (self._watched and is_of_communication(error)):
             return
-        if self._records is not None and self._log is not None:
+        if self._observer is not None and self._log is not None:
             said = hide_in_text(_line(error), self._secrets)
-            self._log.write("end", step=self._records.step, why="error", error=said)
+            self._log.write("end", step=self._observer.records.step, why="error", error=said)
 
     def _close(self, _error: BaseException | None) -> None:
-        if self._profile is not None:
-            self._profile.close()
-        if self._records is not None:
-            self._records.close()
+        if self._observer is not None:
+            self._observer.close()
         if self._log is not None:
             self._log.close()
 
     def _explained(self, error: BaseException) -> DoesNotFitError:
         spec = self._spec
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "the host"
-        in_a_step = self._records is not None
+        in_a_step = self._observer is not None
         return explained(error, spec.split, spec.config.train, spec.zero_stage, dist.get_rank(), device, in_a_step)
 
 

@@ -15,10 +15,9 @@ from mmae import train
 from mmae.config.batch_split import BatchSplit
 from mmae.config.schema import Config, LogConfig
 from mmae.engine.telemetry import run_exit
-from mmae.engine.telemetry.profiler import StepProfiler
 from mmae.engine.telemetry.run_exit import RunEnd
 from mmae.engine.telemetry.run_log import RunLog
-from mmae.engine.telemetry.step_records import StepRecords
+from mmae.engine.telemetry.step_observer import StepObserver
 from mmae.errors import DoesNotFitError, InputError
 from mmae.run.folder import RunFolder
 from mmae.run.lock import RunLock
@@ -56,7 +55,7 @@ def run(folder: Path, rank: int, error: BaseException | None, watched: bool = Fa
     records = Records()
     with RunEnd(cast(RunSpec, plan), watched) as end:
         log = RunLog(folder / "log.jsonl", CONFIG, rank, 0)
-        end.open(log, cast(StepRecords, records), StepProfiler(folder / "profile", None, log.say))
+        end.open(log, cast(StepObserver, SimpleNamespace(records=records, close=records.close)))
         if error is not None:
             raise error
     return records
