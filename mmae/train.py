@@ -147,10 +147,10 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
     from mmae.engine.build import build_engine
     from mmae.engine.checkpoint import load, resume
     from mmae.engine.checkpoint.save import Saver
-    from mmae.engine.history.last_record import write_end
     from mmae.engine.nonfinite import NonFiniteHandler
     from mmae.engine.step import optimiser_step, prepare_step
     from mmae.engine.telemetry import console_report
+    from mmae.engine.telemetry.run_exit import write_end
     from mmae.engine.telemetry.run_log import RunLog
     from mmae.engine.telemetry.step_observer import StepObserver
     from mmae.engine.validate import validate_split

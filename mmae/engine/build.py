@@ -1,4 +1,4 @@
-"""From a plan to DeepSpeed's engine."""
+"""Builds DeepSpeed's engine from a configuration."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
 
     Args:
         ds_config: the merged DeepSpeed JSON.
-        load_initial: take the weights of `model.init_from` where the recipe names one.
-        trust: they may be another user's.
+        load_initial: load the weights of `model.init_from`, if the recipe names one.
+        trust: load them although they are another user's.
     """
     _say_if_untested()
-    # Initial weights have a seed of their own; what is left to torch's generator is drop path, which differs by rank.
+    # Initial weights have their own seed. torch's generator draws drop path only, which differs between ranks.
     torch.manual_seed(_seed_of_rank(config.train.seed, dist.get_rank()))
     recompute = Recompute(config.train.activation_checkpointing, config.train.checkpoint_blocks_every)
     # At stage 3 no rank ever holds the whole model: each parameter is sharded as soon as it is initialised.
@@ -72,14 +72,14 @@ def _say_if_untested() -> None:
 def gather_whole_blocks(module: PretrainModule) -> None:
     """Have ZeRO-3 gather a block's weights at once, around the block. Before `deepspeed.initialize`.
 
-    Seen with deepspeed 0.19.8: not so the tokenizer, no input of which needs a gradient. Its weights are let go of
-    before their gradients are known.
+    Seen with deepspeed 0.19.8: this fails for the tokenizer, because none of its inputs needs a gradient. Its weights
+    are released before their gradients are computed.
     """
     deepspeed.utils.set_z3_leaf_modules(module, [EncoderBlock])
 
 
 def _buffers_to_device(module: PretrainModule) -> None:
-    """DeepSpeed moves a whole module, but not the buffers of one that was built sharded."""
+    """DeepSpeed moves a module to the device, but not the buffers of a module that was built sharded."""
     device = get_accelerator().current_device_name()
     for owner in module.modules():
         for name, buffer in owner.named_buffers(recurse=False):
@@ -87,13 +87,13 @@ def _buffers_to_device(module: PretrainModule) -> None:
 
 
 def _seed_of_rank(seed: int, rank: int) -> int:
-    """A seed that torch takes: what has more than 64 bits is cut to them."""
+    """A seed that torch accepts: larger numbers are cut to 64 bits."""
     mixed = seed * 65_537 + rank
     return mixed if -(1 << 63) <= mixed < 1 << 64 else mixed % (1 << 64)
 
 
 def _start_from(module: PretrainModule, folder: Path, trust: bool) -> None:
-    """Weights of a model folder into a model that may be sharded: a parameter at a time."""
+    """Load a model folder's weights, one parameter at a time: the model may be sharded."""
     weights = initial_weights(module.model, folder, trust)
     for name, parameter in module.model.named_parameters():
         with torch.no_grad(), gathered(parameter, modifier_rank=0):

@@ -1,9 +1,9 @@
-"""Steps whose update is left out: weights and moments stay as they are, bit for bit, and the schedule goes on.
+"""Skipped updates: weights and moments stay as they are, bit for bit, and the schedule goes on.
 
-DeepSpeed itself leaves out a step whose gradient is not finite at ZeRO 1 to 3, and at stage 0 in bf16 and fp16. At
-stage 0 in float32 it does not: there, and for norms above `train.skip_grad_norm` everywhere, torch's fused AdamW is
-given a flag on the device (`found_inf`, made for loss scaling), so that no host waits to know. A norm is that of all
-ranks' gradients: every rank skips the same steps.
+DeepSpeed itself skips a step with a gradient that is not finite at ZeRO 1 to 3, and at stage 0 in bf16 and fp16. It
+does not at stage 0 in float32. There, and everywhere for norms above `train.skip_grad_norm`, torch's fused AdamW gets a
+flag on the device (`found_inf`, made for loss scaling), so that no host waits for the norm. The norm is that of all
+ranks' gradients, so every rank skips the same steps.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from mmae.engine.grad_norm import gradients_norm
 
 
 class Skips:
-    """The flag of an engine's optimiser. Made once, when weights are loaded.
+    """The skip flag of an engine's optimiser. Create it once, after the weights are loaded.
 
     Args:
-        limit: largest norm of the gradient, before clipping, that is applied; None: any that is finite.
+        limit: largest norm of the gradient, before clipping, with which an update is made. None: every finite norm.
     """
 
     def __init__(self, engine: Engine, limit: float | None) -> None:
@@ -41,13 +41,13 @@ class Skips:
             watch_norm(engine, self._flag_scaled)
 
     def after_step(self) -> Tensor:
-        """1 where the step that has just been made was left out, else 0; a scalar on the device.
+        """1 where the step that has just been made was skipped, else 0; a scalar on the device.
 
-        DeepSpeed holds the schedule on a step that it leaves out. Here the learning rate is a function of the step's
-        number alone.
+        DeepSpeed does not advance the schedule when it skips a step. Here the learning rate is a function of the
+        step's number alone, so the schedule is advanced.
         """
         if not self._engine.was_step_applied():
-            # Known to torch only as a wrong order of the first two calls, about which it would warn.
+            # Without this, torch would warn that the schedule was stepped before the optimiser.
             self._optimizer._opt_called = True
             self._engine.lr_scheduler.step()
             return self._all
@@ -66,9 +66,9 @@ class Skips:
     def _flag(self, norm: Tensor) -> None:
         limit = torch.inf if self._limit is None else self._limit
         applied = norm.isfinite() & (norm <= limit)
-        # Where the optimiser works: torch would copy it there too, but for an offloaded one without waiting for it.
-        # At stage 3 its groups are empty between the steps of their parts; there the norm is where it works, or on the
-        # host, from where copies are waited for.
+        # The flag must be on the optimiser's device. torch would copy it there too, but for an offloaded optimiser
+        # without waiting for the copy. At stage 3 the groups are empty between the steps of their parts: there the
+        # norm is on the optimiser's device already, or on the host, and copies from the host are waited for.
         held = (parameter for group in self._optimizer.param_groups for parameter in group["params"])
         home = next((parameter.device for parameter in held), norm.device)
         self._optimizer.found_inf = (~applied).float().reshape(()).to(home)

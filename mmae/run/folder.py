@@ -23,7 +23,19 @@ from mmae.disk.json_text import parse_json
 from mmae.disk.ownership import check_run, keep_from_others
 from mmae.disk.regular_file import read_regular_text
 from mmae.errors import InputError
-from mmae.run.layout import ARCHIVE, FOLLOWED, LOCK
+from mmae.run.layout import (
+    ARCHIVE,
+    BAND_STATS,
+    CHECKPOINTS,
+    CONFIG,
+    DS_CONFIG,
+    FOLLOWED,
+    LOCK,
+    LOG,
+    LOGS,
+    PICTURES,
+    PROFILE,
+)
 
 
 @dataclass(frozen=True)
@@ -34,35 +46,35 @@ class RunFolder:
 
     @property
     def config_file(self) -> Path:
-        return self.path / "config.yaml"
+        return self.path / CONFIG
 
     @property
     def ds_config_file(self) -> Path:
-        return self.path / "ds_config.json"
+        return self.path / DS_CONFIG
 
     @property
     def band_stats_file(self) -> Path:
-        return self.path / "band_stats.json"
+        return self.path / BAND_STATS
 
     @property
     def log_file(self) -> Path:
-        return self.path / "log.jsonl"
+        return self.path / LOG
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def pictures(self) -> Path:
-        return self.path / "pictures"
+        return self.path / PICTURES
 
     @property
     def logs(self) -> Path:
-        return self.path / "logs"
+        return self.path / LOGS
 
     @property
     def profiles(self) -> Path:
-        return self.path / "profile"
+        return self.path / PROFILE
 
     def stored_config(self, trust: bool = False) -> Config | None:
         """The configuration the run was last trained with; None where no run lives here yet.

@@ -12,10 +12,33 @@ ARCHIVE: Final = "aside-"
 """What stands in front of the date of runs that were set aside within the folder."""
 FOLLOWED: Final = ".followed"
 """Whose `--resume` or `--fresh` was followed (`restart`)."""
-LATEST = "latest"
-STATE = "state.json"
-CONFIG = "config.yaml"
-BAND_STATS = "band_stats.json"
+STOP: Final = "stop"
+"""A file that people make to stop a training."""
+CONFIG: Final = "config.yaml"
+DS_CONFIG: Final = "ds_config.json"
+BAND_STATS: Final = "band_stats.json"
+LOG: Final = "log.jsonl"
+SAMPLES: Final = "samples_rank*.jsonl"
+DAMAGED_TILES: Final = "damaged_rank*.jsonl"
+QUARANTINE: Final = "quarantine"
+QUARANTINED: Final = "rank_*.jsonl"
+"""In `QUARANTINE`."""
+LOGS: Final = "logs"
+PICTURES: Final = "pictures"
+PROFILE: Final = "profile"
+TENSORBOARD: Final = "tensorboard"
+WANDB: Final = "wandb"
+
+CHECKPOINTS: Final = "checkpoints"
+LATEST: Final = "latest"
+"""In `CHECKPOINTS`: the name of the newest."""
+STATE: Final = "state.json"
+"""In each checkpoint, beside `CONFIG` and `BAND_STATS`."""
+
+
+def of_rank(pattern: str, rank: int) -> str:
+    """The name of a rank's own file, such as `SAMPLES`."""
+    return pattern.replace("*", str(rank))
 
 
 def name_of(step: int) -> str:

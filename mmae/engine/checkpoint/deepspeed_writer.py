@@ -1,7 +1,7 @@
-"""How DeepSpeed's state gets to the disk: hashed on the way, synced, and without an error that only one rank meets.
+"""Writes DeepSpeed's state to the disk: hashed on the way, synced, and without raising on one rank alone.
 
-DeepSpeed waits for every rank in the middle of a save. A rank that cannot write keeps its error and goes on to the
-end, where the ranks tell one another.
+DeepSpeed waits for every rank in the middle of a save. A rank that cannot write therefore keeps its error until the end
+of the save, where the ranks tell one another.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class _Memory:
 
 
 class StateWriter(WriterInterface):
-    """DeepSpeed's `checkpoint_engine`, for one rank. `begin` comes first, `finish` last.
+    """DeepSpeed's `checkpoint_engine`, for one rank. Call `begin` first and `finish` last.
 
-    In memory, a file is held as it is to be written, and `finish` writes it, from any thread.
+    With `in_memory` the files' content is kept in memory until `finish` writes it, which any thread may call.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class StateWriter(WriterInterface):
         self.begin(Path(), in_memory=False)
 
     def begin(self, folder: Path, in_memory: bool) -> None:
-        """A new checkpoint is to be written into `folder`."""
+        """Begin a new checkpoint in `folder`."""
         self._folder = folder
         self._in_memory = in_memory
         self._held: dict[Path, _Memory] = {}
@@ -71,7 +71,7 @@ class StateWriter(WriterInterface):
         self.put(Path(path), lambda file: torch.save(state_dict, file))
 
     def put(self, path: Path, write: Callable[[Any], Any]) -> None:
-        """Write a file by `write`, which is given a file to write to. Raises nothing."""
+        """Write a file by calling `write` with an open file. Raises nothing."""
         try:
             if self._in_memory:
                 memory = _Memory()
@@ -79,11 +79,11 @@ class StateWriter(WriterInterface):
                 self._held[path] = memory
             else:
                 self._to_disk(path, write)
-        except Exception as error:  # the ranks tell one another when all have got so far
+        except Exception as error:  # the ranks tell one another at the end of the save
             self.fail(error, path)
 
     def adopt(self, folder: Path) -> None:
-        """List files that something else wrote into a folder of the checkpoint, and sync them. Raises nothing."""
+        """Add files that DeepSpeed wrote into a folder of the checkpoint without this writer. Raises nothing."""
         try:
             for path in sorted(folder.rglob("*")):
                 if path.is_file():
@@ -94,12 +94,12 @@ class StateWriter(WriterInterface):
             self.fail(error, folder)
 
     def fail(self, error: Exception, path: Path) -> None:
-        """Keep an error; the first one counts."""
+        """Keep an error, unless there is an earlier one."""
         reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
         self._written.error = self._written.error or f"{path.name}: {reason}"
 
     def finish(self) -> Written:
-        """Write what is held in memory, and tell what was written. Raises nothing."""
+        """Write what is held in memory, and return what was written. Raises nothing."""
         self._in_memory = False
         for path in list(self._held):
             memory = self._held.pop(path)

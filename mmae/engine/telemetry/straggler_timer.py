@@ -1,7 +1,7 @@
-"""How long a rank works by itself, read without waiting: what tells the rank that all others wait for.
+"""Per-rank compute time, read without synchronising the device. It identifies the straggler.
 
-Ranks end every step together, so a step's whole duration is the same on each of them. In the forward pass a rank waits
-for nobody at ZeRO stages 0 to 2, and in fetching its data at none: by these two a slow rank differs from the others.
+All ranks end a step together, so its duration is the same on each of them. In the forward pass (at ZeRO stages 0 to 2)
+and while fetching data a rank does not wait for others: there a slow rank differs from the rest.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mmae.engine.engine_protocol import Engine
 class ForwardTimer:
     """Adds up the duration of an engine's forward passes in training.
 
-    On a GPU by events, so passes that it has not come to yet count in the next lap.
+    On a GPU it uses events. Passes that the GPU has not finished count in the next lap.
     """
 
     def __init__(self, engine: Engine) -> None:

@@ -1,6 +1,6 @@
-"""What a model holds that its optimiser does not: persistent buffers and frozen parameters, whole, by name.
+"""Frozen state: persistent buffers and frozen parameters, whole, by name. The optimiser holds neither.
 
-DeepSpeed's conversions lose both; stored beside its files they come back under any number of ranks and any stage.
+DeepSpeed's conversions lose both. Stored beside its files they can be loaded with any number of ranks and any stage.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FROZEN_TENSORS: Final = "untrained.safetensors"
 
 
 def frozen_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Copies on the CPU. Collective where parameters are sharded; empty where everything is trained."""
+    """Copies of the frozen state on the CPU. Collective where parameters are sharded; empty where all is trained."""
     # Not at the top: `read_frozen_tensors` needs no DeepSpeed, and an export imports it in its own way.
     from mmae.engine.deepspeed_internals import gathered
 
@@ -30,7 +30,7 @@ def frozen_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 
 def load_frozen_tensors(module: nn.Module, checkpoint: Path) -> None:
-    """Give them back. Collective where parameters are sharded; nothing to do where the checkpoint has none."""
+    """Load a checkpoint's frozen state, if it has one. Collective where parameters are sharded."""
     from mmae.engine.deepspeed_internals import gathered
 
     stored = read_frozen_tensors(checkpoint)
@@ -38,7 +38,7 @@ def load_frozen_tensors(module: nn.Module, checkpoint: Path) -> None:
     for name in sorted(stored):
         tensor = held[name]
         with torch.no_grad(), gathered(tensor, modifier_rank=0):
-            # Rank 0 gives a gathered parameter's value to all; elsewhere it may not be written.
+            # After a gather, rank 0's value is sent to all ranks.
             tensor.copy_(stored[name])
 
 

@@ -1,8 +1,8 @@
-"""Going on under another world size, ZeRO stage or precision: the state is written back parameter by parameter.
+"""Resuming with another world size, ZeRO stage or precision: the state is written back parameter by parameter.
 
-DeepSpeed's own universal loading works within stages 1 and 2 and within stage 3 only, and there copies the first
-group's learning rate and decay to every group. Written back through DeepSpeed's public setters it works from and to
-every stage; learning rate and decay come from the recipe, as on any start.
+DeepSpeed's own universal loading works only within stages 1 and 2, and within stage 3, where it copies the first
+group's learning rate and decay to every group. Writing back through DeepSpeed's public setters works from and to every
+stage. Learning rate and decay come from the recipe, as on any start.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from mmae.types import Inputs, MaskPlan
 
 
 def write_back(engine: Engine, state: FullState, step: int) -> None:
-    """Give a fresh engine the state of another. Collective.
+    """Write a checkpoint's state into a new engine. Collective.
 
     Args:
-        engine: just built; its optimiser has taken no step.
+        engine: just built; its optimiser has made no step.
         state: by the names of the engine's module.
-        step: optimiser steps that the state has behind it.
+        step: number of optimiser steps that led to the state.
     """
     _allocate_moments(engine)
     for name, parameter in engine.module.named_parameters():
@@ -58,9 +58,9 @@ def write_back(engine: Engine, state: FullState, step: int) -> None:
 
 
 def _allocate_moments(engine: Engine) -> None:
-    """One throw-away step: AdamW allocates its moments at the first, and DeepSpeed links them to parameters there.
+    """Make one step that does not count: in the first step AdamW allocates its moments.
 
-    What it does to the weights is overwritten.
+    The weights that it changes are overwritten after it.
     """
     config: ModelConfig = engine.module.config
     inputs, plan = _blank(config, engine.device)
@@ -73,7 +73,7 @@ def _allocate_moments(engine: Engine) -> None:
 
 
 def _blank(config: ModelConfig, device: torch.device) -> tuple[Inputs, MaskPlan]:
-    """One tile without content, every shape as in training."""
+    """One empty tile; every shape is as in training."""
     height, width = config.image_hw
     values, valid, token_valid = {}, {}, {}
     for name in config.domains:
@@ -114,9 +114,9 @@ def _write_parameter(engine: Engine, parameter: nn.Parameter, state: ParameterSt
 
 
 def _own_part(parameter: nn.Parameter, whole: Tensor) -> Tensor:
-    """This rank's part of a value for a stage 3 parameter, padded where the ranks do not divide it.
+    """This rank's part of a value for a stage 3 parameter, padded so that all ranks have equally many numbers.
 
-    DeepSpeed's setter for whole values does not pad: with deepspeed 0.19.8 it fails for seven numbers on two ranks.
+    DeepSpeed's setter for whole values does not pad: in deepspeed 0.19.8 it fails for seven numbers on two ranks.
     """
     size = safe_get_local_fp32_param(parameter).numel()
     padded = functional.pad(whole.flatten(), (0, size * dist.get_world_size() - whole.numel()))
