@@ -1,4 +1,4 @@
-"""`manifest.json`: every file of a checkpoint with its size and hash. It is written last and proves a whole checkpoint."""
+"""`manifest.json`: every file of a checkpoint with its size and hash. It is written last, after all other files."""
 
 from __future__ import annotations
 
