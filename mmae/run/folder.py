@@ -34,7 +34,7 @@ from mmae.run.layout import (
     LOG,
     LOGS,
     PICTURES,
-    PROFILES,
+    PROFILE,
     check_run,
 )
 
@@ -75,7 +75,7 @@ class RunFolder:
 
     @property
     def profiles(self) -> Path:
-        return self.path / PROFILES
+        return self.path / PROFILE
 
     def stored_config(self, trust: bool = False) -> Config | None:
         """The configuration of the run's last training; None if the folder holds no run yet.

@@ -8,25 +8,42 @@ from typing import Final
 
 from mmae.disk.ownership import check_owner
 
+LOCK: Final = ".lock"
+FOLLOWED: Final = ".followed"
+"""Names the launches that have followed `--resume` or `--fresh` (`restart`)."""
+STOP: Final = "stop"
+"""A file that people make to stop a training."""
+ARCHIVE: Final = "aside-"
+"""Prefix, before the date, of runs that were archived within the folder."""
 CONFIG: Final = "config.yaml"
 DS_CONFIG: Final = "ds_config.json"
 BAND_STATS: Final = "band_stats.json"
 LOG: Final = "log.jsonl"
-CHECKPOINTS: Final = "checkpoints"
-PICTURES: Final = "pictures"
+SAMPLES: Final = "samples_rank*.jsonl"
+DAMAGED_TILES: Final = "damaged_rank*.jsonl"
+QUARANTINE: Final = "quarantine"
+QUARANTINED: Final = "rank_*.jsonl"
+"""In `QUARANTINE`."""
 LOGS: Final = "logs"
-PROFILES: Final = "profile"
-LOCK: Final = ".lock"
-FOLLOWED: Final = ".followed"
-"""Names the launches that have followed `--resume` or `--fresh` (`restart`)."""
-ARCHIVE: Final = "aside-"
-"""Prefix, before the date, of runs that were archived within the folder."""
-READ_BY_COMMANDS: Final = (CONFIG, DS_CONFIG, BAND_STATS, LOG, FOLLOWED, CHECKPOINTS)
+PICTURES: Final = "pictures"
+PROFILE: Final = "profile"
+TENSORBOARD: Final = "tensorboard"
+WANDB: Final = "wandb"
 
+CHECKPOINTS: Final = "checkpoints"
 LATEST: Final = "latest"
+"""In `CHECKPOINTS`: the name of the newest."""
 STATE: Final = "state.json"
+"""In each checkpoint, beside `CONFIG` and `BAND_STATS`."""
 CHECKPOINT_GLOB: Final = "global_step*"
 _CHECKPOINT: Final = re.compile(r"global_step(0|[1-9]\d{0,17})")
+
+READ_BY_COMMANDS: Final = (CONFIG, DS_CONFIG, BAND_STATS, LOG, FOLLOWED, CHECKPOINTS)
+
+
+def of_rank(pattern: str, rank: int) -> str:
+    """The name of a rank's own file, such as `SAMPLES`."""
+    return pattern.replace("*", str(rank))
 
 
 def name_of(step: int) -> str:

@@ -109,7 +109,7 @@ def test_who_waits_says_for_whom_and_how_to_go_on(lock: Path) -> None:
     with held(lock, "locks") as other:
         # It is not another rank of the same start.
         line = waiting_line(lock, "op", Holder(1, "init"))
-        assert line.startswith(f"waiting for process 1 (init), which builds DeepSpeed's op op and holds {lock}; ")
+        assert line.startswith(f"waiting for process 1 (init), which builds DeepSpeed's op op and holds {lock}. ")
         assert "kill 1" in line
         assert "TORCH_EXTENSIONS_DIR=FOLDER" in line
         with said_while_waiting(lock, "op", say, look_s=0.01):

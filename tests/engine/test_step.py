@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -54,7 +55,8 @@ class PlainEngine:
 
 def run_step(module: PretrainModule, batches: list[Batch], cfg: Config) -> StepStats:
     preprocess = Preprocess(cfg.data, cfg.model, STATS, torch.device("cpu"))
-    return optimiser_step(PlainEngine(module), prepare_step(batches, preprocess, cfg), cfg)
+    engine: Any = PlainEngine(module)
+    return optimiser_step(engine, prepare_step(batches, preprocess, cfg), cfg)
 
 
 def config(**flat: object) -> Config:

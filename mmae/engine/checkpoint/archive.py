@@ -1,4 +1,4 @@
-"""Setting aside what a start does not go on with: nothing is removed, and what was moved is a run folder itself."""
+"""Archives what a start does not go on with. Nothing is removed, and an archive is itself a run folder."""
 
 from __future__ import annotations
 
@@ -17,25 +17,30 @@ from mmae.run.layout import (
     BAND_STATS,
     CHECKPOINTS,
     CONFIG,
+    DAMAGED_TILES,
     DS_CONFIG,
     LATEST,
     LOG,
     LOGS,
     PICTURES,
-    PROFILES,
+    PROFILE,
+    QUARANTINE,
+    SAMPLES,
+    TENSORBOARD,
+    WANDB,
     newest_first,
     step_of,
 )
 
 _SETTINGS: Final = (CONFIG, DS_CONFIG, BAND_STATS)
 _MOVED: Final = (
-    CHECKPOINTS, *_SETTINGS, LOG, "samples_rank*.jsonl", "damaged_rank*.jsonl",
-    "quarantine", LOGS, PICTURES, PROFILES, "tensorboard", "wandb",
+    CHECKPOINTS, *_SETTINGS, LOG, SAMPLES, DAMAGED_TILES,
+    QUARANTINE, LOGS, PICTURES, PROFILE, TENSORBOARD, WANDB,
 )  # fmt: skip
 
 
 def archive_run(folder: RunFolder) -> Path | None:
-    """Move a run into a dated folder within its own; None where there is none."""
+    """Move a run into a dated folder within its own; None where there is no run."""
     found = [path for pattern in _MOVED for path in sorted(folder.path.glob(pattern))]
     if not found:
         return None
@@ -61,14 +66,14 @@ def archive_later_checkpoints(folder: RunFolder, step: int) -> Path | None:
             shutil.copy2(folder.path / name, aside / name)
     if later:
         _move_checkpoints(later, aside / folder.checkpoints.name)
-    # After the checkpoints: a start that is killed in between leaves a log that is ahead, which the next one sees.
+    # After the checkpoints: a start that is killed in between leaves a log that is ahead, and the next start sees that.
     archive_records(folder.path, step, aside)
     return aside
 
 
 def _move_checkpoints(newest_first: list[Path], there: Path) -> None:
     there.mkdir()
-    # What is left after each move is a run whose newest checkpoint is the newest.
+    # Newest first: after each move the remaining checkpoints are those up to a step, without a gap.
     for path in newest_first:
         os.rename(path, there / path.name)
     write_whole(there / LATEST, newest_first[0].name)

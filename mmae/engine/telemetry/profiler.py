@@ -1,4 +1,4 @@
-"""A trace of some steps, for `chrome://tracing` or Perfetto."""
+"""Traces some steps, for `chrome://tracing` or Perfetto."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 
 class StepProfiler:
-    """Traces the steps that `train.profile` names, on the rank it is made for; otherwise it does nothing.
+    """Traces the steps that `train.profile` names.
 
     Args:
-        folder: where the trace goes: `steps_A-B.json.gz`.
-        steps: first and last step, counted from 1; None traces none.
+        folder: of the trace `steps_A-B.json.gz`.
+        steps: first and last step, counted from 1. None: no trace.
         say: prints a line.
     """
 
@@ -24,7 +24,7 @@ class StepProfiler:
         self._first = self._done = 0
 
     def before(self, step: int) -> None:
-        """Called before a step; `step` is its number."""
+        """Call before a step; `step` is its number."""
         if self._steps is None or self._running is not None or not self._steps[0] <= step <= self._steps[1]:
             return
         from torch.profiler import profile
@@ -37,7 +37,7 @@ class StepProfiler:
             self._give_up(error)
 
     def after(self, step: int) -> None:
-        """Called after a step has been queued."""
+        """Call after a step has been queued."""
         if self._running is None:
             return
         self._done = step
@@ -45,7 +45,7 @@ class StepProfiler:
             self.close()
 
     def close(self) -> None:
-        """Write what was traced so far."""
+        """Write the trace so far."""
         running, self._running, self._steps = self._running, None, None
         if running is None:
             return

@@ -1,4 +1,4 @@
-"""Which checkpoints go."""
+"""Retention: which checkpoints are removed."""
 
 from __future__ import annotations
 
