@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mmae.distributed.devices import DEVICES, VISIBLE
+from mmae.distributed.network_interface import free_port
 from mmae.errors import InputError
 from mmae.launch.entry import entry, is_dry_run, remember_call, take_restarts
 from mmae.launch.supervision.local_ranks import LocalRanks
@@ -68,14 +68,6 @@ def _environment(devices: Devices, environment: Mapping[str, str]) -> list[str]:
     if devices.on_cpu and "DS_ACCELERATOR" not in environment:
         told.append("DS_ACCELERATOR=cpu")
     return ["env", *told] if told else []
-
-
-def free_port() -> int:
-    """A port of its own: another training on this machine may hold DeepSpeed's default one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def gpus_of_torch() -> int:

@@ -17,7 +17,7 @@ from mmae.errors import InputError
 from mmae.launch.entry import entry, is_dry_run, remember_call, take_restarts
 from mmae.launch.requeue import Ended, decide, why_unfinished
 from mmae.launch.supervision.first_error import first_of_log
-from mmae.launch.supervision.job import Job, unblock_signals
+from mmae.launch.supervision.launched_job import Job, unblock_signals
 from mmae.launch.supervision.local_ranks import killed_rank
 from mmae.launch.supervision.supervise import supervise
 from mmae.launch.training_words import training_config

@@ -18,7 +18,7 @@ from typing import Final
 from mmae.errors import EXIT_LOST_RANK
 from mmae.launch.rank_environment import write_exports
 from mmae.launch.supervision.first_error import Errors
-from mmae.launch.supervision.job import Job, popen, unblock_signals
+from mmae.launch.supervision.launched_job import Job, popen, unblock_signals
 
 _SSH_FAILED: Final = 255
 _LARGEST: Final = 192

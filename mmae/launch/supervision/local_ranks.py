@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from mmae.launch.supervision.first_error import first_of_file
-from mmae.launch.supervision.job import Job
+from mmae.launch.supervision.launched_job import Job
 from mmae.processes import children_of
 from mmae.terminal.error_line import ERRORS
 

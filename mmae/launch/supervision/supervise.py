@@ -17,7 +17,7 @@ from typing import Final
 
 from mmae.errors import EXIT_LOST_RANK, InputError
 from mmae.launch.supervision.foreground import blocked, in_child
-from mmae.launch.supervision.job import Job
+from mmae.launch.supervision.launched_job import Job
 
 GRACE_S: Final = 300.0
 PAUSE_S: Final = 5.0

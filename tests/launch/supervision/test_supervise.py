@@ -10,7 +10,7 @@ import pytest
 
 from mmae.errors import InputError
 from mmae.launch.supervision.foreground import blocked
-from mmae.launch.supervision.job import Job
+from mmae.launch.supervision.launched_job import Job
 from mmae.launch.supervision.supervise import Supervisor, seconds
 
 
