@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -55,8 +56,20 @@ def parent_of(pid: int) -> int:
         return 0
 
 
-def signal_at_end_of_parent(number: int) -> None:
-    """Have the system send this process a signal when its parent ends, also where Python gets no turn; Linux only."""
+def children_of(parent: int) -> list[int]:
+    """Living processes that it has started; none where the system does not tell."""
+    everyone = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
+    return sorted(pid for pid in everyone if parent_of(pid) == parent and started(pid))
+
+
+def die_with_parent(number: signal.Signals, parent: int) -> None:
+    """Have the kernel send this process a signal when its parent ends, also where Python gets no turn. Linux only.
+
+    Args:
+        parent: the parent's process id; the parent may have ended before this call.
+    """
     if sys.platform == "linux":
         with suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+    if os.getppid() != parent:
+        signal.raise_signal(number)

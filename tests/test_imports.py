@@ -99,6 +99,10 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "contents": frozenset(),
             "conversion": frozenset(),
         },
+        "mmae.launch": {
+            "supervision": frozenset(),
+            "": frozenset({"supervision"}),
+        },
         "mmae.doctor": {
             "agent": frozenset(),
             "hosts": frozenset({"agent"}),

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from mmae.processes import parent_of, signal_at_end_of_parent, started
+from mmae.processes import die_with_parent, parent_of, started
 
 LAUNCH: Final = "deepspeed.launcher.launch"
 _AGENTS: Final = frozenset({"torchrun", "accelerate", "torch.distributed.run", "torch.distributed.launch"})
@@ -54,7 +54,7 @@ def end_with_launchers() -> None:
         return
     known = {pid: began for pid in above if (began := started(pid))}
     if LAUNCH in _words(above[0]):
-        signal_at_end_of_parent(signal.SIGTERM)
+        die_with_parent(signal.SIGTERM, above[0])
     threading.Thread(target=_watch, args=(known,), name="launchers", daemon=True).start()
 
 

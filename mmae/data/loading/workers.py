@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import multiprocessing
 import os
 import signal
 import weakref
@@ -16,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmae.data.loading.shared_buffers import SharedBuffers
 from mmae.errors import InputError
-from mmae.processes import signal_at_end_of_parent
+from mmae.processes import die_with_parent
 from mmae.types import Batch
 
 if TYPE_CHECKING:
@@ -145,4 +146,6 @@ def _belong_to_the_trainer(_worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_THE_TRAINER)
     # Nor does it outlive a trainer that was killed, whatever it reads at that moment.
-    signal_at_end_of_parent(signal.SIGKILL)
+    trainer = multiprocessing.parent_process()
+    if trainer is not None and trainer.pid is not None:
+        die_with_parent(signal.SIGKILL, trainer.pid)
