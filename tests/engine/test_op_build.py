@@ -9,7 +9,7 @@ import pytest
 from torch.utils import cpp_extension
 
 from mmae.engine import op_build
-from tests.engine.test_op_lock import held
+from tests.support.held_lock import held
 
 
 def test_a_wait_is_said_and_the_op_is_still_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
