@@ -151,6 +151,7 @@ def test_drop_path_is_drawn_anew_each_step() -> None:
     assert len(set(losses)) > 1
 
 
+@pytest.mark.process
 def test_real_code_for_the_blocks() -> None:
     """What torch makes for this machine, of the part that takes most of the time."""
     config = make_config()

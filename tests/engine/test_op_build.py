@@ -12,6 +12,7 @@ from mmae.engine import op_build
 from tests.support.held_lock import held
 
 
+@pytest.mark.process
 def test_a_wait_is_said_and_the_op_is_still_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
     heard, said = threading.Event(), []

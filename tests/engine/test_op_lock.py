@@ -20,6 +20,7 @@ def lock(tmp_path: Path) -> Path:
     return tmp_path / "op" / "lock"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("how", ["locks", "keeps open"])
 def test_a_living_holder_is_named_and_its_lock_stays(lock: Path, how: str) -> None:
     with held(lock, how) as other:
@@ -30,6 +31,7 @@ def test_a_living_holder_is_named_and_its_lock_stays(lock: Path, how: str) -> No
         assert lock.exists()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("how", ["locks", "keeps open"])
 def test_the_lock_of_a_dead_holder_is_broken(lock: Path, how: str) -> None:
     with held(lock, how):
@@ -76,6 +78,7 @@ def test_the_folder_is_the_one_that_torch_takes(tmp_path: Path, monkeypatch: pyt
     assert cache_root() == Path(_get_build_directory("op", False)).parent
 
 
+@pytest.mark.process
 def test_who_waits_says_for_whom_and_how_to_go_on(lock: Path) -> None:
     heard, said = threading.Event(), []
 

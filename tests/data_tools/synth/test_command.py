@@ -251,6 +251,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_nothing(number: int, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "mmae", "synth", str(tmp_path / "set"), "--tiles", "100000", "--size", "8"]

@@ -271,6 +271,7 @@ def test_exit_status(packed: Path, source: Path, capsys: pytest.CaptureFixture[s
         run(parser.parse_args([str(packed), "--workers", "0"]))
 
 
+@pytest.mark.process
 def test_processes_find_the_same(packed: Path, source: Path) -> None:
     flip(packed, open_index(packed), 1, 3)
     (packed / "val-000001.tar").unlink()

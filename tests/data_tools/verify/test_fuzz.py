@@ -460,6 +460,7 @@ def test_a_sound_folder_is_read_whole(sound: dict[str, Sound]) -> None:
         assert list(read_all(open_index(whole.folder))) == whole.tiles
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("codec", CODECS)
 def test_the_decoder_alone_survives_any_bytes(codec: str) -> None:
     """In a process of its own: what it must not do is crash, hang, write elsewhere, or take all memory."""

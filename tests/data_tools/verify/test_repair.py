@@ -75,6 +75,7 @@ def test_what_is_damaged_is_written_anew(
     assert (packed / "train-000001.tar").stat() == untouched, "a sound shard is left alone"
 
 
+@pytest.mark.process
 def test_nothing_to_repair(packed: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "pack_shard", None)
     before = contents(packed)

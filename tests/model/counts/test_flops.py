@@ -181,6 +181,7 @@ def test_constants_are_those_of_the_layers() -> None:
     assert (CLASS_WIDTH, DECODER_MLP_RATIO) == (tokenizer.CLASS_WIDTH, layers.MLP_RATIO)
 
 
+@pytest.mark.process
 def test_torch_is_not_needed() -> None:
     script = "import sys, mmae.model.counts.flops; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)
