@@ -116,6 +116,7 @@ def test_other_addresses(web: Web, tmp_path: Path, kind: str) -> None:
     store.close()
 
 
+@pytest.mark.long
 def test_a_network_of_many_troubles(web: Web, tmp_path: Path) -> None:
     for name in ("index.json", "index.npz", *NAMES):
         web.faults[name].extend([status(503, Retry_After="0"), cut(100), stall])

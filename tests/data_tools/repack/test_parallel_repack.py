@@ -52,6 +52,7 @@ def test_real_tiles_by_workers_and_parts(shared: Path, tmp_path: Path) -> None:
     assert hashes(tmp_path / "1") == hashes(tmp_path / "2") == hashes(tmp_path / "parts")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("order", [(1,), *permutations((1, 2)), (2, 3, 1), (3, 2, 1), tuple(range(9, 0, -1))], ids=str)
 def test_any_number_of_parts(source: Path, tmp_path: Path, whole: dict[str, str], order: tuple[int, ...]) -> None:
     out = tmp_path / "out"
@@ -78,6 +79,7 @@ def test_parts_at_once(source: Path, tmp_path: Path, whole: dict[str, str]) -> N
         assert hashes(out) == whole
 
 
+@pytest.mark.long
 def test_parts_that_finish_at_once_write_the_same_index(source: Path, tmp_path: Path, whole: dict[str, str]) -> None:
     """Even without locks: all have packed, then all try to write the index."""
     import fcntl

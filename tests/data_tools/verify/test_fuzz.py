@@ -442,6 +442,7 @@ def check_many(seeds: range, sound: dict[str, Sound], cage: Path) -> None:
     assert changed > 0.9 * len(seeds), "most damages must damage something"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_damage_is_told_of_and_never_read_as_a_good_tile(batch: int, sound: dict[str, Sound], tmp_path: Path) -> None:
     size = FOLDERS // BATCHES

@@ -83,6 +83,7 @@ def test_nothing_to_repair(packed: Path, source: Path, monkeypatch: pytest.Monke
     assert contents(packed) == before
 
 
+@pytest.mark.long
 def test_any_damage_comes_back_whole(packed: Path, source: Path) -> None:
     before = contents(packed)
     draw = random.Random(0)
