@@ -21,6 +21,8 @@ from mmae.model.encoder import Encoder
 from mmae.model.recompute import Recompute
 from mmae.variants import Variant
 
+pytestmark = pytest.mark.long
+
 GRAPHS_ONLY = "aot_eager_decomp_partition"
 """Torch's compiler up to, but without, the code for the machine: seconds instead of a minute."""
 

@@ -19,6 +19,8 @@ from mmae.distributed.process_group import join, leave
 from mmae.engine.grad_norm import gradients_norm, norm_at_once
 from tests.support.commands import free_port
 
+pytestmark = pytest.mark.process
+
 SHAPES = ((1,), (7,), (3, 5), (2, 3, 4), (17, 1), (64,))
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 

@@ -36,6 +36,7 @@ def test_a_wait_is_said_and_the_op_is_still_had(tmp_path: Path, monkeypatch: pyt
     assert "some_op" in said[0]
 
 
+@pytest.mark.process
 def test_where_torch_waits_for_a_file_that_of_a_dead_build_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
