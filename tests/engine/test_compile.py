@@ -21,8 +21,6 @@ from mmae.model.encoder import Encoder
 from mmae.model.recompute import Recompute
 from mmae.variants import Variant
 
-pytestmark = pytest.mark.long
-
 GRAPHS_ONLY = "aot_eager_decomp_partition"
 """Torch's compiler up to, but without, the code for the machine: seconds instead of a minute."""
 
@@ -32,6 +30,7 @@ BF16_LOSS_BOUND, BF16_GRADIENT_BOUND = 5e-3, 0.15
 """A bf16 number has eight bits, and compiled code rounds fewer intermediate ones. Seen: 3e-4, and 0.07 on tokens."""
 
 pytestmark = [
+    pytest.mark.long,
     # Torch's own compiler looks at it.
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),
 ]

@@ -23,9 +23,7 @@ from mmae.engine.skip_update import Skips
 from mmae.engine.telemetry.run_log import quiet_libraries
 from tests.support.commands import free_port
 
-pytestmark = pytest.mark.process
-
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning")
+pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning")]
 SHAPES = ((7,), (3, 5), (64,))
 GRID = tuple(product((0, 1, 2, 3), ("fp32", "bf16")))
 CLIP, LIMIT = 1.0, 50.0
