@@ -441,6 +441,7 @@ for words in {commands!r}:
 """
 
 
+@pytest.mark.process
 def test_help_needs_nothing_heavy() -> None:
     commands = [(), *((name,) for name in COMMANDS), *(("bench", name) for name in BENCHES)]
     program = HELP.format(commands=commands, heavy=HEAVY)

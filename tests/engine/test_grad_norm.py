@@ -12,10 +12,13 @@ from torch import Tensor
 
 from mmae.engine.grad_norm import gradients_norm
 
+pytestmark = pytest.mark.process
+
 SHAPES = ((1,), (7,), (3, 5), (2, 3, 4), (17, 1), (64,))
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 
 
+@pytest.mark.process
 def test_no_gradient() -> None:
     assert gradients_norm([]).item() == 0
     assert gradients_norm([]).dtype == torch.float64

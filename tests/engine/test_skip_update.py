@@ -23,7 +23,7 @@ from mmae.engine.telemetry.run_log import quiet_libraries
 from tests.support.commands import free_port
 from tests.support.dots_engine import SHAPES, STAGES, Dots, engine_of, factors, group_of_one, held, join_as, take_step
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning")
+pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning")]
 GRID = tuple(product(STAGES, ("fp32", "bf16")))
 CLIP, LIMIT = 1.0, 50.0
 

@@ -16,7 +16,7 @@ from mmae.data.transforms.preprocess import Preprocess
 from mmae.engine.module import PretrainModule
 from mmae.engine.validate import Validation, validate
 from mmae.types import Batch
-from tests.engine.test_step import STATS, VARIANT, config, cut, tiles
+from tests.support.step_case import STATS, VARIANT, config, cut, tiles
 
 CFG = config()
 

@@ -105,6 +105,7 @@ def test_the_run_s_own_losses_stand_beside_the_constants(capsys: pytest.CaptureF
     assert capsys.readouterr().out.splitlines()[2].split()[:3] == ["depth", "-", "-"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("config")
 def test_hidden_modalities_are_scored_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
     found = rows("--hide", "depth")
@@ -116,6 +117,7 @@ def test_hidden_modalities_are_scored_everywhere(capsys: pytest.CaptureFixture[s
     assert rows("--hide", "depth,rgb")["depth"]["constant"] == found["depth"]["constant"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("config")
 def test_losses_of_visible_modalities_are_of_their_hidden_tokens() -> None:
     assert rows("--hide", "depth")["rgb"]["constant"] != rows("--hide", "depth,ired")["rgb"]["constant"]

@@ -102,6 +102,7 @@ def config(request: pytest.FixtureRequest) -> Config:
     return build_config({**SMALL, **request.param}, "test")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("device", ["meta", "cpu"])
 def test_a_step_waits_for_nothing(device: str, config: Config) -> None:
     step = make_step(config, torch.device(device))

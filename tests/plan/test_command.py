@@ -145,6 +145,7 @@ def test_bad_input_is_one_line(words: list[str], message: str, capsys: Capture) 
     assert message in printed.err
 
 
+@pytest.mark.process
 def test_torch_is_not_needed() -> None:
     script = f"import sys; from mmae.cli import main; main({['plan', *WORDS]!r}); assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)

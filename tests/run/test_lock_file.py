@@ -57,6 +57,7 @@ def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.stdout.close()
 
 
+@pytest.mark.process
 def test_a_living_holder_bars_the_second(tmp_path: Path, other: subprocess.Popen[str]) -> None:
     with pytest.raises(InputError, match=rf"another training writes this run \(.*process {other.pid}, since 20\d\d-"):
         acquire(tmp_path)
@@ -65,6 +66,7 @@ def test_a_living_holder_bars_the_second(tmp_path: Path, other: subprocess.Popen
     acquire(tmp_path).close()
 
 
+@pytest.mark.process
 @pytest.mark.usefixtures("no_flock")
 def test_without_locks_the_process_decides(tmp_path: Path, other: subprocess.Popen[str]) -> None:
     with pytest.raises(InputError, match=f"process {other.pid}"):

@@ -7,10 +7,13 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from mmae.processes import started
 from mmae.run.lock_owner import Holder
 
 
+@pytest.mark.process
 def test_the_remains_of_a_process_do_not_live() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     deadline = time.monotonic() + 120

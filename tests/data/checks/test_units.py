@@ -127,6 +127,7 @@ def test_class_codes() -> None:
     assert code_problem("dynamic_world", np.array([250, 10, 0])) is None, "all of them mean no data"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["data_1M_v001_64", "data_100k_v001"])
 def test_real_tiles(shared: Path, name: str) -> None:
     stem = f"{shared}/mini_mmearth/{name}/{name}"

@@ -17,6 +17,7 @@ from mmae.disk.json_text import standard_json
 from mmae.modalities import S2_LEVELS
 
 
+@pytest.mark.long
 @given(
     st.sampled_from(DTYPES),
     st.lists(st.integers(0, 4), max_size=3),
@@ -50,6 +51,7 @@ CONSTANTS = st.dictionaries(
 ENTRIES = st.dictionaries(st.text(), st.none() | st.floats() | st.text() | st.lists(st.floats(), max_size=2))
 
 
+@pytest.mark.long
 @given(st.integers(0, 10**10), st.text(), st.sampled_from([0, 1]), ENTRIES, CONSTANTS)
 def test_the_info_member_is_sorted_standard_json(
     row: int, tile_id: str, level: int, entry: dict[str, Any], constants: dict[str, Any]

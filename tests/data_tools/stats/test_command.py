@@ -66,6 +66,7 @@ def test_as_numpy_has_it(packed: Path, source: Path, split: str) -> None:
             same(found[entry][key], values, 1e-6)
 
 
+@pytest.mark.process
 def test_neither_processes_nor_shards_change_it(packed: Path, source: Path, tmp_path: Path) -> None:
     alone = measure(packed, workers=1)
     for name, gathered in measure(packed, workers=2).arrays().items():

@@ -16,6 +16,8 @@ from data_tools.workers.worker import Tally
 from mmae.errors import InputError
 from tests.support.counting import Count
 
+pytestmark = pytest.mark.process
+
 
 def square(task: int, tally: Tally) -> int:
     tally.add(1, 10 * task)
