@@ -135,6 +135,7 @@ DATA_TOOLS_GROUND = frozenset(
         "draws",
         "errors",
         "modalities",
+        "terminal.error_line",
         "terminal.plurals",
         "terminal.printable",
     }

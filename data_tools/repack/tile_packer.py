@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from data_tools.source.json_files import standard
 from data_tools.source.raw_read import RawTiles, TileArrays, UnreadableTileError
 from data_tools.stats.moments import Moments
 from mmae.data.shards.codec import encode
-from mmae.disk.json_text import parse_json
+from mmae.disk.json_text import parse_json, standard
 from mmae.modalities import S2_LEVELS
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from mmae.disk.json_text import standard
 from mmae.disk.regular_file import read_regular
 from mmae.errors import InputError
 from mmae.modalities import S2_LEVELS
@@ -63,17 +63,6 @@ def read_text(path: Path, remedy: str = _MISSING) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not JSON ({error}): download it again") from None
-
-
-def standard(value: Any) -> Any:
-    """The same JSON value with null for NaN and infinities, which are no JSON."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: standard(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [standard(item) for item in value]
-    return value
 
 
 def read_band_stats(path: Path) -> dict[str, Any]:

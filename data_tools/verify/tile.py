@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from data_tools.source.json_files import standard
 from data_tools.verify.differences import Difference
 from data_tools.verify.header import Headers
 from mmae.data.shards.codec import CodecError, decode
 from mmae.data.shards.tar_layout import BLOCK, extents, info_name, member_checksum, member_name
-from mmae.disk.json_text import parse_json
+from mmae.disk.json_text import parse_json, standard
 from mmae.modalities import S2_LEVELS
 
 if TYPE_CHECKING:

@@ -91,8 +91,7 @@ def read_band_stats(path: str) -> dict[str, Any]:
     Raises:
         InputError: no such file, or not a JSON mapping.
     """
-    from mmae.data.transforms.band_stats import standard
-    from mmae.disk.json_text import parse_json
+    from mmae.disk.json_text import parse_json, standard
     from mmae.errors import InputError
 
     try:

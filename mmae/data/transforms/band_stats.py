@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
+from mmae.disk.json_text import standard
 from mmae.disk.regular_file import read_regular
 from mmae.errors import InputError
 
@@ -39,12 +39,3 @@ def read_band_stats(path: Path) -> dict[str, Any]:
 
 def _number(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-
-
-def standard(value: Any) -> Any:
-    """The same JSON value with null for NaN and infinities, which are no JSON."""
-    if isinstance(value, dict):
-        return {key: standard(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [standard(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,9 +14,10 @@ import torch.distributed as dist
 from mmae.config.batch_split import why_smaller
 from mmae.data.checks.split_check import check_splits
 from mmae.data.sampling.shard_sets import has_split
+from mmae.disk.json_text import standard
 from mmae.engine.checkpoint.background_save import SaveResult
 from mmae.engine.checkpoint.load import LoadResult, ResumePoint, difference
-from mmae.engine.telemetry.run_log import RunLog, standard
+from mmae.engine.telemetry.run_log import RunLog
 from mmae.engine.telemetry.step_records import Record
 from mmae.engine.validate import Validation
 from mmae.run.spec import RunSpec

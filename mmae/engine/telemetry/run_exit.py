@@ -19,7 +19,7 @@ from mmae.engine.telemetry.run_log import RunLog
 from mmae.engine.telemetry.step_records import StepRecords
 from mmae.errors import DoesNotFitError, InputError
 from mmae.run.spec import RunSpec
-from mmae.terminal.error_line import say_error
+from mmae.terminal.error_line import say_error, typed_line
 
 _SAID: Final = "(see this rank's log file)"
 
@@ -90,7 +90,7 @@ class RunEnd:
         if error is None or (self._watched and is_of_communication(error)):
             return
         if self._records is not None and self._log is not None:
-            said = hide_in_text(_line(error), self._secrets)
+            said = hide_in_text(typed_line(error), self._secrets)
             self._log.write("end", step=self._records.step, why="error", error=said)
 
     def _close(self, _error: BaseException | None) -> None:
@@ -106,7 +106,3 @@ class RunEnd:
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "the host"
         in_a_step = self._records is not None
         return explained(error, spec.split, spec.config.train, spec.zero_stage, dist.get_rank(), device, in_a_step)
-
-
-def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

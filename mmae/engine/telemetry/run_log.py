@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import sys
 import time
 import warnings
@@ -14,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from mmae.config.schema import Config
+from mmae.disk.json_text import standard
 from mmae.disk.regular_file import append_regular
 from mmae.engine.history.wandb_runs import new_run
 from mmae.engine.telemetry.trackers import Background, close_trackers, numbers_of, start_trackers
@@ -118,12 +118,3 @@ def quiet_libraries() -> None:
     """DeepSpeed's INFO lines are for its own developers, and so is torch's advice on names that DeepSpeed calls."""
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r"`torch\.distributed\..* is deprecated", category=FutureWarning)
-
-
-def standard(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become null and stay readable by every parser."""
-    if isinstance(value, dict):
-        return {key: standard(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [standard(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

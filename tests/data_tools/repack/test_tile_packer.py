@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_tools.repack.tile_packer import LostTileError, Memo, TilePacker, constant_entry, info_member, is_constant
-from data_tools.source.json_files import standard
 from data_tools.source.raw_read import UnreadableTileError
 from data_tools.stats.moments import Moments
 from mmae.data.shards.codec import DTYPES, decode
 from mmae.data.shards.index_json import DatasetInfo
+from mmae.disk.json_text import standard
 from mmae.modalities import S2_LEVELS
 
 
