@@ -13,7 +13,7 @@ import numpy as np
 from data_tools.source.raw_read import RawTiles, TileArrays, UnreadableTileError
 from data_tools.stats.moments import Moments
 from mmae.data.shards.codec import encode
-from mmae.disk.json_text import parse_json, standard
+from mmae.disk.json_text import parse_json, standard_json
 from mmae.modalities import S2_LEVELS
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def info_member(row: int, tile_id: str, split: str, level: int, tile_info: str, 
     try:
         listed = _dumps(entry)
     except ValueError:
-        listed = _dumps(standard(entry))
+        listed = _dumps(standard_json(entry))
     # Datasets and splits are plain words; tile ids may hold anything.
     return (
         f'{{"constants":{{{",".join(sorted(constants))}}},"row":{row},"s2_level":"{S2_LEVELS[level]}",'

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mmae.disk.json_text import standard
+from mmae.disk.json_text import standard_json
 from mmae.disk.regular_file import read_regular
 from mmae.errors import InputError
 from mmae.modalities import S2_LEVELS
@@ -74,7 +74,7 @@ def read_band_stats(path: Path) -> dict[str, Any]:
     Raises:
         InputError: Sentinel-2's mean or std for a level is there, but is not 13 numbers.
     """
-    stats: dict[str, Any] = standard(read_json(path))
+    stats: dict[str, Any] = standard_json(read_json(path))
     for key in (f"sentinel2_{level}" for level in S2_LEVELS if f"sentinel2_{level}" in stats):
         entry = stats[key]
         for kind in ("mean", "std"):

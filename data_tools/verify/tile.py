@@ -11,7 +11,7 @@ from data_tools.verify.differences import Difference
 from data_tools.verify.header import Headers
 from mmae.data.shards.codec import CodecError, decode
 from mmae.data.shards.tar_layout import BLOCK, extents, info_name, member_checksum, member_name
-from mmae.disk.json_text import parse_json, standard
+from mmae.disk.json_text import parse_json, standard_json
 from mmae.modalities import S2_LEVELS
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class TileCheck:
         shard = index.shards[index.shard[position]]
         if split != shard.split:
             wrong.append(f"split {split!r} in a shard of {shard.split!r}")
-        if tile_info is not None and info.get("tile_info") != standard(parse_json(tile_info)):
+        if tile_info is not None and info.get("tile_info") != standard_json(parse_json(tile_info)):
             wrong.append("tile_info differs from the source")
         return wrong
 

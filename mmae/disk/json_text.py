@@ -1,4 +1,4 @@
-"""JSON that is read from files that others wrote, and values that every JSON parser can read."""
+"""JSON from any source, and JSON for any reader: whatever is wrong with a text is a `ValueError`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def parse_json(text: str | bytes) -> Any:
     """What a JSON text says.
 
     Raises:
-        ValueError: it is not JSON, or nested deeper than this process can follow.
+        ValueError: the text is not JSON, or is nested deeper than this process can follow.
     """
     try:
         return json.loads(text)
@@ -19,10 +19,10 @@ def parse_json(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def standard(value: Any) -> Any:
-    """The same value with null for NaN and infinities, which standard JSON does not have; tuples become lists."""
+def standard_json(value: Any) -> Any:
+    """The same value with null for NaN and infinities: standard JSON has neither, and many parsers refuse them."""
     if isinstance(value, dict):
-        return {key: standard(item) for key, item in value.items()}
+        return {key: standard_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [standard(item) for item in value]
+        return [standard_json(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from mmae.disk.json_text import standard
+from mmae.disk.json_text import standard_json
 from mmae.disk.ownership import add_trust_argument
 from mmae.errors import InputError, did_you_mean
 from mmae.run.log_reader import LogRecords
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
         model = trained.model
     scores = _scores(config, args.shards, folder.stored_band_stats(), model, hidden)
     rows = _trained_rows(scores["constant"], folder.log_file) if model is None else _hidden_rows(scores)
-    rows = standard(rows)
+    rows = standard_json(rows)
     print(table_of(rows, f"mmae baseline {args.run}: losses on normalised values").text())
     if args.json:
         write_json(args.json, json.dumps(rows, indent=2) + "\n")

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from mmae.disk.json_text import standard
+from mmae.disk.json_text import standard_json
 from mmae.disk.regular_file import read_regular
 from mmae.errors import InputError
 
@@ -34,7 +34,7 @@ def read_band_stats(path: Path) -> dict[str, Any]:
                 raise InputError(f"{path}: {entry}.{kind} is not a list of numbers, one a band: compute it again")
             if kind == "std" and any(number is not None and number < 0 for number in listed):
                 raise InputError(f"{path}: {entry}.std holds a negative number: compute it again")
-    return {entry: standard(numbers) for entry, numbers in stats.items()}
+    return {entry: standard_json(numbers) for entry, numbers in stats.items()}
 
 
 def _number(value: object) -> bool:

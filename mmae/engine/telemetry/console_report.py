@@ -14,7 +14,7 @@ import torch.distributed as dist
 from mmae.config.batch_split import why_smaller
 from mmae.data.checks.split_check import check_splits
 from mmae.data.sampling.shard_sets import has_split
-from mmae.disk.json_text import standard
+from mmae.disk.json_text import standard_json
 from mmae.engine.checkpoint.background_save import SaveResult
 from mmae.engine.checkpoint.load import LoadResult, ResumePoint, difference
 from mmae.engine.telemetry.run_log import RunLog
@@ -128,7 +128,7 @@ def _save_record(log: RunLog, saved: SaveResult) -> None:
 def closing_line(spec: RunSpec, step: int, checkpoint: Path | None, losses: Losses, val_losses: Losses) -> str:
     """The JSON line that a training ends with."""
     return json.dumps(
-        standard(
+        standard_json(
             {
                 "run_dir": str(spec.folder.path),
                 "step": step,

@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from mmae.config.schema import Config
-from mmae.disk.json_text import standard
+from mmae.disk.json_text import standard_json
 from mmae.disk.regular_file import append_regular
 from mmae.engine.history.wandb_runs import new_run
 from mmae.engine.telemetry.trackers import Background, close_trackers, numbers_of, start_trackers
@@ -55,7 +55,7 @@ class RunLog:
         if not self._active:
             return
         record = {"kind": kind, "time": round(time.time(), 3), **values}
-        self._append(json.dumps(standard(record)).encode() + b"\n")
+        self._append(json.dumps(standard_json(record)).encode() + b"\n")
         numbers = numbers_of(record)
         for tracker in self._trackers:
             tracker.log(values.get("step", 0), numbers)

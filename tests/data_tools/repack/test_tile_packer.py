@@ -13,7 +13,7 @@ from data_tools.source.raw_read import UnreadableTileError
 from data_tools.stats.moments import Moments
 from mmae.data.shards.codec import DTYPES, decode
 from mmae.data.shards.index_json import DatasetInfo
-from mmae.disk.json_text import standard
+from mmae.disk.json_text import standard_json
 from mmae.modalities import S2_LEVELS
 
 
@@ -61,7 +61,7 @@ def test_the_info_member_is_sorted_standard_json(
         "tile_id": tile_id,
         "split": "val",
         "s2_level": S2_LEVELS[level],
-        "tile_info": standard(entry),
+        "tile_info": standard_json(entry),
         "constants": {key: constant_entry((2, 3), value) for key, value in constants.items()},
     }
     assert made == json.dumps(expected, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
