@@ -14,13 +14,14 @@ from data_tools.repack.job import OnError, Recipe, ShardJob, make_job, source_by
 from data_tools.repack.shard_record import ShardRecord
 from data_tools.repack.shard_writer import write_shard
 from data_tools.repack.tile_packer import LostTileError, Memo, PackedTile, TilePacker
-from data_tools.source.hdf5_faults import first_line, open_fault
+from data_tools.source.hdf5_faults import open_fault
 from data_tools.source.json_files import TRAIN
 from data_tools.source.raw_read import PlainTiles, RawTiles, TileArrays, will_need
 from data_tools.stats.moments import Moments
 from data_tools.workers.worker import Tally
 from mmae.data.shards.index_json import Loss
 from mmae.errors import InputError
+from mmae.terminal.error_line import first_line
 
 if TYPE_CHECKING:
     from data_tools.repack.shard_plan import PlannedShard

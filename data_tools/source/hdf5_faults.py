@@ -11,6 +11,8 @@ import re
 from types import MappingProxyType
 from typing import Final
 
+from mmae.terminal.error_line import first_line
+
 _NUMBER: Final = re.compile(r"errno = (\d+)")
 _NO_LOCKS: Final = "its file system cannot lock files: set HDF5_USE_FILE_LOCKING=FALSE and run again"
 _WRITTEN: Final = "another process has it open for writing: wait until that has ended"
@@ -50,11 +52,6 @@ def read_fault(error: BaseException) -> str:
     """Why something in an opened file cannot be read, and what to do."""
     system = _system_fault(error)
     return f"cannot be read ({system}" if system else f"cannot be read ({first_line(error)}): download the file again"
-
-
-def first_line(error: BaseException) -> str:
-    """Of what an exception says: HDF5 says a lot."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _system_fault(error: BaseException) -> str | None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
-from data_tools.source.hdf5_faults import first_line
 from data_tools.source.inflate import inflate
+from mmae.terminal.error_line import first_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_tools.source.hdf5_faults import first_line
 from data_tools.source.json_files import TRAIN, VAL
 from data_tools.source.tile_facts import tile_facts
 from data_tools.verify.differences import Difference
 from mmae.errors import InputError
+from mmae.terminal.error_line import first_line
 from mmae.terminal.plurals import counted
 
 if TYPE_CHECKING:

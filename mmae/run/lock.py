@@ -9,7 +9,7 @@ system's lock on it, if the file system has locks. A second start is refused whi
    been touched for a minute already, the holder is dead.
 
 A start takes over the lock of a dead holder. The lease of the `filelock` package cannot replace this code. It takes
-over by an exchange of two names (RENAME_EXCHANGE), which NFS does not offer: there a dead holder would block the run for
+over by an exchange of two names (RENAME_EXCHANGE) that NFS does not offer: there a dead holder would block the run for
 ever.
 And it takes over from a process that was stopped (SIGSTOP) and may continue later.
 """

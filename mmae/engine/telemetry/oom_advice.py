@@ -9,6 +9,7 @@ import torch
 from mmae.config.batch_split import BatchSplit, split_global_batch
 from mmae.config.schema import TrainConfig
 from mmae.errors import DoesNotFitError
+from mmae.terminal.error_line import first_line
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -67,7 +68,7 @@ def explained(
     in_a_step: bool = True,
 ) -> DoesNotFitError:
     """The error that the run ends with: rank, device, current settings, and what to try next, in one line."""
-    what = next(iter(str(error).splitlines()), type(error).__name__)
+    what = first_line(error)
     what = re.sub(r"\s+", " ", what)[:200]
     tried = (
         f"micro-batch {split.micro}, train.activation_checkpointing={train.activation_checkpointing}, ZeRO-{zero_stage}"

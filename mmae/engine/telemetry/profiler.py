@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mmae.terminal.error_line import first_line
+
 
 class StepProfiler:
     """Traces the steps that `train.profile` names.
@@ -64,4 +66,4 @@ class StepProfiler:
 
     def _give_up(self, error: Exception) -> None:
         self._running = self._steps = None
-        self._say(f"train.profile: no trace ({next(iter(str(error).splitlines()), type(error).__name__)})")
+        self._say(f"train.profile: no trace ({first_line(error)})")

@@ -15,7 +15,7 @@ from typing import Final, TextIO
 
 from mmae.addresses import hide_in_text
 from mmae.engine.telemetry.library_output import take_kept
-from mmae.terminal.error_line import say_error
+from mmae.terminal.error_line import say_error, typed_line
 from mmae.terminal.printable import printable
 
 FAILED: Final = ".first_failure"
@@ -99,14 +99,13 @@ class RankLog:
         Args:
             by_another: another rank is at fault, and the watchdog is about to name it.
         """
-        said = next(iter(str(error).splitlines()), "")
         logging.getLogger("mmae").error("rank %d failed", self._rank, exc_info=error)
         if by_another:
             return
         if self.is_first():
             traceback.print_exception(error)
         where = f": traceback in {self._path}" if self._path is not None else ""
-        line = f"mmae: rank {self._rank} on {socket.gethostname()} failed with {type(error).__name__}: {said}{where}"
+        line = f"mmae: rank {self._rank} on {socket.gethostname()} failed with {typed_line(error)}{where}"
         say_error(line)
 
     def close(self) -> None:

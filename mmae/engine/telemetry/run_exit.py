@@ -22,7 +22,7 @@ from mmae.engine.telemetry.step_observer import StepObserver
 from mmae.errors import DoesNotFitError, InputError
 from mmae.run.log_reader import END, ends_in_a_torn_line
 from mmae.run.spec import RunSpec
-from mmae.terminal.error_line import say_error
+from mmae.terminal.error_line import say_error, typed_line
 
 _SAID: Final = "(see this rank's log file)"
 
@@ -105,7 +105,7 @@ class RunEnd:
         if error is None or (self._watched and is_of_communication(error)):
             return
         if self._observer is not None and self._log is not None:
-            said = hide_in_text(_line(error), self._secrets)
+            said = hide_in_text(typed_line(error), self._secrets)
             self._log.write("end", step=self._observer.records.step, why="error", error=said)
 
     def _close(self, _error: BaseException | None) -> None:
@@ -119,7 +119,3 @@ class RunEnd:
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "the host"
         in_a_step = self._observer is not None
         return explained(error, spec.split, spec.config.train, spec.zero_stage, dist.get_rank(), device, in_a_step)
-
-
-def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

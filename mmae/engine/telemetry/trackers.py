@@ -20,6 +20,7 @@ from mmae.config.schema import Config
 from mmae.engine.history.wandb_runs import WandbRun, new_name, records_to_take_over
 from mmae.run.folder import without_passwords
 from mmae.run.layout import LOG, TENSORBOARD
+from mmae.terminal.error_line import first_line
 
 QUEUED: Final = 1000
 """How many records may wait for a tracker."""
@@ -97,7 +98,7 @@ class Background:
                 call(tracker)
             tracker.close()
         except Exception as error:  # a tracker must not end a training
-            self._warn(f"{_first_line(error)}; training goes on without it")
+            self._warn(f"{first_line(error)}; training goes on without it")
         finally:
             self._ended.set()
             self._ready.set()
@@ -227,10 +228,6 @@ def close_trackers(trackers: list[Background]) -> bool:
 def any_left_behind() -> bool:
     """Whether a tracker still runs. Python would wait at exit for what the tracker registered."""
     return any(thread.name.startswith(_THREAD) for thread in threading.enumerate())
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _has_wandb_key() -> bool:
