@@ -136,7 +136,7 @@ class ModelConfig:
     positions: Literal["fixed", "learned"] = "fixed"
     """Sine-cosine positions of the grid, kept or trained; trained ones belong to one `input_size`."""
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Stochastic depth: chance that a training step leaves out the last encoder block; it grows from 0 with depth."""
+    """Stochastic depth: chance that a tile skips the last encoder block in training; it grows from 0 with depth."""
     loss_on_unmasked: bool = False
     """Also score the patches that were visible."""
     task_balancer: Literal["none", "uncertainty"] = "none"
@@ -199,6 +199,7 @@ class TrainConfig:
     micro_batch: Positive = _free(64)
     """The most tiles that a rank runs at once. Accumulation follows from it and the number of ranks."""
     seed: Seed = 0
+    """Draws initial weights, the order of tiles, crops, flips and masks."""
     blr: Rate = _explicit(1e-4)
     """Learning rate for 256 tiles: lr = blr x global_batch / 256."""
     min_lr: Rate = _explicit(0.0)
