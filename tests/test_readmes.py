@@ -30,8 +30,8 @@ FILE = re.compile(
     r"(?<![\w./-])((?:mmae|data_tools|launchers|ds_configs|tests)/[\w./*-]+\.(?:py|sh|sbatch|yaml|json|md|example))"
 )
 KEY = re.compile(r"(?<![\w./-])([a-z]+)\.([a-z_]+)\b(?![./(-])")
-NO_KEYS = {"model.pth", "model.safetensors"}
-"""Files whose names look like recipe keys."""
+SUFFIXES = {"json", "jsonl", "md", "pth", "py", "safetensors", "yaml"}
+"""What makes a file's name of what looks like a recipe key."""
 
 LADDER = ("paper", "vit_b", "vit_l", "vit_h", "vit_g")
 
@@ -93,7 +93,7 @@ def test_recipe_keys_exist(readme: Path) -> None:
     for line in _code(readme):
         for section, name in KEY.findall(line):
             key = f"{section}.{name}"
-            if section in sections and key not in NO_KEYS and name not in {"py", "md", "json", "yaml"}:
+            if section in sections and name not in SUFFIXES:
                 assert key in keys, f"{key} is no recipe key: {line}"
 
 
@@ -101,7 +101,7 @@ def test_recipe_keys_exist(readme: Path) -> None:
 def test_named_files_exist(readme: Path) -> None:
     for line in _code(readme):
         for name in FILE.findall(line):
-            assert list(ROOT.glob(name)), f"{name} does not exist: {line}"
+            assert list(ROOT.glob(name.replace("NAME", "*"))), f"{name} does not exist: {line}"
 
 
 @each_readme
@@ -141,6 +141,11 @@ def test_a_recipe_its_head_the_readme_and_the_plan_agree(recipe: str, tmp_path: 
     assert (batch, told_peak) == (f"{train.micro_batch}, {train.activation_checkpointing}", f"{peak} GB")
     assert float(hours.removesuffix(" h")) == round(plan["gpu_hours"] / 8)
     assert outcome in head
+
+
+def test_the_hook_and_the_tests_use_one_version_of_ruff() -> None:
+    hook = re.findall(r"rev: v([\d.]+)$", (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+    assert hook == re.findall(r'"ruff==([\d.]+)"', (ROOT / "setup.py").read_text(encoding="utf-8"))
 
 
 def test_the_root_readme_stays_short() -> None:
