@@ -13,7 +13,7 @@ def check_own(path: Path, file: h5py.File) -> None:
     """Refuse what a file only points at: whoever made it would choose which of this user's files are packed.
 
     Raises:
-        InputError: something at the file's root lies in another file, or cannot be opened.
+        InputError: something at the file's root lies in another file.
     """
     for name in file:
         if isinstance(file.get(name, getlink=True), h5py.ExternalLink):
@@ -21,7 +21,8 @@ def check_own(path: Path, file: h5py.File) -> None:
         try:
             item = file[name]
         except (KeyError, OSError, RuntimeError):
-            raise InputError(f"{path}: {name!r} cannot be opened: download it again") from None
+            # Nothing of it can be packed; `source_datasets` names it.
+            continue
         in_others = isinstance(item, h5py.Dataset) and (item.external or item.is_virtual)
         if in_others or item.file.filename != file.filename:
             raise _elsewhere(path, name)

@@ -40,7 +40,7 @@ def step_of_record(record: Record) -> int:
 
 def ends_in_a_torn_line(file: Path) -> bool:
     """Whether a file's last line is half written, by a process that was killed."""
-    with open_regular(file) as read:
+    with file.open("rb") as read:
         if not read.seek(0, 2):
             return False
         read.seek(-1, 2)

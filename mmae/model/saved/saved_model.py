@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from mmae.disk.files import atomic_folder, check_new_folder, writing
-from mmae.disk.ownership import check_owner
+from mmae.disk.ownership import check_owner, keep_from_others
 from mmae.disk.regular_file import check_regular
 from mmae.errors import InputError
 from mmae.model.mmae import MultiMAE
@@ -49,6 +49,9 @@ def save_model(
         with atomic_folder(folder) as partial:
             (partial / CONFIG_NAME).write_text(description, encoding="utf-8")
             _save_weights(partial, state)
+            # Or whoever shares a group with the user would have to be trusted by every command that reads the model.
+            for path in (partial, *partial.iterdir()):
+                keep_from_others(path)
 
 
 def _save_weights(folder: Path, state: dict[str, Tensor]) -> None:

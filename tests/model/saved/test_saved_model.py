@@ -104,8 +104,10 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, model: Multi
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
-def test_the_umask_says_who_reads_the_files(umask: int, mode: int, tmp_path: Path, model: MultiMAE) -> None:
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o644), (0o077, 0o600)])
+def test_the_umask_says_who_reads_the_files_and_only_their_owner_writes_them(
+    umask: int, mode: int, tmp_path: Path, model: MultiMAE
+) -> None:
     before = os.umask(umask)
     try:
         save_model(tmp_path / "model", model, STATS)
@@ -113,7 +115,7 @@ def test_the_umask_says_who_reads_the_files(umask: int, mode: int, tmp_path: Pat
         os.umask(before)
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()}
     assert modes == {"config.json": mode, "model.safetensors": mode}
-    assert (tmp_path / "model").stat().st_mode & 0o777 == 0o777 & ~umask
+    assert (tmp_path / "model").stat().st_mode & 0o777 == 0o755 & ~umask
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
