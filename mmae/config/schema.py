@@ -49,6 +49,7 @@ class RunConfig:
     """Where the run lives."""
 
     dir: Annotated[Place, Field(min_length=1)] = _free("runs/mmae")
+    """The run's folder: settings, log, checkpoints, pictures. The same folder again resumes the run."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -59,17 +60,20 @@ class DataConfig:
     """Where the shards lie that `mmae repack` wrote: a folder or an address, or a list of several sets to mix.
     They may move: the identity of a set is its index's fingerprint."""
     weights: tuple[Weight, ...] | None = None
-    """How often an epoch reads a tile of each set, on average: 2.5 is two passes and a fresh half. 1 if not said."""
+    """How often an epoch reads a tile of each set, on average: 2.5 is two passes and a fresh half. null reads
+    each once."""
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Train on this share of each set: the tiles of 0.1 are among those of 0.2, with the same `train.seed`."""
     keys: Place | None = _free(None)
     """Train on the tiles of this list only: a file of tile ids, one a line. It may move: its content may not change."""
     max_tiles: Positive | None = None
-    """Train on the first so many tiles of each set's split only (shards are fair samples of it)."""
+    """Train on this number of tiles only, the first of each set's split (shards are fair samples of it)."""
     window: Positive | None = None
-    """Shuffle among so many shards at a time, for disks and networks that want long reads; all at once if not said."""
+    """Shuffle within a window of this number of shards, for disks and networks that want long reads; null shuffles all
+    at once."""
     on_damage: Literal["raise", "skip"] = _free("raise")
-    """A damaged tile ends the run, or is left out of the loss, named and counted."""
+    """A damaged tile ends the run with shard, tile and byte (`raise`), or is left out of the loss, named and counted
+    (`skip`)."""
     band_stats: Place | None = _free(None)
     """JSON file (`mmae stats`) to normalise with instead of the statistics in the set's index, or those of the mixture
     where there are several sets. It may move: its content may not change."""
@@ -78,17 +82,18 @@ class DataConfig:
     cache_dir: Place | None = _free(None)
     """Folder on this machine for shards that are fetched over the network."""
     cache_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] = _free(100.0)
-    """What fetched shards may take there."""
+    """Most disk space, in GB, that fetched shards may take there; at least two windows of shards."""
     crop: Literal["random", "resize"] = "random"
-    """How a tile comes to `model.input_size`: a random crop (MMEarth) or a resize of the whole tile (published)."""
+    """How a tile is brought to `model.input_size`: a random crop (MMEarth), or a resize of the whole tile
+    (published)."""
     flip: Literal["none", "horizontal", "dihedral"] = "dihedral"
-    """None; left-right for half of the tiles (published); all eight flips and quarter turns of a nadir image."""
+    """`none`; `horizontal`, left-right for half of the tiles (published); `dihedral`, all eight flips and turns."""
     labels: Literal["nearest", "majority"] = "majority"
-    """How a label map comes to its stride: the centre pixel, or the most frequent class."""
+    """How a label map is reduced to its resolution: the centre pixel, or the most frequent class."""
     workers: Count = _free(2)
-    """Loader processes a rank; 0 reads in the training process."""
+    """Loader processes a rank, at most 128; 0 reads in the training process."""
     prefetch: Positive = _free(4)
-    """Micro-batches that each worker reads ahead."""
+    """Micro-batches that each worker reads ahead, at most 1024."""
 
     @property
     def locations(self) -> tuple[str, ...]:
@@ -102,26 +107,40 @@ class ModelConfig:
     """The model: everything that decides the shapes of its weights and what they compute."""
 
     size: str = "base"
+    """The encoder: nano, tiny, small, base, large, huge, giant or gigantic (`mmae/variants.py`)."""
     in_domains: tuple[str, ...] = PUBLISHED
+    """Input modalities: any of rgb, depth, semseg, ired, sired, ebands, sentinel1, dynamic_world, canopy_height and
+    slope."""
     out_domains: tuple[str, ...] = PUBLISHED
+    """Modalities to reconstruct, of the same ten; a decoder each."""
     extra_norm_pix_loss: bool = True
     """A second rgb decoder (`norm_rgb`) that predicts patches normalised by their own mean and variance."""
     input_size: Positive | tuple[Positive, Positive] = 56
+    """Pixels of an image, one side or `[height, width]`; a multiple of the patch size."""
     patch_size: Positive = 8
+    """Side of a patch in image pixels. A patch of one modality is a token."""
     num_encoded_tokens: Positive = 49
+    """Visible tokens of a tile, over all modalities; the encoder sees only these."""
     num_global_tokens: Count = 1
+    """Learned tokens beside the visible ones, which belong to no patch."""
     alphas: Annotated[float, Field(gt=0)] | tuple[Annotated[float, Field(gt=0)], ...] = 1.0
     """Concentration of the Dirichlet that shares visible tokens among modalities: one number, or one a modality."""
     sample_tasks_uniformly: bool = False
     """First choose a non-empty subset of modalities, then share tokens within it."""
     decoder_dim: Positive = 128
+    """Width of the decoders."""
     decoder_depth: Count = 2
+    """Transformer blocks of a decoder, after its cross-attention."""
     decoder_num_heads: Positive = 8
+    """Attention heads of a decoder."""
     positions: Literal["fixed", "learned"] = "fixed"
     """Sine-cosine positions of the grid, kept or trained; trained ones belong to one `input_size`."""
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Stochastic depth: chance that a tile skips the last encoder block in training; it grows from 0 with depth."""
     loss_on_unmasked: bool = False
+    """Also score the patches that were visible."""
     task_balancer: Literal["none", "uncertainty"] = "none"
+    """How losses of outputs add up: their sum, or weighed by a learned uncertainty an output."""
     paper_exact: bool = False
     """Turn off what goes beyond the published code: validity rules, the global-batch loss, no decay on biases."""
     init_from: Place | None = _free(None)
@@ -176,34 +195,42 @@ class TrainConfig:
     stop_at: Positive | None = _free(None)
     """Save and stop at this step; the schedule stays that of `max_steps`."""
     global_batch: Positive = 256
-    """Tiles an optimiser step over all ranks; sets the learning rate, fixed for a run."""
+    """Tiles of an optimiser step over all ranks; sets the learning rate, fixed for a run."""
     micro_batch: Positive = _free(64)
-    """Upper bound of tiles a rank runs at once; accumulation is derived."""
+    """The most tiles that a rank runs at once. Accumulation follows from it and the number of ranks."""
     seed: Seed = 0
+    """Draws initial weights, the order of tiles, crops, flips and masks."""
     blr: Rate = _explicit(1e-4)
-    """Learning rate a 256 tiles: lr = blr x global_batch / 256."""
+    """Learning rate for 256 tiles: lr = blr x global_batch / 256."""
     min_lr: Rate = _explicit(0.0)
+    """Learning rate at the end of the cosine schedule."""
     warmup_steps: Count = _explicit(0)
+    """Steps in which the learning rate rises from 0."""
     weight_decay: Rate = _explicit(0.05)
+    """AdamW's weight decay."""
     opt_betas: tuple[Rate, Rate] = _explicit((0.9, 0.95))
+    """AdamW's two betas."""
     clip_grad: Rate = _explicit(1.0)
     """Largest norm of the gradient; 0 never clips."""
     precision: Literal["bf16", "fp16", "fp32"] | None = _free(None)
-    """None takes what the DeepSpeed JSON says."""
+    """Number format, whatever the DeepSpeed JSON says; null takes that of the JSON."""
     activation_checkpointing: Literal["none", "selective", "full"] = _free("none")
-    """What the backward pass computes again: nothing; all but matrix products and attention; whole blocks."""
+    """Recomputation, what the backward pass computes again: `none`; `selective`, all but matrix products and attention;
+    `full`, whole blocks."""
     checkpoint_blocks_every: Positive = _free(1)
     """Recompute only every n-th encoder and decoder block."""
     max_bad_steps: Positive = _free(10)
-    """So many steps in a row whose loss or gradient is not finite, or is above `skip_grad_norm`, end the run."""
+    """This number of steps in a row without an update (loss or gradient not finite, or above `skip_grad_norm`) ends the
+    run."""
     skip_grad_norm: Weight | None = _explicit(None)
     """Leave out the update of a step whose gradient's norm, before clipping, is above this."""
     max_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = _free(None)
-    """Save and stop after so many hours of this start, counted from its beginning."""
+    """Save and stop after this number of hours, counted from this start's beginning."""
     rank_timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] = _free(120.0)
     """Seconds without progress after which a rank that the others wait for ends the job."""
     compile: bool = _free(False)
-    """Compile tokenizer, encoder blocks, decoders and losses (at ZeRO stage 3 blocks and losses) by `torch.compile`."""
+    """Compile tokenizer, encoder blocks, decoders and losses (at ZeRO stage 3 blocks and losses) with `torch.compile`.
+    It pays on GPUs."""
     profile: Annotated[str, Field(pattern=r"^[0-9]+:[0-9]+$")] | None = _free(None)
     """`a:b` writes a trace of steps a to b of rank 0 into the run folder's profile/."""
 
@@ -233,13 +260,13 @@ class CheckpointConfig:
     every: Positive = _free(1000)
     """Steps between checkpoints; one is always written where training stops."""
     keep_last: Positive = _free(3)
-    """So many of the newest stay; the one this start went on from does too."""
+    """This number of the newest checkpoints stays; the one that this start resumed from stays too."""
     keep_every: Count = _free(0)
-    """Checkpoints of steps that are multiples of this stay for ever; 0: none."""
+    """Checkpoints of steps that are multiples of this stay for ever; 0 keeps none."""
     asynchronous: bool = _free(False)
     """Hold a checkpoint in the host's memory and write it while training goes on."""
     verify_hashes: bool = _free(True)
-    """Read every byte of a checkpoint before going on from it; otherwise names and sizes only."""
+    """Read every byte of a checkpoint before resuming from it; otherwise check names and sizes only."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -249,10 +276,11 @@ class LogConfig:
     samples: bool = _free(False)
     """Also write samples_rankR.jsonl: each step's source rows, random keys, and a hash of each tile's sample."""
     verbose: bool = _free(False)
-    """Show what DeepSpeed and torch say of themselves, and not only keep it in the run folder's logs/."""
+    """Also show on the screen what DeepSpeed and torch print; the run folder's logs/ hold it in any case."""
     wandb: bool = _free(True)
     """Also log to Weights & Biases: offline in the run folder where no key is set."""
     wandb_project: str = _free("mmae")
+    """Project in Weights & Biases."""
     tensorboard: bool = _free(False)
     """Also log to TensorBoard, in the run folder's tensorboard/."""
     pictures: Count = _free(4)

@@ -1,4 +1,4 @@
-"""Figures that were measured, each with what it was measured on. They stand in the README too."""
+"""Figures that were measured, each with what it was measured on. They stand in mmae/bench/README.md too."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def test_torch_is_not_needed() -> None:
 
 
 def test_what_is_stated_as_measured_stands_in_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    readme = (ROOT / "mmae" / "bench" / "README.md").read_text(encoding="utf-8")
     for figure in ("5 494", "6 470", "3 187", "2 630", "1 952", "1 520", "5 613", "11 849", "20.4 / 29.7 / 97.5 MB",
                    "21.6 %", "27.7 %", "30.0 %", "37.6 %", "31.1 %", "37.9 %"):  # fmt: skip
         assert figure in readme

@@ -137,7 +137,7 @@ def test_problems_fail() -> None:
 
 @pytest.mark.parametrize(("gbit", "level", "share"), [(400, "ok", "6%"), (10, "note", "70%")])
 def test_a_network_beside_what_vit_h_needs(gbit: float, level: str, share: str) -> None:
-    need = demand_of("vit_h", "zero1", [], 16)
+    need = demand_of("vit_h", "zero1", ["train.micro_batch=64", "train.activation_checkpointing=full"], 16)
     # 3 x 15/16 of the weights in bf16.
     assert need.line.network == pytest.approx(3 * 15 / 16 * 2 * 636e6, rel=0.01)
     size, rate = 1 << 28, gbit / 8 * 1e9

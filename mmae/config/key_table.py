@@ -1,0 +1,99 @@
+"""The table of recipe keys in `mmae/README.md`, made from the dataclasses so that it cannot be out of date.
+
+python -m mmae.config.key_table            print it
+python -m mmae.config.key_table --write    write it into mmae/README.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import inspect
+import re
+from collections.abc import Iterator
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any, Final
+
+from mmae.config import schema
+from mmae.disk.files import write_whole
+
+README: Final = Path(__file__).resolve().parent.parent / "README.md"
+BEGIN: Final = "<!-- keys: begin -->\n"
+END: Final = "<!-- keys: end -->\n"
+
+
+def key_table() -> str:
+    """Markdown: a row for each `section.key` with its default, what it means, and what a resumed run may change."""
+    meanings, policy = _meanings(), schema.resume_policy()
+    rows = ["| key | default | meaning | on resume |", "| --- | --- | --- | --- |"]
+    for section, entry in _keys():
+        key = f"{section}.{entry.name}"
+        meaning = meanings[_section(section).__name__, entry.name]
+        rows.append(f"| `{key}` | `{_default(entry)}` | {meaning} | {policy[key]} |")
+    return "\n".join(rows) + "\n"
+
+
+def with_table(text: str) -> str:
+    """A README's text with the current table between its two marks.
+
+    Raises:
+        ValueError: the marks are missing.
+    """
+    if BEGIN not in text or END not in text:
+        raise ValueError(f"the marks {BEGIN.strip()!r} and {END.strip()!r} are missing")
+    before, rest = text.split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
+    return before + BEGIN + key_table() + END + after
+
+
+def _keys() -> Iterator[tuple[str, Field[Any]]]:
+    for section in fields(schema.Config):
+        for entry in fields(_section(section.name)):
+            yield section.name, entry
+
+
+def _section(name: str) -> Any:
+    return type(getattr(schema.Config(), name))
+
+
+def _default(entry: Field[Any]) -> str:
+    value = entry.default if entry.default is not MISSING else None
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(str, value)) + "]"
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value) or '""'
+
+
+def _meanings() -> dict[tuple[str, str], str]:
+    """(class, field) -> the text under the field in the source; its defaults and types are read elsewhere."""
+    found = {}
+    for node in ast.walk(ast.parse(inspect.getsource(schema))):
+        if isinstance(node, ast.ClassDef):
+            for line, below in zip(node.body, node.body[1:], strict=False):
+                if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and _is_text(below):
+                    assert isinstance(below, ast.Expr)
+                    found[node.name, line.target.id] = _one_line(ast.literal_eval(below.value))
+    return found
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"\s+", " ", text).strip().replace("|", "\\|")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="the table of recipe keys")
+    parser.add_argument("--write", action="store_true", help="write it into mmae/README.md")
+    if parser.parse_args(argv).write:
+        write_whole(README, with_table(README.read_text(encoding="utf-8")))
+    else:
+        print(key_table(), end="")
+
+
+if __name__ == "__main__":
+    main()
