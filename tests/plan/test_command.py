@@ -123,6 +123,7 @@ def test_nothing_fits(capsys: Capture) -> None:
     [
         (["vit_x", "--gpus", "8", "--gpu-memory", "80GB"], "did you mean"),
         (["vit_l", "--gpus", "0", "--gpu-memory", "80GB"], "--gpus 0: must be at least 1"),
+        (["vit_l", "--gpus", "9999999", "--gpu-memory", "80GB"], "--gpus 9999999: must be at most 1,000,000"),
         (["vit_l", "--gpus", "8", "--gpu-memory", "80GB", "--nodes", "-1"], "--nodes -1"),
         (["vit_l", "--gpus", "8", "--gpu-memory", "80"], "--gpu-memory 80: give an amount"),
         (["vit_l", "--gpus", "7", "--gpu-memory", "80GB"], "cannot be split over 7 ranks"),

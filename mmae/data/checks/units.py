@@ -29,6 +29,9 @@ _MAX_PIXELS: Final = 1024
 
 _SCALE: Final = (0.002, 200.0)
 """Mean value over expected mean: deep water is at 0.01, snow at 5; reflectance stored as 0..1 is at 0.0001."""
+_SPREAD: Final = (0.002, 200.0)
+"""Deviation over expected deviation: still water is at 0.01, and variances given for deviations are at 0.001. The
+second: of one band over the median of all."""
 _BYTE: Final = 255
 _BYTE_SCALE: Final = 0.25
 """Stored as 0..255, or in per cent, reflectance is at 0.01 to 0.1; several tiles of water have brighter pixels."""
@@ -139,6 +142,7 @@ def _sentinel2(
     if not both.any():
         return
     yield from _scale(seen, numbers, both)
+    yield from _spread(seen, numbers, both)
     cirrus, bright = seen.mean_C[S2_CIRRUS], float(np.nanmedian(seen.mean_C[others]))
     expected_dark = numbers.mean_C[S2_CIRRUS] < _CIRRUS_DARK * np.median(numbers.mean_C[both])
     if expected_dark and cirrus > _CIRRUS_BRIGHT * bright:
@@ -174,6 +178,24 @@ def _scale(seen: _Seen, numbers: BandNumbers, both: NDArray[np.bool_]) -> Iterat
             f"{np.nanmedian(seen.mean_C[both]):.4g}, expected {np.median(numbers.mean_C[both]):.4g}): MMEarth stores "
             "reflectance x 10000; bring the values to it before mmae repack, or compute statistics of these values "
             "(mmae repack --stats compute)"
+        )
+
+
+def _spread(seen: _Seen, numbers: BandNumbers, both: NDArray[np.bool_]) -> Iterator[str]:
+    """All bands would be almost constant, or one of them would be huge."""
+    both = both & (numbers.std_C > 0)
+    if seen.tiles < _FEW_TILES or not both.any():
+        return
+    # Bands that do not vary at all say nothing: the tiles may be empty.
+    ratio_C = np.where(both & (seen.std_C > 0), seen.std_C / np.where(both, numbers.std_C, 1), np.nan)
+    if np.isnan(ratio_C).all():
+        return
+    band = int(np.nanargmax(ratio_C))
+    if ratio_C[band] < _SPREAD[0] or ratio_C[band] > _SPREAD[1] * np.nanmedian(ratio_C):
+        yield (
+            f"scale: the band at place {band} deviates by {seen.std_C[band]:.4g}, {ratio_C[band]:.2g} times what the "
+            f"statistics say ({numbers.std_C[band]:.4g}): std is the standard deviation, in the units of the values; "
+            "correct the statistics, or compute them (mmae repack --stats compute)"
         )
 
 

@@ -60,6 +60,18 @@ def test_scale(level: str) -> None:
 
 
 @pytest.mark.parametrize("level", ["l1c", "l2a"])
+def test_deviations_that_cannot_be(level: str) -> None:
+    entry, stored = f"sentinel2_{level}", land(level)
+    own = STATS[entry]
+    variances = {entry: own | {"std": [value**2 for value in own["std"]]}}
+    assert problem(entry, stored, variances).startswith("scale: the band at place")
+    one = {entry: {kind: [*own[kind][:3], own[kind][3] / 10_000, *own[kind][4:]] for kind in ("mean", "std")}}
+    assert problem(entry, stored, one).startswith("scale: the band at place 3 deviates by")
+    still = np.broadcast_to(np.array(own["mean"])[:, None, None] // 8, stored.shape).astype(np.uint16)
+    assert problem(entry, still) == "", "water that does not vary"
+
+
+@pytest.mark.parametrize("level", ["l1c", "l2a"])
 def test_the_offset_of_newer_products(level: str) -> None:
     entry, stored = f"sentinel2_{level}", land(level)
     later = np.where(stored > 0, stored + 1000, 0)
