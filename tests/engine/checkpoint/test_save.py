@@ -114,10 +114,10 @@ def test_an_error_within_deepspeed_s_save_fails_it_on_all_ranks(shards: Path, mo
     assert saver.save(2)[0].path is not None
 
 
-def test_a_lock_is_not_released_before_a_running_save_has_ended(shards: Path) -> None:
+def test_a_lock_is_not_released_before_a_running_save_has_ended(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec, lock = spec_of(shards, "checkpoint.asynchronous=true"), RunLock(None, 1.0)
     waits: list[Any] = []
-    lock.before_release = waits.append  # type: ignore[method-assign]
+    monkeypatch.setattr(lock, "before_release", waits.append)
     saver = saver_of(spec, lock=lock)
     assert waits == [saver.wait]
     saver.save(1)
