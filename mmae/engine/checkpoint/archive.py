@@ -44,11 +44,11 @@ def archive_run(folder: RunFolder) -> Path | None:
     found = [path for pattern in _MOVED for path in sorted(folder.path.glob(pattern))]
     if not found:
         return None
-    aside = _dated(folder)
+    archive = _dated(folder)
     for path in found:
-        os.rename(path, aside / path.name)
+        os.rename(path, archive / path.name)
     sync(folder.path)
-    return aside
+    return archive
 
 
 def archive_later_checkpoints(folder: RunFolder, step: int) -> Path | None:
@@ -60,15 +60,15 @@ def archive_later_checkpoints(folder: RunFolder, step: int) -> Path | None:
     later = [path for path in newest_first(folder.checkpoints) if (step_of(path) or 0) > step]
     if not later and not is_ahead(folder.path, step):
         return None
-    aside = _dated(folder)
+    archive = _dated(folder)
     for name in _SETTINGS:
         if (folder.path / name).is_file():
-            shutil.copy2(folder.path / name, aside / name)
+            shutil.copy2(folder.path / name, archive / name)
     if later:
-        _move_checkpoints(later, aside / folder.checkpoints.name)
+        _move_checkpoints(later, archive / folder.checkpoints.name)
     # After the checkpoints: a start that is killed in between leaves a log that is ahead, and the next start sees that.
-    archive_records(folder.path, step, aside)
-    return aside
+    archive_records(folder.path, step, archive)
+    return archive
 
 
 def _move_checkpoints(newest_first: list[Path], there: Path) -> None:
@@ -81,6 +81,6 @@ def _move_checkpoints(newest_first: list[Path], there: Path) -> None:
 
 
 def _dated(folder: RunFolder) -> Path:
-    aside = unused(folder.path / f"{ARCHIVE}{time.strftime('%Y%m%d-%H%M%S')}")
-    aside.mkdir()
-    return aside
+    archive = unused(folder.path / f"{ARCHIVE}{time.strftime('%Y%m%d-%H%M%S')}")
+    archive.mkdir()
+    return archive

@@ -190,8 +190,8 @@ def _compare_pointer(newest: Path, notes: list[str]) -> None:
         notes.append(_say(f"resume: going on from {newest.name}, the newest good one; `{LATEST}` names {named[:40]}"))
 
 
-def _say_archived(aside: Path | None) -> list[str]:
-    return [] if aside is None else [_say(f"resume: what this start does not go on with is now in {aside}")]
+def _say_archived(archive: Path | None) -> list[str]:
+    return [] if archive is None else [_say(f"resume: what this start does not go on with is now in {archive}")]
 
 
 def _say(line: str) -> str:

@@ -110,10 +110,10 @@ def archive_damaged(checkpoint: Path) -> Path:
     Returns:
         its new name.
     """
-    aside = unused(checkpoint.with_name(f"{DAMAGED}{checkpoint.name}"))
-    os.rename(checkpoint, aside)
+    archive = unused(checkpoint.with_name(f"{DAMAGED}{checkpoint.name}"))
+    os.rename(checkpoint, archive)
     sync(checkpoint.parent)
-    return aside
+    return archive
 
 
 def unused(path: Path) -> Path:
