@@ -27,7 +27,7 @@ _POLL_SECONDS: Final = 0.05
 
 @dataclass(frozen=True)
 class Part:
-    """Which share of the shards a command packs: those whose number is `number` - 1 modulo `of`."""
+    """The share of the shards that a command packs: every shard with a number equal to `number` - 1 modulo `of`."""
 
     number: int = 1
     of: int = 1
@@ -49,10 +49,10 @@ class Part:
 
 
 def parse_part(text: str) -> Part:
-    """`2/8` as a part.
+    """The part that a text such as `2/8` names.
 
     Raises:
-        InputError: anything else.
+        InputError: the text has another form.
     """
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
     if match is None:

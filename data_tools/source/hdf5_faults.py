@@ -1,6 +1,6 @@
-"""Why an HDF5 file cannot be opened or read, as its library says it, and what to do about it.
+"""Why an HDF5 file cannot be opened or read, from the library's message, and what to do about it.
 
-HDF5 gives the system's error number within its text; h5py passes it on as that of the exception for some errors only.
+HDF5 puts the system's error number into its text. For some errors only, h5py sets it as the exception's number too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _REMEDIES: Final = MappingProxyType(
         errno.ETIMEDOUT: "its file server does not answer: look after it, and run again",
     }
 )
-"""What to do about errors of the system: they say nothing about what is in the file."""
+"""What to do about errors of the system, which do not mean that the file is damaged."""
 
 
 def open_fault(error: BaseException) -> str:
@@ -55,7 +55,7 @@ def read_fault(error: BaseException) -> str:
 
 
 def _system_fault(error: BaseException) -> str | None:
-    """`<the system's words>): <what to do>`; None where the file itself is at fault."""
+    """`<the system's words>): <what to do>`; None if the file itself is damaged."""
     found = _NUMBER.search(str(error))
     number = int(found.group(1)) if found else getattr(error, "errno", None)
     if not number:

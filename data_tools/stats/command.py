@@ -75,11 +75,11 @@ def measure(shards: Path | str, split: str = "train", workers: int | None = None
 
     Args:
         shards: folder that `mmae repack` wrote.
-        workers: processes, a shard at a time each; None: one a core. Their number changes no digit.
-        shown: tell of the progress on standard error.
+        workers: number of processes; None for one a core. Each takes one shard at a time. The number changes no digit.
+        shown: show the progress on standard error.
 
     Raises:
-        InputError: no finished set, no such split, no continuous dataset, or a damaged tile.
+        InputError: there is no finished set, no such split or no continuous dataset, or a tile is damaged.
     """
     from data_tools.stats.moments import CONTINUOUS, Moments
     from data_tools.workers.pool import available_cores, in_processes

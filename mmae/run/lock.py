@@ -8,10 +8,9 @@ system's lock on it, if the file system has locks. A second start is refused whi
 3. the holder is on another machine, and touches the file while this start watches it for a minute. If the file has not
    been touched for a minute already, the holder is dead.
 
-A start takes over the lock of a dead holder. The lease of the `filelock` package cannot replace this code. It takes
-over by an exchange of two names (RENAME_EXCHANGE) that NFS does not offer: there a dead holder would block the run for
-ever.
-And it takes over from a process that was stopped (SIGSTOP) and may continue later.
+A start takes over the lock of a dead holder. The lease of the `filelock` package cannot replace this code. Its takeover
+exchanges two names (RENAME_EXCHANGE), which NFS does not offer: there a dead holder would block the run for ever. It
+also takes over from a process that was stopped (SIGSTOP) and may continue later.
 """
 
 from __future__ import annotations
