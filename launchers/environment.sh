@@ -1,4 +1,4 @@
-# Sourced by the other scripts: makes the checkout's .venv, once, and again when the package's needs change.
+# Sourced by the other scripts: makes the checkout's .venv, and installs again when setup.py or pyproject.toml changes.
 # usage: prepare_environment FOLDER [EXTRA]     (EXTRA: dev)
 
 prepare_environment() {
@@ -37,7 +37,7 @@ prepare_environment() {
   export PATH="$root/.venv/bin:$PATH"
 }
 
-# The op is built by the first start of a rank; saying so keeps a silent minute from looking like a hang.
+# The first start of a rank builds the op. Without this line the silent minute would look like a hang.
 say_if_op_must_be_built() {
   if ! python -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' &&
     ! find "${TORCH_EXTENSIONS_DIR:-$HOME/.cache/torch_extensions}" -name 'deepspeed_shm_comm*.so' 2>/dev/null | grep -q .; then

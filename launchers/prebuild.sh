@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds the C++ ops of DeepSpeed that training needs, so that no start has to: once a machine, in an image, or before
-# nodes go offline. A node of another processor or CUDA needs a TORCH_EXTENSIONS_DIR of its own. Locks that no living
-# build holds are removed.
+# Builds the C++ ops of DeepSpeed that training needs, so that no start has to: once for each machine, in an image, or
+# before nodes go offline. A node with another processor or CUDA needs its own TORCH_EXTENSIONS_DIR. Locks that no
+# living build holds are removed.
 #   TORCH_EXTENSIONS_DIR=folder bash launchers/prebuild.sh
 # OPS="ShareMemComm PinMemory AsyncIO"   only these: communication of CPU ranks, pinned memory there, NVMe (needs libaio)
 # DS_ACCELERATOR=cuda                    for nodes with GPUs, on a machine without

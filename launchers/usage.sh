@@ -1,5 +1,5 @@
-# Sourced: --help shows the comment at a script's head.
-# usage: help_if_asked SCRIPT WORDS...     refuse_words SCRIPT WORDS...    (where none are taken)
+# Sourced by the other scripts: --help prints the comment at the head of a script.
+# usage: help_if_asked SCRIPT WORDS...     refuse_words SCRIPT WORDS...    (of a script that takes none)
 # shellcheck shell=bash
 
 help_if_asked() {

@@ -1,4 +1,4 @@
-"""Which code runs, whatever folder it lies in."""
+"""A hash of the code that runs, independent of its folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import xxhash
 
 
 def code_hash(package: Path) -> str:
-    """Over names and bytes of a package's Python files."""
+    """The hash over the names and bytes of a package's Python files."""
     whole = xxhash.xxh3_64()
     for path in sorted(package.rglob("*.py"), key=lambda path: path.relative_to(package).parts):
         for part in (path.relative_to(package).as_posix().encode(), path.read_bytes()):

@@ -1,6 +1,6 @@
-"""What ranks decide together: one decides or all report, and every rank knows, errors included.
+"""Collectives on small Python values: rank 0 decides, or all report, and every rank learns the result or the error.
 
-Each function is collective. In a process that has joined no group it is a group of its own.
+Every rank must call each function. A process that has joined no group counts as a group of its own.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ def rank() -> int:
 
 
 def world() -> int:
-    """Ranks in the group."""
+    """Number of ranks in the group."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def on_rank_0(work: Callable[[], T]) -> T:
-    """What rank 0's `work` returns or raises, on every rank: an error leaves no rank waiting for the others.
+    """Run `work` on rank 0; every rank returns its result or raises its error, so that none waits for the others.
 
     Raises:
-        InputError: as rank 0 raised it.
-        RuntimeError: rank 0 failed otherwise; there the error itself is raised.
+        InputError: rank 0 raised it.
+        RuntimeError: rank 0 failed with another error, which rank 0 itself raises.
     """
     if not dist.is_initialized():
         return work()

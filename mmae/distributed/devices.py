@@ -1,4 +1,4 @@
-"""The GPUs of a rank: those that its launcher was given, however DeepSpeed numbers them, and one of them for itself."""
+"""The GPUs of a rank: those that its launcher was given, however DeepSpeed numbers them, and one for each rank."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from mmae.errors import InputError
 
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
 DEVICES: Final = "MMAE_DEVICES"
-"""What our launchers want `VISIBLE` to be on their ranks, where DeepSpeed would write numbers of its own."""
+"""The value of `VISIBLE` that our launchers want on their ranks. DeepSpeed overwrites `VISIBLE` with numbers."""
 _BY_DEEPSPEED: Final = "CROSS_RANK"
-"""DeepSpeed's launch process sets it, and with it `VISIBLE`, whether there are GPUs or not."""
+"""DeepSpeed's launch process sets it together with `VISIBLE`, also on machines without GPUs."""
 
 
 def take_given(environment: MutableMapping[str, str]) -> None:
-    """Undo DeepSpeed's numbering. To be called before CUDA is first asked for anything."""
+    """Undo DeepSpeed's numbering. Call this before the first use of CUDA."""
     if (given := environment.get(DEVICES)) is not None:
         environment[VISIBLE] = given
 
@@ -33,14 +33,14 @@ def check_own_devices(environment: Mapping[str, str]) -> None:
 
 
 def check_devices(environment: Mapping[str, str], count: int, given: str | None = None) -> None:
-    """A rank has a GPU of its own, and one that was given.
+    """Check that this rank has a GPU of its own, and one that was given.
 
     Args:
-        count: GPUs that torch can use.
-        given: what `VISIBLE` said where DeepSpeed was started; None: nothing, or it is not known.
+        count: number of GPUs that torch can use.
+        given: the value of `VISIBLE` at DeepSpeed's start; None if it was not set or is unknown.
 
     Raises:
-        InputError: another start than this one would be right.
+        InputError: the training must be started in another way, which the message says.
     """
     visible = environment.get(VISIBLE, "")
     own = environment.get(DEVICES)

@@ -1,4 +1,4 @@
-"""What a launcher leaves in the environment of each rank, checked before anything relies on it."""
+"""The variables that a launcher sets for each rank, checked before they are used."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _SECONDS: Final = ("MMAE_JOIN_SECONDS",)
 
 
 def check_launch(environment: Mapping[str, str]) -> None:
-    """Either nothing is said, and this process is alone, or all that ranks need to meet.
+    """Check that either all variables by which ranks meet are set, or none (this process is then the only rank).
 
     Raises:
-        InputError: a variable is missing, or is not what it must be.
+        InputError: a variable is missing or has an invalid value.
     """
     for name in (*_COUNTS, *_SECONDS):
         said = environment.get(name)

@@ -1,7 +1,7 @@
-"""The processes that started this rank: when they are gone, it saves and ends, as after any SIGTERM.
+"""The processes that started this rank: when one of them ends, the rank saves and ends, as after any SIGTERM.
 
-A signal to `deepspeed` ends that program alone: the launch process that it started, and the ranks, would train on with
-nobody to stop them. Our launchers (`launchers/`) pass signals on; this is for those who call `deepspeed` themselves.
+A signal to `deepspeed` ends that program alone. Its launch process and the ranks would go on, with nobody to stop them.
+Our launchers (`launchers/`) pass signals on; this module is for users who call `deepspeed` themselves.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _LOOK_S: Final = 1.0
 
 
 def launchers(pid: int) -> list[int]:
-    """The launchers above a process: its parent, and DeepSpeed's runner above that; none: something else started it."""
+    """The launchers of a process: its parent, and DeepSpeed's runner above that; empty if something else started it."""
     parent = parent_of(pid)
     words = _words(parent)
     if LAUNCH in words:
         runner = parent_of(parent)
-        # On other hosts a shell of ssh's stands there.
+        # On other hosts the parent of the launch process is a shell that ssh started.
         is_runner = any(Path(word).name in {"deepspeed", "ds", "deepspeed.launcher.runner"} for word in _words(runner))
         return [parent, runner] if is_runner else [parent]
     return [parent] if any(Path(word).name in _AGENTS for word in words) else []
 
 
 def said_to_runner(name: str) -> str | None:
-    """A variable as DeepSpeed's runner on this machine was given it; None: it was not set, or that is not known."""
+    """A variable in the environment of DeepSpeed's runner on this machine; None if it is not set or unknown."""
     above = launchers(os.getpid())
     if len(above) < 2:
         return None
@@ -48,7 +48,7 @@ def said_to_runner(name: str) -> str | None:
 
 
 def end_with_launchers() -> None:
-    """Have this process get SIGTERM when one of its launchers ends; nothing changes if a shell or Slurm started it."""
+    """Send SIGTERM to this process when one of its launchers ends. Does nothing if a shell or Slurm started it."""
     above = launchers(os.getpid())
     if not above:
         return

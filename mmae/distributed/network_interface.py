@@ -1,6 +1,7 @@
 """The network interface that leads to the other nodes.
 
-gloo announces the address that a host's own name resolves to, on many machines 127.0.1.1, where nobody else finds it.
+gloo announces the address that the host's own name resolves to. On many machines that is 127.0.1.1, which no other
+machine can reach.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ _LONGEST_NAME: Final = 15
 
 
 def choose_interface(environment: MutableMapping[str, str]) -> None:
-    """Set GLOO_SOCKET_IFNAME to where MASTER_ADDR is reached, unless it is set or the ranks meet on this machine."""
+    """Set GLOO_SOCKET_IFNAME to the interface that leads to MASTER_ADDR, unless it is set or the ranks meet here."""
     if "GLOO_SOCKET_IFNAME" not in environment and (name := interface_to(environment.get("MASTER_ADDR", ""))):
         environment["GLOO_SOCKET_IFNAME"] = name
 
 
 def interface_to(host: str) -> str | None:
-    """The interface through which this machine reaches an IPv4 host; None if unknown, or itself by loopback."""
+    """The interface that leads to an IPv4 host; None if it is unknown, or the loopback interface."""
     if not host:
         return None
     try:
@@ -54,7 +55,7 @@ def free_port() -> int:
 
 
 def interface_of(address: str) -> str:
-    """The interface with an IPv4 or IPv6 address; "" if there is none."""
+    """The interface that has an IPv4 or IPv6 address; "" if no interface has it."""
     if ":" in address:
         wanted = socket.inet_pton(socket.AF_INET6, address.partition("%")[0]).hex()
         rows = (line.split() for line in Path("/proc/net/if_inet6").read_text().splitlines())

@@ -1,7 +1,7 @@
 """Ranks of one node meet on its loopback interface, where no other machine can reach them.
 
-torch's store listens on every interface whatever MASTER_ADDR says, gloo where the host's own name leads, NCCL on the
-first interface that is not loopback; none of them asks who connects.
+By default torch's store listens on every interface, gloo on that of the host's own name, and NCCL on the first that is
+not loopback. None of them authenticates the processes that connect.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def is_one_node(environment: Mapping[str, str]) -> bool:
 
 
 def meet_here(environment: MutableMapping[str, str]) -> None:
-    """On one node have everything meet on loopback, but for interfaces that the user chose."""
+    """If all ranks are on one node, have them meet on loopback, except for interfaces that the user chose."""
     if not is_one_node(environment):
         return
     if "RANK" in environment and not keeps_store(environment):
@@ -38,15 +38,15 @@ def meet_here(environment: MutableMapping[str, str]) -> None:
 
 
 def keeps_store(environment: Mapping[str, str]) -> bool:
-    """Whether torchrun's agent keeps the store, where it likes."""
+    """Whether torchrun's agent keeps the store, on interfaces of its own choice."""
     return environment.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
 
 
 def open_store(environment: Mapping[str, str], timeout: timedelta) -> TCPStore:
-    """The store that the process group will use, too; rank 0 keeps it.
+    """Open the store that the process group will use, too. Rank 0 keeps it.
 
     Raises:
-        OSError, RuntimeError: it cannot be had.
+        OSError, RuntimeError: the store cannot be opened or reached.
     """
     keeps = environment.get("RANK", "0") == "0" and not keeps_store(environment)
     address, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
@@ -58,7 +58,7 @@ def open_store(environment: Mapping[str, str], timeout: timedelta) -> TCPStore:
 
 @contextmanager
 def store_on_loopback() -> Iterator[None]:
-    """Around the start of a process group: on one node its store is opened on loopback, if it is not open already."""
+    """A context around the start of a process group: on one node, its store is opened on loopback before."""
     store = None
     if is_one_node(os.environ) and os.environ.get("RANK") == "0" and not keeps_store(os.environ):
         with suppress(OSError):

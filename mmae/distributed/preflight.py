@@ -1,7 +1,7 @@
-"""Before the ranks meet, each says what it runs and whether it may start: one that may not ends all, by name.
+"""Before the ranks meet, each reports what it runs and whether it can start. If one cannot, all end, and it is named.
 
-Else a host that lacks the shards, or does not come, would keep the others waiting for half an hour, and hosts with
-different code would train what nobody wrote. Rank 0 hears all and decides, through the store that the group will use.
+Without this, ranks would wait half an hour for a host that lacks the shards or does not start, and hosts with different
+code would train together. Rank 0 reads all reports and decides, through the store that the process group will use.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ from mmae.terminal.error_line import first_line, say_error
 T = TypeVar("T")
 
 JOIN_S: Final = 300.0
-"""Seconds that ranks may come apart: nodes may be started by hand, and import from a slow file system."""
+"""Seconds between the first and the last rank: nodes may be started by hand, and import from a slow file system."""
 _MORE_S: Final = 3.0
-"""After a rank has failed: others may be about to say the same."""
+"""Seconds to wait after a rank has failed: others may be about to report the same."""
 _HEARD_S: Final = 20.0
-"""For a verdict to be heard by who lives: busy hosts are slow to."""
+"""Seconds in which living ranks read the verdict: busy hosts are slow."""
 _POLL_S: Final = 0.05
 _SAID, _FAILED, _HEARD, _VERDICT = "said", "failed", "heard", "verdict"
 
 
 class Preflight:
-    """A context: the store lives in it, until the process group has made its own of it.
+    """A context that keeps the store open until the process group has opened it again.
 
     Args:
         world: ranks that the launcher started.
@@ -59,15 +59,15 @@ class Preflight:
         self._store = None
 
     def answer(self, plan: Callable[[], T], runs: Callable[[T], dict[str, str]]) -> T:
-        """This rank's plan, if every rank has one, and all run the same.
+        """This rank's plan, if every rank has one and all plans agree.
 
         Args:
-            plan: makes it.
-            runs: says of it what must be the same on every rank.
+            plan: makes the plan.
+            runs: the facts of a plan that must be the same on every rank.
 
         Raises:
-            InputError: of a rank that is alone.
-            SystemExit: with the status that all ranks end with; one of them has said why.
+            InputError: the only rank of a training cannot start.
+            SystemExit: a rank cannot start, and one of them has printed why; the status is that of all ranks.
         """
         if self._world == 1:
             return plan()
@@ -128,14 +128,14 @@ class Preflight:
         return End(**content) if content else None
 
     def _wait_until_heard(self, store: Store, others: int) -> None:
-        """Rank 0 takes the store along when it ends."""
+        """The store ends with rank 0, so rank 0 waits for the others."""
         until = time.monotonic() + _HEARD_S
         with suppress(RuntimeError):
             while store.add(_HEARD, 0) < others and time.monotonic() < until:
                 time.sleep(_POLL_S)
 
     def _no_store(self, entry: Entry, error: Exception) -> End:
-        """Rank 0 is not there, or not any more; or its port is another's."""
+        """The store failed: rank 0 is not running, or another program holds its port."""
         if entry.failed is not None:
             end = End(entry.failed, f"rank {self._rank} on {entry.host}: {entry.why}")
         else:

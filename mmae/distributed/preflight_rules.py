@@ -1,4 +1,4 @@
-"""What ranks say of themselves before they meet, and what follows for all: pure."""
+"""Pure rules of the preflight: whether all ranks may start, from what each reported."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ REMEDIES: Mapping[str, str] = {
     "recipe": "the recipe's or DeepSpeed's file is not the same everywhere: share it, or copy it",
     "shards": "data.shards is another set there: mount the same one at the same path",
 }
-"""What to do where something other than software differs."""
+"""What to do if something other than the software differs."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A rank that has come.
+    """The report of a rank.
 
     Attributes:
-        runs: what must be the same everywhere -> what it is here.
-        failed: the status it is to end with, None where it may start; `why` in words.
+        runs: facts that must be the same on every rank, by name.
+        failed: the exit status if it cannot start, else None; `why` says the reason.
     """
 
     rank: int
@@ -34,24 +34,24 @@ class Entry:
 
 @dataclass(frozen=True)
 class End:
-    """All ranks are to end: with what status, and what one of them says."""
+    """All ranks have to end: their exit status, and the line that one of them prints."""
 
     status: int
     line: str
 
 
 def judge(entries: Sequence[Entry], world: int, waited: float) -> End | None:
-    """None where all may start.
+    """None if all ranks may start.
 
     Args:
-        entries: of the ranks that have come, by rank.
-        world: how many should have.
-        waited: seconds.
+        entries: the reports so far, in the order of the ranks.
+        world: number of ranks that were started.
+        waited: seconds since rank 0 began to wait.
     """
     if failed := [entry for entry in entries if entry.failed is not None]:
         first = failed[0]
         alike = [entry for entry in failed if (entry.failed, entry.why) == (first.failed, first.why)]
-        # What everybody meets is nobody's in particular.
+        # An error that every rank has is not the fault of one host.
         where = "" if len(alike) == world else f"{named(alike)}: "
         return End(first.failed or EXIT_BAD_INPUT, where + first.why)
     if len(entries) < world:

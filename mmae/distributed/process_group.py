@@ -1,4 +1,4 @@
-"""The process group: made once, from what a launcher left in the environment."""
+"""The process group: made once, from the variables that a launcher sets."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _LET_GO_S: Final = 10.0
 
 
 def world_size() -> int:
-    """Ranks that the launcher started; 1 without a launcher."""
+    """Number of ranks that the launcher started; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def local_world_size() -> int:
-    """Ranks on this node, as torchrun, accelerate or deepspeed say it."""
+    """Number of ranks on this node, from the variable of torchrun, accelerate or deepspeed."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")))
 
 
 def is_local_main() -> bool:
-    """True on the first rank of each node: it speaks for its node."""
+    """True on the first rank of each node, which prints for its node."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
@@ -51,7 +51,7 @@ def join() -> int:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     elif "OMP_NUM_THREADS" not in os.environ:
-        # Each rank would start a thread a core, and the ranks' threads would wait for one another.
+        # Each rank would start as many threads as there are cores, and they would slow one another down.
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_world_size()))
     with store_on_loopback(), _without_shared_buffers():
         deepspeed.init_distributed(verbose=False)
@@ -68,21 +68,21 @@ def leave() -> None:
 
 
 def _wait_for_gloo() -> None:
-    """Wait until gloo's threads rest, which may live on without the group.
+    """Wait until gloo's threads are idle: they may outlive the group.
 
-    They let go of what they gathered last. For that they need Python's lock, and a thread that asks for it while the
+    They free the tensors of the last gather. For that they need Python's lock, and a thread that asks for it while the
     interpreter ends aborts the process. Seen with torch 2.14.
     """
     until = time.monotonic() + _LET_GO_S
     before, now = None, _gloo_threads()
-    # One that waits for Python's lock, which is free while this one sleeps, gets on in that time, or is seen to run.
+    # While this thread sleeps, Python's lock is free: a thread that waits for it moves on, or is seen to run.
     while time.monotonic() < until and (now != before or any(state != "S" for state, _ in now.values())):
         time.sleep(_QUIET_S)
         before, now = now, _gloo_threads()
 
 
 def _gloo_threads() -> dict[str, tuple[str, str]]:
-    """State of each, and how many times it has waited for something; none where the system does not tell."""
+    """State of each thread, and how often it has waited; empty if the system does not say."""
     found = {}
     for status in Path("/proc/self/task").glob("*/status"):
         try:

@@ -1,7 +1,7 @@
-"""Whether a process of another machine still lives: its system answers for it, also while it is too busy to.
+"""TCP probe: whether a process on another machine still lives, however busy it is.
 
-A connection to a port that it listens at is made by the system. It is refused once the process has ended, and comes to
-nothing where its machine is down or cut off.
+The kernel accepts connections to a port that the process listens on. It refuses them once the process has ended, and
+nothing answers if the machine is down or cut off.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from mmae.distributed.network_interface import own_address
 _CONNECT_S: Final = 4.0
 _AGAIN_S: Final = 2.0
 _TRIES: Final = 3
-"""A network that is away for a moment is no reason to end a training: 16 s of trying."""
+"""A short failure of the network must not end a training: all attempts take 16 s."""
 _WAITING: Final = 1024
 _AT_ONCE: Final = 32
 
 
 class Listener:
-    """A port of this process, towards another host. It is there for as long as the process."""
+    """A port of this process on the address that leads to another host. It is open as long as the process lives."""
 
     def __init__(self, towards: str) -> None:
         self.address, self.port = "", 0
@@ -40,18 +40,18 @@ class Listener:
             try:
                 self._socket.accept()[0].close()
             except OSError:
-                # Too many open files, for a moment.
+                # The process may have too many open files for a moment.
                 time.sleep(_AGAIN_S)
 
 
 def unreachable(places: Iterable[tuple[str, int]]) -> list[bool]:
-    """Of addresses and ports, all at once."""
+    """Which of these addresses and ports do not answer; all are tried at once."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(lambda place: not answers_tcp(*place), places))
 
 
 def answers_tcp(address: str, port: int) -> bool:
-    """Whether a listener can be connected to; seconds later where nothing answers. Port 0: not known, so it can."""
+    """Whether a listener accepts a connection; takes seconds if nothing answers. Port 0 counts as yes."""
     if not port:
         return True
     for number in range(_TRIES):

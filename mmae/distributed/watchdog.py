@@ -1,8 +1,8 @@
-"""A rank that dies or hangs ends the whole job, by name and in a stated time: the others would wait for it.
+"""Watchdog: a rank that dies or hangs ends the whole job, and is named. Otherwise the others would wait for it.
 
-Every rank says once a second where it stands, through the process group's store, and looks at what the others said;
-`watchdog_rules` decides. Saying and looking are two threads: where rank 0, which keeps the store, is stopped, saying
-blocks.
+Every rank reports its progress once a second through the process group's store, and reads the reports of the others;
+`watchdog_rules` decides. Reporting and deciding are two threads: reporting blocks if rank 0, which keeps the store, is
+stopped.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ from mmae.terminal.error_line import say_error, typed_line
 PERIOD: Final = 1.0
 """Seconds between two pulses."""
 _RANKS_A_SECOND: Final = 128
-"""Above so many ranks pulses are rarer: each reads all, from one store."""
+"""With more ranks pulses are rarer, because every rank reads all of them from one store."""
 _LOOK_S: Final = 5.0
-"""Between two tries to reach who is silent: a busy process leaves them waiting, and its system keeps only so many."""
+"""Seconds between connection attempts to a silent rank. A busy process does not accept, and its backlog is finite."""
 _LINGER: Final = 2.5
-"""Seconds in which a rank's last words reach the others: a few pulses."""
+"""Seconds in which a rank's last report reaches the others: a few pulses."""
 
 WriteEnd = Callable[[int, str], None]
 """Records at which step a training ended, and how."""
 
 
 class Watchdog:
-    """A context around a training. With one rank, or after `Watchdog.none()`, it does nothing.
+    """A context around a training. With one rank it does nothing.
 
     Args:
         timeout: seconds without progress that a step may take.
@@ -70,30 +70,30 @@ class Watchdog:
 
     @property
     def watches(self) -> bool:
-        """Whether it ends the job where a rank is lost."""
+        """Whether it ends the job if a rank is lost."""
         return self._on
 
     def record_by(self, write_end: WriteEnd) -> None:
         """From now on the run's log.jsonl is this start's own: how the job ends is recorded there.
 
         Args:
-            write_end: is given the step, and what is to be said of the end.
+            write_end: is called with the step, and a line about the end.
         """
         self._write_end = write_end
 
     @staticmethod
     def none() -> Watchdog:
-        """One that watches nothing."""
+        """A watchdog that does nothing."""
         return Watchdog(0, 1, 1.0)
 
     def at(self, step: int, phase: str) -> None:
-        """Say where this rank stands (`watchdog_rules.PHASES`). To be called again whenever it has moved on."""
+        """Report the step and phase (`watchdog_rules.PHASES`) of this rank. Call it again after every progress."""
         with self._lock:
             self._own = replace(self._own, step=step, phase=phase, moves=self._own.moves + 1)
 
     @contextmanager
     def during(self, step: int, phase: str) -> Iterator[None]:
-        """A phase; afterwards the rank stands before the next step."""
+        """A context for a phase; afterwards the rank waits for data of the next step."""
         self.at(step, phase)
         yield
         self.at(step, "data")
@@ -102,14 +102,14 @@ class Watchdog:
         if self._on:
             self._listener = Listener(LOOPBACK if is_one_node(os.environ) else os.environ["MASTER_ADDR"])
             self._own = replace(self._own, address=self._listener.address, port=self._listener.port)
-            # Its own connection: torch's is used by the thread that trains.
+            # A connection of its own: the thread that trains uses torch's.
             store = TCPStore(
                 os.environ["MASTER_ADDR"],
                 int(os.environ["MASTER_PORT"]),
                 is_master=False,
                 timeout=timedelta(seconds=DEAD_SECONDS),
             )
-            # Drawn: a store may outlive this attempt, with its last pulses in it.
+            # A random prefix: the store may outlive this attempt, and then still holds its last pulses.
             prefix = on_rank_0(lambda: f"mmae/heartbeat/{secrets.token_hex(8)}")
             keys = [f"{prefix}/{rank}" for rank in range(self._world)]
             for target, args in ((self._exchange, (store, keys)), (self._look, ())):
@@ -124,7 +124,7 @@ class Watchdog:
         if error is not None:
             self._last_words(error)
         else:
-            # Nobody leaves before all are at the end: rank 0 takes the store along.
+            # No rank leaves before all are at the end: the store ends with rank 0.
             try:
                 dist.barrier()
             except RuntimeError as broken:
@@ -135,9 +135,9 @@ class Watchdog:
             thread.join(timeout=2 * PERIOD)
 
     def _last_words(self, error: BaseException) -> None:
-        """Tell the others why this rank ends, or wait for the word on the rank that made it fail."""
+        """Report why this rank ends, or wait for the verdict on the rank that made it fail."""
         if is_of_communication(error):
-            # A connection broke: another rank is lost, and who watches is about to end this process for it.
+            # A connection broke: another rank is lost, and the watchdog is about to end this process for it.
             time.sleep(min(DEAD_SECONDS, self._timeout) + 3 * self._period)
             line = typed_line(error)
             say_error(f"mmae: rank {self._rank} on {self._own.host} failed with {line}")
@@ -160,7 +160,7 @@ class Watchdog:
                     continue
                 values = store.multi_get(keys)
             except (RuntimeError, ValueError):
-                # The store is gone. Who looks sees that nothing is exchanged any more.
+                # The store is gone. The other thread sees that no reports arrive any more.
                 continue
             self._seen = {rank: Pulse(**json.loads(value)) for rank, value in enumerate(values)}
             self._exchanged = time.monotonic()
@@ -177,7 +177,7 @@ class Watchdog:
             self._look_after(watch)
 
     def _look_after(self, watch: Watch) -> None:
-        """Try to reach who is silent: rank 0 for all, and others rank 0, where they do not hear any more."""
+        """Try to reach silent ranks: rank 0 tries all; the others try rank 0 once no reports arrive."""
         if time.monotonic() < self._next_look:
             return
         hears = self._hears()
@@ -193,7 +193,7 @@ class Watchdog:
             self._next_look = time.monotonic() + _LOOK_S
 
     def _as_heard(self, seen: dict[int, Pulse]) -> dict[int, Pulse]:
-        """What was seen, where this rank still hears; without the store only rank 0's silence is anybody's fault."""
+        """The reports to judge. Once they stop arriving, the store is gone, and only rank 0 can be blamed."""
         with self._lock:
             own = self._own
         if self._hears() or self._rank == 0:
@@ -204,12 +204,12 @@ class Watchdog:
         return time.monotonic() - self._exchanged < 3 * self._period
 
     def _end(self, verdict: Verdict, seen: dict[int, Pulse]) -> None:
-        """One line a machine, then the end. Nothing is saved: the last checkpoint is what the run goes on from."""
+        """Print one line for each machine, then end. Nothing is saved: the run goes on from the last checkpoint."""
         if self._rank in verdict.ranks and len(verdict.ranks) < self._world:
-            # It is this rank that hangs: those that wait for it tell.
+            # This rank is the one that hangs: the ranks that wait for it report that.
             time.sleep(2 * _LINGER)
         if verdict.status != EXIT_LOST_RANK:
-            # What made one rank fail often makes all of them fail: each says so itself.
+            # An error of one rank is often an error of all ranks: each prints its own.
             time.sleep(_LINGER / 2)
         if self._ended.is_set() or self._own.failed is not None:
             return
@@ -225,7 +225,7 @@ class Watchdog:
             if verdict.hung:
                 self._kill_later([seen[rank] for rank in verdict.ranks if rank in here])
         if not speaks or self._rank == 0:
-            # Who speaks must not see the others go first; rank 0 keeps the store, and may be the only one to know.
+            # The rank that prints must not see the others end first. Rank 0 keeps the store.
             time.sleep(_LINGER / 2 if self._rank else max(_LINGER, 2 * self._period))
         for stream in (sys.stdout, sys.stderr):
             try:
@@ -235,9 +235,9 @@ class Watchdog:
         os._exit(verdict.status)
 
     def _kill_later(self, pulses: list[Pulse]) -> None:
-        """A process that hangs does not heed signals, and DeepSpeed's launcher gives it half a minute to.
+        """A hanging process ignores signals, and DeepSpeed's launcher waits half a minute before it kills it.
 
-        Not at once: the launcher is to see this rank's status first.
+        The kill is delayed, so that the launcher sees this rank's status first.
         """
         pids = [str(pulse.pid) for pulse in pulses if pulse.rank != self._rank and _alive(pulse)]
         if pids:
@@ -251,14 +251,14 @@ class Watchdog:
 
 
 def is_of_communication(error: BaseException) -> bool:
-    """Whether an error tells of another rank's end rather than of this rank's own fault."""
+    """Whether an error comes from the end of another rank, and not from a fault of this rank."""
     if isinstance(error, dist.DistError):
         return True
     return isinstance(error, RuntimeError) and any(word in f"{error}".lower() for word in ("gloo", "nccl"))
 
 
 def _recorded(verdict: Verdict) -> str:
-    """What the log says of it."""
+    """The line for the run's log."""
     if verdict.status != EXIT_LOST_RANK:
         return verdict.line
     return f"lost rank {', '.join(map(str, verdict.ranks))}: {verdict.line}"

@@ -1,6 +1,6 @@
-"""Which rank is lost, from what each said of itself: pure, so that a grid of cases can be tested without processes.
+"""Pure rules of the watchdog: which rank is lost, from the reports of all. Tests need no processes for them.
 
-Ranks do the same things in the same order and wait for one another, so the one that is behind keeps up the rest.
+Ranks do the same work in the same order and wait for one another, so the rank that is behind delays the others.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from typing import Final
 from mmae.errors import EXIT_LOST_RANK
 
 DEAD_SECONDS: Final = 30.0
-"""A rank that has said nothing for so long is dead, unless it does what may take long."""
+"""A rank without a report for so long is dead, unless its phase may take long."""
 SUSPECT_SECONDS: Final = 8.0
-"""Who has said nothing for so long on another machine is looked after; a death on the same one is seen at once."""
+"""After so long without a report from another machine its rank is probed. A death on this machine is seen at once."""
 LONG_FACTOR: Final = 30
-"""Phases that may take long may take so many times longer than a step."""
+"""A phase of `LONG` may take so many times longer than a step."""
 
 PHASES: Final = ("start", "validate", "save", "data", "step", "end")
-"""What a rank does between two steps, in order."""
+"""The phases between two steps, in their order."""
 LONG: Final = frozenset({"start", "validate", "save", "end"})
 
 
 @dataclass(frozen=True)
 class Pulse:
-    """What a rank says of itself, once a second.
+    """The report of a rank, once a second.
 
     Attributes:
-        machine: tells whose process ids can be looked up; `host` is its name for people.
-        began: when its process began (`processes.started`): a process id may be given to another process.
-        beats: times it has said something.
-        moves: times its training has moved on.
-        failed: the status it is about to end with, None while all is well; `why` in words.
-        address: with `port`, where it can be reached for as long as it lives.
-        unreachable: ranks that it has tried to reach in vain.
+        machine: identifies the machine on which the process id can be looked up; `host` is its name.
+        began: start time of the process (`processes.started`), as the system reuses process ids.
+        beats: number of reports so far.
+        moves: number of times that the training has made progress.
+        failed: the exit status that it is about to end with, else None; `why` says the reason.
+        address: address, with `port`, that accepts connections as long as the process lives.
+        unreachable: ranks that did not answer it.
     """
 
     rank: int
@@ -59,7 +59,7 @@ class Pulse:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The job is to end: because of which ranks, with what status, and what to say."""
+    """The job has to end: the ranks that cause it, the exit status, and the line to print."""
 
     ranks: tuple[int, ...]
     status: int
@@ -69,11 +69,11 @@ class Verdict:
 
 @dataclass
 class Watch:
-    """What one rank has seen of the others, by its own clock: no clocks are compared.
+    """What one rank has seen of the others, timed by its own clock only.
 
     Args:
-        timeout: seconds without progress that a step may take.
-        alive: whether the process of a pulse of this machine still runs.
+        timeout: seconds that a step may take without progress.
+        alive: whether the process of a pulse, on this machine, still runs.
     """
 
     rank: int
@@ -85,10 +85,10 @@ class Watch:
     _last: dict[int, Pulse] = field(default_factory=dict)
 
     def judge(self, pulses: Mapping[int, Pulse], now: float) -> Verdict | None:
-        """None while nobody is lost.
+        """None if no rank is lost.
 
         Args:
-            pulses: the newest of each rank.
+            pulses: the newest report of each rank.
         """
         for rank, pulse in pulses.items():
             last = self._last.get(rank)
@@ -111,16 +111,16 @@ class Watch:
         return self._hang(list(pulses.values()), now)
 
     def suspects(self, now: float, seconds: float) -> list[Pulse]:
-        """Of those judged last, who lives on other machines and has said nothing for so long."""
+        """Ranks on other machines whose last report is older than this."""
         far = [pulse for pulse in self._last.values() if pulse.machine != self.machine]
         return [pulse for pulse in far if now - self._heard[pulse.rank] > seconds]
 
     def _is_gone(self, pulse: Pulse) -> bool:
-        # At the end everything is saved, and ranks leave one after another.
+        # In the phase `end` everything is saved, and ranks leave one after another.
         return pulse.machine == self.machine and pulse.phase != "end" and not self.alive(pulse)
 
     def _silence(self, pulse: Pulse) -> float:
-        # A process that writes gigabytes may not come to speak.
+        # A process that writes gigabytes may be unable to report.
         dead = min(DEAD_SECONDS, self.timeout)
         return max(dead, 5 * self.timeout) if pulse.phase in LONG else dead
 

@@ -1,4 +1,4 @@
-"""`mmae doctor`: what stands in a run's way on this machine, or on all hosts of a hostfile."""
+"""`mmae doctor`: check this machine, or all hosts of a hostfile, before a training starts."""
 
 from __future__ import annotations
 
@@ -24,24 +24,29 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--hostfile", type=Path, metavar="H", help="look at all its hosts (default: this machine)")
-    parser.add_argument("--shards", metavar="S", help="folder of shards (default: those of the run)")
-    parser.add_argument("--run", metavar="R", help="run.dir, of a run or of one to come")
+    parser.add_argument(
+        "--hostfile", type=Path, metavar="H", help="check all hosts of this hostfile (default: this machine)"
+    )
+    parser.add_argument("--shards", metavar="S", help="folder of shards to check (default: the run's own)")
+    parser.add_argument("--run", metavar="R", help="run.dir of an existing or a planned run")
     parser.add_argument(
         "--bandwidth",
         action="store_true",
-        help="also time an all-reduce between all ranks: keeps the hosts busy",
+        help="also time an all-reduce between all ranks, which keeps the hosts busy",
     )
-    add_recipe_arguments(parser, "with --bandwidth: beside what this recipe needs")
+    add_recipe_arguments(parser, "with --bandwidth: compare with what this recipe needs")
     parser.add_argument(
-        "--deepspeed_config", default="zero1", metavar="JSON", help="of that recipe: packaged name or JSON file (zero1)"
+        "--deepspeed_config",
+        default="zero1",
+        metavar="JSON",
+        help="DeepSpeed JSON of that recipe, a packaged name or a file (default: zero1)",
     )
     add_trust_argument(parser, "a run or recipe")
     add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit status 0; 1 where a check fails. Bad input is an InputError."""
+    """Exit status 0, or 1 if a check fails. Bad input is an InputError."""
     from mmae.doctor.bandwidth.bandwidth_checks import bandwidth_findings
     from mmae.doctor.host_report import all_findings, table_of
     from mmae.doctor.hosts.survey import survey
@@ -58,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     answers = survey(hosts, local_sets, run_folder, local=local, at_last=network)
     findings = all_findings(answers, _needed(folder, config))
     findings += bandwidth_findings(network, hosts) if network else []
-    notes = [f"not looked at, being elsewhere: {counted(len(shards) - len(local_sets), 'shard set')}"]
+    notes = [f"not checked, as it is not on a local file system: {counted(len(shards) - len(local_sets), 'shard set')}"]
     title = f"mmae doctor: {'this machine' if local else counted(len(hosts), 'host')}"
     table = table_of(findings, title).noting(notes if len(local_sets) < len(shards) else [])
     facts: dict[str, object] = {"hosts": [asdict(each) for each in answers], "failed": failed(findings)}
@@ -71,10 +76,10 @@ def _all_reduce(args: argparse.Namespace, hosts: Sequence[Host]) -> AllReduce | 
     recipe, overrides = recipe_or_none(args)
     if not args.bandwidth:
         if recipe is not None or overrides:
-            raise InputError("--config RECIPE and overrides of it: say --bandwidth too, which compares with its needs")
+            raise InputError("--config RECIPE and overrides need --bandwidth, which compares with the recipe's needs")
         return None
     if recipe is None and overrides:
-        raise InputError(f"{overrides[0]}: say --config RECIPE too, which it is to override")
+        raise InputError(f"{overrides[0]}: add --config RECIPE, the recipe that it overrides")
     from mmae.doctor.bandwidth.measure import AllReduce
 
     if recipe is None:
@@ -83,7 +88,7 @@ def _all_reduce(args: argparse.Namespace, hosts: Sequence[Host]) -> AllReduce | 
 
     need = partial(demand_of, recipe, args.deepspeed_config, overrides, trust=args.trust)
     if all(host.slots for host in hosts):
-        # Refused before a host is asked.
+        # Bad input is refused before any host is asked.
         need(sum(host.slots or 0 for host in hosts))
     return AllReduce(need)
 

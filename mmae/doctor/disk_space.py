@@ -1,4 +1,4 @@
-"""How much disk a run's checkpoints will still take."""
+"""How much disk space the future checkpoints of a run will take."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mmae.run.layout import CHECKPOINT_GLOB
 
 
 def bytes_to_come(folder: RunFolder, config: Config) -> int:
-    """Checkpoints that will stay, and the one that is written before the oldest goes, less those that lie there.
+    """Bytes of the checkpoints that will be kept, plus one before the oldest is removed, less the existing ones.
 
     Raises:
         InputError: the run's ds_config.json is damaged.

@@ -1,4 +1,4 @@
-"""All findings in the order that they are to be mended, as a table."""
+"""All findings as a table, in the order in which to fix them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ COLUMNS: Final = (
 
 
 def all_findings(answers: Sequence[Answers], needed: int | None) -> list[Finding]:
-    """Of the hosts that answer, and which do not.
+    """Findings on the hosts that answer, and on those that do not.
 
     Args:
-        needed: bytes that checkpoints will still take; None where nothing tells.
+        needed: bytes that checkpoints will still take; None if unknown.
     """
     return list(_findings(answers, needed))
 
@@ -63,7 +63,7 @@ def _findings(answers: Sequence[Answers], needed: int | None) -> Iterator[Findin
 
 
 def table_of(findings: Sequence[Finding], title: str) -> Table:
-    """A line for each; what other hosts said is made fit for a terminal."""
+    """A row for each finding. Text of other hosts is made safe for a terminal."""
     rows = [_row(each) for each in findings]
     counts = {level: sum(each.level == level for each in findings) for level in ("FAIL", "warn", "note")}
     verdict = f"{counts['FAIL']} failed, {counts['warn']} to look at, {counts['note']} notes, of {len(findings)} checks"

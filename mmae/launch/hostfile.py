@@ -1,4 +1,4 @@
-"""DeepSpeed's hostfile, read as strictly as names need that a program is given as words."""
+"""DeepSpeed's hostfile. Its names become words of a command line, so only safe ones are accepted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmae.disk.regular_file import read_regular_text
 from mmae.errors import InputError, did_you_mean
 
 _NAME: Final = re.compile(r"(?:[A-Za-z_][\w.-]*@)?[A-Za-z0-9](?:[A-Za-z0-9._:-]*[A-Za-z0-9])?", re.ASCII)
-"""A host or address, perhaps with a user: nothing that ssh or a shell could take for an option or more than a word."""
+"""A host or address, perhaps with a user. ssh and shells take it for one plain word, never for an option."""
 _LINE: Final = re.compile(r"(\S+)\s+slots=(\d{1,6})\s*(?:#.*)?", re.ASCII)
 _LONGEST: Final = 253
 
@@ -23,14 +23,14 @@ Slots = dict[str, int]
 
 @dataclass(frozen=True)
 class Host:
-    """A line of a hostfile: how ssh reaches the host, and how many ranks it runs (None: it is not said)."""
+    """A line of a hostfile: the name by which ssh reaches the host, and the ranks it runs (None: not given)."""
 
     name: str
     slots: int | None = None
 
     @property
     def address(self) -> str:
-        """Without the user."""
+        """The name without the user."""
         return self.name.rpartition("@")[2]
 
 
@@ -38,7 +38,7 @@ def read_hostfile(path: Path) -> list[Host]:
     """The hosts in their order; the first is the one that all others connect to.
 
     Raises:
-        InputError: no such file, or a line that is not `NAME slots=N`, an unfit name, a host said twice, no host.
+        InputError: the file is missing or empty, a line is not `NAME slots=N`, or a name is unsafe or occurs twice.
     """
     try:
         text = read_regular_text(path)
@@ -52,7 +52,7 @@ def read_hostfile(path: Path) -> list[Host]:
             continue
         host = _host(line, f"{path}:{number}")
         if host.name in found:
-            raise InputError(f"{path}:{number}: {host.name} stands here twice: give each host one line")
+            raise InputError(f"{path}:{number}: {host.name} occurs twice: give each host one line")
         found[host.name] = host
     if not found:
         raise InputError(f"{path}: names no host: write a line NAME slots=N for each")
@@ -60,7 +60,7 @@ def read_hostfile(path: Path) -> list[Host]:
 
 
 def is_host_name(text: str) -> bool:
-    """Whether it is a host's name or address, perhaps with a user, and nothing else to any program that is given it."""
+    """Whether a text is the name or address of a host, perhaps with a user, that is safe on a command line."""
     return len(text) <= _LONGEST and _NAME.fullmatch(text) is not None
 
 
@@ -70,9 +70,10 @@ def _host(line: str, where: str) -> Host:
         raise InputError(f"{where}: {line[:80]!r} is not NAME slots=N, as in: node-1 slots=8")
     name, slots = match[1], int(match[2])
     if not is_host_name(name):
-        raise InputError(f"{where}: {name[:80]!r} is no host name: letters, digits, dots and dashes, perhaps USER@")
+        rule = "use letters, digits, dots and dashes, perhaps after USER@"
+        raise InputError(f"{where}: {name[:80]!r} is not a host name: {rule}")
     if slots < 1:
-        raise InputError(f"{where}: {name} has no slot: give it at least one, or take the line out")
+        raise InputError(f"{where}: {name} has no slot: give it at least one, or remove the line")
     return Host(name, slots)
 
 
@@ -80,7 +81,7 @@ def read_slots(path: Path) -> Slots:
     """Host -> ranks it runs, in the file's order.
 
     Raises:
-        InputError: no such file, or a line that DeepSpeed, ssh or a shell would not take.
+        InputError: the file is missing, or DeepSpeed, ssh or a shell would refuse a line.
     """
     return {host.name: host.slots or 1 for host in read_hostfile(path)}
 
@@ -107,14 +108,14 @@ def taking_part(slots: Slots, include: str = "", exclude: str = "", nodes: int |
 
 
 def refuse_ipv6(hosts: Sequence[str]) -> None:
-    """Refuse hosts that pdsh cannot be given: it takes what stands before a colon for a way to reach a host.
+    """Refuse hosts that pdsh misreads: to pdsh the text before a colon names a way to reach the host.
 
     Raises:
         InputError: a host is an IPv6 address.
     """
     if wrong := [host for host in hosts if ":" in host]:
         raise InputError(
-            f"{wrong[0]}: pdsh takes no IPv6 address: give the host a name, in DNS, /etc/hosts or ~/.ssh/config "
+            f"{wrong[0]}: pdsh accepts no IPv6 address: give the host a name, in DNS, /etc/hosts or ~/.ssh/config "
             "(HostName), and write that into the hostfile; or start by --no_ssh on every node"
         )
 
@@ -125,11 +126,11 @@ def slots_used(
     """Host -> the slots that DeepSpeed starts ranks on, as it counts them.
 
     Args:
-        hosts: that take part (`taking_part`).
+        hosts: those that take part (`taking_part`).
         gpus: `--num_gpus`.
 
     Raises:
-        InputError: more GPUs than a host has slots, which DeepSpeed would use.
+        InputError: `gpus` exceeds the slots of a host; DeepSpeed would use them all the same.
     """
     named = _named(include or exclude, slots) if include or exclude else {}
     if include:
@@ -147,9 +148,9 @@ def _named(text: str, slots: Slots) -> Mapping[str, set[int]]:
     for part in text.split("@"):
         host, _, numbers = part.partition(":")
         if host not in slots:
-            raise InputError(f"{text}: no host {host!r} in the hostfile{did_you_mean(host, slots)}")
+            raise InputError(f"{text}: the hostfile has no host {host!r}{did_you_mean(host, slots)}")
         if numbers and not re.fullmatch(r"\d+(,\d+)*", numbers):
-            raise InputError(f"{text}: {numbers!r} are no slots; write {host}:0,2")
+            raise InputError(f"{text}: {numbers!r} are not slots: write {host}:0,2")
         chosen = {int(number) for number in numbers.split(",")} if numbers else set(range(slots[host]))
         if beyond := [number for number in chosen if number >= slots[host]]:
             raise InputError(f"{text}: {host} has slots 0 to {slots[host] - 1}, not {beyond[0]}")
@@ -162,10 +163,10 @@ def meeting_place(hosts: list[str], override: str = "", resolve: Callable[[str],
 
     Args:
         override: MASTER_ADDR.
-        resolve: addresses of a name; the system's if not said.
+        resolve: gives the addresses of a name; by default the system's resolver.
 
     Raises:
-        InputError: several hosts would look for it on themselves, or nobody knows it.
+        InputError: the address is a loopback one, which leads each host to itself, or it is unknown.
     """
     name = override or hosts[0].rpartition("@")[2]
     if len(hosts) == 1:

@@ -68,10 +68,10 @@ def plan_start(words: Sequence[str], environment: Mapping[str, str], folder: Pat
 
     Args:
         words: HOSTFILE, options of the launcher, then `--config` and the other words of the training.
-        folder: working directory, on every node.
+        folder: the working directory, the same on every node.
 
     Raises:
-        InputError: anything is not as it must be.
+        InputError: a check fails.
     """
     end = next((place for place, each in enumerate(words) if each.startswith("--config")), len(words))
     options, training = parser().parse_args(words[:end]), list(words[end:])
@@ -99,13 +99,13 @@ def plan_start(words: Sequence[str], environment: Mapping[str, str], folder: Pat
         command += ["--log_level", "error"]
     for name in ("include", "exclude", "num_nodes", "num_gpus", "ssh_port", "launcher_args"):
         if value := getattr(options, name):
-            # Joined, or a value that begins with a dash would be an option.
+            # Joined by `=`, as a value that begins with a dash would be read as an option.
             command.append(f"--{name}={value}")
     if options.no_ssh:
         command += ["--no_ssh", "--node_rank", str(options.node_rank)]
     else:
-        # A single host would else be taken for this machine, whatever its name.
-        # All hosts are asked before (`ssh_check`), DeepSpeed would ask the first, and wait for it without end.
+        # Otherwise DeepSpeed takes a single host for this machine, whatever its name.
+        # `ssh_check` asks all hosts before. DeepSpeed would ask the first one only, and wait for it without end.
         command += ["--force_multi", "--no_ssh_check"]
     told = [part for name in leaking(environment) for part in ("-u", name)] if not options.no_ssh else []
     if own is not None:

@@ -10,13 +10,13 @@ from mmae.launch.entry import entry
 
 
 def clear_locks(root: Path) -> list[str]:
-    """Take locks away that no living build holds; a line for each, and for each that one holds."""
+    """Remove locks that no living build holds. Returns a line for each removed lock, and for each held one."""
     said = []
     for lock in locks(root):
         if break_dead(lock):
             said.append(f"removed {lock}: no living build holds it")
         elif holder := holder_of(lock):
-            said.append(f"{lock} is held by {holder}: what it builds is waited for")
+            said.append(f"{lock} is held by {holder}: waiting for what it builds")
     return said
 
 

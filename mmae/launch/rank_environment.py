@@ -1,4 +1,4 @@
-"""Which variables the ranks on other nodes get, and which stay: secrets would be on command lines that all can read."""
+"""Which variables the ranks on other nodes get. Secrets stay here: every user can read them on a command line."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ ALLOWED: Final = re.compile(
     r"|WANDB_(MODE|PROJECT|ENTITY|DIR|BASE_URL|RUN_GROUP|NAME|TAGS)"
 )
 OF_EACH_NODE: Final = frozenset({VISIBLE, DEVICES, "DS_ENV_FILE"})
-"""Devices are numbered by slots there; the last is read by DeepSpeed's runner only."""
+"""Each node numbers its devices by slots. Only DeepSpeed's runner reads the last one."""
 SECRET: Final = re.compile(r"(API_?KEY|TOKEN|SECRET|PASSW|CREDENTIAL|PRIVATE)|^AWS_|_KEY$", re.IGNORECASE)
 LOGIN: Final = re.compile(r"://[^/\s@]+@")
 EXPORTED_BY_DEEPSPEED: Final = ("MLFLOW", "PYTHON", "MV2", "UCX", "NCCL")
-"""Prefixes of what DeepSpeed's runner exports of its own accord, secret or not."""
+"""Prefixes of the variables that DeepSpeed's runner exports by itself, secrets included."""
 
 _NAME: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
@@ -34,7 +34,7 @@ def is_secret(name: str, value: str) -> bool:
 
 
 def leaking(environment: Mapping[str, str]) -> list[str]:
-    """Secrets that DeepSpeed would export by itself: it must not be started with them."""
+    """Secrets that DeepSpeed would export by itself: it must be started without them."""
     return [
         name
         for name, value in sorted(environment.items())
@@ -47,7 +47,7 @@ def exports(environment: Mapping[str, str], folder: Path, python: Path) -> list[
 
     Args:
         folder: the ranks' working directory, first in their PYTHONPATH.
-        python: the interpreter; what lies beside it (ninja) is found first on every node.
+        python: the interpreter; programs beside it (ninja) are found first on every node.
 
     Raises:
         InputError: a value cannot be written.
@@ -56,7 +56,7 @@ def exports(environment: Mapping[str, str], folder: Path, python: Path) -> list[
     values["PYTHONPATH"] = ":".join(filter(None, [str(folder), values.get("PYTHONPATH", "")]))
     lines = [f"PATH={exported(str(python.parent), before=':$PATH')}"]
     for name, value in sorted(values.items()):
-        # Restarts are told in MMAE_RESTARTS; MMAE_COMMAND may repeat what is on the command line anyway.
+        # MMAE_COMMAND repeats words that are on the command line anyway.
         if name in OF_EACH_NODE or (is_secret(name, value) and name != "MMAE_COMMAND"):
             continue
         try:
@@ -73,12 +73,12 @@ def files_of_deepspeed(environment: Mapping[str, str], home: Path, folder: Path)
 
 
 def of_the_user(environment: Mapping[str, str], home: Path, folder: Path) -> tuple[list[str], list[str]]:
-    """Lines of the user's own `.deepspeed_env`, in home and in the working directory, and what of them is left out.
+    """Lines of the user's own `.deepspeed_env` files, and the names of those that are left out as secrets.
 
-    They stand as DeepSpeed would read them.
+    The files lie in the home folder and in the working directory; lines are in the order that DeepSpeed reads.
 
     Raises:
-        InputError: a line is no `NAME=value`.
+        InputError: a line is not `NAME=value`.
     """
     kept: list[str] = []
     left_out: list[str] = []
@@ -94,15 +94,15 @@ def of_the_user(environment: Mapping[str, str], home: Path, folder: Path) -> tup
 
 
 def write(path: Path, lines: Iterable[str]) -> None:
-    """Write the file that only its owner reads, whole or not at all."""
+    """Write a file that only its owner can read, whole or not at all."""
     with atomic_file(path, mode=0o600) as file:
         file.write("".join(f"{line}\n" for line in lines).encode())
 
 
 def passed_on(shell: Mapping[str, str], files: Sequence[Path]) -> dict[str, str]:
-    """Of `shell` what DeepSpeed exports of its own accord, then the files' lines NAME=VALUE, later ones winning.
+    """The variables of `shell` that DeepSpeed exports by itself, then the files' lines NAME=VALUE. Later ones win.
 
-    Secrets stay here: these variables go by ssh's command line, which everybody on both machines can read.
+    Secrets are left out: ssh's command line holds these variables, and every user of both machines can read it.
     """
     pairs = [(name, value) for name, value in shell.items() if name.startswith(EXPORTED_BY_DEEPSPEED)]
     for path in files:

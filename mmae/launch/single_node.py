@@ -42,11 +42,11 @@ def plan_start(words: Sequence[str], environment: Mapping[str, str], count: Call
 
     Args:
         words: `--restarts N` if wanted, then `--config` and the other words of the training.
-        count: GPUs that torch can use; not called where the environment names them.
-        port: where the ranks meet.
+        count: counts the GPUs that torch can use; not called where the environment names them.
+        port: port at which the ranks meet.
 
     Raises:
-        InputError: anything is not as it must be.
+        InputError: a check fails.
     """
     restarts, training = take_restarts(words)
     verbose = training_config(training).log.verbose
@@ -58,10 +58,10 @@ def plan_start(words: Sequence[str], environment: Mapping[str, str], count: Call
 
 
 def _environment(devices: Devices, environment: Mapping[str, str]) -> list[str]:
-    """Words before the command that tell the ranks their devices, where DeepSpeed's own words cannot."""
+    """Words before the command that give the ranks their devices where DeepSpeed's options cannot."""
     told: list[str] = []
     if VISIBLE in environment:
-        # DeepSpeed would say that it ignores it; an empty one it leaves alone.
+        # DeepSpeed would print that it ignores this variable; it accepts an empty one.
         told += [f"{VISIBLE}="] if devices.on_cpu else ["-u", VISIBLE]
     if devices.names is not None and not devices.include():
         told.append(f"{DEVICES}={','.join(devices.names)}")

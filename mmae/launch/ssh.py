@@ -17,7 +17,7 @@ REASONS: Final = (
      "let your key in: ssh-copy-id {host} (a key with a passphrase needs ssh-agent)"),
     ("Could not resolve hostname", "its name is unknown here", "correct the hostfile, or add it to DNS or /etc/hosts"),
     ("Connection refused", "no ssh server answers there", "start sshd on {host}"),
-    ("No route to host", "there is no way to it", "is it up, and on this network?"),
+    ("No route to host", "no network route leads to it", "is it up, and on this network?"),
     ("Connection timed out", "it does not answer", "is it up? does a firewall drop port 22?"),
     ("timed out", "it does not answer", "is it up? does a firewall drop port 22?"),
     ("No module named", "mmae is not there as it is here", "put the same checkout and environment there"),
@@ -26,11 +26,11 @@ REASONS: Final = (
     ("not found", "this python is not there", "put the same environment at the same path, or share it"),
     ("No such file", "this python is not there", "put the same environment at the same path, or share it"),
 )  # fmt: skip
-"""What ssh or the shell behind it says, what that means, and what to do."""
+"""Words of ssh or of the shell behind it, what they mean, and what to do."""
 
 
 def over_ssh(name: str, command: list[str], environment: Mapping[str, str]) -> list[str]:
-    """The ssh command that runs another one there, in this folder and with these variables."""
+    """The ssh command that runs a command on a host, in this working directory and with these variables."""
     variables = [f"{key}={value}" for key, value in environment.items()]
     there = f"cd {shlex.quote(os.getcwd())} && exec env {shlex.join([*variables, *command])}"
     options = ("BatchMode=yes", f"ConnectTimeout={CONNECT_S}", "ServerAliveInterval=5", "ServerAliveCountMax=2")
@@ -38,7 +38,7 @@ def over_ssh(name: str, command: list[str], environment: Mapping[str, str]) -> l
 
 
 def reason(said: str, host: str) -> tuple[str, str]:
-    """Why a host cannot be had, from what ssh or its shell said, and what to do."""
+    """Why a host is not reached, from the words of ssh or its shell, and what to do."""
     for words, why, remedy in REASONS:
         if words in said:
             return why, remedy.format(host=host)
@@ -47,5 +47,5 @@ def reason(said: str, host: str) -> tuple[str, str]:
 
 
 def printable(text: str) -> str:
-    """What a stranger said, fit for a terminal."""
+    """Text from another machine, made safe for a terminal."""
     return "".join(letter if letter.isprintable() else " " for letter in text)[:_WORDS].strip()

@@ -25,12 +25,12 @@ _THERE: Final = "mmae-is-there-"
 
 
 def not_reached(hosts: Sequence[str], said: str) -> list[str]:
-    """A line for each host that is not as it must be.
+    """A line for each host that is not reached, or lacks the working directory or python.
 
     Args:
-        said: by `pdsh`, of the command that `question` makes; ssh's words stand behind the host's name.
+        said: what `pdsh` printed for the command of `question`; ssh's words stand behind the host's name.
     """
-    # pdsh counts hosts from 0, and may leave a domain out of what it puts in front.
+    # pdsh counts hosts from 0, and may shorten the name that it prints in front.
     there = {int(number) for number in re.findall(rf"{_THERE}(\d+)", said)}
     return [_about(host, said) for number, host in enumerate(hosts) if number not in there]
 
@@ -40,23 +40,23 @@ def _about(host: str, said: str) -> str:
     labels = {f"{name}:", f"{name.partition('.')[0]}:"}
     own = [line.partition(" ")[2] for line in said.splitlines() if line.partition(" ")[0] in labels]
     if not own:
-        # What pdsh says of itself names no host, or one that it cut out of the name.
+        # pdsh's own messages name no host, or a shortened one.
         of_pdsh = [line for line in said.splitlines() if name in line or not re.match(r"\S+: |\s*$", line)]
         words = f" (pdsh: {printable('; '.join(of_pdsh))})" if of_pdsh else ""
         return f"{host}: did not answer within {ANSWER_S} s{words}: is it up?"
-    # What ssh says names the host too, by whatever name.
+    # ssh's message names the host too, perhaps by another name.
     why, remedy = reason("\n".join(own), host)
     words = printable(own[-1])
     return f"{host}: {why}{'' if words in why else f' ({words})'}: {remedy}"
 
 
 def question(folder: Path, python: Path) -> str:
-    """A shell command that says so where folder and python are there."""
+    """A shell command that prints a mark if the folder and the python exist."""
     return f"cd {shlex.quote(str(folder))} && ls {shlex.quote(str(python))} >/dev/null && echo {_THERE}%n"
 
 
 def ask(hosts: Sequence[str], options: Sequence[str], port: str = "") -> str:
-    """What all hosts say, errors included.
+    """What all hosts print, errors included.
 
     Raises:
         InputError: pdsh is missing.

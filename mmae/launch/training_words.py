@@ -15,7 +15,7 @@ def training_config(words: Sequence[str]) -> Config:
     """The training that the words describe.
 
     Raises:
-        InputError: they describe none.
+        InputError: they do not describe a training.
     """
     parser = Parser(prog="mmae train", add_help=False)
     add_arguments(parser)

@@ -1,8 +1,8 @@
-"""Which GPUs a start may use: those that CUDA_VISIBLE_DEVICES gives, or all of a machine's where it says nothing.
+"""Which GPUs a start may use: those of CUDA_VISIBLE_DEVICES, or all of the machine where that is not set.
 
 DeepSpeed counts GPUs from 0: `--num_gpus 2` replaces CUDA_VISIBLE_DEVICES=4,5 by 0,1, and its `--include` reads numbers
-only. Without a GPU it still tells its ranks CUDA_VISIBLE_DEVICES=0,1, which are GPUs where the variable had hidden
-them. So numbers go through `--include`, and what that cannot say goes to the ranks in `MMAE_DEVICES`.
+only. Also for ranks on CPUs it sets CUDA_VISIBLE_DEVICES=0,1, which shows them GPUs that the user had hidden. So
+numbers go through `--include`, and names, or no GPU at all, go to the ranks in `MMAE_DEVICES`.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from mmae.distributed.devices import VISIBLE
 from mmae.errors import InputError
 
 CPU_RANKS: Final = 2
-"""Ranks of a machine without GPUs, where nothing else is said."""
+"""Ranks on a machine without GPUs, unless RANKS says otherwise."""
 _NUMBER: Final = re.compile(r"\d{1,4}", re.ASCII)
 _UUID: Final = re.compile(r"GPU-[0-9A-Fa-f-]+", re.ASCII)
 _MIG: Final = re.compile(r"MIG-[0-9A-Za-z/-]+", re.ASCII)
 _NONE: Final = frozenset({"", "nodevfiles", "none", "void"})
-"""What schedulers write for an allocation without GPUs."""
+"""Values that schedulers write for an allocation without GPUs."""
 
 
 @dataclass(frozen=True)
 class Devices:
-    """What ranks run on.
+    """The devices of the ranks on a machine.
 
     Attributes:
-        ranks: on this machine.
-        names: of GPUs, one a rank; empty for ranks on CPUs; None: the first `ranks` GPUs of the machine.
+        ranks: number of ranks on this machine.
+        names: names of GPUs, one for each rank; empty for ranks on CPUs; None for the first `ranks` GPUs.
         note: a line for people; empty if nothing is unusual.
     """
 
@@ -43,29 +43,29 @@ class Devices:
         return self.names == ()
 
     def include(self) -> str:
-        """The value of DeepSpeed's `--include`; empty where that cannot name the devices."""
+        """The value of DeepSpeed's `--include`; empty if that option cannot name the devices."""
         numbers = self.names or ()
         return f"localhost:{','.join(numbers)}" if numbers and all(map(_NUMBER.fullmatch, numbers)) else ""
 
 
 def given(environment: Mapping[str, str]) -> tuple[str, ...] | None:
-    """The GPUs that CUDA_VISIBLE_DEVICES names; none where it hides all of them; None where it is not set.
+    """The GPUs that CUDA_VISIBLE_DEVICES names; empty if it hides all of them; None if it is not set.
 
     Raises:
-        InputError: it names something else than GPUs.
+        InputError: it names something that is not a GPU.
     """
     text = environment.get(VISIBLE)
     return None if text is None else device_names(text, VISIBLE)
 
 
 def device_names(text: str, said: str) -> tuple[str, ...]:
-    """`4,5`, `GPU-8932f937-...`, `MIG-...` as names, as CUDA reads them: what follows a negative number is hidden.
+    """`4,5`, `GPU-8932f937-...`, `MIG-...` as names. Like CUDA, ignore all from a negative number on.
 
     Args:
-        said: where the text stands, for messages.
+        said: the variable that holds the text, for messages.
 
     Raises:
-        InputError: CUDA would not read it, or would silently read less.
+        InputError: CUDA would refuse the text, or silently use fewer GPUs.
     """
     if text.strip().lower() in _NONE:
         return ()
@@ -74,12 +74,12 @@ def device_names(text: str, said: str) -> tuple[str, ...]:
         if re.fullmatch(r"-\d+", name):
             break
         if not any(kind.fullmatch(name) for kind in (_NUMBER, _UUID, _MIG)):
-            raise InputError(f"{said}={text}: {name!r} is no GPU: write numbers, or names as nvidia-smi -L shows them")
+            raise InputError(f"{said}={text}: {name!r} is not a GPU: write numbers, or names of nvidia-smi -L")
         names.append(str(int(name)) if _NUMBER.fullmatch(name) else name)
     if len(set(names)) < len(names):
-        raise InputError(f"{said}={text}: names a GPU twice, and CUDA would use none: name each once")
+        raise InputError(f"{said}={text}: it names a GPU twice, and CUDA would use none: name each once")
     if len({_kind(name) for name in names}) > 1:
-        raise InputError(f"{said}={text}: mixes kinds of names: use numbers alone, or names alone")
+        raise InputError(f"{said}={text}: it mixes numbers and names: use only one kind")
     return tuple(names)
 
 
@@ -88,10 +88,10 @@ def choose(environment: Mapping[str, str], count: Callable[[], int]) -> Devices:
 
     Args:
         environment: CUDA_VISIBLE_DEVICES gives GPUs; GPUS chooses among them; RANKS says how many ranks there are.
-        count: GPUs that torch can use; called only where the environment names none.
+        count: counts the GPUs that torch can use; called only if the environment names none.
 
     Raises:
-        InputError: GPUS or RANKS ask for what was not given.
+        InputError: GPUS or RANKS ask for more than was given.
     """
     allowed = given(environment)
     chosen = device_names(environment["GPUS"], "GPUS") if environment.get("GPUS") else None
@@ -115,17 +115,17 @@ def choose(environment: Mapping[str, str], count: Callable[[], int]) -> Devices:
 
 
 def of_a_node(slots: Sequence[int], environment: Mapping[str, str], *, filtered: bool) -> tuple[str, ...] | None:
-    """What the ranks of this node are to be told, where DeepSpeed would number its GPUs from the hostfile's slots.
+    """The devices for the ranks of this node, where DeepSpeed would take the hostfile's slots as numbers of GPUs.
 
     Args:
-        slots: that DeepSpeed uses here.
+        slots: the slots that DeepSpeed uses here.
         filtered: `--include` or `--exclude` named them.
 
     Returns:
-        names, one a rank; empty for CPUs; None where the slots are what was given.
+        names, one for each rank; empty for CPUs; None if the slots are the GPUs that were given.
 
     Raises:
-        InputError: fewer were given than the hostfile has slots, or others.
+        InputError: fewer GPUs were given than the hostfile has slots, or other ones.
     """
     allowed = given(environment)
     if allowed is None:
@@ -150,13 +150,13 @@ def of_a_node(slots: Sequence[int], environment: Mapping[str, str], *, filtered:
 def check_over_ssh(slots: Mapping[str, Sequence[int]], environment: Mapping[str, str]) -> None:
     """Refuse a start over ssh whose ranks would use other GPUs than this shell was given.
 
-    CUDA_VISIBLE_DEVICES speaks for one machine, and does not reach the others: DeepSpeed numbers their GPUs by slots.
+    CUDA_VISIBLE_DEVICES holds for one machine and is not passed on: DeepSpeed numbers the others' GPUs by slots.
 
     Args:
         slots: host -> the slots that DeepSpeed uses there.
 
     Raises:
-        InputError: with the `--include` that says the same for all hosts.
+        InputError: the message names options that hold for all hosts.
     """
     allowed = given(environment)
     if allowed is None:

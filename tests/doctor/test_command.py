@@ -51,8 +51,8 @@ def test_bad_input_is_said_before_any_host_is_asked(tmp_path: Path, capsys: Capt
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--config", "vit_b"], "say --bandwidth too"),
-        (["--bandwidth", "model.size=huge"], "say --config RECIPE too"),
+        (["--config", "vit_b"], "need --bandwidth"),
+        (["--bandwidth", "model.size=huge"], "add --config RECIPE"),
         (["--bandwidth", "--config", "vit_x"], "did you mean"),
         (["--bandwidth", "--config", "vit_b"], "cannot be split over 7 ranks"),
     ],

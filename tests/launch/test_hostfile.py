@@ -39,7 +39,7 @@ def written(tmp_path: Path, text: str) -> Path:
     ],
 )
 def test_hostile_names_are_refused_with_their_line(tmp_path: Path, line: str) -> None:
-    with pytest.raises(InputError, match=r"hosts:2: .* is no host name"):
+    with pytest.raises(InputError, match=r"hosts:2: .* is not a host name"):
         read_hostfile(written(tmp_path, f"node-1 slots=1\n{line}\n"))
 
 
@@ -56,7 +56,7 @@ def test_lines_of_another_form(tmp_path: Path, line: str) -> None:
     [
         ("", "names no host"),
         ("# a comment\n\n", "names no host"),
-        ("a slots=1\nb slots=1\na slots=2\n", "hosts:3: a stands here twice"),
+        ("a slots=1\nb slots=1\na slots=2\n", "hosts:3: a occurs twice"),
         ("a slots=0\n", "hosts:1: a has no slot"),
     ],
 )

@@ -31,7 +31,7 @@ def test_hosts_may_have_different_slots(tmp_path: Path) -> None:
         ("# a slots=2\n", "names no host"),
         ("a slots=2\nb slots=x\n", "hosts:2: 'b slots=x' is not NAME slots=N"),
         ("a slots=2 b\n", "hosts:1: .* is not NAME slots=N"),
-        ("a;id slots=2\n", "is no host name"),
+        ("a;id slots=2\n", "is not a host name"),
     ],
 )
 def test_a_bad_hostfile_is_named_with_its_line(text: str, said: str, tmp_path: Path) -> None:
@@ -69,9 +69,9 @@ def test_those_take_part_that_deepspeed_takes(include: str, exclude: str, nodes:
     [
         ("a", "b", None, "give one of them"),
         ("a", "", 1, "--num_nodes"),
-        ("d", "", None, "no host 'd'"),
+        ("d", "", None, "has no host 'd'"),
         ("a:2", "", None, "a has slots 0 to 1, not 2"),
-        ("a:x", "", None, "no slots"),
+        ("a:x", "", None, "are not slots"),
         ("", "a@b@c", None, "leaves no host"),
     ],
 )
@@ -122,5 +122,5 @@ def test_more_gpus_than_a_host_has_slots_are_somebody_elses() -> None:
 @pytest.mark.parametrize("address", ["2001:db8::1", "me@fe80::1", "::1"])
 def test_what_pdsh_cannot_be_given_is_refused(address: str) -> None:
     refuse_ipv6(["a", "10.0.0.1"])
-    with pytest.raises(InputError, match=f"{address}: pdsh takes no IPv6 address: give the host a name"):
+    with pytest.raises(InputError, match=f"{address}: pdsh accepts no IPv6 address: give the host a name"):
         refuse_ipv6(["a", address])

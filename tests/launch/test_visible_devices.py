@@ -41,8 +41,9 @@ def test_an_unset_variable_gives_all() -> None:
 @pytest.mark.parametrize(
     ("said", "why"),
     [
-        ("4,x", "'x' is no GPU"), ("4,,5", "'' is no GPU"), ("4;5", "'4;5' is no GPU"), ("4,4", "names a GPU twice"),
-        ("4,04", "names a GPU twice"), (f"4,{UUID}", "mixes kinds"), ("all", "'all' is no GPU"),
+        ("4,x", "'x' is not a GPU"), ("4,,5", "'' is not a GPU"), ("4;5", "'4;5' is not a GPU"),
+        ("4,4", "names a GPU twice"),
+        ("4,04", "names a GPU twice"), (f"4,{UUID}", "mixes numbers and names"), ("all", "'all' is not a GPU"),
     ],
 )  # fmt: skip
 def test_what_cuda_would_read_as_less_is_refused(said: str, why: str) -> None:
@@ -96,7 +97,7 @@ def test_a_whole_machine(environment: dict[str, str], count: int, devices: Devic
         ({"RANKS": "9"}, "this machine has 8 GPUs"),
         ({"RANKS": "0"}, "RANKS=0: say how many"),
         ({"RANKS": "two"}, "RANKS=two: say how many"),
-        ({"GPUS": "0,0"}, "GPUS=0,0: names a GPU twice"),
+        ({"GPUS": "0,0"}, "GPUS=0,0: it names a GPU twice"),
         ({"CUDA_VISIBLE_DEVICES": f"{MIG},{OLD_MIG}"}, "one MIG device only: choose one, as in GPUS=MIG-"),
     ],
 )

@@ -81,6 +81,15 @@ def test_dry_run_of_one_node(tmp_path: Path) -> None:
     assert shlex.split(done.out)[-5:] == ["mmae.train", *AWKWARD]
 
 
+def test_bad_input_to_one_node_is_one_line_and_nothing_is_started(tmp_path: Path) -> None:
+    words = ("--restarts", "2", "--config", "debug", "train.seed=x")
+    done = start(tmp_path, "single_node.sh", *words, fakes={"deepspeed": "touch started"}, RANKS="2")
+    assert done.status == 2
+    assert "train.seed=x: not a whole number" in done.err
+    assert done.err.count("\n") == 1
+    assert not (tmp_path / "started").exists()
+
+
 def test_dry_run_of_one_node_keeps_to_the_devices_that_were_given(tmp_path: Path) -> None:
     done = start(tmp_path, "single_node.sh", *AWKWARD, DRY_RUN="1", CUDA_VISIBLE_DEVICES="4,5")
     assert done.status == 0, done.err
@@ -178,9 +187,9 @@ def test_dry_run_without_ssh_leaves_words_as_they_are(tmp_path: Path) -> None:
         (["hosts", "--config", "debgu"], "did you mean 'debug'"),
         (["hosts", "--config", "debug", "run.dri=x"], "unknown key 'run.dri'"),
         (["hosts", "--no_ssh", "--config", "debug"], "give --node_rank, 0 to 1"),
-        (["hosts", "--include", "node-3", "--config", "debug"], "no host 'node-3'"),
+        (["hosts", "--include", "node-3", "--config", "debug"], "the hostfile has no host 'node-3'"),
         (["hosts", "--num_gpus", "3", "--config", "debug"], "--num_gpus 3: node-1 has 2 slots"),
-        (["addresses", "--config", "debug"], "2001:db8::1: pdsh takes no IPv6 address: give the host a name"),
+        (["addresses", "--config", "debug"], "2001:db8::1: pdsh accepts no IPv6 address: give the host a name"),
     ],
 )
 def test_what_cannot_start_is_one_line(words: list[str], said: str, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
-"""The program that runs on each host: answers questions, a line of JSON each, until its input ends.
+"""The program that runs on each host. It answers questions, one line of JSON each, until its input ends.
 
-`python -m mmae.doctor.agent.agent NONCE`. Answers begin with NONCE, so that what a login shell says is told from them.
-What it has made (token files, a listener, ranks) it takes away when it ends, also when the connection breaks, and when
-nobody asks any more: a host whose network has gone may not be told.
+`python -m mmae.doctor.agent.agent NONCE`. Answers begin with NONCE, which separates them from a login shell's output.
+At its end the agent removes what it has made (token files, a listener, ranks). It also ends when the connection breaks,
+and after some minutes without a question, because a broken network may hide the end of its input.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TORCH: Final = "import torch; print(torch.cuda.device_count() if torch.cuda.is_
 
 
 class Agent:
-    """Public methods are the questions; keyword arguments are theirs."""
+    """Each public method is a question, with its keyword arguments."""
 
     def __init__(self) -> None:
         self._tokens: dict[str, Path] = {}
@@ -37,7 +37,7 @@ class Agent:
         return asdict(facts.gather())
 
     def torch_gpus(self) -> object:
-        """That torch can use; -1: it failed or took too long."""
+        """Number of GPUs that torch can use; -1 if torch failed or took too long."""
         try:
             done = subprocess.run(
                 [sys.executable, "-c", _TORCH], capture_output=True, text=True, timeout=_TORCH_S, check=True
@@ -106,7 +106,7 @@ QUESTIONS: Final = (
 
 
 def main(nonce: str, idle_s: float = IDLE_S) -> None:
-    """Answer until input ends, or nothing comes for so long."""
+    """Answer until the input ends, or no question comes for `idle_s` seconds."""
     agent = Agent()
     signal.signal(signal.SIGALRM, _end)
     signal.setitimer(signal.ITIMER_REAL, idle_s)
@@ -127,7 +127,7 @@ def _end(*_: object) -> NoReturn:
 def _answer(agent: Agent, request: dict[str, object]) -> dict[str, object]:
     number, what = request.pop("number"), request.pop("ask")
     if what not in QUESTIONS:
-        return {"number": number, "error": f"{what!r} is no question"}
+        return {"number": number, "error": f"{what!r} is not a question"}
     question: Callable[..., object] = getattr(agent, str(what))
     try:
         return {"number": number, "answer": question(**request)}

@@ -1,8 +1,6 @@
-"""One rank of the all-reduce that measures the network: `python -m mmae.doctor.agent.all_reduce`, started by a host's
-agent.
+"""One rank of the all-reduce that measures the network. An agent starts it: `python -m mmae.doctor.agent.all_reduce`.
 
-The first line of its input says what to do; it ends when its input does. What it prints behind the task's token says
-how far it has come.
+The first line of its input is its task; it ends when its input ends. Lines with the task's token report its progress.
 """
 
 from __future__ import annotations
@@ -25,21 +23,21 @@ LEAST_BYTES: Final = 1 << 20
 _GROWTH: Final = 4
 _FLOAT: Final = 4
 PHASES: Final = ("start", "meet", "first", "measure", "done", "failed")
-"""Loading torch; finding all others; an all-reduce at all; those that count."""
+"""Loading torch; meeting the other ranks; a first all-reduce; the timed ones."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a rank is to do.
+    """The task of a rank.
 
     Attributes:
         token: marks its lines, and its keys in the store.
-        device: GPU of its host.
-        address, port: of the store; the first rank keeps it, on the socket `listener` (a descriptor; -1 elsewhere).
-        interface: of gloo, unless the environment says one.
-        most_bytes: to reduce at once.
-        seconds: that measuring may take, about.
-        limit_s: after which it is ended, whatever it hangs in.
+        device: number of its GPU on the host.
+        address, port: of the store; the first rank keeps it, on the socket `listener` (a descriptor; otherwise -1).
+        interface: the interface for gloo, unless the environment names one.
+        most_bytes: largest number of bytes to reduce at once.
+        seconds: approximate time for the measurement.
+        limit_s: seconds after which the kernel ends the process, wherever it hangs.
     """
 
     token: str
@@ -58,7 +56,7 @@ class Task:
 
 def main() -> None:
     task = parse(Task, parse_json(sys.stdin.readline()))
-    # By the kernel: a library may hang where Python gets no turn.
+    # The kernel's timer also works while a library hangs and Python code cannot run.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, task.limit_s)
     threading.Thread(target=_end_with_input, name="input", daemon=True).start()
@@ -66,11 +64,11 @@ def main() -> None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", task.interface)
     try:
         size, seconds = _work(task)
-    except Exception as error:  # told to who asked
+    except Exception as error:  # the agent reports it
         _say(task, "failed", why=first_line(error)[:300])
     else:
         _say(task, "done", bytes=size, seconds=seconds)
-    # The first rank keeps the store, and others may not be done: all stay until they are told.
+    # The first rank keeps the store, and others may still run: all wait for the end of their input.
     threading.Event().wait()
 
 
@@ -115,7 +113,7 @@ def _work(task: Task) -> tuple[int, list[float]]:
     _say(task, "measure")
 
     def timed(size: int) -> float:
-        """The slowest rank's seconds, which all ranks are told."""
+        """Seconds of the slowest rank, the same on all ranks."""
         part = numbers[: size // _FLOAT].zero_()
         dist.barrier()
         began = time.perf_counter()
@@ -130,14 +128,14 @@ def _work(task: Task) -> tuple[int, list[float]]:
 
 
 def measured(timed: Callable[[int], float], most_bytes: int, seconds: float) -> tuple[int, list[float]]:
-    """The largest size up to `most_bytes` whose repetitions end in time, and what each took.
+    """The largest size up to `most_bytes` whose repetitions fit into the time, and the seconds of each repetition.
 
     Args:
-        timed: reduces so many bytes; the same answer on every rank, so that all choose alike.
+        timed: reduces so many bytes, and returns the same seconds on every rank, so that all choose the same size.
     """
     size = min(LEAST_BYTES, most_bytes)
     while True:
-        # Once to warm up: buffers of a size are made when it is first seen.
+        # The first call allocates buffers of this size.
         timed(size)
         took = timed(size)
         larger = min(_GROWTH * size, most_bytes)

@@ -1,4 +1,4 @@
-"""Which way packets go between hosts, and whether they arrive: a listener that answers those who know its token."""
+"""Routes between hosts, and whether connections succeed: a listener answers clients that know its token."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BACKLOG: Final = 128
 
 @dataclass(frozen=True)
 class Route:
-    """How a host reaches another: its own address and interface on the way, or what is wrong."""
+    """How a host reaches another: its own address and interface on that route, or the problem."""
 
     to: str
     address: str
@@ -30,7 +30,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Reached:
-    """A connection that was tried: milliseconds, or what is wrong."""
+    """A connection attempt: milliseconds, or the problem."""
 
     address: str
     milliseconds: float
@@ -38,7 +38,7 @@ class Reached:
 
 
 class Listener:
-    """Answers on a free port of every address until it is closed, one caller at a time."""
+    """Listens on a free port of every address until it is closed, and answers one client at a time."""
 
     def __init__(self, token: str) -> None:
         self._token = token
@@ -50,7 +50,7 @@ class Listener:
         threading.Thread(target=self._serve, name="doctor listener", daemon=True).start()
 
     def close(self) -> None:
-        # Closing alone would leave the thread in accept().
+        # Closing alone does not wake the thread in accept().
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
@@ -71,14 +71,14 @@ class Listener:
 
 
 def connect(address: str, port: int, token: str, timeout_s: float = TIMEOUT_S) -> Reached:
-    """Try a listener. The answer proves that it was this one and not whoever sits at that port."""
+    """Connect to a listener. Its answer proves that it knows the token, and is not another program at that port."""
     began = time.monotonic()
     try:
         with socket.create_connection((address, port), timeout=timeout_s) as caller:
             reached = str(caller.getpeername()[0])
             caller.sendall(token.encode() + b"\n")
             if not hmac.compare_digest(_line(caller), answer_to(token)):
-                return Reached(reached, 0.0, f"somebody else answers at {reached}")
+                return Reached(reached, 0.0, f"another program answers at {reached}")
     except OSError as error:
         return Reached("", 0.0, str(error.strerror or error))
     return Reached(reached, (time.monotonic() - began) * 1000, "")
@@ -89,7 +89,7 @@ def answer_to(token: str) -> bytes:
 
 
 def route_to(name: str) -> Route:
-    """Asks the kernel, without a packet."""
+    """The route to a host, as the kernel says. Nothing is sent."""
     try:
         _, address = own_address(name)
     except OSError as error:
@@ -98,7 +98,7 @@ def route_to(name: str) -> Route:
 
 
 def _line(peer: socket.socket) -> bytes:
-    """Up to a line's end, no longer than it may be, and not longer on the way than `TIMEOUT_S` altogether."""
+    """Read one line, with a limit on its length and on the total time."""
     deadline, found = time.monotonic() + TIMEOUT_S, b""
     while b"\n" not in found and len(found) < _LONGEST and time.monotonic() < deadline:
         part = peer.recv(_LONGEST)

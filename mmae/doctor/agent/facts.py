@@ -1,4 +1,4 @@
-"""What a host says of itself. Gathered without torch, so that it answers in a second."""
+"""Facts about a host, gathered without torch, so that it answers within a second."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ _TOOL_S: Final = 8.0
 
 @dataclass(frozen=True)
 class Facts:
-    """One host.
+    """Facts about one host.
 
     Attributes:
-        machine: boot of the machine and number space of its processes; equal on what is one machine.
+        machine: identifies the boot of the machine and its process namespace; equal for two names of one machine.
         versions: of packages, "absent" where one is missing.
-        cuda: that torch was built for; "" for none.
-        driver: "" where there is none.
-        gpus: that the driver lists; -1: it did not answer.
+        cuda: CUDA version that torch was built for; "" for none.
+        driver: driver version; "" if there is none.
+        gpus: number that the driver lists; -1 if it did not answer.
         code: hash over the package's Python files.
-        open_files: most files a process may open; -1: no limit.
-        locked_memory: bytes a process may lock; -1: no limit.
-        infiniband: its adapters.
+        open_files: largest number of files that a process may open; -1: no limit.
+        locked_memory: bytes that a process may lock; -1: no limit.
+        infiniband: names of its adapters.
         shm_size, shm_free: bytes of /dev/shm.
-        own_addresses: that the host's own name resolves to.
-        environment: of `ENVIRONMENT`, what is set.
-        missing_tools: of `TOOLS`.
+        own_addresses: addresses that the host's own name resolves to.
+        environment: the variables of `ENVIRONMENT` that are set.
+        missing_tools: the `TOOLS` that are not in PATH.
     """
 
     hostname: str
@@ -67,7 +67,7 @@ class Facts:
 
 
 def gather() -> Facts:
-    """Of the machine that this process runs on."""
+    """The facts about this machine."""
     shm = shutil.disk_usage("/dev/shm") if os.path.isdir("/dev/shm") else None
     driver, gpus = _driver()
     return Facts(
@@ -101,7 +101,7 @@ def user_name(uid: int) -> str:
 
 
 def torch_built_for(what: str) -> str:
-    """`cuda` or `hip`: the version that torch was built for, from its own small file; "" for none."""
+    """The version of `cuda` or `hip` that torch was built for, read from its version.py; "" for none."""
     spec = find_spec("torch")
     if spec is None or spec.origin is None:
         return ""
@@ -120,7 +120,7 @@ def _version(package: str) -> str:
 
 
 def _driver() -> tuple[str, int]:
-    """Version and GPUs, as the driver's own tool says, or the kernel where the tool is missing."""
+    """Driver version and number of GPUs, from nvidia-smi, or from the kernel if that is missing."""
     if shutil.which("nvidia-smi") is None:
         try:
             words = (_NVIDIA / "version").read_text().partition("Module")[2].split()

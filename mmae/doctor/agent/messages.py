@@ -1,4 +1,4 @@
-"""What another machine sent, taken in as data of known kinds or not at all."""
+"""Messages of another machine: parsed into known types, or refused."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def parse_json(text: str) -> object:
     """Standard JSON.
 
     Raises:
-        ValueError: anything else, numbers that are none among it.
+        ValueError: it is not standard JSON; NaN and Infinity are refused too.
     """
 
     def refuse(word: str) -> NoReturn:
-        raise ValueError(f"{word} is no JSON")
+        raise ValueError(f"{word} is not JSON")
 
     try:
         return json.loads(text, parse_constant=refuse)
@@ -31,7 +31,7 @@ def parse(kind: type[T], content: object) -> T:
     """A dataclass of plain values, lists, mappings and dataclasses, from parsed JSON.
 
     Raises:
-        ValueError: another field, none where one should be, or a value of another kind.
+        ValueError: a field is missing or unknown, or a value has another type.
     """
     return cast(T, _take(kind, content, kind.__name__))
 
@@ -50,5 +50,5 @@ def _take(hint: Any, value: object, where: str) -> object:
     if hint is float and type(value) is int:
         return float(value)
     if type(value) is not hint:
-        raise ValueError(f"{where} is of another kind")
+        raise ValueError(f"{where} has another type")
     return value

@@ -1,4 +1,4 @@
-"""The ranks that an agent has started for an all-reduce: how far they are, and their end."""
+"""The ranks that an agent starts for an all-reduce: their progress and their end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mmae.doctor.agent.all_reduce import PHASES, Task
 from mmae.doctor.agent.messages import parse_json
 
 RUNS: Final = -1000
-"""In place of the exit status of a process that has none yet."""
+"""Stands for the exit status of a process that still runs."""
 _GRACE_S: Final = 1.0
 _LONGEST: Final = 4096
 _BACKLOG: Final = 1024
@@ -26,12 +26,12 @@ _BACKLOG: Final = 1024
 
 @dataclass(frozen=True)
 class RankSaid:
-    """How far a rank is.
+    """The progress of a rank.
 
     Attributes:
-        phase: of `PHASES`, that it has come to.
-        why: it failed, or the last thing it said.
-        status: that it ended with.
+        phase: the last of `PHASES` that it has reached.
+        why: the reason of its failure, or its last line of output.
+        status: its exit status.
     """
 
     rank: int
@@ -43,14 +43,14 @@ class RankSaid:
 
 
 class Ranks:
-    """Of one host."""
+    """The ranks of one host."""
 
     def __init__(self) -> None:
         self._listener: socket.socket | None = None
         self._ranks: list[_Rank] = []
 
     def meet(self, address: str) -> int:
-        """Open the port of the store, on this address and no other."""
+        """Open the port of the store, on this address only."""
         self.end()
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         self._listener = socket.create_server((address, 0), family=family, backlog=_BACKLOG)
@@ -58,7 +58,7 @@ class Ranks:
         return port
 
     def start(self, first: int, count: int, task: Mapping[str, object]) -> int:
-        """Start ranks `first`, `first + 1`, ...; `task` holds the other fields of their `Task`."""
+        """Start ranks `first`, `first + 1`, ...; `task` holds the remaining fields of `Task`."""
         for device in range(count):
             rank = first + device
             listener = self._listener if rank == 0 else None
@@ -73,7 +73,7 @@ class Ranks:
         return [rank.said() for rank in self._ranks]
 
     def end(self) -> None:
-        """They end when their input does; those that do not are killed."""
+        """End the ranks: close their input, and kill those that still run after a grace."""
         ranks, self._ranks = self._ranks, []
         for rank in ranks:
             rank.close_input()
@@ -94,13 +94,13 @@ class _Rank:
             [sys.executable, "-m", "mmae.doctor.agent.all_reduce"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             pass_fds=() if listener is None else (listener.fileno(),),
-            # NCCL and gloo warn of what is said better here.
+            # The doctor's own messages are clearer than the warnings of NCCL and gloo.
             env={**os.environ, "TORCH_CPP_LOG_LEVEL": "ERROR"},
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, name=f"rank {task.rank}", daemon=True)
         self._reader.start()
         assert self._process.stdin is not None
-        # One that has died at once is seen by its status.
+        # The exit status shows if the process has ended already.
         with suppress(OSError):
             self._process.stdin.write(json.dumps(asdict(task)).encode() + b"\n")
             self._process.stdin.flush()

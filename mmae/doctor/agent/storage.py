@@ -1,4 +1,4 @@
-"""What a host sees of the folders of a run: shards, run folder, DeepSpeed's cache of built ops."""
+"""The folders of a run as a host sees them: shards, run folder, DeepSpeed's cache of built ops."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from mmae.run.lock_owner import is_here, lives, parse_holder
 from mmae.terminal.plurals import counted
 
 TOKEN: Final = re.compile(r"\.lock-doctor-[0-9a-f]{16}")
-"""A file that one host writes and the others look for. A folder with only such names is an empty one to a training."""
+"""Name of a file that one host writes and the others look for. A training counts a folder of such files as empty."""
 
 
 @dataclass(frozen=True)
 class Shards:
-    """A shard set: the index's fingerprint, or what is wrong with it."""
+    """A shard set: the index's fingerprint, or the problem."""
 
     folder: str
     fingerprint: str
@@ -35,13 +35,13 @@ class Shards:
 
 @dataclass(frozen=True)
 class Folder:
-    """Where a run is to write.
+    """The folder that a run will write to.
 
     Attributes:
         path: the folder itself, or the nearest one above it that exists.
-        exists: the folder itself does.
-        holder: a training that holds the run, in words; "" for none.
-        holder_lives: yes or no, or elsewhere: this host cannot see that process.
+        exists: whether the folder itself exists.
+        holder: the training that holds the run's lock, as text; "" for none.
+        holder_lives: "yes", "no", or "elsewhere" if this host cannot see that process.
         silent: seconds since the holder touched its lock.
     """
 
@@ -58,7 +58,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class OpLock:
-    """A file that a build of an op waits for. `held`: a process of this host has it open."""
+    """The lock file of an op's build. `held`: a process of this host has it open."""
 
     path: str
     changed: float
@@ -68,11 +68,11 @@ class OpLock:
 
 @dataclass(frozen=True)
 class OpCache:
-    """Where torch builds extensions.
+    """The folder in which torch builds extensions.
 
     Attributes:
-        batons: a lock's mere existence holds up other builds, as in older versions of torch; newer ones lock the file,
-            which a process that ends cannot leave behind.
+        batons: whether the mere existence of a lock file blocks other builds, as in older versions of torch; newer ones
+            lock the file, and the system unlocks it when the process ends.
     """
 
     path: str
@@ -82,7 +82,7 @@ class OpCache:
 
 
 def look_at_shards(folder: str) -> Shards:
-    """Opens the index and looks for every file that it names, without reading them."""
+    """Open the index, and check that every file that it names exists with its size."""
     from mmae.data.shards.index import open_index
 
     try:
@@ -91,7 +91,7 @@ def look_at_shards(folder: str) -> Shards:
     except (InputError, OSError) as error:
         return Shards(folder, "", str(error))
     problem = (
-        f"{len(wrong)} of {counted(len(index.shards), 'shard')} missing or cut short, first {wrong[0]}" if wrong else ""
+        f"{len(wrong)} of {counted(len(index.shards), 'shard')} missing or truncated, first {wrong[0]}" if wrong else ""
     )
     return Shards(folder, index.fingerprint, problem)
 
@@ -115,7 +115,7 @@ def look_at_run(folder: str) -> Folder:
 
 
 def look_at_op_cache() -> OpCache:
-    """The folder that torch builds extensions in, one folder each, and the locks of builds in it."""
+    """The folder in which torch builds extensions, and the locks of builds in it."""
     path = op_cache_folder()
     place = next(each for each in (path, *path.parents) if each.is_dir())
     locks = []
@@ -138,7 +138,7 @@ def op_cache_folder() -> Path:
 
 
 def uses_batons() -> bool:
-    """Whether this torch waits until a build's lock file is gone; from its source, as importing it takes seconds."""
+    """Whether this torch waits until a build's lock file is removed. Its source says so, without a slow import."""
     spec = find_spec("torch")
     try:
         source = Path(spec.origin if spec and spec.origin else "").with_name("utils") / "cpp_extension.py"
@@ -148,7 +148,7 @@ def uses_batons() -> bool:
 
 
 def is_open(path: Path) -> bool:
-    """Whether a process of this host that may be looked into has the file open."""
+    """Whether a process of this host has the file open, as far as this user may see."""
     wanted = path.stat()
     for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
         try:
@@ -163,8 +163,8 @@ def write_token(folder: str, name: str) -> Path:
     """Make an empty file of that name.
 
     Raises:
-        ValueError: not a token's name.
-        OSError: it cannot be made.
+        ValueError: it is not a token's name.
+        OSError: the file cannot be made.
     """
     path = _token(folder, name)
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
@@ -177,7 +177,7 @@ def sees_token(folder: str, name: str) -> bool:
 
 def _token(folder: str, name: str) -> Path:
     if not TOKEN.fullmatch(name):
-        raise ValueError(f"{name!r} is no token's name")
+        raise ValueError(f"{name!r} is not a token's name")
     return Path(folder) / name
 
 

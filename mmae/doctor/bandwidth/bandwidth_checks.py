@@ -1,4 +1,4 @@
-"""Whether the network is fast enough: what was measured beside what a recipe needs."""
+"""Whether the network is fast enough: the measured bandwidth compared with a recipe's needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmae.launch.hostfile import Host
 from mmae.plan.plan_table import network_share
 
 MUCH: Final = 0.2
-"""Share of a step from which on the network is worth a word."""
+"""Share of a step above which the network is worth a warning."""
 
 
 def bandwidth_findings(network: AllReduce, hosts: Sequence[Host]) -> list[Finding]:
@@ -23,10 +23,10 @@ def bandwidth_findings(network: AllReduce, hosts: Sequence[Host]) -> list[Findin
 
 
 def bandwidth(measured: Measured, where: str) -> Iterator[Finding]:
-    """The all-reduce itself.
+    """Findings about the all-reduce itself.
 
     Args:
-        where: all hosts, in a word.
+        where: a name for all hosts together.
     """
     if measured.skipped:
         yield Finding("bandwidth", where, "note", f"not measured: {measured.skipped}")
@@ -44,7 +44,7 @@ def bandwidth(measured: Measured, where: str) -> Iterator[Finding]:
 
 
 def enough(measured: Measured, need: Demand, where: str) -> Iterator[Finding]:
-    """Whether a step's communication is short beside its computing."""
+    """Whether a step communicates for a short time compared with its computing."""
     if not measured.seconds:
         return
     line, rate = need.line, measured.bandwidth

@@ -1,4 +1,4 @@
-"""What a recipe's training asks of the network in a step, as `mmae plan` counts it."""
+"""What one step of a recipe's training needs from the network, as `mmae plan` counts it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mmae.plan.traffic import bucket_bytes
 
 @dataclass(frozen=True)
 class Demand:
-    """Of a training with so many ranks.
+    """The needs of a training with a given number of ranks.
 
     Attributes:
         what: recipe and DeepSpeed JSON.
-        bucket: bytes that are reduced at once.
-        mfu: of an H100's peak, at which `line` computes.
+        bucket: number of bytes that are reduced at once.
+        mfu: share of an H100's peak that `line` assumes for computing.
     """
 
     what: str
@@ -32,9 +32,10 @@ class Demand:
 
 
 def demand_of(recipe: str, file: str, overrides: Sequence[str], world: int, trust: bool = False) -> Demand:
-    """
+    """The demand of a recipe with `world` ranks.
+
     Raises:
-        InputError: a recipe or a JSON that is none, or that so many ranks cannot train.
+        InputError: the recipe or the JSON is invalid, or does not fit that many ranks.
     """
     config = load_config(recipe, list(overrides), trust)
     split = split_global_batch(config.train.global_batch, config.train.micro_batch, world)

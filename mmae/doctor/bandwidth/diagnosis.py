@@ -1,4 +1,4 @@
-"""Which host keeps an all-reduce from its end, and what to do about it: pure functions of what its ranks said."""
+"""Which host makes an all-reduce fail, and the remedy: pure functions of what the ranks reported."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Final
 from mmae.doctor.agent.ranks import RUNS, RankSaid
 
 Problem = tuple[str, str, str]
-"""Host, what is wrong, what to do."""
+"""Host, problem, remedy."""
 _DOING: Final = {
     "start": "loading torch",
-    "meet": "looking for the others",
+    "meet": "meeting the other ranks",
     "first": "in its first all-reduce",
     "measure": "in an all-reduce",
 }
@@ -19,17 +19,17 @@ _ORDER: Final = {phase: number for number, phase in enumerate((*_DOING, "failed"
 
 
 def is_lost(rank: RankSaid) -> bool:
-    """Whether it will never be done."""
+    """Whether the rank has ended or failed, and will not finish."""
     return rank.status != RUNS or rank.phase == "failed"
 
 
 def diagnose(said: Mapping[str, Sequence[RankSaid]], limit_s: float, *, loopback: bool = False) -> list[Problem]:
-    """Who kept the others up: a process that ended; else one that failed; else those that are furthest behind.
+    """Find the cause: a process that ended; else one that failed; else the ranks that are furthest behind.
 
     Args:
-        said: by host.
-        limit_s: that they were given.
-        loopback: all are on one machine.
+        said: the ranks' reports, by host.
+        limit_s: seconds that the ranks were given.
+        loopback: whether all ranks are on one machine.
     """
     everyone = [(host, rank) for host, ranks in said.items() for rank in ranks]
     if ended := [(host, rank) for host, rank in everyone if rank.status != RUNS]:

@@ -1,6 +1,6 @@
-"""An all-reduce between all hosts, with the ranks that a training would have there: one for each slot.
+"""An all-reduce between all hosts, with the ranks of a training: one for each slot.
 
-Not one for each host: the GPUs of a node share its adapters, and often none of them drives them all.
+One rank for each host would be too few: the GPUs of a node share its adapters, and one GPU often uses only some.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from mmae.doctor.hosts.survey import Answers, Asked, ask_all
 from mmae.terminal.plurals import counted
 
 LIMIT_S: Final = 90.0
-"""For all of it: torch may come from a slow file system."""
+"""Limit for the whole measurement: torch may be read from a slow file system."""
 MEASURE_S: Final = 5.0
 CPU_RANKS: Final = 2
-"""On a machine without GPUs whose slots nobody says."""
+"""Ranks on a machine without GPUs, if the hostfile does not give its slots."""
 MOST_BYTES: Final[Mapping[str, int]] = {"gloo": 64 << 20, "nccl": 400_000_000}
-"""Reduced at once; the packaged DeepSpeed JSONs' bucket is the latter."""
+"""Largest number of bytes reduced at once; nccl's is the bucket size of the packaged DeepSpeed JSONs."""
 _POLL_S: Final = 0.2
 _AFTERMATH_S: Final = 2.0
-"""When a rank is lost, others say within moments what they see of it."""
+"""After a rank is lost, others report within moments what they see of it."""
 
 
 @dataclass
 class Measured:
-    """What the all-reduce said.
+    """The result of the all-reduce.
 
     Attributes:
-        interfaces: that lead from each host to the others.
-        size: bytes that were reduced at once, `seconds` each time.
-        skipped: why none was tried, though nothing is wrong.
-        problems: (host, what is wrong, what to do), where none could be done.
+        interfaces: for each host, the interface that leads to the others.
+        size: bytes that were reduced at once; `seconds` has the time of each repetition.
+        skipped: the reason why nothing was measured, though nothing is wrong; else empty.
+        problems: (host, problem, remedy) for each reason why the measurement failed.
     """
 
     ranks: int = 0
@@ -55,16 +55,16 @@ class Measured:
 
     @property
     def bandwidth(self) -> float:
-        """Bus bytes a second, of the median time; 0 where nothing was measured."""
+        """Bus bandwidth in bytes per second, from the median time; 0 if nothing was measured."""
         return bus_bandwidth(self.size, median(self.seconds), self.ranks) if self.seconds else 0.0
 
     def facts(self) -> dict[str, object]:
-        """For programs."""
+        """The result for `--json`."""
         return {**asdict(self), "bus_bytes_per_second": self.bandwidth}
 
 
 def ranks_of(answers: Answers) -> int:
-    """That a training would start on a host."""
+    """Number of ranks that a training would start on a host."""
     facts = answers.facts
     gpus = facts.gpus if facts else 0
     if facts and gpus > 0 and VISIBLE in facts.environment:
@@ -73,13 +73,13 @@ def ranks_of(answers: Answers) -> int:
 
 
 def _interface(answers: Answers) -> str:
-    """That gloo takes there, and ranks meet over."""
+    """The interface that gloo uses on a host, and over which the ranks meet."""
     said = answers.facts.environment.get("GLOO_SOCKET_IFNAME") if answers.facts else None
     return said or (answers.route.interface if answers.route else "lo")
 
 
 def why_not(hosts: Sequence[Answers]) -> list[Problem]:
-    """What keeps them from an all-reduce: (host, what, what to do)."""
+    """Reasons why an all-reduce is not possible: (host, problem, remedy)."""
     found = [(each.name, "not measured: it does not answer", "see above") for each in hosts if each.silent is not None]
     if found:
         return found
@@ -108,10 +108,10 @@ def why_not(hosts: Sequence[Answers]) -> list[Problem]:
 
 @dataclass
 class AllReduce:
-    """To be given to `survey` as `at_last`; `measured` is there afterwards.
+    """The measurement, as `survey` takes it for `at_last`; afterwards `measured` holds the result.
 
     Args:
-        demand_of: what a training with so many ranks needs.
+        demand_of: returns what a training with so many ranks needs.
     """
 
     demand_of: Callable[[int], Demand] | None = None
@@ -143,7 +143,7 @@ class AllReduce:
         task: dict[str, object] = {
             "token": secrets.token_hex(16), "world": done.ranks, "backend": done.backend,
             "address": route.address if route else "127.0.0.1", "most_bytes": most_bytes, "seconds": MEASURE_S,
-            # Those that this machine does not come to end by themselves.
+            # If this machine cannot end the ranks, they end by themselves.
             "limit_s": self.limit_s + 2 * _AFTERMATH_S,
         }  # fmt: skip
         counts = [ranks_of(each.answers) for each in asked]
@@ -161,7 +161,7 @@ class AllReduce:
             ask_all(pool, asked, lambda each: self._step(each, start))
 
     def _watch(self, pool: ThreadPoolExecutor, asked: Sequence[Asked]) -> dict[str, list[RankSaid]]:
-        """Until all are done, one is lost, or the time is over."""
+        """Watch the ranks until all are done, one is lost, or the time is over."""
         said: dict[str, list[RankSaid]] = {}
 
         def look(each: Asked, session: Session) -> None:
@@ -180,7 +180,7 @@ class AllReduce:
             time.sleep(_POLL_S)
 
     def _step(self, each: Asked, ask: Callable[[Asked, Session], None]) -> None:
-        """What an agent cannot do here takes nothing from what its host has answered before."""
+        """Ask, and keep the host's earlier answers if the agent refuses."""
 
         def careful(each: Asked, session: Session) -> None:
             try:

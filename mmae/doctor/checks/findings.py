@@ -1,4 +1,4 @@
-"""What a check says."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Level = Literal["ok", "note", "warn", "FAIL"]
 
 @dataclass(frozen=True)
 class Finding:
-    """A check's result on a host. `remedy` is "" where there is nothing to do."""
+    """A check's result on a host. `remedy` is "" if there is nothing to do."""
 
     check: str
     host: str

@@ -1,4 +1,4 @@
-"""Whether the hosts can talk: names, interfaces, connections."""
+"""Whether the hosts can communicate: names, interfaces, connections."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mmae.doctor.hosts.survey import Answers
 
 
 def own_name(answers: Answers, many: bool) -> Finding:
-    """gloo tells other ranks the address that the host's own name resolves to, if no interface is named.
+    """Whether the host's own name has a usable address: gloo announces it to other ranks, if no interface is named.
 
-    Ranks name the one that leads to the first host (`mmae.distributed.network_interface`) where that is reached by
-    IPv4.
+    Our ranks name the interface that leads to the first host (`mmae.distributed.network_interface`), if that is
+    reached by IPv4.
     """
     facts = answers.facts
     assert facts is not None
@@ -29,12 +29,12 @@ def own_name(answers: Answers, many: bool) -> Finding:
     if way and answers.route and ":" not in answers.route.address:
         return Finding("own name", name, "note", f"{shown}: ranks take {way} instead")
     variables = f"GLOO_SOCKET_IFNAME={way or 'INTERFACE'} and NCCL_SOCKET_IFNAME={way or 'INTERFACE'}"
-    remedy = f"others would wait for it in vain: put {variables} into ~/.deepspeed_env, or correct its /etc/hosts"
+    remedy = f"other hosts cannot connect to it: put {variables} into ~/.deepspeed_env, or correct its /etc/hosts"
     return Finding("own name", name, "FAIL", shown, remedy)
 
 
 def routes(known: Sequence[Answers]) -> Iterator[Finding]:
-    """The interface on the way to the first host, which a variable may contradict."""
+    """The interface that leads to the first host; a variable may name another one."""
     for each in known:
         route, facts = each.route, each.facts
         if route is None or facts is None:
@@ -50,7 +50,7 @@ def routes(known: Sequence[Answers]) -> Iterator[Finding]:
             remedy = f"{route.to} is this host itself, or its name is wrong here: correct the hostfile or /etc/hosts"
             yield Finding("route", each.name, "warn", found, remedy)
         elif wrong:
-            remedy = f"meant for another network? else set it to {route.interface}"
+            remedy = f"does it name another network on purpose? if not, set it to {route.interface}"
             yield Finding("route", each.name, "warn", f"{found}, but {' and '.join(wrong)}", remedy)
         else:
             yield Finding("route", each.name, "ok", found)
@@ -64,7 +64,7 @@ def is_loopback(address: str) -> bool:
 
 
 def names_interface(said: str, interface: str) -> bool:
-    """Whether NCCL's notation covers an interface: prefixes, `=` for whole names, `^` for all others."""
+    """Whether a value in NCCL's notation selects an interface: prefixes, `=` for whole names, `^` for all others."""
     unlike = said.startswith("^")
     exact = said.lstrip("^").startswith("=")
     words = [word for word in said.lstrip("^=").split(",") if word]
@@ -73,7 +73,7 @@ def names_interface(said: str, interface: str) -> bool:
 
 
 def connections(known: Sequence[Answers]) -> Iterator[Finding]:
-    """Every connection that was tried, a line for each host."""
+    """All connection attempts, a line for each host."""
     for each in known:
         if not each.reached:
             continue
@@ -88,7 +88,7 @@ def connections(known: Sequence[Answers]) -> Iterator[Finding]:
 
 
 def twice(known: Sequence[Answers]) -> Iterator[Finding]:
-    """Names of one machine: their ranks would share its GPUs."""
+    """Hosts that are the same machine: their ranks would share its GPUs."""
     seen: dict[str, str] = {}
     for each in known:
         if each.facts is None:

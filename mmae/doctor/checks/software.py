@@ -1,4 +1,4 @@
-"""What each host is by itself and beside the first: pure functions of what the hosts said."""
+"""The software, devices and limits of each host, compared with the others: pure functions of their answers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def answering(answers: Answers) -> Iterator[Finding]:
 
 
 def same_software(known: Sequence[tuple[str, Facts]]) -> Iterator[Finding]:
-    """Versions and code, against what most hosts have; the first host's among equals."""
+    """Versions and code, compared with what most hosts have; on a tie, with the first host."""
     kinds = {name: _software(facts) for name, facts in known}
     usual = _usual(list(kinds.values()))
     shown = ", ".join(f"{key} {value}" for key, value in usual.items() if key != "code" and value)
@@ -91,7 +91,7 @@ def devices(answers: Answers, facts: Facts) -> Finding:
 
 
 def _given(answers: Answers, gpus: int, visible: str) -> Finding:
-    """Where CUDA_VISIBLE_DEVICES gives some of a host's GPUs."""
+    """The GPUs of a host on which CUDA_VISIBLE_DEVICES is set."""
     try:
         names = device_names(visible, VISIBLE)
     except InputError as error:
@@ -128,11 +128,11 @@ def limits(name: str, facts: Facts) -> Iterator[Finding]:
 
 
 def clocks(known: Sequence[Answers]) -> Iterator[Finding]:
-    """Against the first host's. Uncertain by half of both round trips, which is to the host's favour."""
+    """Each clock against the first host's. A difference below the uncertainty, half of both round trips, passes."""
     first = known[0]
     for each in known[1:]:
         ahead, unsure = each.ahead - first.ahead, each.unsure + first.unsure
         off = abs(ahead) - unsure > CLOCK_S
         found = f"{ahead:+.3f} s against {first.name}, give or take {unsure:.3f}"
-        remedy = "times in logs and locks will mislead: start chrony or ntpd" if off else ""
+        remedy = "times in logs and locks will be wrong: start chrony or ntpd" if off else ""
         yield Finding("clock", each.name, "warn" if off else "ok", found, remedy)

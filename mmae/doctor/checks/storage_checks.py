@@ -11,11 +11,11 @@ from mmae.doctor.hosts.survey import Answers
 from mmae.run.state import SILENT_SECONDS
 
 BUILD_S: Final = 30.0
-"""A lock younger than that may be of a build that a process elsewhere has just begun."""
+"""A younger lock may belong to a build that a process on another host has just begun."""
 
 
 def shard_sets(known: Sequence[Answers]) -> Iterator[Finding]:
-    """Each set opens on each host, whole and the same."""
+    """Each shard set is complete on each host, and the same on all."""
     for each in known:
         for number, seen in enumerate(each.shards):
             others = [other.shards[number].fingerprint for other in known if number < len(other.shards)]
@@ -24,14 +24,14 @@ def shard_sets(known: Sequence[Answers]) -> Iterator[Finding]:
                 remedy = "mount the shards on every host at this path, or repack"
                 yield Finding("shards", each.name, "FAIL", seen.problem, remedy)
             elif seen.fingerprint != usual:
-                found = f"{seen.folder} is another set: {seen.fingerprint[:8]}, elsewhere {usual[:8]}"
+                found = f"{seen.folder} is a different set: {seen.fingerprint[:8]}, elsewhere {usual[:8]}"
                 yield Finding("shards", each.name, "FAIL", found, "copy or mount the same set everywhere")
             else:
                 yield Finding("shards", each.name, "ok", f"{seen.folder}: {seen.fingerprint[:8]}, all files there")
 
 
 def run_folders(known: Sequence[Answers]) -> Iterator[Finding]:
-    """One folder, seen and writable by all."""
+    """All hosts see the same folder and can write to it."""
     for each in known:
         run = each.run
         if run is None:
@@ -52,7 +52,7 @@ def run_folders(known: Sequence[Answers]) -> Iterator[Finding]:
 
 
 def same_user(known: Sequence[Answers]) -> Iterator[Finding]:
-    """Files of one run should be one user's."""
+    """All files of a run should belong to one user."""
     uids = {each.facts.uid for each in known if each.facts}
     if len(uids) > 1:
         for each in known:
@@ -62,12 +62,12 @@ def same_user(known: Sequence[Answers]) -> Iterator[Finding]:
 
 
 def room(first: Answers, needed: int | None) -> Finding | None:
-    """Free disk for the run's checkpoints (`needed` bytes more), on the first host."""
+    """Free disk space on the first host for the run's checkpoints, which need `needed` more bytes."""
     if first.run is None:
         return None
     free = first.run.free / 1e9
     if needed is None:
-        found = f"{free:.1f} GB free; what is needed is known once the run has a config.yaml (or: mmae plan)"
+        found = f"{free:.1f} GB free; the need is known once the run has a config.yaml (or ask mmae plan)"
         return Finding("disk", first.name, "note", found)
     found = f"{free:.1f} GB free, checkpoints will take {needed / 1e9:.1f} more"
     remedy = "free some, lower checkpoint.keep_last or keep_every, or choose another run.dir"
@@ -77,14 +77,14 @@ def room(first: Answers, needed: int | None) -> Finding | None:
 
 
 def run_lock(known: Sequence[Answers]) -> Iterator[Finding]:
-    """A training that lives in the run's folder."""
+    """Whether a training holds the run's folder."""
     seen = [(each, each.run) for each in known if each.run is not None and each.run.holder]
     if not seen:
         return
     for each, run in seen:
         if run.holder_lives == "yes":
             remedy = "a second start would be refused: wait, stop it, or choose another run.dir"
-            yield Finding("run lock", each.name, "FAIL", f"held by {run.holder}, which lives", remedy)
+            yield Finding("run lock", each.name, "FAIL", f"held by {run.holder}, which is running", remedy)
             return
     each, run = seen[0]
     if any(run.holder_lives == "no" for _, run in seen):
@@ -99,8 +99,8 @@ def run_lock(known: Sequence[Answers]) -> Iterator[Finding]:
 
 
 def op_caches(known: Sequence[Answers]) -> Iterator[Finding]:
-    """Where DeepSpeed's ops are built. Under older versions of torch a build
-    that was killed leaves a lock that later starts wait for, for ever."""
+    """The folder in which DeepSpeed's ops are built. With older versions of torch, a killed build leaves a lock, and
+    later starts wait for it for ever."""
     held = {(lock.path, lock.changed) for each in known if each.op_cache for lock in each.op_cache.locks if lock.held}
     for each in known:
         cache = each.op_cache
@@ -112,7 +112,7 @@ def op_caches(known: Sequence[Answers]) -> Iterator[Finding]:
             remedy = "set TORCH_EXTENSIONS_DIR to a folder of yours, in ~/.deepspeed_env"
             yield Finding("op cache", each.name, "FAIL", f"{cache.path} cannot be written", remedy)
         elif old:
-            found = f"{old[0].path}: of a build that is gone ({old[0].age:.0f} s old): starts wait for it for ever"
+            found = f"{old[0].path}: its build has ended ({old[0].age:.0f} s old), and starts wait for it for ever"
             yield Finding("op cache", each.name, "FAIL", found, "rm " + shlex.join(lock.path for lock in old))
         elif len(stale) < len(cache.locks) or (stale and cache.batons):
             yield Finding("op cache", each.name, "note", f"{cache.path}: an op is being built there right now")

@@ -1,4 +1,4 @@
-"""One host's agent, on this machine or over ssh, asked a question at a time; nothing here waits for ever."""
+"""A session with the agent of one host, on this machine or over ssh: one question at a time, each with a time limit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _END_S: Final = 2.0
 
 
 class Unreachable(Exception):  # noqa: N818
-    """A host that does not answer, and what to do about it."""
+    """A host that does not answer, and a remedy."""
 
     def __init__(self, why: str, remedy: str) -> None:
         super().__init__(why)
@@ -36,18 +36,18 @@ class Unreachable(Exception):  # noqa: N818
 
 
 class Refused(Exception):  # noqa: N818
-    """The agent answers, but could not do what it was asked."""
+    """The agent answers that it could not do what it was asked."""
 
 
 class Session:
-    """An agent that runs. It starts with the object and ends with `close`.
+    """A running agent. It starts with this object, and ends with `close`.
 
     Args:
-        name: checked host name; None for this machine.
-        environment: variables that ranks would get there too.
+        name: a host name that has been checked; None for this machine.
+        environment: variables that ranks would get on that host.
 
     Raises:
-        Unreachable: there is no ssh.
+        Unreachable: ssh is missing here.
     """
 
     def __init__(self, name: str | None, environment: Mapping[str, str]) -> None:
@@ -72,11 +72,11 @@ class Session:
         self._errors.start()
 
     def ask(self, kind: type[T], what: str, timeout_s: float = ANSWER_S, **about: object) -> T:
-        """The answer to a question of `mmae.doctor.agent.agent`, as `kind`.
+        """Ask a question of `mmae.doctor.agent.agent`; returns the answer as a `kind`.
 
         Raises:
-            Unreachable: none came in time, or not one of that kind.
-            Refused: the agent says why not.
+            Unreachable: no answer came in time, or one of another type.
+            Refused: the agent says why it cannot answer.
         """
         self._asked += 1
         request = {"number": self._asked, "ask": what, **about}
@@ -94,11 +94,11 @@ class Session:
                 try:
                     return parse(kind, answer)
                 except ValueError as error:
-                    raise Unreachable(f"its answer is none: {error}", "put the same checkout there") from error
-        raise Unreachable("its answer is none", "put the same checkout there")
+                    raise Unreachable(f"its answer is invalid: {error}", "put the same checkout there") from error
+        raise Unreachable("its answer is invalid", "put the same checkout there")
 
     def close(self, grace_s: float = _END_S) -> None:
-        """Let the agent tidy up and end; a connection that hangs is ended after a grace."""
+        """Let the agent clean up and end. A connection that hangs is killed after the grace."""
         process = self._process
         assert process.stdin is not None
         with suppress(OSError):
@@ -110,7 +110,7 @@ class Session:
             process.wait()
         for reader, pipe in ((self._reader, process.stdout), (self._errors, process.stderr)):
             reader.join(_END_S)
-            # A child that outlives its session may still hold the pipe: closing would wait for the reader.
+            # A child that outlives its session may hold the pipe, and then closing would wait for the reader.
             if pipe is not None and not reader.is_alive():
                 pipe.close()
 
@@ -121,7 +121,7 @@ class Session:
                 line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 raise Unreachable(
-                    f"no answer within {timeout_s:g} s", "is the host overloaded, or a file system away?"
+                    f"no answer within {timeout_s:g} s", "is the host overloaded, or does a file system hang?"
                 ) from None
             if not line:
                 raise self._gone()
@@ -130,8 +130,8 @@ class Session:
                 try:
                     return parse_json(text)
                 except ValueError as error:
-                    raise Unreachable(f"its answer is none: {error}", "put the same checkout there") from error
-        raise Unreachable("its login shell talks without end", "let its start files print only for people")
+                    raise Unreachable(f"its answer is invalid: {error}", "put the same checkout there") from error
+        raise Unreachable("its login shell prints without end", "let its start files print only in interactive shells")
 
     def _gone(self) -> Unreachable:
         """Why the connection ended."""
@@ -144,7 +144,7 @@ class Session:
     def _read_lines(self) -> None:
         assert self._process.stdout is not None
         for line in iter(lambda: self._process.stdout.readline(_LONGEST_LINE), b""):  # type: ignore[union-attr]
-            # Whoever talks without end is read, so that it ends when told to, but not kept.
+            # Endless output is read, so that the process can end, but not kept.
             if self._lines.qsize() < _MOST_BANNER:
                 self._lines.put(line)
         self._lines.put(b"")

@@ -1,4 +1,4 @@
-"""Ask every host at once: each about itself, then all about one another."""
+"""Ask all hosts at the same time: each about itself, then about its connections to the others."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _TORCH_S: Final = 70.0
 _PINGS: Final = 3
 _GRACE_S: Final = 2.0
 _SHORT_GRACE_S: Final = 0.1
-"""For a host that does not answer: it will not end for being told to."""
+"""For a host that does not answer: it will not end by itself either."""
 
 
 @dataclass
 class Answers:
-    """What one host said; what it was not asked, or did not answer, is None.
+    """The answers of one host; None for a question that was not asked or answered.
 
     Attributes:
-        slots: of the hostfile.
-        silent: why it does not answer, and what to do.
-        torch_gpus: that torch can use; -1: torch failed.
-        ahead: seconds that its clock is ahead of this machine's.
-        unsure: half the round trip in which that was seen.
-        token: how it fared with the token file: wrote, saw, missed, or why it could not write.
-        route: to the first host, or from it to the second.
-        reached: other hosts' names, and how connecting to them went.
+        slots: its slots in the hostfile.
+        silent: why it does not answer, and the remedy; None if it answers.
+        torch_gpus: number of GPUs that torch can use; -1 if torch failed.
+        ahead: seconds by which its clock is ahead of this machine's.
+        unsure: uncertainty of `ahead` in seconds, half the round trip.
+        token: "wrote", "saw" or "missed" the token file, or the reason why it could not write it.
+        route: its route to the first host; the first host's is to the second.
+        reached: results of connection attempts, by the name of the other host.
     """
 
     name: str
@@ -58,14 +58,14 @@ class Answers:
 
 @dataclass
 class Asked:
-    """A host on its way through the questions."""
+    """A host while it is asked."""
 
     host: Host
     answers: Answers
     session: Session | None = None
 
     def step(self, ask: Callable[[Asked, Session], None]) -> None:
-        """Go on with a host that still answers."""
+        """Ask the next question, if the host has answered so far."""
         if self.session is None or self.answers.silent is not None:
             return
         try:
@@ -89,12 +89,12 @@ def survey(
     hello_s: float = HELLO_S,
     at_last: Callable[[ThreadPoolExecutor, Sequence[Asked]], None] | None = None,
 ) -> list[Answers]:
-    """What each host says, in the order given.
+    """The answers of all hosts, in the given order.
 
     Args:
-        local: the only host is this machine, without ssh.
-        shards, run: absolute folders.
-        at_last: what else is asked, before the agents end.
+        local: whether the only host is this machine, which needs no ssh.
+        shards, run: absolute paths of folders.
+        at_last: further questions, before the agents end.
     """
     environment = passed_on(os.environ, files_of_deepspeed(os.environ, Path.home(), Path()))
     asked = [Asked(host, Answers(host.name, host.slots)) for host in hosts]
@@ -133,7 +133,7 @@ def ask_all(pool: ThreadPoolExecutor, asked: Iterable[Asked], call: Callable[[As
 
 
 def _clock(answers: Answers, session: Session, hello_s: float) -> None:
-    """The first answer pays for the connection; the quickest of a few more tells the time best."""
+    """The first answer includes the time to connect; the quickest of a few more is the most exact."""
     session.ask(float, "clock", hello_s)
     best = float("inf")
     for _ in range(_PINGS):
@@ -162,7 +162,7 @@ def _route(each: Asked, asked: Sequence[Asked]) -> None:
 
 
 def _connections(pool: ThreadPoolExecutor, asked: Sequence[Asked]) -> None:
-    """Everyone with the first host and the next one, both ways: who joins a run, and a ring's neighbours."""
+    """Each host connects to the first host and to its neighbours, as ranks that join a run and a ring do."""
     token, ports = secrets.token_hex(16), dict[str, int]()
 
     def listen(each: Asked, session: Session) -> None:
@@ -182,14 +182,14 @@ def _connections(pool: ThreadPoolExecutor, asked: Sequence[Asked]) -> None:
 
 
 def partners(number: int, count: int) -> list[int]:
-    """Whom host `number` of `count` connects to: the first, its two neighbours; the first to all."""
+    """The hosts that host `number` of `count` connects to: the first, its two neighbours; the first connects to all."""
     if number == 0:
         return list(range(1, count))
     return sorted({0, number - 1, (number + 1) % count} - {number})
 
 
 def _token(pool: ThreadPoolExecutor, asked: Sequence[Asked]) -> None:
-    """A file that the first host writes into the run's folder must be seen by all. It goes when the agent ends."""
+    """The first host writes a file into the run's folder, and all must see it. The agent removes it at its end."""
     able = [each for each in asked if each.speaks and each.answers.run is not None]
     if not able:
         return

@@ -93,11 +93,11 @@ def test_a_rank_that_dies_and_one_that_never_comes(ranks: Ranks) -> None:
     pids = children_of(os.getpid())
     assert len(pids) == 2
     wait(ranks, lambda said: {rank.phase for rank in said} == {"meet"})
-    assert diagnose({"a": ranks.said()}, 8.0)[0][:2] == ("a", "rank 0 hung looking for the others: 8 s are over")
+    assert diagnose({"a": ranks.said()}, 8.0)[0][:2] == ("a", "rank 0 hung meeting the other ranks: 8 s are over")
     os.kill(pids[1], 9)
     said = wait(ranks, lambda said: said[1].status != RUNS)
     (found,) = diagnose({"a": said[:1], "b": said[1:]}, 8.0)
-    assert found[:2] == ("b", "rank 1 was killed by signal 9 looking for the others")
+    assert found[:2] == ("b", "rank 1 was killed by signal 9 meeting the other ranks")
     ranks.end()
     assert children_of(os.getpid()) == []
 

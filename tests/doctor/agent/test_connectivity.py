@@ -13,7 +13,7 @@ def test_a_listener_answers_who_knows_the_token() -> None:
     listener = connectivity.Listener("secret")
     try:
         assert connectivity.connect("127.0.0.1", listener.port, "secret").problem == ""
-        assert "somebody else" in connectivity.connect("127.0.0.1", listener.port, "guess").problem
+        assert "another program" in connectivity.connect("127.0.0.1", listener.port, "guess").problem
         # A stranger that goes away does not end it.
         socket.create_connection(("127.0.0.1", listener.port)).close()
         assert connectivity.connect("localhost", listener.port, "secret").problem == ""
@@ -33,7 +33,7 @@ def test_somebody_else_at_that_port() -> None:
 
         thread = threading.Thread(target=greet)
         thread.start()
-        assert "somebody else" in connectivity.connect("127.0.0.1", server.getsockname()[1], "secret").problem
+        assert "another program" in connectivity.connect("127.0.0.1", server.getsockname()[1], "secret").problem
         thread.join()
 
 

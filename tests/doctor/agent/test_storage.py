@@ -18,7 +18,7 @@ NAME = ".lock-doctor-0123456789abcdef"
 
 @pytest.mark.parametrize("name", ["../x", ".lock", "a", f"{NAME}/x", f"x/{NAME}", f"{NAME}0", ""])
 def test_tokens_have_one_kind_of_name(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match="no token"):
+    with pytest.raises(ValueError, match="is not a token"):
         storage.write_token(str(tmp_path), name)
     assert list(tmp_path.iterdir()) == []
 

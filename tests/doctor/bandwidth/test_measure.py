@@ -89,7 +89,7 @@ def test_a_host_that_is_gone_meanwhile() -> None:
     ("said", "host", "words"),
     [
         ({"a": [RankSaid(0, "failed", "closed by peer")], "b": [RankSaid(1, "meet", "Killed", status=-9)]},
-         "b", "rank 1 was killed by signal 9 looking for the others: Killed"),
+         "b", "rank 1 was killed by signal 9 meeting the other ranks: Killed"),
         ({"a": [RankSaid(0, "meet")], "b": [RankSaid(1, "start", "No module named torch", status=1)]},
          "b", "rank 1 ended with status 1 loading torch: No module named torch"),
         ({"a": [RankSaid(0, "failed", "refused")], "b": [RankSaid(1, "meet")]}, "a", "rank 0 failed: refused"),

@@ -65,8 +65,8 @@ def asked(*names: str, run: Path | None = None, hello_s: float = 60.0) -> dict[s
         ("odd", "the connection ended: kex:  [31mboom", "try: ssh odd true"),
         ("nopython", "this python is not there", "same environment"),
         ("nofolder", "this folder is not there", "every host has"),
-        ("lies", "NaN is no JSON", "same checkout"),
-        ("talks", "talks without end", "start files"),
+        ("lies", "NaN is not JSON", "same checkout"),
+        ("talks", "prints without end", "start files"),
     ],
 )
 def test_each_way_not_to_answer(name: str, why: str, remedy: str) -> None:
@@ -78,7 +78,7 @@ def test_each_way_not_to_answer(name: str, why: str, remedy: str) -> None:
 
 def test_one_that_hangs_costs_its_timeout() -> None:
     silent = asked("hangs", hello_s=0.5)["hangs"].silent
-    assert silent == ("no answer within 0.5 s", "is the host overloaded, or a file system away?")
+    assert silent == ("no answer within 0.5 s", "is the host overloaded, or does a file system hang?")
 
 
 def test_all_are_asked_together() -> None:
