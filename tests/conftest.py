@@ -34,16 +34,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--unit", action="store_true", help="only quick tests, which start no process and need no GPU")
 
 
-def pytest_configure(config: pytest.Config) -> None:
+def pytest_configure() -> None:
     """What may not depend on how the tests were started, or on how busy the machine is."""
-    if config.getoption("--unit"):
-        refuse_processes()
     # A shell that starts them in the background leaves interrupts ignored, nohup hangups; and children inherit that.
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)
     settings.register_profile("mmae", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("mmae")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Other plugins are configured by now: they may have asked the system for its name by a process."""
+    if session.config.getoption("--unit"):
+        refuse_processes()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -48,6 +48,7 @@ def export(run_folder: RunFolder, out: Path, style: str = "folder") -> int:
     return main(["export", str(run_folder.path), str(out), "--format", style])
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("trained")
 @pytest.mark.parametrize("way", [str, os.path.relpath])
 def test_where_the_run_lies_is_not_written(way: Callable[[Path], str], run_folder: RunFolder, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ STAGES = ("zero0", "zero1", "zero2", "zero3")
 OFFLOADED = ("zero2_offload", "zero3_offload")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("config", [
     *(ModelConfig(size=size) for size in VARIANTS),
     ModelConfig(positions="learned", task_balancer="uncertainty", num_global_tokens=0),

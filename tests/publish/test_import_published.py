@@ -50,6 +50,7 @@ def file(weights: dict[str, Tensor], tmp_path: Path) -> Path:
     return save_published(tmp_path / "checkpoint-3.pth", weights, options(CONFIG))
 
 
+@pytest.mark.long
 def test_published_file_to_folder_and_back_changes_no_bit(
     run: Run, file: Path, weights: dict[str, Tensor], tmp_path: Path
 ) -> None:
@@ -65,6 +66,7 @@ def test_published_file_to_folder_and_back_changes_no_bit(
     assert read_model_config(first.parent).config == read_model_config(again.parent).config == CONFIG
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "heads", "decoder_heads", "said"),
     [

@@ -104,6 +104,7 @@ def test_other_data_is_refused(tmp_path: Path, sets: list[Path]) -> None:
     assert find(plan(tmp_path, shards(*sets), f"data.band_stats={kept}")) is not None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("changed", ["data.weights=[1, 2]", "data.fraction=0.9", "data.window=1", "data.max_tiles=5"])
 def test_what_an_epoch_holds_cannot_change(tmp_path: Path, sets: list[Path], changed: str) -> None:
     trained(plan(tmp_path, shards(*sets)))

@@ -21,7 +21,7 @@ def refuse_processes() -> None:
     """Refuse every process from now on, in this process and for its whole life: an audit hook cannot be removed."""
     sys.addaudithook(_refuse)
     # A C function without an audit event starts what multiprocessing spawns, and its servers.
-    multiprocessing.util.spawnv_passfds = _refuse_spawn  # type: ignore[attr-defined]
+    multiprocessing.util.spawnv_passfds = _refuse_spawn  # type: ignore[assignment]
 
 
 def _refuse(event: str, _: tuple[object, ...]) -> None:

@@ -241,6 +241,7 @@ def test_an_error_on_the_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("limit", [3_000, 100_000, 1_000_000])
 def test_a_full_disk_is_one_line_and_leaves_nothing(
     limit: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
