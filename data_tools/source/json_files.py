@@ -99,7 +99,7 @@ def read_splits(path: Path, rows: int) -> dict[str, NDArray[np.int64]]:
     splits: dict[str, NDArray[np.int64]] = {}
     for name, listed in read_json(path, f"{_MISSING}, or name another with --splits FILE").items():
         if not _SPLIT_NAME.fullmatch(name):
-            raise InputError(f"{path}: {name!r} is no name for a split: use letters, digits and _")
+            raise InputError(f"{path}: {name!r} cannot be the name of a split: use letters, digits and _")
         if not isinstance(listed, list) or not all(type(row) is int for row in listed):
             raise InputError(f"{path}: split {name!r} is not a list of row numbers")
         if listed and not (min(listed) >= 0 and max(listed) < rows):

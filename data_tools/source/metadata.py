@@ -66,7 +66,7 @@ def s2_levels(
         row = int(wrong.min())
         raise InputError(
             f"{path}: row {row} (tile {tile_ids[row]}): S2 type {written[row]!r} is neither l1c nor l2a"
-            + ("" if written[row] else ", and tile_info does not tell it")
+            + ("" if written[row] else ", and tile_info has no level either")
         )
     return np.where(levels == UNKNOWN_LEVEL, 0, levels).astype(np.uint8)
 

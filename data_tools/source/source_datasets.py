@@ -108,7 +108,7 @@ def _why_not(name: str, found: Contents) -> str | None:
 def _fault(name: str, info: DatasetInfo) -> str | None:
     """Why a dataset cannot be stored exactly; None if it can."""
     if info.dtype not in DTYPES:
-        return f"{info.dtype} is no type of numbers that shards hold"
+        return f"shards cannot hold numbers of type {info.dtype}"
     if not _NAME.fullmatch(name):
         return "its name is more than letters, digits and _, or longer than 80"
     if info.dtype.itemsize * math.prod(info.shape) > MAX_NBYTES or len(info.shape) > MAX_NDIM:

@@ -44,7 +44,7 @@ def _find(src: Path) -> Path:
             src = found[0]
         if src.is_file():
             return src
-        kind = "is no plain file" if src.exists() else "no such file or folder"
+        kind = "is not a regular file" if src.exists() else "no such file or folder"
     except OSError as error:
         raise InputError(f"{src}: cannot be read ({error.strerror}): ask its owner for access") from None
     raise InputError(f"{src}: {kind}: give MMEarth's .h5 file or its folder")

@@ -55,7 +55,7 @@ class ShardCheck:
         path = self._index.folder / info.name
         report = ShardReport(task.number)
         if not path.is_file():
-            what = "is no plain file" if os.path.lexists(path) else "is missing"
+            what = "is not a regular file" if os.path.lexists(path) else "is missing"
             report.findings.add([Difference(info.name, None, None, what)])
             tally.add(info.tiles, 0)
             return report

@@ -52,7 +52,7 @@ def check_owner(paths: Iterable[Path], trust: bool) -> None:
             for about in (path.lstat(), path.stat()):
                 if problem := _problem(about):
                     raise InputError(
-                        f"{path}: {problem}, and what it holds can run code: say --trust (in Python trust=True) "
+                        f"{path}: {problem}, and its content can run code: give --trust (in Python trust=True) "
                         "if you know where it is from, or make it your own (chown, chmod go-w)"
                     )
 

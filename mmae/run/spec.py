@@ -101,7 +101,7 @@ def make_run_spec(
     ds_config = merge(*load_deepspeed_json(deepspeed_config), config.train, split)
     folder = RunFolder(Path(config.run.dir))
     if resume is not None and fresh:
-        raise InputError("--resume and --fresh contradict each other: say one of them")
+        raise InputError("--resume and --fresh contradict each other: give one of them")
     followed_before = (resume is not None or fresh) and folder.config_file.is_file()
     followed_before = followed_before and was_followed(folder.path, os.environ)
     if followed_before:
@@ -111,7 +111,7 @@ def make_run_spec(
     said = parse_overrides(overrides)
     changes = {} if stored is None else changes_on_resume(stored, config, said, folder)
     if not config.data.locations:
-        raise InputError(f"{recipe}: data.shards is not set: say data.shards=FOLDER, written by mmae repack")
+        raise InputError(f"{recipe}: data.shards is not set: give data.shards=FOLDER, written by mmae repack")
     sets = open_sets(config.data)
     check_cache(sets, config.data)
     common_datasets(sets, config.model.domains)

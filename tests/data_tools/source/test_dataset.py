@@ -106,7 +106,7 @@ def test_json_files(source: Path, kind: str) -> None:
         ({"train": [0.5]}, "not a list of row numbers"),
         ({"train": [True]}, "not a list of row numbers"),
         ({"train": 3}, "not a list of row numbers"),
-        ({"train": [0], "../x": [1]}, "no name for a split"),
+        ({"train": [0], "../x": [1]}, "cannot be the name of a split"),
     ],
 )
 def test_splits(mmearth: Make, tmp_path: Path, splits: dict[str, Any], message: str) -> None:
@@ -192,7 +192,7 @@ def test_metadata_of_ids_alone(mmearth: Make, tmp_path: Path, kind: str) -> None
         assert opened.level.tolist() == [0, 1] * 6
     del data.tile_info["tile_2_l1c"]["S2_type"]
     refused(
-        data.write(tmp_path / "b"), r"row 4 \(tile tile_2_l1c\): S2 type '' is neither .*tile_info does not tell it"
+        data.write(tmp_path / "b"), r"row 4 \(tile tile_2_l1c\): S2 type '' is neither .*tile_info has no level either"
     )
 
 

@@ -22,11 +22,11 @@ Make = Callable[..., Any]
 REASONS = {
     "a b": "its name is more than letters, digits and _, or longer than 80",
     "classes": "its shape is (3,), not a row for each of 12 tiles",
-    "complex": "complex64 is no type of numbers that shards hold",
+    "complex": "shards cannot hold numbers of type complex64",
     "dangling": "its link leads nowhere",
     "empty": "its shape is None, not a row for each of 12 tiles",
     "folder": "it is a group",
-    "names": "|S4 is no type of numbers that shards hold",
+    "names": "shards cannot hold numbers of type |S4",
     "one": "its shape is (), not a row for each of 12 tiles",
     "times": "its type is none of numpy's",
 }

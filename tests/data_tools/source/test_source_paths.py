@@ -47,7 +47,7 @@ def test_no_file_of_another_name_is_taken(source: Path) -> None:
 
 def test_no_plain_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.h5")
-    with pytest.raises(InputError, match=r"pipe\.h5: is no plain file"):
+    with pytest.raises(InputError, match=r"pipe\.h5: is not a regular file"):
         find_source(tmp_path)
     with pytest.raises(InputError, match="nowhere: no such file or folder"):
         find_source(tmp_path / "nowhere")

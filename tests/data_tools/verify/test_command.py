@@ -351,7 +351,7 @@ def test_no_plain_file(packed: Path, kind: str) -> None:
         path.mkdir()
     else:
         path.symlink_to("/dev/null")
-    assert found(packed) == [f"{SHARD}: is no plain file"]
+    assert found(packed) == [f"{SHARD}: is not a regular file"]
 
 
 def another(data: Any, kind: str) -> Any:
