@@ -7,9 +7,10 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from mmae.config.schema import TrainConfig
+from mmae.model.counts.peak_flops import DENSE_BF16
 
-PEAK_TFLOPS: Final = 989.0
-"""Of an H100 SXM in bf16 and fp16, dense: its datasheet's figure, which the utilisations below are shares of."""
+PEAK_TFLOPS: Final = DENSE_BF16["H100"] / 1e12
+"""Of an H100 SXM. The utilisations below are shares of it."""
 
 
 @dataclass(frozen=True)
