@@ -27,7 +27,7 @@ setup(
     install_requires=[
         "accelerate>=1.0",
         "blosc2>=3.0",
-        "deepspeed>=0.19.4",
+        "deepspeed>=0.19.4,<0.20",
         "deflate>=0.7",
         "fsspec>=2024.2",
         "h5py>=3.10",

@@ -10,18 +10,4 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=usage.sh
 source "$here/usage.sh"
 help_if_asked "${BASH_SOURCE[0]}" "$@"
-# shellcheck source=supervise.sh
-source "$here/supervise.sh"
-# shellcheck source=first_error.sh
-source "$here/first_error.sh"
-private=$(mktemp -d)
-trap 'rm -rf "$private"' EXIT
-python -m mmae.launch.single_node "$private" "$@"
-mapfile -d '' -t command <"$private/command"
-mapfile -d '' -t facts <"$private/facts"
-if [ -n "${DRY_RUN:-}" ]; then printf '%q ' "${command[@]}"; echo; exit; fi
-# What the ranks say to run when they have stopped.
-MMAE_COMMAND="${GPUS:+GPUS=$GPUS }${RANKS:+RANKS=$RANKS }$(printf '%q ' bash "$here/single_node.sh" "$@")"
-export MMAE_COMMAND
-keep_errors "$private/errors"
-supervise "${facts[0]}" "${command[@]}"
+exec python -m mmae.launch.single_node "$@"

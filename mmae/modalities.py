@@ -1,6 +1,7 @@
 """The one table of modalities: where each comes from in MMEarth, what its numbers mean, when they are data.
 
-Everything else in the project derives from `MODALITIES`. A new modality is a new row.
+Everything else in the project derives from `MODALITIES`. A new modality is a new row. One from a dataset that no row
+takes yet also needs the dataset's size in `mmae/plan/memory.py` and in `mmae/bench/step/step_batch.py`.
 Facts: MMEarth (Nedungadi et al., ECCV 2024) for datasets, units and no-data;
 MultiMAE meets Earth Observation (Sosa et al., ICIP 2025) for the first six rows.
 """

@@ -1,15 +1,23 @@
-"""What the system tells of processes: living ones from later ones with the same number, machines, memory."""
+"""What the system tells about processes, their memory and their machine, and how one process ends with another."""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1
+"""Of linux/prctl.h."""
 
 
 def this_machine() -> str:
-    """Name of this boot of this machine and of the number space of processes; empty where the system does not tell.
+    """A name for this boot of this machine and its process-number space; empty if the system does not give it.
 
-    Processes of one such name can see one another.
+    Processes with the same name can see one another.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -19,7 +27,7 @@ def this_machine() -> str:
 
 
 def memory_of_this_process(what: str) -> int:
-    """Bytes of resident pages: `VmRSS` now, `VmHWM` at most; 0 where the system does not tell."""
+    """Bytes of resident memory: `VmRSS` for now, `VmHWM` for the peak; 0 if the system does not give it."""
     for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
         name, _, value = line.partition(":")
         if name == what:
@@ -28,7 +36,7 @@ def memory_of_this_process(what: str) -> int:
 
 
 def started(pid: int) -> str:
-    """When a living process was started, in ticks since boot; empty where there is none, or only its remains."""
+    """When a living process started, in ticks since boot; empty if it does not exist or is a zombie."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -39,10 +47,29 @@ def started(pid: int) -> str:
 
 
 def parent_of(pid: int) -> int:
-    """The process that started it, or that it was left to; 0 where there is no such process."""
+    """The parent of a process; 0 if there is no such process."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         # The name, in brackets, may hold anything.
         return int(text.rpartition(")")[2].split()[1])
     except (OSError, IndexError, ValueError):
         return 0
+
+
+def children_of(parent: int) -> list[int]:
+    """Living processes that it has started; none where the system does not tell."""
+    everyone = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
+    return sorted(pid for pid in everyone if parent_of(pid) == parent and started(pid))
+
+
+def die_with_parent(number: signal.Signals, parent: int) -> None:
+    """Have the kernel send this process a signal when its parent ends, also where Python gets no turn. Linux only.
+
+    Args:
+        parent: the parent's process id; the parent may have ended before this call.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+    if os.getppid() != parent:
+        signal.raise_signal(number)

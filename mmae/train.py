@@ -1,11 +1,11 @@
-"""Train a MultiMAE, or go on training one. Reads from top to bottom: plan, engine, resume, data, loop.
+"""Train a MultiMAE, or resume a training. The module reads from top to bottom: plan, resume, engine, data, loop, end.
 
     bash launchers/single_node.sh --config vit_l --deepspeed_config zero1 data.shards=SHARDS
 
-Ends with one JSON line: run_dir, step, tiles_seen, losses, checkpoint. Exit status: 0 done or stopped well, 1 an error,
-2 bad input, 3 lost numbers (too many steps in a row whose loss or gradient is not finite, or a validation that is not),
-4 lost rank.
-SIGTERM, SIGINT and SIGUSR1 save and stop; so does a file `stop` in the run's folder.
+A training ends with one JSON line: run_dir, step, tiles_seen, losses, checkpoint. Its exit status is 0 where it is done
+or was stopped well, 1 after an error, 2 for bad input, 3 for lost numbers (too many steps in a row had a loss or
+gradient that is not finite, or a validation had), 4 for a lost rank.
+SIGTERM, SIGINT and SIGUSR1 make it save and stop; so does a file `stop` in the run's folder.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--deepspeed_config", default="zero1", metavar="JSON", help="packaged name (zero1, zero2) or JSON file"
     )
     parser.add_argument("--resume", metavar="PATH", help="go on from this checkpoint, or from the newest of this run")
-    parser.add_argument("--fresh", action="store_true", help="begin anew; what run.dir holds is set aside within it")
+    parser.add_argument("--fresh", action="store_true", help="begin anew; what run.dir holds is archived within it")
     add_trust_argument(parser, "a run, recipe or model")
-    parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # launchers pass it; LOCAL_RANK says it too
+    parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)  # launchers pass it, and LOCAL_RANK
 
 
 def run(args: argparse.Namespace) -> int:
-    # Imports stand behind argument parsing: help answers at once, and bad input is refused before seconds of imports.
+    # Imported after the arguments are parsed: help answers at once, and bad input is refused before seconds of imports.
     from mmae.distributed.devices import take_given
     from mmae.distributed.launch_environment import check_launch
     from mmae.distributed.launcher_process import end_with_launchers
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     meet_here(os.environ)
     world = world_size()
 
-    # Who is alone need not wait for torch to hear of bad input.
+    # A single rank is told of bad input before torch is imported, which takes seconds.
     planned = _plan(args, world) if world == 1 else None
     from mmae.distributed.preflight import Preflight
     from mmae.distributed.watchdog import Watchdog
@@ -74,9 +74,9 @@ def run(args: argparse.Namespace) -> int:
         from mmae.engine.telemetry.trackers import any_left_behind
         from mmae.run.lock import held
 
-        # Whatever looks at them from here on (trackers do) writes them down or sends them on.
+        # Trackers, which start later, write the command line down or send it on.
         sys.argv[1:] = hide_in_words(sys.argv[1:])
-        # Or the next start would take it for what somebody else may have written.
+        # What others can write, the next start would refuse to read.
         write_as_own()
         quiet_libraries()
         _announce_builds()
@@ -122,9 +122,9 @@ def train(
     """Train to the end, to `train.stop_at`, or until asked to stop. Every rank of the process group calls this.
 
     Args:
-        lock: of the run's folder, held by the caller, who lets it go; None: nobody else writes there.
-        stop: reasons to stop that come from outside; None: there are none.
-        beat: watches the ranks; None: nobody does.
+        lock: of the run's folder; the caller holds it and releases it. None: nobody else writes there.
+        stop: reasons to stop that come from outside. None: there are none.
+        rank_watchdog: watches the other ranks. None: nothing does.
 
     Returns:
         the exit status.
@@ -147,16 +147,12 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
     from mmae.engine.build import build_engine
     from mmae.engine.checkpoint import load, resume
     from mmae.engine.checkpoint.save import Saver
-    from mmae.engine.history.last_record import write_end
     from mmae.engine.nonfinite import NonFiniteHandler
     from mmae.engine.step import optimiser_step, prepare_step
     from mmae.engine.telemetry import console_report
-    from mmae.engine.telemetry.damage_log import DamageLog
-    from mmae.engine.telemetry.profiler import StepProfiler
+    from mmae.engine.telemetry.run_exit import write_end
     from mmae.engine.telemetry.run_log import RunLog
-    from mmae.engine.telemetry.sample_log import SampleLog
-    from mmae.engine.telemetry.step_records import StepRecords
-    from mmae.engine.telemetry.step_timer import StepTimer
+    from mmae.engine.telemetry.step_observer import StepObserver
     from mmae.engine.validate import validate_split
     from mmae.evaluate.val_pictures import ValPictures
     from mmae.run import restart
@@ -165,31 +161,28 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
     stop = stop or stop_signals.Stop(folder.path, rank, None)
     rank_watchdog = rank_watchdog or watchdog.Watchdog.none()
 
-    # 1. The checkpoint to go on from: refused before anything is built if it does not fit.
+    # 1. The checkpoint to resume from. One that does not fit is refused before anything is built.
     found = resume.find(spec)
 
-    # 2. The engine; then, if there is a checkpoint, everything it holds. Only what got so far writes into the folder.
+    # 2. The engine, and what the checkpoint holds. Only a start that has come this far writes into the run's folder.
     engine = build_engine(config, spec.ds_config, load_initial=found is None, trust=spec.trust)
     loaded = load.load(engine, spec, found) if found else load.LoadResult(0)
-    step = loaded.step
+    first = step = loaded.step
     if rank == 0:
         if spec.fresh or spec.resume is not None:
             restart.note_followed(folder.path, os.environ)
         folder.write_configs(config, spec.ds_config, spec.band_stats)
     dist.barrier()
     log = RunLog(folder.log_file, config, rank, step)
-    samples = SampleLog(folder.path, rank, config.log.samples)
-    damage = DamageLog(folder.path, rank)
-    clock = StepTimer(step)
-    records = StepRecords(spec, engine, clock, damage)
-    profile = StepProfiler(folder.profiles, config.train.profiled if rank == 0 else None, log.say)
-    end.open(log, records, profile)
+    observer = StepObserver(spec, engine, log, rank, step, rank_watchdog)
+    clock = observer.clock
+    end.open(log, observer)
     rank_watchdog.record_by(partial(write_end, folder.log_file))
     nonfinite = NonFiniteHandler(engine, spec, rank)
-    console_report.announce(log, spec, engine, found, loaded, records.device_peak)
+    console_report.announce(log, spec, engine, found, loaded, observer.records.device_peak)
     saver = Saver(engine, spec, found.path if found else None, lock)
 
-    # 3. Data, from where the step says the run stands in it.
+    # 3. The data. Where the run stands in them follows from the step.
     preprocess = Preprocess(config.data, config.model, spec.band_stats, engine.device)
     read = train_batches(
         spec.tiles,
@@ -206,47 +199,43 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
     batches = on_device(read, engine.device, ahead=spec.split.accumulation)
     losses: console_report.Losses = {}
     validated: Validation | None = None
-    first = step
 
     # 4. The loop.
     asked = stop.agree_now(engine.device)
     while step < spec.stop and not asked:
-        # The first steps may compile.
+        # 4.1 One optimiser step. The first two may compile, so the watchdog counts them as the start.
         rank_watchdog.at(step, "data" if step >= first + 2 else "start")
-        profile.before(step + 1)
+        observer.begins(step + 1)
         micro_batches = clock.take(batches, spec.split.accumulation)
         rank_watchdog.at(step, "step" if step >= first + 2 else "start")
-        damage.write(step + 1, micro_batches)
         prepared = prepare_step(micro_batches, preprocess, config)
-        samples.write(step, micro_batches, prepared)
-        records.before()
+        observer.takes(step + 1, micro_batches, prepared)
         stats = optimiser_step(engine, prepared, config, stop.wanted(engine.device))
         step += 1
         skipped = nonfinite.after_step(step, stats, micro_batches)
+
+        # 4.2 What is due after this step.
         last = step == spec.stop
         validates = last or bool(config.val.every and step % config.val.every == 0)
         saves = last or step % config.checkpoint.every == 0
-        records.add(step, stats, skipped, nonfinite.skipped, wanted=last or step % config.log.every == 0)
-        if config.train.profiled and step == config.train.profiled[1]:
-            # Writing a trace may take longer than a step.
-            rank_watchdog.at(step, "save")
-        profile.after(step)
-        # Read late, but never behind what a validation or a checkpoint says of the same step.
-        losses = (
-            console_report.train_records(log, records.drain() if validates or saves else records.due(step)) or losses
-        )
+        observer.made(step, stats, skipped, nonfinite.skipped, wanted=last or step % config.log.every == 0)
+
+        # 4.3 Values are read some steps later, but never after a validation or a checkpoint of the same step.
+        losses = console_report.train_records(log, observer.read(step, everything=validates or saves)) or losses
         agreed = nonfinite.drain() if validates or saves else nonfinite.agreed(step)
         if agreed.bad >= config.train.max_bad_steps:
-            console_report.train_records(log, records.drain())
+            console_report.train_records(log, observer.read(step, everything=True))
             console_report.save_records(log, saver.finish())
             console_report.lost_numbers(log, step, nonfinite.despair(step, saver.last))
             return EXIT_LOST_NUMBERS
         asked = stop_signals.names(agreed.wanted_R)
+
+        # 4.4 Validation.
         if validates and (last or not asked):
             stop.doing = "validating"
             pictures = ValPictures(engine.module, config.model, config.log.pictures if rank == 0 else 0)
             with clock.paused("val") as pause, rank_watchdog.during(step, "validate"):
-                validated = validate_split(engine, spec, preprocess, damage, step, pictures)
+                validated = validate_split(engine, spec, preprocess, observer.damage, step, pictures)
                 drawn = pictures.draw(folder.pictures / f"step_{step}.png", log.say)
             if validated is not None:
                 console_report.validation(log, step, validated, pause.seconds)
@@ -256,6 +245,8 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
                     console_report.save_records(log, saver.finish())
                     console_report.lost_numbers(log, step, nonfinite.divergence(step, validated.diverged, saver.last))
                     return EXIT_LOST_NUMBERS
+
+        # 4.5 A checkpoint.
         if saves or asked:
             stop.doing = "saving"
             with clock.paused("save") as pause, rank_watchdog.during(step, "save"):
@@ -265,8 +256,9 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
             stop.saved(pause.seconds)
         stop.doing = "finishing the step"
 
+    # 5. The end: the last records, and one line of JSON.
     rank_watchdog.at(step, "end")
-    losses = console_report.train_records(log, records.drain()) or losses
+    losses = console_report.train_records(log, observer.read(step, everything=True)) or losses
     if step > first:
         saver.must_have(step)
     why = "finished" if step == config.train.max_steps else "stopped"
@@ -274,13 +266,12 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
     if asked and step < spec.stop:
         log.say(stop_signals.how_to_go_on(step, saver.last, asked, spec.split.world, folder.checkpoints))
     stop.obeyed(asked)
-    samples.close()
     log.close()
     engine.destroy()
     if rank == 0:
         val_losses = validated.losses if validated else {}
         print(console_report.closing_line(spec, step, saver.last, losses, val_losses), flush=True)
-    # A stop that was asked for is one to go on after, whatever an earlier validation found.
+    # A training that was asked to stop can go on, whatever an earlier validation found.
     return EXIT_LOST_NUMBERS if validated and validated.lost and step == spec.stop else 0
 
 
@@ -295,13 +286,13 @@ def _announce_builds() -> None:
 def _say(error: BaseException, line: str) -> None:
     from mmae.distributed.process_group import is_local_main
 
-    # Every rank meets the same bad input; one line a node is enough.
+    # Every rank meets the same bad input; one line for each node is enough.
     if is_local_main() or isinstance(error, DoesNotFitError):
         say_error(line)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry of `--module mmae.train`: one rank of a training. An interrupt that comes later is answered by a save."""
+    """Entry point of `--module mmae.train`: one rank of a training. Later interrupts make it save and stop."""
     parser = Parser(prog="mmae train", description=__doc__)
     add_arguments(parser)
     words = sys.argv[1:] if argv is None else argv

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,9 +11,12 @@ from hypothesis import HealthCheck, settings
 
 from tests.support.commands import DEADLINE, Command, Finished, run_command
 from tests.support.paths import ROOT
+from tests.support.unit_tier import refuse_processes
 
-NOT_UNIT = ("process", "slow", "gpu")
-STARTS_A_PROCESS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
+NOT_UNIT = ("process", "long", "slow", "gpu")
+"""Markers of what `--unit` leaves out."""
+START_PROCESSES = ("integration", "launchers")
+"""Folders in which every test starts processes."""
 
 
 @pytest.fixture(scope="session")
@@ -29,14 +31,13 @@ def shared() -> Path:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--unit", action="store_true", help="only tests that start no process and need no GPU")
+    parser.addoption("--unit", action="store_true", help="only quick tests, which start no process and need no GPU")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """What may not depend on how the tests were started, or on how busy the machine is."""
     if config.getoption("--unit"):
-        # For the whole process, since a hook cannot be taken away again.
-        sys.addaudithook(_refuse_processes)
+        refuse_processes()
     # A shell that starts them in the background leaves interrupts ignored, nohup hangups; and children inherit that.
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
@@ -46,7 +47,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what `--unit` excludes, and skip what needs a GPU where there is none."""
+    """Mark whole folders, leave out what `--unit` excludes, and skip what needs a GPU where there is none."""
+    for item in items:
+        if item.path.relative_to(ROOT / "tests").parts[0] in START_PROCESSES:
+            item.add_marker(pytest.mark.process)
     if config.getoption("--unit"):
         left_out = [item for item in items if any(map(item.get_closest_marker, NOT_UNIT))]
         config.hook.pytest_deselected(items=left_out)
@@ -62,11 +66,6 @@ def _cuda_is_available() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def _refuse_processes(event: str, args: tuple[object, ...]) -> None:
-    if event in STARTS_A_PROCESS:
-        raise RuntimeError(f"a unit test starts a process ({event}): mark it with pytest.mark.process")
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 # Everything that must hold: style, types, tests. Works on a bare machine, from any directory, twice in a row.
 #   bash tests/run.sh              what continuous integration runs
 #   bash tests/run.sh --all        the slow tests too
-#   bash tests/run.sh --unit       style, types, and the tests that start no process: about two minutes
+#   bash tests/run.sh --unit       style, types, and the quick tests: they start no process
 #   bash tests/run.sh [--all|--unit] ...     further arguments go to pytest
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

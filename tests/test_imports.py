@@ -24,6 +24,22 @@ PACKAGES = ("mmae", "data_tools")
 MOST_MODULES = 16
 """Modules that a package may hold beside its sub-packages."""
 
+FEWEST_LINES = 25
+"""A module with fewer lines stands with its importer if it has only one."""
+
+HIDDEN_NAMES = frozenset({"types"})
+"""Names that a module of the standard library has too: `mmae.types` holds what modules hand to one another."""
+
+MAY_BE_SMALL = MappingProxyType(
+    {
+        "mmae.version": "setup.py reads it without importing the package",
+        "mmae.__main__": "Python asks for this file",
+        "mmae.bench.command": "the command line finds it by name",
+        "mmae.engine.history.last_record": "it is imported without torch, by the watchdog of a training",
+    }
+)
+"""Small modules whose only importer they could not stand with."""
+
 GROUND = frozenset(
     {
         "addresses",
@@ -99,6 +115,10 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "contents": frozenset(),
             "conversion": frozenset(),
         },
+        "mmae.launch": {
+            "supervision": frozenset(),
+            "": frozenset({"supervision"}),
+        },
         "mmae.doctor": {
             "agent": frozenset(),
             "hosts": frozenset({"agent"}),
@@ -127,6 +147,7 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
 
 DATA_TOOLS_GROUND = frozenset(
     {
+        "disk.file_lock",
         "disk.files",
         "disk.free_space",
         "disk.json_text",
@@ -135,8 +156,10 @@ DATA_TOOLS_GROUND = frozenset(
         "draws",
         "errors",
         "modalities",
+        "terminal.error_line",
         "terminal.plurals",
         "terminal.printable",
+        "terminal.table",
     }
 )
 """What `data_tools` may take of the ground: it knows neither models nor batches."""
@@ -167,7 +190,7 @@ HOMES = MappingProxyType(
         "deepspeed": {"mmae.distributed.process_group", "mmae.engine"},
         "webdataset": {"mmae.bench", "mmae.data.remote.pipe"},
         "fsspec": {"mmae.data.remote.object_store"},
-        "requests": {"mmae.data.remote.http"},
+        "requests": {"mmae.data.remote.http_transport"},
         "blosc2": {
             "mmae.bench",
             "mmae.data.shards.blosc",
@@ -343,6 +366,22 @@ def test_a_module_name_occurs_once() -> None:
     assert {name for name, count in names.items() if count > 1} <= {"command", "__init__"}
 
 
+def test_no_name_hides_a_module_of_the_standard_library() -> None:
+    names = {name for module in all_modules() for name in module.split(".")} - {"__main__"}
+    assert names & sys.stdlib_module_names == HIDDEN_NAMES
+
+
+def test_a_small_module_has_several_importers() -> None:
+    importers: dict[str, set[str]] = {}
+    for each in of_ours():
+        importers.setdefault(each.of, set()).add(each.by)
+    modules = [path for path in all_files() if path.name != "__init__.py"]
+    small = {module_name(path) for path in modules if len(path.read_text(encoding="utf-8").splitlines()) < FEWEST_LINES}
+    lonely = {module for module in small if len(importers.get(module, ())) < 2}
+    assert lonely - MAY_BE_SMALL.keys() == set()
+    assert MAY_BE_SMALL.keys() <= small
+
+
 def test_every_package_says_what_it_holds() -> None:
     silent = [path for path in all_files() if path.name == "__init__.py"
               and not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))]  # fmt: skip
@@ -436,6 +475,7 @@ for words in {commands!r}:
 """
 
 
+@pytest.mark.process
 def test_help_needs_nothing_heavy() -> None:
     commands = [(), *((name,) for name in COMMANDS), *(("bench", name) for name in BENCHES)]
     program = HELP.format(commands=commands, heavy=HEAVY)

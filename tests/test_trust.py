@@ -94,12 +94,14 @@ def test_every_command_refuses_another_user_s_run(
     assert not (run.parent / "out").exists()
 
 
+@pytest.mark.process
 def test_a_run_of_one_s_own_needs_no_trust(run: Path) -> None:
     assert main(["baseline", "run"]) == 0
     assert main(["status", "run"]) in {0, 1}
     assert main(["doctor", "--run", str(run)]) in {0, 1}
 
 
+@pytest.mark.process
 @root
 def test_a_trusted_run_is_read(run: Path) -> None:
     os.chown(run / "config.yaml", OTHER, OTHER)
@@ -108,6 +110,7 @@ def test_a_trusted_run_is_read(run: Path) -> None:
     assert main(["doctor", "--run", str(run), "--trust"]) in {0, 1}
 
 
+@pytest.mark.process
 def test_a_command_that_a_run_names_is_run_when_it_is_trusted_only(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,6 +124,7 @@ def test_a_command_that_a_run_names_is_run_when_it_is_trusted_only(
     assert canary.exists()
 
 
+@pytest.mark.process
 def test_a_command_that_a_recipe_names_is_run_when_it_is_trusted_only(run: Path) -> None:
     canary, recipe = run.parent / "canary", run.parent / "recipe.yaml"
     command = f"pipe:touch {canary}; cat {run.parent / 'shards'}/{{}}"

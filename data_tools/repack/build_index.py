@@ -30,7 +30,7 @@ def index_of(
     splits: tuple[str, ...],
     records: Sequence[ShardRecord],
 ) -> Index:
-    """Write the index of a folder whose shards are all there.
+    """Write the index of a folder that holds all its shards.
 
     Args:
         computed: dataset -> band_stats entries that come from the records.
@@ -74,7 +74,7 @@ def index_of(
 
 
 def summary(source: Source, index: Index) -> Iterator[str]:
-    """What was packed, and what was not, a line each."""
+    """Lines on what was packed, and on what was not."""
     counts = np.bincount(index.split, minlength=len(index.splits)).tolist()
     megabytes = sum(shard.bytes for shard in index.shards) / 1e6
     listed = ", ".join(f"{count} {name}" for name, count in zip(index.splits, counts, strict=True))

@@ -1,4 +1,4 @@
-"""Which tiles show the same place, and splits that never divide a place."""
+"""Groups of tiles that show the same place, and a split that never divides a group."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _GROUP_DRAW: Final = 1
 
 
 def ground_of_rows(source: Source, facts: Facts, rows: NDArray[np.int64]) -> Ground:
-    """Where the tiles of some rows of a source lie."""
+    """The geographic positions of some rows of a source."""
     tile_id = np.array([source.tile_ids[row].encode() for row in rows.tolist()], np.bytes_)
     return Ground(tile_id, facts.lat[rows], facts.lon[rows], np.full(len(rows), source.footprint_km))
 
 
 def place_groups(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.int64]:
-    """A number for each tile, equal for tiles near one another, int64 (N,); all coordinates must be known.
+    """The group of each tile, int64 (N,), equal for tiles near one another; all coordinates must be known.
 
-    Tiles fall into cells of `CELL_KM`; cells that touch, be it at a corner, are one group.
+    Each tile lies in a cell of `CELL_KM`. Cells that touch, also at a corner, form one group.
     """
     grid = EarthGrid(CELL_KM)
     keys, cell_of_tile = np.unique(grid.keys(lat, lon), return_inverse=True)
@@ -61,7 +61,7 @@ def _connect(keys: NDArray[np.int64], steps: Sequence[int]) -> NDArray[np.int64]
 
 
 def draw_by_place(rows: NDArray[np.int64], groups: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.int64]:
-    """Rows of whole groups, drawn with a seed, whose number is near `fraction` of all rows; at least one group.
+    """The rows of whole groups, drawn with a seed: about `fraction` of all rows, and at least one group.
 
     Args:
         rows: int64 (N,).

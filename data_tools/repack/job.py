@@ -1,4 +1,4 @@
-"""What a worker is told: how a source is packed, and which of its tiles make a shard."""
+"""The input of a worker: how to pack a source, and which of its tiles make a shard."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ OnError = Literal["raise", "skip"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is the same for all shards of a source; picklable.
+    """The settings that all shards of a source share; picklable.
 
     Attributes:
         path: the HDF5 file.
-        datasets: what to pack, in the order in which members are stored.
-        storage: how the tiles of datasets are stored that need no HDF5 to be read; the others are read by it.
+        datasets: the datasets to pack, in the order in which members are stored.
+        storage: how tiles are stored, for datasets that are read without HDF5. HDF5 reads the others.
         codec: one of `codec.CODECS`.
         on_error: whether a tile that cannot be read ends the work or is left out.
-        statistics: datasets whose moments are gathered over the tiles of `train`.
+        statistics: datasets of which the moments over the tiles of `train` are computed.
     """
 
     path: Path
@@ -45,15 +45,15 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class ShardJob:
-    """A shard to be written; picklable, and all that is needed beside the HDF5 file.
+    """A shard to write; picklable. Nothing else is needed except the HDF5 file.
 
     Attributes:
         shard: its name, split and rows (R).
-        path: where it goes.
-        tile_ids: of its rows.
+        path: the path of the finished shard.
+        tile_ids: the tile id of each row.
         levels: uint8 (R,), index into `modalities.S2_LEVELS`.
-        tile_info: JSON text of each row's entry.
-        chunks: where the tiles of each dataset of `Recipe.storage` lie, by number within the shard.
+        tile_info: the entry of each row as JSON text.
+        chunks: the location of each tile for each dataset of `Recipe.storage`, by number within the shard.
     """
 
     shard: PlannedShard
@@ -83,7 +83,7 @@ def make_job(source: Source, shard: PlannedShard, path: Path, chunks: Mapping[st
 
 
 def source_bytes(recipe: Recipe, job: ShardJob) -> NDArray[np.int64]:
-    """Bytes of the source behind each tile of a job, int64 (R,): as stored where that is known, else decoded."""
+    """Bytes of the source for each tile of a job, int64 (R,): the stored size if it is known, else the decoded size."""
     plain = sum(
         info.dtype.itemsize * math.prod(info.shape) for name, info in recipe.datasets.items() if name not in job.chunks
     )

@@ -1,4 +1,4 @@
-"""Which band statistics have to be computed while packing, and how they join those of the source."""
+"""The band statistics that a repack computes, and how they are merged with those of the source."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MODES: Final = ("auto", "source", "compute")
 
 
 def entries_to_compute(source: Source, mode: str) -> dict[str, tuple[str, ...]]:
-    """Continuous dataset -> those of its band_stats entries that are to be computed.
+    """Continuous dataset -> the band_stats entries to compute.
 
     Args:
         mode: `auto` computes entries that the source lacks, or in which a band has no number; `source` none;
@@ -68,10 +68,10 @@ def _finite(value: object) -> bool:
 def joined(
     band_stats: Mapping[str, Any], wanted: Mapping[str, tuple[str, ...]], records: Iterable[ShardRecord], mode: str
 ) -> dict[str, Any]:
-    """The source's statistics, with the wanted entries from what was gathered shard by shard, in that order.
+    """The source's statistics, with the wanted entries computed from the records of all shards, in their order.
 
     Args:
-        mode: with `auto`, bands that the source has numbers of keep them.
+        mode: with `auto`, bands for which the source has numbers keep them.
     """
     moments = Moments()
     for record in records:
@@ -94,7 +94,7 @@ def _some_numbers(entry: object) -> Mapping[str, list[Any]] | None:
 
 
 def _filled(given: Mapping[str, list[Any]], computed: Mapping[str, list[float | None]]) -> dict[str, list[Any]]:
-    """The given numbers of an entry, and those computed for the bands that have none."""
+    """The given numbers of an entry, with computed numbers for the bands without any."""
     bands = len(computed["mean"])
     if len(given["mean"]) != bands:
         return dict(computed)

@@ -1,4 +1,4 @@
-"""Whether a folder may take the shards, whose it is while they are written, and what is cleared away."""
+"""The output folder: whether it may hold the shards, which repack it belongs to, and its clean-up."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _SHARD_TEMPORARY: Final = re.compile(r"\.(\w+-\d{6,})\.(?:tar|npz)\..*" + re.esc
 
 
 def is_finished(out: Path, source: Source, options: Mapping[str, Any]) -> bool:
-    """Whether `out` holds the finished set already; False where it may be written to or continued.
+    """Whether `out` holds the finished set already; False if a repack may start or continue in it.
 
     Raises:
-        InputError: it holds anything else. Nothing is touched.
+        InputError: the folder holds anything else. Nothing is changed.
     """
     if not out.exists():
         return False
@@ -78,7 +78,7 @@ def _same(out: Path, fingerprint: object, had: object, source: Source, options: 
 
 
 def claim(out: Path, source: Source, options: Mapping[str, Any]) -> None:
-    """Say whose folder this is."""
+    """Write the source and the options of this repack into the folder."""
     plan = json.dumps({"source": source.info.fingerprint, "options": dict(options)}, sort_keys=True).encode()
     if not (out / PLAN_NAME).exists():
         with atomic_file(out / PLAN_NAME) as file:
@@ -86,7 +86,7 @@ def claim(out: Path, source: Source, options: Mapping[str, Any]) -> None:
 
 
 def remove_temporaries(out: Path, shards: Collection[str] | None) -> None:
-    """Remove what was left half-written of these shards (names without suffix); of everything with None."""
+    """Remove half-written files of these shards (names without suffix), or of all shards with None."""
     for path in out.glob(f".*{TEMPORARY}"):
         found = _SHARD_TEMPORARY.fullmatch(path.name)
         if shards is None or (found is not None and found.group(1) in shards):
@@ -94,7 +94,7 @@ def remove_temporaries(out: Path, shards: Collection[str] | None) -> None:
 
 
 def finish(out: Path) -> None:
-    """Remove what only an unfinished set needs."""
+    """Remove the files that only an unfinished set needs."""
     for path in (*out.glob(".*.npz"), out / PLAN_NAME):
         path.unlink(missing_ok=True)
     remove_temporaries(out, None)

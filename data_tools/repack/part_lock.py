@@ -1,22 +1,21 @@
 """Locks on a folder of shards: who may plan and finish it, and who packs which part.
 
-They are advisory, and let go by the system when their process ends, however it ends. On a file system without locks
-everybody is let through: what is written stays whole all the same, it may only be written twice.
+They are advisory, and the system releases them when their process ends, however it ends. On a file system without
+locks every process may pass: what is written is whole all the same, but some of it may be written twice.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
-from mmae.disk.regular_file import append_regular
+from mmae.disk.file_lock import LockedFile
 from mmae.errors import InputError
 
 LOCK_SUFFIX: Final = ".lock"
@@ -28,7 +27,7 @@ _POLL_SECONDS: Final = 0.05
 
 @dataclass(frozen=True)
 class Part:
-    """Which share of the shards a command packs: those whose number is `number` - 1 modulo `of`."""
+    """The share of the shards that a command packs: every shard with a number equal to `number` - 1 modulo `of`."""
 
     number: int = 1
     of: int = 1
@@ -50,10 +49,10 @@ class Part:
 
 
 def parse_part(text: str) -> Part:
-    """`2/8` as a part.
+    """The part that a text such as `2/8` names.
 
     Raises:
-        InputError: anything else.
+        InputError: the text has another form.
     """
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
     if match is None:
@@ -63,39 +62,36 @@ def parse_part(text: str) -> Part:
 
 @contextmanager
 def folder_lock(out: Path) -> Iterator[None]:
-    """Wait for the folder, and hold it for a moment: to plan, or to write the index."""
+    """Wait for the lock of the folder, and hold it for a moment: to plan, or to write the index."""
     while True:
-        file = _open(out / FOLDER_LOCK)
-        try:
-            if _acquire(file) is False:
+        with closing(_open(out / FOLDER_LOCK)) as file:
+            if file.try_lock(exclusive=True) is False:
                 time.sleep(_POLL_SECONDS)
-            elif _is_at(file, out / FOLDER_LOCK):
-                break
-            # Else whoever held it has removed it: another may hold the new one.
-        except BaseException:
-            file.close()
-            raise
-        file.close()
-    with file:
-        yield
+            elif file.is_named():
+                yield
+                return
+            # Otherwise its last holder has removed it, and another process may hold the new one.
 
 
 @contextmanager
 def part_lock(out: Path, part: Part) -> Iterator[bool]:
-    """Hold a part while it is packed; gives whether surely no other is being packed. Call it under `folder_lock`.
+    """Hold the lock of a part while it is packed. Call it under `folder_lock`.
+
+    Yields:
+        whether it is certain that no other part is being packed.
 
     Raises:
         InputError: the part is being packed already, or a part of another partition is.
     """
-    with _open(out / part.lock_name) as file:
-        acquired = _acquire(file)
+    with closing(_open(out / part.lock_name)) as file:
+        acquired = file.try_lock(exclusive=True)
         if acquired is False:
             raise InputError(f"{out}: another mmae repack is writing {_named(part)} there: wait for it")
         yield _alone(out, part) and acquired is True
 
 
 def remove_locks(out: Path) -> None:
-    """Remove the files of all locks; who holds one keeps it. Call it under `folder_lock`."""
+    """Remove the files of all locks; a process that holds one keeps it. Call it under `folder_lock`."""
     for path in out.glob(f".*{LOCK_SUFFIX}"):
         if path.name == FOLDER_LOCK or _PART_LOCK.fullmatch(path.name):
             path.unlink(missing_ok=True)
@@ -108,8 +104,8 @@ def _alone(out: Path, part: Part) -> bool:
         if match is None or path.name == part.lock_name:
             continue
         other = Part(int(match.group(1)), int(match.group(2)))
-        with _open(path) as file:
-            acquired = _acquire(file)
+        with closing(_open(path)) as file:
+            acquired = file.try_lock(exclusive=True)
         alone = alone and acquired is True
         if acquired is False and other.of != part.of:
             raise InputError(
@@ -122,23 +118,6 @@ def _named(part: Part) -> str:
     return f"part {part}" if part.of > 1 else "the whole set"
 
 
-def _open(path: Path) -> IO[bytes]:
-    return append_regular(path)
-
-
-def _acquire(file: IO[bytes]) -> bool | None:
-    """Whether the lock could be had; None where there are no locks."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None
-    return True
-
-
-def _is_at(file: IO[bytes], path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+def _open(path: Path) -> LockedFile:
+    # Other users of a group may pack other parts.
+    return LockedFile(path, os.O_RDWR | os.O_CREAT, mode=0o666)

@@ -1,4 +1,4 @@
-"""A source -> its shards and their index. What is left to do goes to workers; whoever ends last writes the index."""
+"""Source -> shards and index. Workers pack the shards that are missing; the part that ends last writes the index."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for.
+    """What to pack.
 
     Attributes:
-        out: the folder.
-        part: of the shards.
-        options: what the set's bytes follow from, beside the source.
+        out: the folder for the shards.
+        part: the part of the shards to pack.
+        options: the options that determine the set's bytes, together with the source.
         computed: dataset -> the band_stats entries to compute.
-        workers: processes.
-        skip: leave tiles out that cannot be read.
-        shown: show how far it is.
+        workers: number of processes.
+        skip: leave out tiles that cannot be read.
+        shown: show the progress.
     """
 
     out: Path
@@ -55,7 +55,7 @@ class Request:
 
 
 def pack(source: Source, request: Request) -> Index | None:
-    """Pack a part, and write the index if no other part is missing; None where one is.
+    """Pack a part, and write the index if no other part is missing; None if one is missing.
 
     Raises:
         InputError: an unusable source or folder, an unreadable tile, or a killed worker.
@@ -69,7 +69,7 @@ def pack(source: Source, request: Request) -> Index | None:
         return _as_it_is(out)
     facts = tile_facts(source)
     splits = plan_splits(source, facts, options["val_fraction"], options["seed"])
-    # Before hours of packing: the splits are what a user may want to change.
+    # These come before hours of packing, because a user may want to change the splits.
     for line in warnings(leaks_between({name: ground_of_rows(source, facts, rows) for name, rows in splits.items()})):
         print(line)
     planned = plan_shards(splits, options["tiles_per_shard"], options["seed"])
@@ -143,7 +143,7 @@ def _job_name(job: ShardJob) -> str:
 def _complete(
     source: Source, request: Request, planned: Sequence[PlannedShard], facts: Facts, splits: tuple[str, ...]
 ) -> Index | None:
-    """Write the index, unless another part has, or has shards to write yet."""
+    """Write the index, unless another part has written it or still has shards to pack."""
     out = request.out
     with folder_lock(out):
         index, missing = None, set[str]()
@@ -158,7 +158,7 @@ def _complete(
             if not is_finished(out, source, request.options):
                 raise
         if is_finished(out, source, request.options):
-            # Where nothing is locked, another part may have been here in the meantime.
+            # Without locks, another part may have finished the set in the meantime.
             _clear(out)
             missing.clear()
     if lost := missing & {shard.name for shard in _share(planned, request.part)}:

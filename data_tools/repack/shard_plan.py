@@ -1,4 +1,4 @@
-"""Which rows go into which shard."""
+"""The plan of a repack: the rows of each shard."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ORDER_DRAW: Final = 0
 
 @dataclass(frozen=True, eq=False)
 class PlannedShard:
-    """A shard to be: its file name, its split, its source rows in stored order (int64)."""
+    """A shard to write: its file name, its split, its source rows in stored order (int64)."""
 
     name: str
     split: str
@@ -34,10 +34,10 @@ class PlannedShard:
 
 
 def plan_splits(source: Source, facts: Facts, val_fraction: float, seed: int) -> dict[str, NDArray[np.int64]]:
-    """The source's splits; with a fraction, `val` is made of whole places out of `train`.
+    """The source's splits. With a fraction, whole places are moved from `train` to `val`.
 
     Raises:
-        InputError: a fraction although the source has a `val`, places unknown, or all of train is one place.
+        InputError: a fraction is given, but the source has a `val`, or places are unknown, or train is one place.
     """
     splits = dict(source.splits)
     if val_fraction == 0:
@@ -50,7 +50,7 @@ def plan_splits(source: Source, facts: Facts, val_fraction: float, seed: int) ->
     placed = train[np.isfinite(facts.lat[train]) & np.isfinite(facts.lon[train])]
     if len(placed) == 0:
         raise InputError(f"{source.path}: no tile of train has lat and lon: --val-fraction cannot tell places apart")
-    # A tile of unknown place is never drawn: val must not show what train has seen.
+    # A tile without a known place is never drawn: val must not show places that train has seen.
     groups = place_groups(facts.lat[placed], facts.lon[placed])
     splits[VAL] = draw_by_place(placed, groups, val_fraction, seed)
     splits[TRAIN] = train[~np.isin(train, splits[VAL])]

@@ -1,4 +1,4 @@
-"""What was noted of each shard as it was packed, kept beside it until the index takes it over."""
+"""The record of a packed shard: a file beside the shard, until the index contains its facts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNREADABLE: Final = (*UNREADABLE_NPZ, OSError, KeyError)
 
 @dataclass(frozen=True, eq=False)
 class ShardRecord:
-    """What the index needs to know about one shard.
+    """The facts on one shard that the index needs.
 
     Attributes:
         info: name, split, tiles, bytes, hash.
@@ -43,7 +43,7 @@ class ShardRecord:
 
 
 def record_path(shard: Path) -> Path:
-    """Where a shard's record lies until the index takes it over."""
+    """The path of a shard's record."""
     return shard.with_name(f".{shard.stem}.npz")
 
 
@@ -63,7 +63,7 @@ def save_record(path: Path, record: ShardRecord) -> None:
 
 
 def is_packed(shard: Path) -> bool:
-    """Whether the shard is there, whole and recorded. Its content is not looked at: `mmae verify` does that."""
+    """Whether the shard exists, with its record and the recorded size. `mmae verify` checks the content."""
     try:
         size = shard.stat().st_size
         with open_regular(record_path(shard)) as file, np.load(file, allow_pickle=False) as stored:
@@ -73,7 +73,7 @@ def is_packed(shard: Path) -> bool:
 
 
 def load_record(shard: Path) -> ShardRecord | None:
-    """The record of the finished shard; None where there is no such shard, or its size is not as recorded."""
+    """The record of a finished shard; None if there is no such shard, or its size is not the recorded size."""
     try:
         with open_regular(record_path(shard)) as file, np.load(file, allow_pickle=False) as stored:
             arrays = dict(stored)

@@ -1,4 +1,4 @@
-"""Tar shards: written whole or not at all, the same bytes for the same tiles."""
+"""Writing tar shards: a shard is written whole or not at all, and equal tiles give equal bytes."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def write_shard(
     moments: Moments | None = None,
     recorded: bool = True,
 ) -> ShardRecord:
-    """Write a shard and, before it takes its name, its record: a shard under its name is whole and recorded.
+    """Write a shard. Its record is written before the shard gets its name, so a shard with a name is complete.
 
     Args:
         tiles: in the order in which they are stored.
-        lost: tiles that had to be left out; looked at once `tiles` has ended.
-        moments: statistics of what was packed; looked at once `tiles` has ended.
+        lost: tiles that had to be left out; read after `tiles` has ended.
+        moments: statistics of the packed tiles; read after `tiles` has ended.
         recorded: save the record beside the shard.
 
     Raises:
@@ -60,7 +60,7 @@ def write_shard(
 
 @dataclass(frozen=True)
 class _Written:
-    """What remains of a tile in memory once its bytes are in the tar."""
+    """The facts on a tile that stay in memory after its bytes are in the tar."""
 
     row: int
     sizes: Mapping[str, int]
@@ -101,7 +101,7 @@ def _record(
     span = spans(size, info_size)
     offset = np.cumsum(span) - span
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content, memoryview(content) as view:
-        # Read back: the checksums are those of what was written, not of what was meant.
+        # The file is read back, so that the checksums are those of the bytes on the disk.
         checksum = _checksums(view, offset, size, info_size)
         info = ShardInfo(name, split, len(written), len(view), xxhash.xxh3_128_hexdigest(view))
     columns = {

@@ -1,6 +1,6 @@
-"""Headers of tar members, as POSIX ustar has them: read-only plain files of nobody, from the epoch.
+"""Headers of tar members in POSIX ustar format: read-only plain files without an owner, with time 0.
 
-Python's `tarfile` makes the same bytes at twenty times the cost; a shard has sixty thousand of them.
+Python's `tarfile` writes the same bytes in twenty times the time, and a shard has sixty thousand headers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final
 from mmae.data.shards.tar_layout import BLOCK
 
 END_RECORD: Final = 10240
-"""An archive ends with two empty blocks and is filled up to a multiple of this, as tar does."""
+"""As tar does it, an archive ends with two empty blocks and is padded to a multiple of this size."""
 
 _MAX_NAME: Final = 100
 _MAX_SIZE: Final = 8**11
@@ -42,10 +42,10 @@ def header(name: str, size: int) -> bytes:
 
 
 def padding(size: int) -> bytes:
-    """What fills a content of `size` bytes up to whole blocks."""
+    """The padding after a content of `size` bytes, up to whole blocks."""
     return _PADDING[-size % BLOCK]
 
 
 def end(size: int) -> bytes:
-    """What ends an archive whose members take `size` bytes."""
+    """The end of an archive with members of `size` bytes."""
     return bytes(2 * BLOCK + -(size + 2 * BLOCK) % END_RECORD)

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
-from data_tools.source.json_files import standard
 from data_tools.source.raw_read import RawTiles, TileArrays, UnreadableTileError
 from data_tools.stats.moments import Moments
 from mmae.data.shards.codec import encode
-from mmae.disk.json_text import parse_json
+from mmae.disk.json_text import parse_json, standard_json
 from mmae.modalities import S2_LEVELS
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ class PackedTile:
 
 
 class LostTileError(Exception):
-    """A tile that cannot be packed: the dataset, and what keeps it from being read."""
+    """A tile cannot be packed. It names the dataset and the fault."""
 
     def __init__(self, dataset: str, what: str) -> None:
         super().__init__(dataset, what)
@@ -64,7 +63,7 @@ class _Packed(NamedTuple):
 
 
 class Memo:
-    """What short compressed chunks became: constant and one-hot arrays recur in thousands of tiles."""
+    """A cache from short compressed chunks to packed arrays: constant and one-hot arrays recur in many tiles."""
 
     def __init__(self) -> None:
         self._packed: dict[tuple[str, int, bytes], _Packed] = {}
@@ -85,7 +84,7 @@ class TilePacker:
     """Packs the tiles of one shard.
 
     Args:
-        datasets: what to pack, in the order in which members are stored.
+        datasets: the datasets to pack, in the order in which members are stored.
         tiles: dataset -> its arrays, by number within the shard.
         codec: one of `codec.CODECS`.
         split: of the shard.
@@ -143,14 +142,14 @@ class TilePacker:
         return PackedTile(row, members, constants, info)
 
     def _count(self, level: int, arrays: list[tuple[str, NDArray[Any]]], constants: Mapping[str, NDArray[Any]]) -> None:
-        """Count a whole tile: what a lost one shows is in no statistics."""
+        """Count a tile that was packed completely: lost tiles are in no statistics."""
         for name, array in arrays:
             self._moments.update(name, array, level)
         for name in self._statistics & constants.keys():
             self._flat[name, level, constants[name].tobytes()] += 1
 
     def finish(self) -> None:
-        """Let the moments take in the constant arrays. They recur, mostly as no-data, and were only counted so far."""
+        """Add the constant arrays to the moments. They recur, mostly as no-data, and were only counted so far."""
         for (name, level, value), times in sorted(self._flat.items()):
             info = self._datasets[name]
             one = Moments()
@@ -160,7 +159,7 @@ class TilePacker:
         self._flat.clear()
 
     def _array(self, name: str, number: int) -> tuple[_Packed, NDArray[Any] | None]:
-        """A packed array; and the array itself where its values are yet to be counted."""
+        """A packed array; and the array itself if its values must still be counted."""
         tiles, wanted, key = self._tiles[name], name in self._statistics, None
         if isinstance(tiles, RawTiles):
             stored = tiles.stored(number)
@@ -188,7 +187,7 @@ class TilePacker:
 def is_constant(array: NDArray[Any]) -> bool:
     """Whether all elements have the same bits (two NaNs may differ); False without elements."""
     flat = array.reshape(-1)
-    # Bytes first: few arrays are constant, and most of the others show it at once.
+    # The first bytes decide most cases: few arrays are constant.
     head, itemsize = flat[:_GLANCE].tobytes(), array.dtype.itemsize
     if head != head[:itemsize] * (len(head) // itemsize) or not head:
         return False
@@ -212,7 +211,7 @@ def info_member(row: int, tile_id: str, split: str, level: int, tile_info: str, 
     try:
         listed = _dumps(entry)
     except ValueError:
-        listed = _dumps(standard(entry))
+        listed = _dumps(standard_json(entry))
     # Datasets and splits are plain words; tile ids may hold anything.
     return (
         f'{{"constants":{{{",".join(sorted(constants))}}},"row":{row},"s2_level":"{S2_LEVELS[level]}",'

@@ -1,4 +1,4 @@
-"""One planned shard, from source bytes to a tar file: what a worker process does, and what repairs a shard."""
+"""Packing one planned shard, from source bytes to a tar file: for worker processes, and for the repair of a shard."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from data_tools.repack.job import OnError, Recipe, ShardJob, make_job, source_by
 from data_tools.repack.shard_record import ShardRecord
 from data_tools.repack.shard_writer import write_shard
 from data_tools.repack.tile_packer import LostTileError, Memo, PackedTile, TilePacker
-from data_tools.source.hdf5_faults import first_line, open_fault
+from data_tools.source.hdf5_faults import open_fault
 from data_tools.source.json_files import TRAIN
 from data_tools.source.raw_read import PlainTiles, RawTiles, TileArrays, will_need
 from data_tools.stats.moments import Moments
 from data_tools.workers.worker import Tally
 from mmae.data.shards.index_json import Loss
 from mmae.errors import InputError
+from mmae.terminal.error_line import first_line
 
 if TYPE_CHECKING:
     from data_tools.repack.shard_plan import PlannedShard
@@ -40,9 +41,9 @@ def pack_shard(
     on_error: OnError = "raise",
     tally: Tally | None = None,
 ) -> ShardRecord:
-    """Write one planned shard in this process, reading through HDF5: the same bytes as `mmae repack` gives it.
+    """Write one planned shard in this process, with reads through HDF5: the bytes are those of `mmae repack`.
 
-    The file takes its name once it is whole; what lay there before is replaced then. No record is left beside it.
+    The file gets its name when it is complete, and replaces an older one. It has no record beside it.
 
     Args:
         source: the opened source; its datasets, and their order, must be those of the shard set.
@@ -51,11 +52,11 @@ def pack_shard(
         path: where the shard goes.
         codec: the shard set's.
         on_error: `skip` leaves tiles that cannot be read out of the shard; they are listed in the record.
-        tally: told of tiles as they are packed.
+        tally: counts tiles as they are packed.
 
     Raises:
-        InputError: a tile cannot be read; nothing is written then.
-        OSError: the disk is full, or fails; nothing is left then.
+        InputError: a tile cannot be read; then nothing is written.
+        OSError: the disk is full, or fails; then nothing is left.
     """
     recipe = Recipe(source.path, source.datasets, {}, codec, on_error)
     opened = {name: source.file[name] for name in source.datasets}
@@ -73,7 +74,7 @@ class ShardWork:
         """Write a shard whole, or not at all.
 
         Raises:
-            InputError: a tile cannot be read, and that is not to be skipped; or nothing can be written.
+            InputError: a tile cannot be read and must not be skipped, or nothing can be written.
         """
         recipe = self.recipe
         with ExitStack() as stack:
@@ -88,7 +89,7 @@ class ShardWork:
 
 
 def _open(recipe: Recipe, stack: ExitStack) -> tuple[int, dict[str, Any]]:
-    """A descriptor of the file, and those datasets that HDF5 has to read."""
+    """A descriptor of the file, and the datasets that HDF5 must read."""
     plain = [name for name in recipe.datasets if name not in recipe.storage]
     try:
         descriptor = os.open(recipe.path, os.O_RDONLY)
@@ -132,7 +133,7 @@ def _write(
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Leave cyclic garbage be: packing makes none, and the search for it costs two hundredths of the time."""
+    """Switch the search for cyclic garbage off: packing creates none, and the search takes 2 % of the time."""
     had = gc.isenabled()
     gc.disable()
     try:
@@ -155,7 +156,7 @@ def _tiles(
     read = source_bytes(recipe, job)
     for number, row in enumerate(rows):
         if descriptor is not None and number % _AHEAD == 0:
-            # A window ahead of the one that is packed now, except at the start.
+            # This is the window after the current one, except at the start.
             will_need(descriptor, places, number + _AHEAD if number else 0, number + 2 * _AHEAD)
         try:
             yield packer.pack(number, row, job.tile_ids[number], levels[number], job.tile_info[number])

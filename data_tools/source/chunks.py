@@ -1,7 +1,7 @@
-"""Where the tiles of a dataset lie in an HDF5 file, so that their bytes can be read without HDF5.
+"""The byte ranges of a dataset's tiles in an HDF5 file, so that they can be read without HDF5.
 
-HDF5 finds a chunk behind a lock and reads it while all others wait. Where a chunk is a tile, and the filters are
-known, its place is all that is needed. Any other layout is left to HDF5.
+HDF5 finds and reads one chunk at a time, under a lock. If a chunk is a tile, and the filters are known, its byte range
+is enough to read it. HDF5 reads every other layout.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ SHUFFLE: Final = h5py.h5z.FILTER_SHUFFLE
 _PIPELINES: Final = ((), (DEFLATE,), (SHUFFLE,), (SHUFFLE, DEFLATE))
 
 _MANY: Final = 1 << 20
-"""Chunks that take about as long to find (a second) as processes take to start."""
+"""The number of chunks that are found in about the time (a second) in which processes start."""
 
 
 @dataclass(frozen=True, eq=False)
 class Chunks:
-    """Where each tile of some rows (R) lies.
+    """The byte range of each tile of some rows (R).
 
     Attributes:
-        offset: int64 (R,), byte of the file; -1 where nothing was ever written.
-        size: int64 (R,), bytes as stored.
-        skipped: uint8 (R,), bit i is set where filter i was not applied to this tile.
+        offset: int64 (R,), byte in the file; -1 for a tile that was never written.
+        size: int64 (R,), stored bytes.
+        skipped: uint8 (R,), bit i is set if filter i was not applied to this tile.
     """
 
     offset: NDArray[np.int64]
@@ -51,19 +51,19 @@ class Chunks:
         return len(self.offset)
 
     def take(self, rows: NDArray[np.int64]) -> Chunks:
-        """Those of these rows."""
+        """The chunks of these rows."""
         return Chunks(self.offset[rows], self.size[rows], self.skipped[rows])
 
 
 @dataclass(frozen=True)
 class Storage:
-    """How the tiles of a dataset are stored; enough to make arrays of their bytes.
+    """How the tiles of a dataset are stored. It is enough to turn their bytes into arrays.
 
     Attributes:
         dtype: in the file's byte order.
-        shape: of one tile.
-        deflate, shuffle: number of that filter in the pipeline, None where it is not in it.
-        fill: a tile that was never written, as bytes in the file's byte order; None where all are there.
+        shape: shape of one tile.
+        deflate, shuffle: number of that filter in the pipeline; None if the pipeline does not have it.
+        fill: the bytes of a tile that was never written, in the file's byte order; None if all tiles were written.
     """
 
     dtype: np.dtype[Any]
@@ -74,12 +74,12 @@ class Storage:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of one tile, decoded."""
+        """Decoded bytes of one tile."""
         return self.dtype.itemsize * math.prod(self.shape)
 
 
 def find_tiles(file: h5py.File, name: str) -> tuple[Storage, Chunks] | None:
-    """Storage and all rows' chunks of a dataset; None where its tiles have to be read by HDF5.
+    """Storage and all rows' chunks of a dataset; None if HDF5 must read its tiles.
 
     Raises:
         OSError, RuntimeError: the file is damaged.
@@ -98,7 +98,7 @@ def find_tiles(file: h5py.File, name: str) -> tuple[Storage, Chunks] | None:
 
 
 def _pipeline(dataset: h5py.Dataset) -> tuple[int, ...] | None:
-    """Its filters where they can be undone here and a tile is one run of bytes; else None."""
+    """The dataset's filters, if they can be undone here and a tile is one byte range; else None."""
     if dataset.is_virtual or dataset.external:
         return None
     if dataset.chunks not in (None, (1, *dataset.shape[1:])):
@@ -108,7 +108,7 @@ def _pipeline(dataset: h5py.Dataset) -> tuple[int, ...] | None:
     plist = dataset.id.get_create_plist()
     filters = [plist.get_filter(number) for number in range(plist.get_nfilters())]
     for code, _, values, _ in filters:
-        # Shuffle is told the size of an element; another size would be another order of bytes.
+        # Shuffle has the size of an element as a parameter. Another size would give another order of bytes.
         if code == SHUFFLE and tuple(values) != (dataset.dtype.itemsize,):
             return None
     codes = tuple(code for code, *_ in filters)
@@ -138,7 +138,7 @@ def _contiguous(dataset: h5py.Dataset) -> Chunks | None:
 
 
 def _same_bytes(file: h5py.File, dataset: h5py.Dataset, chunks: Chunks) -> bool:
-    """Whether HDF5 agrees on what lies at the first tile: drivers and headers may shift what it calls an offset."""
+    """Whether HDF5 reads the same bytes for the first tile: drivers and headers may shift its offsets."""
     written = np.flatnonzero(chunks.offset >= 0)
     if len(written) == 0:
         return True
@@ -152,7 +152,7 @@ def _same_bytes(file: h5py.File, dataset: h5py.Dataset, chunks: Chunks) -> bool:
 
 
 def find_places(source: Source, workers: int = 1) -> tuple[dict[str, Storage], dict[str, Chunks]]:
-    """Of every dataset that can be read by place: how tiles are stored, and where those of all rows lie.
+    """Storage, and all rows' chunks, of every dataset that can be read without HDF5.
 
     Raises:
         InputError: the file is damaged.

@@ -1,4 +1,4 @@
-"""MMEarth's HDF5 file and the three JSON files beside it, checked before anything is made of them."""
+"""MMEarth's HDF5 file and the three JSON files beside it, opened and checked."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Source:
         """One tile of a dataset as it is stored, little-endian.
 
         Raises:
-            InputError: the file is damaged there.
+            InputError: the file is damaged at this tile.
         """
         try:
             value = np.asarray(self.file[dataset][row])
@@ -83,7 +83,7 @@ class Source:
         return value.astype(value.dtype.newbyteorder("<"), copy=False)
 
     def read_all(self, dataset: str) -> NDArray[Any] | None:
-        """All rows of a small dataset, packed or not; None where the file does not have it, or not a row a tile."""
+        """All rows of a small dataset, packed or not; None if the file has no such dataset with one row a tile."""
         if dataset not in self.file or self.file[dataset].shape[:1] != (self.info.rows,):
             return None
         try:
@@ -123,7 +123,7 @@ def _check(paths: SourcePaths, file: h5py.File, datasets: Sequence[str] | None) 
     chosen = choose(path, found, datasets)
     tile_info = read_tile_info(paths.tile_info)
     splits = read_splits(paths.splits, rows)
-    # Rows in no split are not packed: MMEarth's tools leave some that they never filled.
+    # Rows in no split are not packed: MMEarth's tools leave some rows that they never filled.
     used = np.sort(np.concatenate(list(splits.values())))
     for row in used.tolist():
         if tile_ids[row] not in tile_info:
@@ -151,7 +151,7 @@ def _check(paths: SourcePaths, file: h5py.File, datasets: Sequence[str] | None) 
 
 
 def fingerprint(path: Path, known: Mapping[str, DatasetInfo], tile_ids: Sequence[str], beside: Iterable[Path]) -> str:
-    """Identity of the source. Hashing all of a file of hundreds of gigabytes takes too long: samples stand for it."""
+    """Identity of the source, from samples: the hash of a whole file of hundreds of gigabytes would take too long."""
     hasher = xxhash.xxh3_128()
     described = {name: [info.dtype.str, list(info.shape)] for name, info in known.items()}
     size = path.stat().st_size

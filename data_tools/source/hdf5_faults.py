@@ -1,6 +1,6 @@
-"""Why an HDF5 file cannot be opened or read, as its library says it, and what to do about it.
+"""Why an HDF5 file cannot be opened or read, from the library's message, and what to do about it.
 
-HDF5 gives the system's error number within its text; h5py passes it on as that of the exception for some errors only.
+HDF5 puts the system's error number into its text. For some errors only, h5py sets it as the exception's number too.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import os
 import re
 from types import MappingProxyType
 from typing import Final
+
+from mmae.terminal.error_line import first_line
 
 _NUMBER: Final = re.compile(r"errno = (\d+)")
 _NO_LOCKS: Final = "its file system cannot lock files: set HDF5_USE_FILE_LOCKING=FALSE and run again"
@@ -31,7 +33,7 @@ _REMEDIES: Final = MappingProxyType(
         errno.ETIMEDOUT: "its file server does not answer: look after it, and run again",
     }
 )
-"""What to do about errors of the system: they say nothing about what is in the file."""
+"""What to do about errors of the system, which do not mean that the file is damaged."""
 
 
 def open_fault(error: BaseException) -> str:
@@ -52,13 +54,8 @@ def read_fault(error: BaseException) -> str:
     return f"cannot be read ({system}" if system else f"cannot be read ({first_line(error)}): download the file again"
 
 
-def first_line(error: BaseException) -> str:
-    """Of what an exception says: HDF5 says a lot."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def _system_fault(error: BaseException) -> str | None:
-    """`<the system's words>): <what to do>`; None where the file itself is at fault."""
+    """`<the system's words>): <what to do>`; None if the file itself is damaged."""
     found = _NUMBER.search(str(error))
     number = int(found.group(1)) if found else getattr(error, "errno", None)
     if not number:

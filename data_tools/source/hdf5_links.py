@@ -1,4 +1,4 @@
-"""Where the data of an HDF5 file lies: it may point into any other file of whoever reads it."""
+"""The check that the data of an HDF5 file is in the file itself: its links may point to any other file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mmae.errors import InputError
 
 
 def check_own(path: Path, file: h5py.File) -> None:
-    """Refuse what a file only points at: whoever made it would choose which of this user's files are packed.
+    """Refuse links to other files: the author of the file would choose which of this user's files are packed.
 
     Raises:
         InputError: something at the file's root lies in another file.

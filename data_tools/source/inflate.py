@@ -1,6 +1,6 @@
-"""Undoing deflate, the filter of MMEarth's files: with libdeflate where package `deflate` is installed, else zlib-ng.
+"""Inflating deflate streams, the filter of MMEarth's files: by libdeflate if `deflate` is installed, else by zlib-ng.
 
-Half of a repack's time goes here. Neither writes a byte beyond what is expected, whatever the stream holds.
+It takes half of a repack's time. Neither library writes a byte beyond the expected size, whatever the stream holds.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from zlib_ng import zlib_ng
 _DAMAGED: Final = "it does not inflate to its size"
 
 Inflate = Callable[[bytes, int], bytes]
-"""Stored bytes and the size expected -> what they hold; a ValueError where they hold anything else."""
+"""Stored bytes and the expected size -> the content; a ValueError if the content has another size."""
 
 
 def by_zlib_ng(stored: bytes, nbytes: int) -> bytes:
-    """Raises ValueError: damaged, or not `nbytes` bytes."""
+    """Inflate by zlib-ng. It raises ValueError if the stream is damaged or does not hold `nbytes` bytes."""
     stream = zlib_ng.decompressobj()
     try:
-        # One byte more, so that a sound stream comes to its end and its checksum is compared.
+        # One more byte lets an undamaged stream reach its end, where its checksum is compared.
         content: bytes = stream.decompress(stored, nbytes + 1)
     except zlib_ng.error as error:  # type: ignore[misc]  # its stub has it as an instance
         raise ValueError(_DAMAGED) from error
@@ -31,7 +31,7 @@ def by_zlib_ng(stored: bytes, nbytes: int) -> bytes:
 
 
 def by_libdeflate() -> Inflate | None:
-    """The same through libdeflate; None where it is not installed."""
+    """The same function by libdeflate; None if it is not installed."""
     try:
         library: Any = importlib.import_module("deflate")
         decompress, failure = library.zlib_decompress, library.DeflateError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from mmae.disk.json_text import standard_json
 from mmae.disk.regular_file import read_regular
 from mmae.errors import InputError
 from mmae.modalities import S2_LEVELS
@@ -65,17 +65,6 @@ def read_text(path: Path, remedy: str = _MISSING) -> str:
         raise InputError(f"{path}: not JSON ({error}): download it again") from None
 
 
-def standard(value: Any) -> Any:
-    """The same JSON value with null for NaN and infinities, which are no JSON."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: standard(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [standard(item) for item in value]
-    return value
-
-
 def read_band_stats(path: Path) -> dict[str, Any]:
     """Statistics a band, as standard JSON; what the file lacks can be computed.
 
@@ -85,7 +74,7 @@ def read_band_stats(path: Path) -> dict[str, Any]:
     Raises:
         InputError: Sentinel-2's mean or std for a level is there, but is not 13 numbers.
     """
-    stats: dict[str, Any] = standard(read_json(path))
+    stats: dict[str, Any] = standard_json(read_json(path))
     for key in (f"sentinel2_{level}" for level in S2_LEVELS if f"sentinel2_{level}" in stats):
         entry = stats[key]
         for kind in ("mean", "std"):

@@ -1,4 +1,4 @@
-"""The table of an MMEarth file that names its tiles and says of which Sentinel-2 level they are."""
+"""The table of an MMEarth file with the id and the Sentinel-2 level of each tile."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _ROWS: Final = 1024
 
 
 def read_metadata(path: Path, file: h5py.File) -> tuple[list[str], list[str]]:
-    """Tile ids, and S2 levels as they are written: empty where the table does not tell.
+    """Tile ids, and S2 levels as the table has them; a level is empty if the table does not contain it.
 
-    Field names differ among writers, so fields are taken by position. A row that nobody filled has no id.
+    Field names differ among writers, so fields are taken by position. A row that was never filled has no id.
     """
     if METADATA not in file or not isinstance(file[METADATA], h5py.Dataset):
         raise InputError(f"{path}: no dataset {METADATA!r}: is this MMEarth's file?")
@@ -48,11 +48,11 @@ def s2_levels(
     listed: NDArray[np.uint8],
     used: NDArray[np.int64],
 ) -> NDArray[np.uint8]:
-    """The level of each row, uint8, index into `S2_LEVELS`; 0 where a row that is not used has none.
+    """The level of each row, uint8, index into `S2_LEVELS`; 0 for an unused row without a level.
 
     Args:
-        written: what the table says, empty where it does not tell.
-        listed: what the tile_info file says, `UNKNOWN_LEVEL` where it does not tell either.
+        written: the levels of the table, empty if it does not contain one.
+        listed: the levels of the tile_info file, `UNKNOWN_LEVEL` if that does not contain one either.
         used: rows that must have one.
 
     Raises:
@@ -72,7 +72,7 @@ def s2_levels(
 
 
 def read_rows(dataset: h5py.Dataset) -> NDArray[Any]:
-    """All rows of a small dataset. Asked for a million chunks at once, HDF5 takes gigabytes, and longer."""
+    """All rows of a small dataset, read in parts: for a million chunks at once, HDF5 needs gigabytes and more time."""
     values: NDArray[Any] = np.empty(dataset.shape, dataset.dtype)
     for begin in range(0, len(values), _ROWS):
         values[begin : begin + _ROWS] = dataset[begin : begin + _ROWS]

@@ -1,6 +1,6 @@
-"""Tiles of one HDF5 dataset as arrays: raw bytes inflated here where the layout allows, else read by HDF5.
+"""Tiles of one HDF5 dataset as arrays: from raw bytes that are inflated here, or by HDF5 for other layouts.
 
-Both ways give the same arrays. Neither takes more memory than a tile is declared to have.
+Both ways give the same arrays. Neither needs more memory than the declared size of a tile.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 
-from data_tools.source.hdf5_faults import first_line
 from data_tools.source.inflate import inflate
+from mmae.terminal.error_line import first_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from data_tools.source.chunks import Chunks, Storage
 
 MISSING: Final = b""
-"""What `stored` returns for a tile that was never written."""
+"""The result of `stored` for a tile that was never written."""
 
 _JOIN_BYTES: Final = 1 << 16
-"""Two wanted parts so near are fetched with what lies between: a request costs more."""
+"""Two parts with a smaller gap are fetched together, because another request would cost more than the gap."""
 
 
 class UnreadableTileError(Exception):
-    """One array of the source cannot be read; the text says why, without naming it."""
+    """One array of the source cannot be read; the text is the reason, without the array's name."""
 
 
 class TileArrays(Protocol):
@@ -38,7 +38,7 @@ class TileArrays(Protocol):
         """One tile, in either byte order.
 
         Raises:
-            UnreadableTileError: it cannot be read, or is damaged.
+            UnreadableTileError: the tile cannot be read, or is damaged.
         """
 
 
@@ -54,7 +54,7 @@ class RawTiles:
         return self.decode(number, self.stored(number))
 
     def stored(self, number: int) -> bytes:
-        """A tile's bytes as they lie in the file; `MISSING` where it was never written.
+        """A tile's bytes as they are in the file; `MISSING` if the tile was never written.
 
         Raises:
             UnreadableTileError: the file cannot be read there.
@@ -71,10 +71,10 @@ class RawTiles:
         return content
 
     def decode(self, number: int, stored: bytes) -> NDArray[Any]:
-        """The array of what `stored` gave.
+        """The array in the bytes that `stored` returned.
 
         Raises:
-            UnreadableTileError: damaged, or not of the declared size.
+            UnreadableTileError: the bytes are damaged, or not of the declared size.
         """
         storage, skipped = self.storage, self.chunks.skipped.item(number)
         if self.chunks.offset.item(number) < 0:
@@ -109,7 +109,7 @@ class PlainTiles:
 
 
 def will_need(file: int, tiles: Sequence[Chunks], begin: int, end: int) -> None:
-    """Announce the chunks of tiles `begin` to `end` of every dataset, in the order of the file.
+    """Tell the system to read the chunks of tiles `begin` to `end` of every dataset, in the order of the file.
 
     Args:
         file: descriptor of the HDF5 file.

@@ -1,4 +1,4 @@
-"""What datasets an MMEarth file holds, which of them are packed, and why the others are not."""
+"""The datasets of an MMEarth file: which ones are packed, and why the others are not."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _MODEL_DATASETS: Final = tuple(dict.fromkeys(row.dataset for row in MODALITIES.v
 
 @dataclass(frozen=True)
 class Contents:
-    """What lies in the file beside its metadata.
+    """The content of the file, without its metadata.
 
     Attributes:
-        known: datasets of numbers, text or records with a row a tile: stored dtype and shape of a row.
-        others: name -> why it can be no dataset of tiles.
+        known: datasets of numbers, text or records with one row a tile: stored dtype and shape of a row.
+        others: name -> why it cannot be a dataset of tiles.
     """
 
     known: Mapping[str, DatasetInfo]
@@ -36,10 +36,10 @@ class Contents:
 
 
 def contents(path: Path, file: h5py.File, rows: int) -> Contents:
-    """Look at everything at the top of the file.
+    """The content at the top of the file.
 
     Raises:
-        InputError: a dataset of a modality has not a row a tile.
+        InputError: a dataset of a modality does not have one row a tile.
     """
     known: dict[str, DatasetInfo] = {}
     others: dict[str, str] = {}
@@ -69,10 +69,10 @@ def _item(file: h5py.File, name: str) -> object:
 
 
 def choose(path: Path, found: Contents, asked: Sequence[str] | None) -> list[str]:
-    """What to pack, in the order in which it is stored: what training reads stands at the front of a tile.
+    """The datasets to pack, in stored order: the ones for training come first in a tile.
 
     Args:
-        asked: names; None: all that can be stored.
+        asked: names of datasets; None for all that can be stored.
 
     Raises:
         InputError: a name that is not there or cannot be stored, or nothing to pack.
@@ -90,7 +90,7 @@ def choose(path: Path, found: Contents, asked: Sequence[str] | None) -> list[str
 
 
 def left_out(found: Contents, packed: Iterable[str]) -> dict[str, str]:
-    """Name -> why it is not packed, of everything else in the file."""
+    """Name -> reason, for everything in the file that is not packed."""
     rest = sorted({*found.known, *found.others} - set(packed))
     return {name: _why_not(name, found) or "not among --datasets" for name in rest}
 
@@ -106,7 +106,7 @@ def _why_not(name: str, found: Contents) -> str | None:
 
 
 def _fault(name: str, info: DatasetInfo) -> str | None:
-    """What keeps a dataset from being stored exactly."""
+    """Why a dataset cannot be stored exactly; None if it can."""
     if info.dtype not in DTYPES:
         return f"{info.dtype} is no type of numbers that shards hold"
     if not _NAME.fullmatch(name):

@@ -1,4 +1,4 @@
-"""Where the files of an MMEarth data set are: the HDF5 file, and the JSON files beside it."""
+"""The paths of an MMEarth data set: the HDF5 file, and the JSON files beside it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from mmae.errors import InputError
 
 _REWRITTEN: Final = "_chunked_gzip"
-"""What MMEarth's own tool puts behind the name of a file that it has written anew, beside the JSON files of the old."""
+"""The suffix by which MMEarth's own tool names a rewritten file, which uses the JSON files of the original."""
 
 
 class SourcePaths(NamedTuple):
@@ -25,7 +25,7 @@ def find_source(src: Path, splits: Path | None = None) -> SourcePaths:
 
     Args:
         src: the HDF5 file, or the folder that holds exactly one.
-        splits: the splits file where it is not the one beside the HDF5 file.
+        splits: the splits file, if it is not the one beside the HDF5 file.
 
     Raises:
         InputError: no such file or folder, or several HDF5 files in it.

@@ -1,4 +1,4 @@
-"""A sample of a source's tiles, compared with the band statistics beside it, before anything is packed."""
+"""The comparison of a sample of tiles with the source's band statistics, before anything is packed."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check_source(source: Source, computed: Mapping[str, tuple[str, ...]]) -> Non
 
 
 def unfit(source: Source) -> Iterator[str]:
-    """Datasets that are packed as they are, though no modality can be made of them, a line each."""
+    """A line for each dataset that is packed as it is, although no modality can use it."""
     for dataset, bands in DATASET_BANDS.items():
         info = source.datasets.get(dataset)
         if info is not None and not _fits(info.shape, bands):

@@ -1,4 +1,4 @@
-"""Where, when and in which biome each tile was taken: from tile_info, or from the datasets that encode it."""
+"""Place, date and biome of each tile: from tile_info, or from the datasets that encode them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mmae.data.shards.columns import UNKNOWN_BIOME
 
 
 def tile_facts(source: Source) -> Facts:
-    """One entry a source row: from tile_info; where it is silent, from the datasets that encode places and biomes."""
+    """One entry a source row: from tile_info, or else from the datasets that encode places and biomes."""
     listed = source.tile_info.facts(source.tile_ids)
     return Facts(
         lat=_degrees(listed.lat, source, "lat", 90.0),

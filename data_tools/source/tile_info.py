@@ -1,4 +1,4 @@
-"""MMEarth's tile_info file: half a gigabyte of JSON for a million tiles, scanned once and kept as text."""
+"""MMEarth's tile_info file: half a gigabyte of JSON for a million tiles. It is scanned once and stays text."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class Facts(NamedTuple):
 
 
 class TileInfo(Mapping[str, dict[str, Any]]):
-    """Tile id -> its entry, parsed anew whenever it is asked for: a million parsed entries take gigabytes."""
+    """Tile id -> its entry, which is parsed at each access: a million parsed entries would take gigabytes."""
 
     def __init__(self, text: str) -> None:
         """Scan an object of objects.
 
         Raises:
-            ValueError: not JSON, or not an object. Entries that are no objects are left out.
+            ValueError: the text is not a JSON object. Entries that are not objects are left out.
         """
         self._text = text
         self._number: dict[str, int] = {}
@@ -89,12 +89,12 @@ class TileInfo(Mapping[str, dict[str, Any]]):
         return self._text[self._start[number] : self._end[number]]
 
     def facts(self, tile_ids: Sequence[str]) -> Facts:
-        """What the entries of these tiles say on place, date and biome; unknown for a tile without one."""
+        """Place, date and biome from the entries of these tiles; unknown for a tile without an entry."""
         numbers, listed = self._numbers(tile_ids), self._facts
         return Facts(listed.lat[numbers], listed.lon[numbers], listed.date[numbers], listed.biome[numbers])
 
     def levels(self, tile_ids: Sequence[str]) -> NDArray[np.uint8]:
-        """The Sentinel-2 levels of these tiles, index into `S2_LEVELS`; `UNKNOWN_LEVEL` where it is not told."""
+        """The Sentinel-2 levels of these tiles, index into `S2_LEVELS`; `UNKNOWN_LEVEL` if the entry has none."""
         return self._levels[self._numbers(tile_ids)]
 
     def _numbers(self, tile_ids: Sequence[str]) -> NDArray[np.int64]:

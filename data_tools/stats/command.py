@@ -5,18 +5,26 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mmae.errors import InputError
 from mmae.modalities import MODALITIES
-from mmae.terminal.printable import printable
+from mmae.terminal.table import Column, Table, Value
 
 if TYPE_CHECKING:
     from data_tools.stats.moments import Moments
     from data_tools.workers.worker import Tally
     from mmae.data.shards.index import Index
+
+_MEASURES: Final = ("mean", "std", "min", "max")
+COLUMNS: Final = (
+    Column("dataset", "dataset"),
+    Column("band", "band"),
+    Column("pixels", "valid pixels"),
+    *(Column(key, key, "{:.6g}") for key in _MEASURES),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,8 +50,7 @@ def run(args: argparse.Namespace) -> int:
         _writable(args.out)
     processes(args.workers)
     moments = _measure_all(args.shards, args.split, args.workers)
-    for line in _lines(moments):
-        print(printable(line))
+    print(table_of(moments, args.split).text())
     if args.out is not None:
         _write(args.out, moments.band_stats())
         print(f"{args.out}: written")
@@ -68,11 +75,11 @@ def measure(shards: Path | str, split: str = "train", workers: int | None = None
 
     Args:
         shards: folder that `mmae repack` wrote.
-        workers: processes, a shard at a time each; None: one a core. Their number changes no digit.
-        shown: tell of the progress on standard error.
+        workers: number of processes; None for one a core. Each takes one shard at a time. The number changes no digit.
+        shown: show the progress on standard error.
 
     Raises:
-        InputError: no finished set, no such split, no continuous dataset, or a damaged tile.
+        InputError: there is no finished set, no such split or no continuous dataset, or a tile is damaged.
     """
     from data_tools.stats.moments import CONTINUOUS, Moments
     from data_tools.workers.pool import available_cores, in_processes
@@ -119,19 +126,17 @@ class _Measure:
         return moments.arrays()
 
 
-def _lines(moments: Moments) -> Iterator[str]:
-    stats, counts = moments.band_stats(), moments.counts()
-    yield f"{'dataset':<20}{'band':<10}{'valid pixels':>15}{'mean':>14}{'std':>14}{'min':>12}{'max':>12}"
-    for entry, table in stats.items():
+def table_of(moments: Moments, splits: str) -> Table:
+    """One row for each band; a band without valid pixels has no moments."""
+    counts = moments.counts()
+    rows: list[dict[str, Value]] = []
+    for entry, table in moments.band_stats().items():
         names = _band_names(entry)
-        rows = zip(*(table[key] for key in ("mean", "std", "min", "max")), strict=True)
-        for band, values in enumerate(rows):
+        for band, values in enumerate(zip(*(table[key] for key in _MEASURES), strict=True)):
             count = counts[entry][band] if entry in counts else 0
-            numbers = ["-" if value is None or count == 0 else f"{value:.6g}" for value in values]
-            name = names.get(band, str(band))
-            yield f"{entry:<20}{name:<10}{count:>15}" + "".join(
-                f"{number:>{width}}" for number, width in zip(numbers, (14, 14, 12, 12), strict=True)
-            )
+            row: dict[str, Value] = {"dataset": entry, "band": names.get(band, str(band)), "pixels": count}
+            rows.append(row | (dict(zip(_MEASURES, values, strict=True)) if count else {}))
+    return Table(f"mmae stats: split {splits}, in the units of the stored values", COLUMNS, rows, keys=2)
 
 
 def _band_names(entry: str) -> dict[int, str]:

@@ -1,7 +1,8 @@
-"""Band statistics over valid pixels, gathered tile by tile, merged without looking at a pixel twice.
+"""Band statistics over valid pixels, computed tile by tile and merged, so that each pixel is read once.
 
-What MMEarth calls `band_stats`: mean, population standard deviation (divided by n, not n - 1), smallest and largest
-valid value of every band; Sentinel-2 apart by processing level. Shape letters: C bands, n pixels of a tile, m of them.
+MMEarth calls them `band_stats`: mean, population standard deviation (divided by n, not n - 1), smallest and largest
+valid value of every band, with separate entries for the levels of Sentinel-2. Shape letters: C bands, n pixels of a
+tile, m valid ones of these.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CONTINUOUS: Final = tuple(dict.fromkeys(row.dataset for row in MODALITIES.values() if not row.categorical))
-"""The datasets that have statistics: all bands of each, whether a modality takes them or not."""
+"""The datasets that have statistics. All bands count, also those that no modality uses."""
 
 BY_LEVEL: Final = frozenset(row.dataset for row in MODALITIES.values() if row.by_level)
 
@@ -40,14 +41,14 @@ class Moments:
         self._sums: dict[str, IntegerSums | FloatSums] = {}
 
     def update(self, dataset: str, stored: NDArray[Any], level: int = 0) -> None:
-        """Take in one tile of a dataset; nothing happens for a dataset without statistics, or a tile without bands.
+        """Add one tile of a dataset. Datasets without statistics, and tiles without bands, are ignored.
 
         Args:
-            stored: (bands, ...), in the stored dtype and units, no-data values in it.
-            level: index into `modalities.S2_LEVELS`; only that of Sentinel-2 matters.
+            stored: (bands, ...), in the stored dtype and units, with no-data values.
+            level: index into `modalities.S2_LEVELS`; it matters for Sentinel-2 only.
 
         Raises:
-            ValueError: another number of bands or kind of numbers than before.
+            ValueError: the number of bands or the kind of numbers differs from earlier tiles.
         """
         if dataset not in _NO_DATA or stored.size == 0 or stored.ndim == 0:
             return
@@ -58,7 +59,7 @@ class Moments:
             sums.add(bands, values_Cm)
 
     def merge(self, other: Moments) -> None:
-        """Take in what another has gathered (Chan, Golub and LeVeque, 1983); `other` is left as it is."""
+        """Add the statistics of another object (Chan, Golub and LeVeque, 1983); `other` does not change."""
         for entry, sums in other._sums.items():
             self._add(entry, type(sums)(len(sums.count)))
             self._sums[entry].merge(sums)  # type: ignore[arg-type]  # _add has compared the kinds
@@ -69,7 +70,7 @@ class Moments:
             raise ValueError(f"{entry}: {len(fresh.count)} bands, or another kind of numbers than before")
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All of it as plain arrays (bands,), to be stored in an npz: `<entry>.<field>`, int64 or float64."""
+        """All statistics as plain arrays (bands,) for an npz file: `<entry>.<field>`, int64 or float64."""
         return {
             f"{entry}.{field}": getattr(sums, field)
             for entry, sums in sorted(self._sums.items())
@@ -78,7 +79,7 @@ class Moments:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Moments:
-        """What `arrays` gave.
+        """The object from its `arrays`.
 
         Raises:
             ValueError: a field is missing, unknown, or of another shape or dtype.
@@ -99,9 +100,8 @@ class Moments:
     def band_stats(self) -> dict[str, dict[str, list[float | None]]]:
         """The statistics in MMEarth's layout: {entry: {mean, std, min, max: one number a band}}, as standard JSON.
 
-        What was never seen has no statistics: there is no entry for a dataset, or a level of Sentinel-2, without any
-        valid value, and null for a single band of the kind. B10 of L2A is 0 throughout, as MMEarth has it. A statistic
-        too large for float64 is null.
+        A dataset, or a level of Sentinel-2, without any valid value has no entry; a single band without one has null.
+        B10 of L2A has 0 everywhere, as in MMEarth. A statistic that is too large for float64 is null.
         """
         return {
             entry: {name: _seen(values, sums, entry) for name, values in sums.table().items()}
@@ -115,7 +115,7 @@ def _entry(dataset: str, level: int) -> str:
 
 
 def _seen(values: list[float], sums: IntegerSums | FloatSums, entry: str) -> list[float | None]:
-    """Null for what is not finite, and for bands without a value that the layout does not leave out."""
+    """Numbers with null for values that are not finite, and for bands without a value that the layout must contain."""
     absent = ABSENT_BANDS.get(entry, ())
     return [
         value if math.isfinite(value) and (count or band in absent) else None
@@ -124,11 +124,11 @@ def _seen(values: list[float], sums: IntegerSums | FloatSums, entry: str) -> lis
 
 
 def _valid(stored_Cn: NDArray[Any], no_data: tuple[float, ...]) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
-    """Bands and their valid values (bands, m): those without a gap together, those with gaps one by one."""
+    """Bands and their valid values (bands, m): bands without gaps together, bands with gaps one by one."""
     valid_Cn = np.isfinite(stored_Cn) if stored_Cn.dtype.kind == "f" else np.ones_like(stored_Cn, np.bool_)
     for value in no_data:
         valid_Cn &= stored_Cn != value
-    # A band at a time: counting along an axis is far slower in numpy.
+    # One band at a time, because counting along an axis is far slower in numpy.
     count_C = np.array([np.count_nonzero(valid_n) for valid_n in valid_Cn])
     whole_C = count_C == stored_Cn.shape[1]
     if whole_C.any():

@@ -21,10 +21,10 @@ _LOW_BITS: Final = 32
 
 
 class _Sums:
-    """What both kinds share: fields of one number a band, by name.
+    """The base of both kinds of sums: named fields with one number a band.
 
     Attributes:
-        count: int64 (C,), number of values taken in.
+        count: int64 (C,), number of values so far.
     """
 
     FIELDS: tuple[str, ...] = ()
@@ -64,7 +64,7 @@ class IntegerSums(_Sums):
         self.most = np.full(bands, np.iinfo(np.int64).min)
 
     def add(self, bands: NDArray[np.int64], values_Cm: NDArray[Any]) -> None:
-        """Take in integers of at most 16 bits, (C, m > 0), of the bands with these numbers."""
+        """Add integers of at most 16 bits, (C, m > 0), of the bands with these numbers."""
         self.count[bands] += values_Cm.shape[1]
         self.least[bands] = np.minimum(self.least[bands], values_Cm.min(1))
         self.most[bands] = np.maximum(self.most[bands], values_Cm.max(1))
@@ -99,8 +99,8 @@ class FloatSums(_Sums):
     """Mean and squared deviations in float64, about a value of the numbers' own size.
 
     Attributes:
-        shift: float64 (C,), the first value; the mean is counted from it, so that a large offset costs no digits.
-        mean: float64 (C,), less `shift`.
+        shift: float64 (C,), the first value. It is subtracted from all, so that a large offset costs no digits.
+        mean: float64 (C,), minus `shift`.
         squares: float64 (C,), sum of squared deviations from the mean.
         least, most: float64 (C,); infinite where count is 0.
     """
@@ -113,12 +113,12 @@ class FloatSums(_Sums):
         self.least, self.most = np.full(bands, np.inf), np.full(bands, -np.inf)
 
     def add(self, bands: NDArray[np.int64], values_Cm: NDArray[Any]) -> None:
-        """Take in finite numbers, (C, m > 0), of the bands with these numbers."""
+        """Add finite numbers, (C, m > 0), of the bands with these numbers."""
         about_Cm = values_Cm.astype(np.float64)
         self.least[bands] = np.minimum(self.least[bands], about_Cm.min(1))
         self.most[bands] = np.maximum(self.most[bands], about_Cm.max(1))
         self.shift[bands] = np.where(self.count[bands] == 0, about_Cm[:, 0], self.shift[bands])
-        # What leaves float64 ends as an infinite or undefined statistic, for the caller to see.
+        # An overflow of float64 gives an infinite or undefined statistic, which the caller handles.
         with np.errstate(over="ignore", invalid="ignore"):
             about_Cm -= self.shift[bands, None]
             mean = about_Cm.mean(1)
@@ -143,7 +143,7 @@ class FloatSums(_Sums):
         self.most = np.maximum(self.most, other.most)
 
     def table(self) -> dict[str, list[float]]:
-        """mean, std, min, max; 0 for a band without a value, not finite where float64 was left."""
+        """mean, std, min, max; 0 for a band without a value, not finite after an overflow of float64."""
         with np.errstate(over="ignore", invalid="ignore"):
             std = np.sqrt(self.squares / np.maximum(self.count, 1))
             columns = {"mean": self.shift + self.mean, "std": std, "min": self.least, "max": self.most}

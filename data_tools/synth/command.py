@@ -75,7 +75,7 @@ def synthesise(out: Path, tiles: int = 64, size: int = 64, seed: int = 0) -> Non
 
 
 def _tile_bytes(size: int, seed: int) -> int:
-    """About what a tile takes on the disk, from a pair without gaps."""
+    """The approximate size of a tile on the disk, from a pair of tiles without gaps."""
     arrays = [array for row in range(2) for array in _tile(row, size, seed, None)[0].values()]
     packed = sum(len(zlib.compress(array.tobytes(), _GZIP_LEVEL)) for array in arrays)
     return packed // 2 + _JSON_BYTES
@@ -111,7 +111,7 @@ def _write(folder: Path, name: str, tiles: int, size: int, seed: int) -> None:
 
 
 def _create(file: Any, arrays: Arrays, tiles: int) -> None:
-    """The datasets as MMEarth's own writer makes them: gzip, one tile a chunk, no shuffle."""
+    """Create the datasets as MMEarth's own writer does: gzip, one tile a chunk, no shuffle."""
     for dataset, array in arrays.items():
         file.create_dataset(
             dataset, (tiles, *array.shape), array.dtype, chunks=(1, *array.shape), compression="gzip", shuffle=False

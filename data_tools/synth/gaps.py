@@ -1,4 +1,4 @@
-"""Every way in which a tile of MMEarth can lack data, one function a way; each changes a tile's arrays in place."""
+"""Every way in which a tile of MMEarth can lack data. Each way is a function that changes a tile's arrays in place."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ GAPS: Final[tuple[Gap, ...]] = (
 
 
 def gap_rows(tiles: int) -> dict[int, Gap]:
-    """Which rows lack what: every gap at least once, evenly spread; needs as many tiles as there are gaps."""
+    """The gap of each row that has one: every gap at least once, evenly spread. There must be a tile for each gap."""
     total = len(GAPS) * max(1, tiles // (8 * len(GAPS)))
     # An even step would meet one Sentinel-2 level only.
     odd = tiles >= 2 * total

@@ -1,4 +1,4 @@
-"""A new HDF5 file on a disk that may fill up, by a writer that may be stopped."""
+"""Writing a new HDF5 file safely: the disk may fill up, and a signal may stop the writer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def new_hdf5(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
-    """The file, and what to call often: an error of the disk, or a signal, ends the block there.
+    """The file, and a function to call often: it raises an error of the disk, or ends the block after a signal.
 
     Raises:
         OSError: the disk is full, or fails.

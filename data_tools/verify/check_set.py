@@ -1,4 +1,4 @@
-"""All shards of a set checked against the index, and against the source where one is given."""
+"""The check of all shards of a set against the index, and against the source if one is given."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass
 class Report:
-    """What was looked at and what was found.
+    """The result of a check.
 
     Attributes:
         of_set: differences of the whole set.
-        of_shards: one a shard of the index.
-        losses: tiles that could not be packed, as the index lists them: known, and no differences.
+        of_shards: the differences of each shard of the index.
+        losses: tiles that could not be packed, from the index. They do not count as differences.
         packed_from: name of the HDF5 file that was packed.
-        other_source: what the shards were compared with is another file than that, or has other JSON files.
-        not_packed: name -> why, of everything in the source that the shards do not hold: known, and no differences.
-        leaks: what splits show of one another's ground: the source's matter, and no differences.
-        damaged: numbers of the shards whose file is not the one that was packed.
+        other_source: the source of the comparison is not the packed file, or has other JSON files.
+        not_packed: name -> reason, for everything in the source that was not packed. It does not count either.
+        leaks: places that tiles of two splits show. They come from the source, and do not count either.
+        damaged: numbers of the shards with a file that differs from the packed one.
     """
 
     of_set: Findings
@@ -61,7 +61,7 @@ class Report:
 
     @property
     def count(self) -> int:
-        """All differences, listed or not."""
+        """The number of all differences, listed or not."""
         return sum(findings.count for findings in self.findings)
 
     @property
@@ -78,19 +78,18 @@ def verify(
     only: Sequence[int] | None = None,
     splits: Path | str | None = None,
 ) -> Report:
-    """Look at every byte, every checksum and the content of every member of every shard.
+    """Check every byte, every checksum and the content of every member of every shard.
 
     Args:
         shards: folder that `mmae repack` wrote.
         against: NAME.h5 or its folder: every value of every dataset, splits and metadata are compared with it.
-        workers: processes, a shard at a time each; None: one a core.
-        shown: tell of the progress on standard error.
-        only: numbers of the shards to look at; None: all.
-        splits: the source's splits file where it is not the one beside it.
+        workers: number of processes; None for one a core. Each takes one shard at a time.
+        shown: show the progress on standard error.
+        only: numbers of the shards to check; None for all.
+        splits: the source's splits file, if it is not the one beside the source.
 
     Raises:
-        InputError: there is no finished set to check, its index is damaged, or the source cannot be used, or is
-            another data set.
+        InputError: there is no finished set, its index is damaged, or the source is unusable or another data set.
     """
     from data_tools.verify.differences import Findings
     from data_tools.verify.shard import ShardCheck
@@ -123,7 +122,7 @@ def verify(
 
 
 def _tasks(index: Index, source: Source | None, numbers: Iterable[int]) -> Iterator[Task]:
-    """One task a shard, made when it is needed: each carries the text of its tiles' entries."""
+    """One task a shard, created when it is needed, because it contains the text of its tiles' entries."""
     import numpy as np
 
     from data_tools.verify.shard import Task
@@ -134,7 +133,7 @@ def _tasks(index: Index, source: Source | None, numbers: Iterable[int]) -> Itera
 
 
 def _tile_info(source: Source, row: int) -> str:
-    # A row beyond the source is told of once, for the whole set; and one without a tile there by its id.
+    # A row beyond the source is one difference of the whole set, and a row without a tile differs by its id.
     known = row < source.info.rows and source.tile_ids[row] in source.tile_info
     return source.tile_info.text(source.tile_ids[row]) if known else "null"
 
@@ -148,7 +147,7 @@ def _unlisted(index: Index) -> Iterable[Difference]:
 
 
 def tell(report: Report, against: Path | str | None) -> None:
-    """Print what was found."""
+    """Print the report."""
     from mmae.data.sampling.leaks import warnings
 
     for findings in report.findings:

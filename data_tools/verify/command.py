@@ -1,4 +1,4 @@
-"""`mmae verify SHARDS [--against SRC [--repair]]`: is every shard what was packed, and that what the source holds?"""
+"""`mmae verify SHARDS [--against SRC [--repair]]`: checks of all shards, alone or against their source."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit status 0 where all is well (in the end), 1 where anything differs. Unusable input is an InputError."""
+    """Exit status 0 without differences (after a repair), 1 with any. Unusable input is an InputError."""
     if args.splits is not None and args.against is None:
         raise InputError(f"--splits {args.splits}: needs --against SRC, the HDF5 file that was packed")
     from data_tools.workers.pool import processes

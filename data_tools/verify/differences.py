@@ -1,4 +1,4 @@
-"""What `mmae verify` finds: differences, of which a shard lists the first and counts all."""
+"""The differences that `mmae verify` finds. A shard counts all, and lists the first ones."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 LISTED: Final = 8
-"""Differences of one shard that are told one by one: a shifted shard has one for each of its members."""
+"""Differences that are listed for one shard: a shifted shard has one for each member."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not as it should be; `shard` is empty where it concerns the whole set."""
+    """One difference; `shard` is empty if it concerns the whole set."""
 
     shard: str
     row: int | None
@@ -51,12 +51,12 @@ class Findings:
 
 @dataclass
 class ShardReport:
-    """What a look at one shard gave.
+    """The result of the check of one shard.
 
     Attributes:
-        number: of the shard in the index.
-        tiles: how many were looked at.
-        whole: the file is byte for byte the one that was packed.
+        number: number of the shard in the index.
+        tiles: number of tiles that were checked.
+        whole: the file is byte for byte the packed one.
     """
 
     number: int

@@ -1,6 +1,6 @@
-"""Tar headers as the standard library reads them, held against what a shard may contain.
+"""The check of tar headers, which are parsed by the standard library.
 
-`tarfile.open` is not used: it stops at the first damaged header, and follows sizes and links that a hostile one names.
+`tarfile.open` is not used: it stops at the first damaged header, and follows the sizes and links of a hostile one.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _PLAIN: Final = (tarfile.REGTYPE, tarfile.AREGTYPE)
 
 
 class Headers:
-    """Tells whether headers are those of certain plain files.
+    """Checks headers against the names and sizes of plain files.
 
-    What lies beside name, size and checksum is the same in nearly all headers: it is parsed where it is first met.
+    Nearly all headers are equal except for name, size and checksum. The equal part is parsed only once.
     """
 
     def __init__(self) -> None:
         self._sound: set[bytes] = set()
 
     def fault(self, header: bytes, name: str, size: int) -> str | None:
-        """Why a header of 512 bytes is not that of a plain file with this name and size; None where it is."""
+        """Why a header of 512 bytes is not that of a plain file with this name and size; None if it is."""
         rest = header[100:124] + header[136:148] + header[156:]
         if rest in self._sound and header[:100].rstrip(b"\0") == name.encode() and header[124:136] == b"%011o\0" % size:
             with suppress(ValueError):
@@ -53,10 +53,10 @@ def _parse(header: bytes, name: str, size: int) -> str | None:
 
 
 def strays(descriptor: int, file_bytes: int, expected: Mapping[str, int]) -> Iterator[str]:
-    """What is wrong with members on a walk from header to header, as a stock reader goes.
+    """The faults that a usual tar reader meets as it goes from header to header.
 
     Args:
-        expected: name of each member -> where its header begins.
+        expected: name of each member -> offset of its header.
     """
     at, seen = 0, set()
     while at + BLOCK <= file_bytes:

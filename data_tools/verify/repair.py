@@ -1,4 +1,4 @@
-"""Shards that are damaged or missing, written anew from the source; nothing takes a name before its hash is right."""
+"""The repair of damaged or missing shards from the source. A shard gets its name only if its hash is right."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _TEMPORARY: Final = ".repair.tmp"
 
 
 def verify_and_repair(shards: Path, against: Path | None, workers: int | None, splits: Path | None = None) -> Report:
-    """Look at all shards, write anew those that are not as they were packed, look at these again.
+    """Check all shards, rewrite the damaged ones, and check these again.
 
     Returns:
-        What is left after the repair.
+        The report after the repair.
 
     Raises:
-        InputError: no source, another source than was packed, a damaged index, or the folder cannot be written to.
-            The shards are then as they were.
+        InputError: the source is missing or is not the packed one, the index is damaged, or the folder cannot be
+            written. Then no shard is changed.
     """
     if against is None:
         raise InputError("--repair: needs --against SRC, the HDF5 file that was packed")
@@ -48,7 +48,7 @@ def verify_and_repair(shards: Path, against: Path | None, workers: int | None, s
 
 
 def _same_source(shards: Path, against: Path, splits: Path | None) -> None:
-    """Before the long look at all shards: may they be written from this source?"""
+    """Check, before the long check of all shards, that this source can repair them."""
     from data_tools.source.dataset import open_source
     from mmae.data.shards.index import open_index
 
@@ -75,18 +75,18 @@ def _check_fingerprint(index: Index, source: Source) -> None:
 def repair(
     shards: Path | str, against: Path | str, numbers: Sequence[int], splits: Path | str | None = None
 ) -> list[str]:
-    """Write shards anew, each beside the one that it replaces, which goes only once the new one's hash is right.
+    """Rewrite shards. A new shard is written beside the old one, and replaces it only if its hash is right.
 
     Args:
-        numbers: of the shards in the index.
-        splits: the source's splits file where it is not the one beside it.
+        numbers: numbers of the shards in the index.
+        splits: the source's splits file, if it is not the one beside the source.
 
     Returns:
-        Names of the shards that were replaced. Where the source gives other bytes, a line says so, and what was
-        there is left.
+        Names of the shards that were replaced. If the source gives other bytes for a shard, a line says so, and the
+        old file stays.
 
     Raises:
-        InputError: another source, or the folder cannot be written to.
+        InputError: the source is another one, or the folder cannot be written.
     """
     from data_tools.repack.part_lock import folder_lock, remove_locks
     from data_tools.source.dataset import open_source

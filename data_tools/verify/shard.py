@@ -1,4 +1,4 @@
-"""One shard against the index, by other means than the reader: every byte is looked at, and every member decoded."""
+"""The check of one shard against the index, without the reader's code: of every byte, and of every decoded member."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ _CHUNK: Final = 1 << 22
 
 @dataclass(frozen=True)
 class Task:
-    """A shard to look at.
+    """A shard to check.
 
     Attributes:
-        number: of the shard in the index.
-        tile_info: the source's entry for each of its tiles, as JSON text; None where no source is compared.
+        number: number of the shard in the index.
+        tile_info: the source's entry for each of its tiles, as JSON text; None without a source.
     """
 
     number: int
@@ -39,10 +39,10 @@ class Task:
 
 
 class ShardCheck:
-    """The work on one shard; picklable.
+    """The check of one shard; picklable.
 
     Args:
-        reference: the source that every value is compared with; None: the shards alone are looked at.
+        reference: the source for the comparison of every value; None to check the shards alone.
     """
 
     def __init__(self, index: Index, reference: Reference | None) -> None:
@@ -50,7 +50,7 @@ class ShardCheck:
         self._reference = reference
 
     def __call__(self, task: Task, tally: Tally) -> ShardReport:
-        """Look at a shard. Damage is reported, never raised."""
+        """Check a shard. Damage is reported, never raised."""
         info = self._index.shards[task.number]
         path = self._index.folder / info.name
         report = ShardReport(task.number)
@@ -71,7 +71,7 @@ class ShardCheck:
 
 
 def _look(index: Index, check: TileCheck, task: Task, descriptor: int, report: ShardReport, tally: Tally) -> None:
-    """Fill the report: tile by tile in one pass over the file, then what follows the last tile."""
+    """Fill the report in one pass over the file: tile by tile, then the bytes after the last tile."""
     info = index.shards[task.number]
     positions = np.flatnonzero(index.shard == task.number).tolist()
     file_bytes = os.fstat(descriptor).st_size
@@ -102,7 +102,7 @@ def _look(index: Index, check: TileCheck, task: Task, descriptor: int, report: S
 
 
 def _rest(descriptor: int, at: int, hasher: xxhash.xxh3_128) -> bool:
-    """Hash what lies behind the last tile; whether it is nothing but 0."""
+    """Hash the bytes after the last tile, and return whether all are 0."""
     empty = True
     while chunk := os.pread(descriptor, _CHUNK, at):
         hasher.update(chunk)
@@ -112,7 +112,7 @@ def _rest(descriptor: int, at: int, hasher: xxhash.xxh3_128) -> bool:
 
 
 def _places(index: Index, positions: list[int]) -> dict[str, int]:
-    """Name of each member -> where its header begins."""
+    """Name of each member -> offset of its header."""
     names = list(index.datasets)
     places = {}
     for position in positions:

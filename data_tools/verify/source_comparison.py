@@ -1,4 +1,4 @@
-"""Shards against the HDF5 file they were packed from, by plain h5py reads: nothing that packed them reads here."""
+"""The comparison of shards with their HDF5 file. It reads by plain h5py, without the code that packed the shards."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_tools.source.hdf5_faults import first_line
 from data_tools.source.json_files import TRAIN, VAL
 from data_tools.source.tile_facts import tile_facts
 from data_tools.verify.differences import Difference
 from mmae.errors import InputError
+from mmae.terminal.error_line import first_line
 from mmae.terminal.plurals import counted
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Reference:
-    """The pixels of the source; opened where it is first asked, so that each process has its own."""
+    """The pixels of the source. Each process opens the file at its first use."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -34,7 +34,7 @@ class Reference:
         return Reference, (self._path,)
 
     def compare(self, row: int, dataset: str, array: NDArray[Any]) -> list[str]:
-        """How a decoded array (or a constant one, filled in) differs from the source, bit by bit."""
+        """The difference between a decoded (or constant) array and the source, bit by bit."""
         try:
             data = self._dataset(dataset)
             if row >= len(data):
@@ -68,7 +68,7 @@ class Reference:
 
 
 def _bits(array: NDArray[Any]) -> NDArray[Any]:
-    # As integers: NaN is not equal to itself, and -0.0 is equal to 0.0.
+    # They are compared as integers, because NaN is not equal to itself, and -0.0 is equal to 0.0.
     return np.ascontiguousarray(array).reshape(-1).view(f"u{array.dtype.itemsize}")
 
 
@@ -101,13 +101,13 @@ def _another_set(index: Index, source: Source) -> str | None:
 
 
 def not_packed(index: Index, source: Source) -> dict[str, str]:
-    """Name -> why, of everything in a source that the shards do not hold."""
+    """Name -> reason, for everything in a source that the shards do not hold."""
     could = dict.fromkeys(source.datasets, "left out by --datasets, or by an older mmae")
     return {name: why for name, why in {**source.left_out, **could}.items() if name not in index.datasets}
 
 
 def compare_sets(index: Index, source: Source) -> Iterator[Difference]:
-    """Differences of the whole set: statistics, splits, and what the index says about each tile."""
+    """Differences of the whole set: in statistics, splits, and the index's facts on each tile."""
     computed = set(index.options.get("computed_stats", ()))
     for entry in sorted({*index.band_stats, *source.band_stats} - computed):
         if index.band_stats.get(entry) != source.band_stats.get(entry):
@@ -133,7 +133,7 @@ def _compare_splits(index: Index, source: Source) -> Iterator[Difference]:
     packed = {name: index.row[index.split == number] for number, name in enumerate(index.splits)}
     expected = dict(source.splits)
     if index.options.get("val_fraction"):
-        # val was taken out of train: only together are they the source's train.
+        # val was taken out of train, so only both together are the source's train.
         packed[TRAIN] = np.concatenate([packed[TRAIN], packed.pop(VAL)])
         expected.pop(VAL, None)
     lost = np.array([loss.row for loss in index.losses], np.int64)

@@ -1,4 +1,4 @@
-"""One tile's bytes against the index, and against the source: header, checksum, padding, content of each member."""
+"""The check of one tile against the index and the source: header, checksum, padding, content of each member."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from data_tools.source.json_files import standard
 from data_tools.verify.differences import Difference
 from data_tools.verify.header import Headers
 from mmae.data.shards.codec import CodecError, decode
 from mmae.data.shards.tar_layout import BLOCK, extents, info_name, member_checksum, member_name
-from mmae.disk.json_text import parse_json
+from mmae.disk.json_text import parse_json, standard_json
 from mmae.modalities import S2_LEVELS
 
 if TYPE_CHECKING:
@@ -22,14 +21,14 @@ if TYPE_CHECKING:
     from mmae.data.shards.index import Index
 
 INFO: Final = "json"
-"""What the `.json` member is called where a dataset would be named."""
+"""The name of the `.json` member in messages, in place of a dataset's."""
 
 
 class TileCheck:
-    """Looks at tiles of an index.
+    """Checks the tiles of an index.
 
     Attributes:
-        regular: so far, each header was that of the member which the index has there.
+        regular: so far, each header belonged to the member that the index has there.
     """
 
     def __init__(self, index: Index, reference: Reference | None) -> None:
@@ -40,11 +39,11 @@ class TileCheck:
         self.regular = True
 
     def differences(self, position: int, content: bytes, tile_info: str | None) -> Iterator[Difference]:
-        """What is wrong with a tile.
+        """The faults of a tile.
 
         Args:
-            content: its bytes in the shard; fewer than the index says where the shard ends before.
-            tile_info: what the source says about it, as JSON; None where it is not compared.
+            content: its bytes in the shard; fewer than in the index if the shard ends too early.
+            tile_info: the source's entry as JSON; None without a source.
         """
         index = self._index
         shard, row = index.shards[index.shard.item(position)].name, index.row.item(position)
@@ -129,12 +128,12 @@ class TileCheck:
         shard = index.shards[index.shard[position]]
         if split != shard.split:
             wrong.append(f"split {split!r} in a shard of {shard.split!r}")
-        if tile_info is not None and info.get("tile_info") != standard(parse_json(tile_info)):
+        if tile_info is not None and info.get("tile_info") != standard_json(parse_json(tile_info)):
             wrong.append("tile_info differs from the source")
         return wrong
 
 
 def _is_constant(array: NDArray[Any]) -> bool:
     bits = array.reshape(-1).view(f"u{array.dtype.itemsize}")
-    # Most arrays differ at their ends already.
+    # Most arrays that differ already differ at their ends.
     return bits.size > 0 and bits.item(0) == bits.item(-1) and bool((bits == bits[0]).all())

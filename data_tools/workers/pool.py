@@ -1,7 +1,8 @@
-"""Worker processes that take tasks one by one, say how far they are, and never outlive the process that started them.
+"""Worker processes that take tasks one by one, report their progress, and end with the process that started them.
 
-Unlike a pool of `concurrent.futures`: a worker that is killed is noticed at once and named with its task, an
-interrupt ends everything within a moment, and when the parent is killed its workers end with it.
+`concurrent.futures.ProcessPoolExecutor` cannot replace this code: when a worker is killed while it sends a result, the
+executor waits for the rest of it for ever, because all workers share one pipe. Here each worker has a pipe of its own:
+a killed worker is noticed at once and named with its task. An interrupt ends everything within a moment.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ def available_cores() -> int:
 
 
 def processes(asked: int | None) -> int:
-    """How many worker processes `--workers` asks for; one a core where it does not.
+    """The number of worker processes for a value of `--workers`; without a value, one a core.
 
     Raises:
-        InputError: none, or more than a machine can carry.
+        InputError: the number is less than 1, or too large for a machine.
     """
     if asked is None:
         return available_cores()
@@ -49,15 +50,17 @@ def processes(asked: int | None) -> int:
 def in_processes(
     work: Work, tasks: Iterable[Any], workers: int, tally: Tally, name: Callable[[Any], str] = str
 ) -> Generator[tuple[Any, Any], None, None]:
-    """Task and `work(task, tally)` for each task, as they are done. Close it where it may be left early.
+    """Each task and its result `work(task, tally)`, in the order in which they are done.
+
+    Close the generator (`contextlib.closing`) if it may be left early.
 
     Args:
-        tasks: taken as they are needed; not all need to be in memory.
-        workers: processes. With 1, all is done in this one.
-        name: what a task is called where its process was killed.
+        tasks: taken when they are needed, so that not all must be in memory.
+        workers: number of processes. With 1, this process does all the work.
+        name: the name of a task in the message on a killed process.
 
     Raises:
-        InputError: of `work`, as it is; or a process was killed.
+        InputError: `work` raised it, or a worker process was killed.
     """
     if workers == 1:
         yield from ((task, work(task, tally)) for task in tasks)
@@ -77,19 +80,19 @@ def in_processes(
 
 
 class _Waiting:
-    """Tasks that no worker has yet."""
+    """The tasks that no worker has taken yet."""
 
     def __init__(self, tasks: Iterable[Any]) -> None:
         self._tasks = iter(tasks)
         self._made: deque[Any] = deque()
 
     def peek(self, number: int) -> bool:
-        """Whether there are more than `number` tasks; makes them up to there."""
+        """Whether there are more than `number` tasks; creates no more of them than that needs."""
         self._made.extend(islice(self._tasks, number + 1 - len(self._made)))
         return len(self._made) > number
 
     def take(self) -> Any:
-        """The next task; None where all are taken."""
+        """The next task; None if all are taken."""
         return self._made.popleft() if self._made else next(self._tasks, None)
 
 
@@ -127,8 +130,8 @@ class _Worker:
         context = get_context("spawn")  # h5py and Blosc2 hold threads and locks that a fork would copy half-way
         self.pipe, child = context.Pipe()
         self._process = context.Process(target=serve, args=(child, work), daemon=True)
-        # An interrupt from the keyboard reaches all processes: it is for the parent to act on. The tracker that
-        # multiprocessing starts first lets interrupts through again.
+        # An interrupt from the keyboard reaches all processes, but only the parent must act on it. The tracker is
+        # started before, because its start unblocks interrupts.
         resource_tracker.ensure_running()
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
@@ -140,11 +143,11 @@ class _Worker:
 
     def give(self, task: Any) -> None:
         self.task = task
-        with suppress(BrokenPipeError, ConnectionResetError):  # killed: noticed when its news are read
+        with suppress(BrokenPipeError, ConnectionResetError):  # it was killed, which the next read notices
             self.pipe.send(task)
 
     def obituary(self, name: Callable[[Any], str]) -> str:
-        """What to say when its pipe has broken."""
+        """The message when its pipe has broken."""
         self._process.join(_GRACE_SECONDS)
         code = self._process.exitcode
         how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with status {code}"

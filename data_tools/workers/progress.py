@@ -1,4 +1,4 @@
-"""How far a pass over the tiles is: tiles/s, MB/s, time left."""
+"""The progress of a pass over tiles: tiles/s, MB/s, time left."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _LINE_SECONDS: Final = 60.0
 
 
 class Progress:
-    """A bar on a terminal, a line a minute elsewhere: logs of batch jobs are read too.
+    """A bar on a terminal; elsewhere a line a minute, for the logs of batch jobs.
 
     Args:
-        total: tiles.
-        what: is being done, one word.
-        bar: drawn instead of lines.
-        stream: for lines; None for silence.
+        total: number of tiles.
+        what: one word for the activity.
+        bar: a bar to draw instead of lines.
+        stream: where lines are written; None for no output.
     """
 
     def __init__(self, total: int, what: str, bar: tqdm[Any] | None, stream: Any) -> None:
@@ -35,14 +35,14 @@ class Progress:
         self._begun = self._told = time.monotonic()
 
     def skip(self, tiles: int) -> None:
-        """Tiles that were done before: they count, but say nothing on speed."""
+        """Count tiles that were done before: they do not affect the speed."""
         self._skipped += tiles
         if self._bar is not None:
             self._bar.initial += tiles
             self._bar.update(tiles)
 
     def add(self, tiles: int, read: int) -> None:
-        """So many tiles more, of so many bytes."""
+        """Count more tiles, and the bytes that were read for them."""
         self._tiles += tiles
         self._read += read
         now = time.monotonic()
@@ -54,7 +54,7 @@ class Progress:
             print(self.line(now - self._begun), file=self._stream, flush=True)
 
     def line(self, seconds: float) -> str:
-        """Where it stands after so many seconds."""
+        """The progress after this many seconds, as a line."""
         done = self._tiles + self._skipped
         rate = self._tiles / max(seconds, 1e-9)
         left = _clock((self._total - done) / rate) if rate else "?"
@@ -71,7 +71,7 @@ def _clock(seconds: float) -> str:
 
 @contextmanager
 def progress(total: int, what: str, shown: bool = True) -> Iterator[Progress]:
-    """The progress of `total` tiles; written to standard error, nowhere with `shown` False."""
+    """The progress of `total` tiles, written to standard error; with `shown` False it is not written."""
     if not shown:
         yield Progress(total, what, None, None)
     elif not sys.stderr.isatty():

@@ -1,4 +1,4 @@
-"""The worker's end of a pool: takes tasks from a pipe, tells how far it is, and ends when its parent does."""
+"""The worker's side of the pool: it takes tasks from a pipe, reports its progress, and ends with its parent."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _TELL_SECONDS: Final = 0.2
 
 
 class Tally(Protocol):
-    """Where work says how far it is."""
+    """A counter of progress."""
 
     def add(self, tiles: int, read: int) -> None:
-        """So many tiles more, of so many bytes."""
+        """Count more tiles, and the bytes that were read for them."""
 
 
 Work = Callable[[Any, Tally], Any]
-"""Called with a task; must be picklable, as it is sent to each process once."""
+"""It is called with each task. It must be picklable, because each process gets a copy at its start."""
 
 
 class Ready:
-    """The process has started and wants a task: sending one earlier would wait for it to start."""
+    """The process has started and wants a task. Sending one earlier would block until it has started."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Failure:
 
 
 class _Teller:
-    """A worker's tally: speaks to the parent now and then."""
+    """A worker's tally, which reports to the parent now and then."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
@@ -74,12 +74,12 @@ class _Teller:
 
 
 def serve(pipe: Connection, work: Work) -> None:
-    """A worker's life."""
+    """Do tasks from the pipe until it is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     threading.Thread(target=_die_with_parent, daemon=True).start()
     teller = _Teller(pipe)
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent has no more use for it
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent has no more tasks
         pipe.send(Ready())
         while True:
             task = pipe.recv()
@@ -87,7 +87,7 @@ def serve(pipe: Connection, work: Work) -> None:
                 answer: Result | Failure = Result(work(task, teller))
             except InputError as error:
                 answer = Failure(InputError(str(error)))
-            except Exception:  # as text: not every exception, and no traceback, can be sent
+            except Exception:  # sent as text: tracebacks and some exceptions cannot be pickled
                 answer = Failure(RuntimeError(f"in a worker process:\n{traceback.format_exc()}"))
             teller.tell()
             pipe.send(answer)
@@ -97,5 +97,5 @@ def _die_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         parent.join()
-        # Not exit: the main thread may be in the middle of a shard, and must not go on to finish it.
+        # `sys.exit` would let the main thread finish the shard that it is writing.
         os._exit(1)

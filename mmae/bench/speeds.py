@@ -19,11 +19,14 @@ COLUMNS: Final = (
     Column("codec", "codec"),
     Column("processes", "processes"),
     Column("tiles_per_s", "tiles/s", "{:.0f}"),
-    Column("mb_per_s", "MB/s of pixels", "{:.0f}"),
-    Column("of_limit", "of the limit", "{:.0%}"),
+    Column("mb_per_s", "pixel MB/s", "{:.0f}"),
+    Column("of_limit", "% of limit", "{:.0%}"),
     Column("of_h5py", "x h5py", "{:.2f}"),
-    Column("own_mb", "MB a process", "{:.0f}"),
+    Column("own_mb", "MB/process", "{:.0f}"),
 )
+
+KEYS: Final = 3
+"""The number of first columns that identify a row."""
 
 Key = tuple[str, str]
 """A way and the codec of its shards, "" where it has none."""

@@ -128,6 +128,8 @@ def _string(text: str, kinds: Kinds) -> str:
         text.encode()
     except UnicodeEncodeError:
         raise ValueError("not UTF-8 text: rename it") from None
+    if kinds.path and "\0" in text:
+        raise ValueError("no path holds the character NUL: remove it")
     return with_home(text) if kinds.path else text
 
 

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from mmae.addresses import hide_in_words, map_locations, without_commands
 from mmae.config.config_values import Kinds, kinds_of, recipe_value, typed_value
 from mmae.config.packaged_files import find
+from mmae.config.renamed_keys import new_name, old_sections, with_new_names
 from mmae.config.schema import COMMAND_LINE, Config, Flat, resume_policy, section_type
 from mmae.config.yaml_file import read_yaml
 from mmae.disk.ownership import check_owner
@@ -42,10 +43,12 @@ def parse_overrides(overrides: list[str]) -> Flat:
         InputError: no `section.key=value`, an unknown key, or a text that its type cannot be.
     """
     flat: Flat = {}
+    keys = [override.partition("=")[0] for override in overrides]
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
             raise InputError(f"{COMMAND_LINE}: {override!r} is not of the form section.key=value")
+        key = new_name(key, keys, COMMAND_LINE)
         _check_key(key, COMMAND_LINE)
         try:
             flat[key] = typed_value(text, _kinds()[key])
@@ -74,7 +77,7 @@ def read_recipe(path: Path, trust: bool = False) -> Flat:
     if isinstance(tree, dict) and any("." in str(key) for key in tree):
         # Dotted keys: what a run wrote of itself.
         check_owner((path.parent, path), trust)
-    flat = _flatten_yaml(tree, path)
+    flat = with_new_names(_flatten_yaml(tree, path), str(path))
     for key, value in flat.items():
         _check_key(key, str(path))
         try:
@@ -111,7 +114,7 @@ def build_config(flat: Flat, origin: str, said: Collection[str] = ()) -> Config:
     from mmae.config.checks import contradiction
 
     nested: dict[str, dict[str, Any]] = {}
-    for key, value in flat.items():
+    for key, value in with_new_names(flat, origin).items():
         _check_key(key, origin)
         section, name = key.split(".", 1)
         nested.setdefault(section, {})[name] = value
@@ -134,7 +137,7 @@ def _flatten_yaml(tree: Any, path: Path) -> Flat:
     for name, values in tree.items():
         if "." in str(name):
             keys = {str(name): values}
-        elif name not in sections:
+        elif name not in sections and name not in old_sections():
             raise InputError(f"{path}: unknown section {name!r}{did_you_mean(str(name), sections)}")
         elif isinstance(values, dict):
             keys = {f"{name}.{key}": value for key, value in values.items()}

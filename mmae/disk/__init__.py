@@ -1,5 +1,5 @@
-"""Files and disks: written whole, locked, measured, and checked before they are trusted.
+"""Files and disks: files are written whole, locked, and checked before they are trusted.
 
-Here: atomic files and their hashes, locks, free space, who owns a file, and JSON from anybody. Not here: what stands
-in any of our files. Start with `files.py`.
+Here: atomic files and their hashes, locks, free space, the owner of a file, and JSON from any source. Not here: the
+content of any of our files. Start with `files.py`.
 """

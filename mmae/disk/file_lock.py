@@ -1,4 +1,4 @@
-"""Locks on files between processes of a machine: they end with the process, however it ends."""
+"""Locks on files between processes of a machine. The system releases them when the process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -19,21 +19,24 @@ _NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 class LockedFile:
-    """An open file under a lock. A child process does not inherit it: it is closed there.
+    """An open file that can be locked. A forked child does not inherit it: the file is closed there.
 
     Attributes:
-        path: what it was opened as. The name may be another file's by now.
+        path: the path by which it was opened. The path may lead to another file by now.
     """
 
-    def __init__(self, path: Path, flags: int) -> None:
+    def __init__(self, path: Path, flags: int, mode: int = 0o644) -> None:
         """Open, not locked yet.
 
+        Args:
+            mode: permissions of a file that is created, less what the umask takes away.
+
         Raises:
-            OSError: it cannot be opened, or is no regular file; a symbolic link is not followed.
+            OSError: the file cannot be opened or is not a regular file. A symbolic link is not followed.
         """
         self.path = path
         with _NO_FORK:
-            self.descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+            self.descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, mode)
             _OPEN.add(self)
         try:
             check_descriptor(path, self.descriptor)
@@ -41,11 +44,11 @@ class LockedFile:
             self.close()
             raise
 
-    def lock(self, exclusive: bool) -> bool:
-        """Take the lock, or exchange the one that is held; False where others hold it.
+    def try_lock(self, exclusive: bool) -> bool | None:
+        """Take the lock, or exchange the one that is held.
 
-        Raises:
-            InputError: the file system has no locks.
+        Returns:
+            False if another process holds it; None if the file system has no locks.
         """
         kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
         try:
@@ -54,18 +57,29 @@ class LockedFile:
             return False
         except OSError as error:
             if error.errno in _NO_LOCKS:
-                raise InputError(
-                    f"{self.path.parent}: files cannot be locked there: choose a data.cache_dir on a local disk"
-                ) from None
+                return None
             raise
         return True
+
+    def lock(self, exclusive: bool) -> bool:
+        """As `try_lock`, for the shard cache, which needs locks.
+
+        Raises:
+            InputError: the file system has no locks.
+        """
+        taken = self.try_lock(exclusive)
+        if taken is None:
+            raise InputError(
+                f"{self.path.parent}: files cannot be locked there: choose a data.cache_dir on a local disk"
+            )
+        return taken
 
     @property
     def is_open(self) -> bool:
         return self.descriptor >= 0
 
     def is_named(self) -> bool:
-        """Whether its path still leads to this file."""
+        """Whether the path still leads to this file."""
         try:
             named = os.stat(self.path, follow_symlinks=False)
         except FileNotFoundError:
@@ -74,7 +88,7 @@ class LockedFile:
         return (named.st_dev, named.st_ino) == (mine.st_dev, mine.st_ino)
 
     def close(self) -> None:
-        """Close it; the lock is released."""
+        """Close the file, which releases the lock."""
         with _NO_FORK:
             descriptor, self.descriptor = self.descriptor, -1
             if descriptor >= 0:
@@ -91,7 +105,7 @@ _NO_FORK: Final = threading.RLock()
 
 
 def _close_in_child() -> None:
-    # A lock belongs to the open file, which a fork shares: it would outlive the parent with the child.
+    # A lock belongs to the open file, which a fork shares: the child would keep the lock after its parent's end.
     for file in list(_OPEN):
         file.close()
     _NO_FORK.release()
@@ -101,7 +115,7 @@ os.register_at_fork(before=_NO_FORK.acquire, after_in_parent=_NO_FORK.release, a
 
 
 class Watch:
-    """Waits for another process that has a file, as long as the file grows or changes hands."""
+    """Waits for a process that fetches a file, as long as the file grows or is replaced."""
 
     def __init__(self, path: Path, wait_s: float) -> None:
         self._path = path
@@ -110,10 +124,10 @@ class Watch:
         self._since = time.monotonic()
 
     def sleep(self) -> None:
-        """Wait a moment.
+        """Wait for a moment.
 
         Raises:
-            InputError: nothing has happened for too long.
+            InputError: the file has not changed for too long.
         """
         try:
             status = self._path.stat()

@@ -1,4 +1,4 @@
-"""Files that are either whole under their name or not there at all, and the hash of a file's content."""
+"""Atomic files: a name leads to a whole file or to none. And the hash of a file's content."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from mmae.errors import InputError
 TEMPORARY: Final = ".tmp"
 
 _ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
-"""Signals that end a process without its cleaning up, unless it catches them."""
+"""Signals that end a process without any clean-up, unless it catches them."""
 
 _HASH_CHUNK: Final = 1 << 20
 
 
 @contextmanager
 def atomic_file(path: Path, replace: bool = True, mode: int = 0o666) -> Iterator[IO[bytes]]:
-    """A binary file (also readable) that takes the name `path` once the block has ended without an error.
+    """A binary file (also readable) that gets the name `path` when the block ends without an error.
 
-    Until then it is a neighbour, `.<name>.<this process and a draw>.tmp`, which an error takes away: of several
-    processes that write `path` at once none sees another's half, and the last one's file stays.
+    Until then it has a temporary name beside it, `.<name>.<this process and a random part>.tmp`, and an error removes
+    it. When several processes write `path` at once, no one sees a half-written file, and the last file stays.
 
     Args:
-        replace: take the place of what has the name `path`.
-        mode: who may read and write it, less what the umask takes away.
+        replace: replace the file at `path`, if there is one.
+        mode: permissions, less what the umask takes away.
 
     Raises:
-        FileExistsError: there is something, and it may not be replaced.
+        FileExistsError: `path` exists and may not be replaced.
         OSError: the file cannot be written.
     """
     temporary = _neighbour(path)
@@ -57,12 +57,12 @@ def atomic_file(path: Path, replace: bool = True, mode: int = 0o666) -> Iterator
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A folder to fill, which takes the name `path` once the block has ended without an error; so `atomic_file`.
+    """A folder that gets the name `path` when the block ends without an error, as a file does in `atomic_file`.
 
-    There may be an empty folder of that name. What is in the folder is synced.
+    An empty folder of that name is replaced. The content of the new folder is synced.
 
     Raises:
-        OSError: it cannot be written, or there is something in a folder of that name.
+        OSError: the folder cannot be written, or there is a folder of that name that is not empty.
     """
     temporary = _neighbour(path)
     with ending_cleanly():
@@ -80,7 +80,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(what: object, remedy: str) -> Iterator[None]:
-    """In it an OSError becomes one line: `what` cannot be written, why, and what to do."""
+    """In this block an OSError becomes one line: `what` cannot be written, why, and what to do."""
     try:
         yield
     except OSError as error:
@@ -88,10 +88,10 @@ def writing(what: object, remedy: str) -> Iterator[None]:
 
 
 def check_new_folder(folder: Path) -> None:
-    """Refuse a folder that could not be filled at the end, before the time is spent.
+    """Refuse a folder that could not be written at the end, before hours are spent.
 
     Raises:
-        InputError: it holds something already, is not a folder, or cannot be written.
+        InputError: the path is a folder that is not empty, or not a folder, or cannot be written.
     """
     with writing(folder, "choose another folder"):
         if folder.is_dir() and any(folder.iterdir()):
@@ -102,21 +102,21 @@ def check_new_folder(folder: Path) -> None:
 
 
 def check_new_file(path: Path) -> None:
-    """As `check_new_folder`, for a file that must not be there yet."""
+    """As `check_new_folder`, for a file that must not exist yet."""
     if os.path.lexists(path):
         raise InputError(f"{path} exists already: choose another name, or remove it first")
     check_place(path, path, "choose another place")
 
 
 def check_place(path: Path, what: object, remedy: str) -> None:
-    """Refuse a place that could not be written at the end, before the time is spent: a neighbour is made and removed.
+    """Refuse a path that could not be written at the end, before hours are spent: a file is created there and removed.
 
     Args:
-        path: of a file or folder to come; folders above it that are missing will be made.
-        what: what to call it.
+        path: a file or folder that will be written; missing folders above it will be created.
+        what: its name in the message.
 
     Raises:
-        InputError: the folder that it will lie in cannot be written to, or is no folder.
+        InputError: the folder above it cannot be written, or is not a folder.
     """
     folder = path.absolute().parent
     while not os.path.lexists(folder):
@@ -128,7 +128,7 @@ def check_place(path: Path, what: object, remedy: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Make what a file holds, or the renames and removals in a folder, last through a power cut."""
+    """Make the content of a file, or the renames and removals in a folder, survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -149,7 +149,7 @@ def _take_name(temporary: Path, path: Path, replace: bool) -> None:
         os.link(temporary, path, follow_symlinks=False)
     except FileExistsError:
         raise
-    except OSError:  # no hard links there
+    except OSError:  # the file system has no hard links
         if os.path.lexists(path):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
         os.replace(temporary, path)
@@ -159,9 +159,9 @@ def _take_name(temporary: Path, path: Path, replace: bool) -> None:
 
 @contextmanager
 def ending_cleanly() -> Iterator[None]:
-    """In it a signal that would end the process at once raises SystemExit: what was begun is taken away first.
+    """In this block a signal that would end the process raises SystemExit instead, so that clean-up still happens.
 
-    A process that catches these signals itself, and a thread beside the main one, are left alone.
+    Nothing changes in a process that catches these signals itself, or outside of the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -173,18 +173,18 @@ def ending_cleanly() -> Iterator[None]:
         yield
     finally:
         for number in caught:
-            if signal.getsignal(number) is _end:  # nothing else has begun to catch it
+            if signal.getsignal(number) is _end:  # nothing else catches it by now
                 signal.signal(number, signal.SIG_DFL)
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
-    # A second one ends the process, whatever it is at.
+    # A second signal ends the process at once.
     signal.signal(number, signal.SIG_DFL)
     raise SystemExit(128 + number)
 
 
 def stream_hash(file: IO[bytes]) -> str:
-    """xxh3-128 of a file's content, hexadecimal; a chunk in memory at a time."""
+    """xxh3-128 of a file's content, hexadecimal; it is read in chunks."""
     file.seek(0)
     hasher = xxhash.xxh3_128()
     while chunk := file.read(_HASH_CHUNK):
@@ -193,6 +193,6 @@ def stream_hash(file: IO[bytes]) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replace a small text file at once: readers see the old or the new, never a part."""
+    """Replace a small text file at once: readers see the old or the new content, never a part."""
     with atomic_file(path) as file:
         file.write(text.encode())

@@ -1,4 +1,4 @@
-"""Whether what is to be written fits on the disk, asked before the first byte of it."""
+"""Free disk space, checked before the first byte is written."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from mmae.errors import InputError
 
 
 def need_space(folder: Path, needed: int, remedy: str) -> None:
-    """Refuse before anything is written what would fill the disk.
+    """Refuse to write more than fits on the disk, before anything is written.
 
     Args:
-        folder: to write to; where it does not exist yet, the nearest one above it that does.
+        folder: where to write. If it does not exist yet, the nearest existing folder above it is checked.
         needed: bytes.
         remedy: what to do, for the message.
 

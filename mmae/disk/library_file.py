@@ -1,7 +1,7 @@
-"""Files that a library writes which cannot bear it when a write fails, or when Python raises in the middle of one.
+"""A file object for libraries that cannot handle a failed write, or an exception in the middle of a write.
 
-HDF5 can then neither close its file nor forget it, and torch's writer fails again while it is taken down: both end the
-process. So they write to a file here that says yes to everything, and what went wrong is raised behind them.
+After one, HDF5 can neither close nor discard its file, and torch's writer fails again in its destructor: both end the
+process. So they write to a file object whose writes always succeed, and the error is raised after the library is done.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @contextmanager
 def library_file(file: IO[bytes]) -> Iterator[LibraryFile]:
-    """What to give to the library in place of `file`.
+    """The object to give to the library in place of `file`.
 
     Raises:
-        OSError: a write failed. Whatever a signal raises that came meanwhile.
+        OSError: a write failed. A signal that came meanwhile raises its own exception.
     """
     with _signals_noted() as noted:
         output = LibraryFile(file, noted)
@@ -31,7 +31,7 @@ def library_file(file: IO[bytes]) -> Iterator[LibraryFile]:
 
 
 class LibraryFile:
-    """A binary file. What follows a failed write is thrown away."""
+    """A binary file. After a failed write, later writes are discarded."""
 
     def __init__(self, file: IO[bytes], noted: list[int]) -> None:
         raw: Any = file
@@ -42,7 +42,7 @@ class LibraryFile:
         self.read, self.readinto, self.seek, self.tell = raw.read, raw.readinto, raw.seek, raw.tell
 
     def check(self) -> None:
-        """Raise what went wrong so far; to be called between two of the library's calls."""
+        """Raise the first error so far. Call it between two calls of the library."""
         if self._error is not None:
             raise self._error
         if self._noted:
@@ -58,7 +58,7 @@ class LibraryFile:
         return size
 
     def flush(self) -> None:
-        """Nothing: whoever opened the file does it."""
+        """Do nothing: the owner of the file flushes it."""
 
     def _write_all(self, view: memoryview) -> None:
         while view:
@@ -74,7 +74,7 @@ class LibraryFile:
 
 @contextmanager
 def _signals_noted() -> Iterator[list[int]]:
-    """In it signals that would end the block are only noted; what they do is done after it."""
+    """In this block, signals that would end it are only noted; their handlers run after it."""
     noted: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield noted

@@ -1,7 +1,7 @@
-"""Whose a run's and a model's files are: what others wrote, or could write, is read only where the user trusts it.
+"""The owners of a run's or a model's files: files that other users wrote or can write are read only with `--trust`.
 
-Such files name places and commands, and DeepSpeed's run code when they are loaded. What belongs to this user or to
-root, and what nobody else may write, is this user's own doing.
+Such files name paths and commands, and DeepSpeed's files run code when they are loaded. A file is this user's own if it
+belongs to this user or to root, and no other user may write it.
 """
 
 from __future__ import annotations
@@ -20,31 +20,19 @@ from mmae.errors import InputError
 if TYPE_CHECKING:
     import argparse
 
-RUN_FILES: Final = ("config.yaml", "ds_config.json", "band_stats.json", "log.jsonl", ".followed", "checkpoints")
-"""Of a run's folder, what commands read."""
-
 _ROOT: Final = 0
 _DEFAULT_ACL: Final = "system.posix_acl_default"
 
 
 def add_trust_argument(parser: argparse.ArgumentParser, what: str = "files") -> None:
-    """`--trust`, which every command has that reads a run or a model."""
+    """Add `--trust`, for every command that reads a run or a model."""
     parser.add_argument(
         "--trust", action="store_true", help=f"read {what} that other users wrote or can write, and what they name"
     )
 
 
-def check_run(folder: Path, trust: bool) -> None:
-    """`check_owner` of a run's folder and of what commands read there; what is missing does no harm.
-
-    Raises:
-        InputError: see `check_owner`.
-    """
-    check_owner((folder, *(folder / name for name in RUN_FILES)), trust)
-
-
 def check_tree(folder: Path, trust: bool) -> None:
-    """`check_owner` of a folder and of all that lies in it and below, also behind symbolic links.
+    """`check_owner` of a folder and of everything below it, also behind symbolic links.
 
     Raises:
         InputError: see `check_owner`.
@@ -54,10 +42,10 @@ def check_tree(folder: Path, trust: bool) -> None:
 
 
 def check_owner(paths: Iterable[Path], trust: bool) -> None:
-    """Refuse to read what somebody else wrote or could write. Symbolic links count, and so does what they point at.
+    """Refuse to read files that other users wrote or can write. Symbolic links and their targets are both checked.
 
     Raises:
-        InputError: a path belongs to neither this user nor root, or others may write it, and it is not trusted.
+        InputError: without `trust`, a path belongs to neither this user nor root, or other users may write it.
     """
     for path in () if trust else paths:
         with suppress(FileNotFoundError, NotADirectoryError):
@@ -70,16 +58,16 @@ def check_owner(paths: Iterable[Path], trust: bool) -> None:
 
 
 def write_as_own() -> None:
-    """Have what this process makes from now on be such that nobody else may write it."""
+    """Make every file that this process creates from now on writable by this user alone."""
     os.umask(os.umask(0o077) | 0o022)
 
 
 def keep_from_others(folder: Path) -> None:
-    """Let nobody but this user write into a folder; others read as before.
+    """Let only this user write into a folder; other users read it as before.
 
-    Nor does it hand on access lists that would let them write what is made there; `write_as_own` sees to the rest.
+    The folder's default access list, by which others could write new files in it, is removed. See also `write_as_own`.
     """
-    # A file system without access lists, or one that keeps them elsewhere.
+    # Some file systems have no access lists, or store them elsewhere.
     with suppress(OSError):
         os.removexattr(folder, _DEFAULT_ACL)
     with suppress(OSError):
@@ -89,10 +77,10 @@ def keep_from_others(folder: Path) -> None:
 
 
 def _problem(about: os.stat_result) -> str:
-    """Why a file is not this user's own, in words; empty where it is."""
+    """Why a file is not this user's own; empty if it is."""
     if about.st_uid not in {os.geteuid(), _ROOT}:
         return f"belongs to another user ({_name(about.st_uid)})"
-    # A link's own mode says nothing.
+    # The mode of a symbolic link has no meaning.
     if stat.S_ISLNK(about.st_mode):
         return ""
     if about.st_mode & stat.S_IWOTH:
@@ -103,7 +91,7 @@ def _problem(about: os.stat_result) -> str:
 
 
 def _is_private(group: int) -> bool:
-    """Whether a group is this user's alone, as many systems give one to each user. In root's there may be anybody."""
+    """Whether this user is the only member of a group, as many systems have one group a user. Root's does not count."""
     try:
         user, found = pwd.getpwuid(os.geteuid()), grp.getgrgid(group)
     except KeyError:

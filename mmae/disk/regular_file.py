@@ -1,4 +1,4 @@
-"""Files that are read must be files: a FIFO would be waited for, and a device has no end."""
+"""Only regular files are read: opening a FIFO would wait, and reading a device might never end."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _KINDS: Final = (
 
 
 class NotRegularError(OSError):
-    """Something with the name of a file is none; `strerror` says what it is."""
+    """A path leads to something other than a regular file; `strerror` says to what."""
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """A regular file, open for reading; nothing else is waited for.
+    """A regular file, open for reading. The call does not wait for anything else.
 
     Raises:
-        NotRegularError: it is a folder, FIFO, socket or device.
-        OSError: there is none, or it may not be read.
+        NotRegularError: the path is a folder, FIFO, socket or device.
+        OSError: the file does not exist or may not be read.
     """
     return os.fdopen(regular_descriptor(path), "rb")
 
 
 def regular_descriptor(path: Path) -> int:
-    """As `open_regular`, but a bare file descriptor that the caller closes."""
+    """As `open_regular`, but the result is a file descriptor that the caller closes."""
     return _opened(path, os.O_RDONLY)
 
 
@@ -49,20 +49,20 @@ def read_regular_text(path: Path) -> str:
 
 
 def append_regular(path: Path) -> io.FileIO:
-    """A regular file, made if it is not there, whose end is written to, unbuffered; errors as `open_regular`.
+    """A regular file, opened to append without a buffer and created if needed; errors as `open_regular`.
 
-    A device is taken: one that throws all away may be meant.
+    Devices are accepted, for example /dev/null.
     """
     return io.FileIO(_opened(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, or_device=True), "ab")
 
 
 def check_regular(path: Path) -> None:
-    """For files that a library opens: errors as `open_regular`, but nothing is opened."""
+    """Check a file that a library will open: errors as `open_regular`, but nothing is opened."""
     _check(path, os.stat(path).st_mode)
 
 
 def _opened(path: Path, flags: int, or_device: bool = False) -> int:
-    # Without O_NONBLOCK the opening of a FIFO waits for its other end.
+    # Without O_NONBLOCK, opening a FIFO waits for its other end.
     descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
     try:
         mode = os.fstat(descriptor).st_mode
@@ -75,7 +75,7 @@ def _opened(path: Path, flags: int, or_device: bool = False) -> int:
 
 
 def check_descriptor(path: Path, descriptor: int) -> None:
-    """For what is open already, by O_NONBLOCK: errors as `open_regular`; it is not closed."""
+    """Check a file that was opened with O_NONBLOCK: errors as `open_regular`; it stays open."""
     _check(path, os.fstat(descriptor).st_mode)
 
 

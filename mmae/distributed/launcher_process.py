@@ -6,7 +6,6 @@ nobody to stop them. Our launchers (`launchers/`) pass signals on; this is for t
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -16,11 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from mmae.processes import parent_of, started
+from mmae.processes import die_with_parent, parent_of, started
 
 LAUNCH: Final = "deepspeed.launcher.launch"
 _AGENTS: Final = frozenset({"torchrun", "accelerate", "torch.distributed.run", "torch.distributed.launch"})
-_PR_SET_PDEATHSIG: Final = 1
 _LOOK_S: Final = 1.0
 
 
@@ -56,9 +54,7 @@ def end_with_launchers() -> None:
         return
     known = {pid: began for pid in above if (began := started(pid))}
     if LAUNCH in _words(above[0]):
-        with suppress(OSError, AttributeError):
-            # At once, and also where Python gets no turn.
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+        die_with_parent(signal.SIGTERM, above[0])
     threading.Thread(target=_watch, args=(known,), name="launchers", daemon=True).start()
 
 

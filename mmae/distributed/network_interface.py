@@ -26,13 +26,31 @@ def interface_to(host: str) -> str | None:
     """The interface through which this machine reaches an IPv4 host; None if unknown, or itself by loopback."""
     if not host:
         return None
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect((host, 9))  # sends nothing
-        except OSError:
-            return None
-        own = str(probe.getsockname()[0])
+    try:
+        _, own = own_address(host, socket.AF_INET)
+    except OSError:
+        return None
     return None if own.startswith("127.") else interface_of(own) or None
+
+
+def own_address(host: str, family: socket.AddressFamily = socket.AF_UNSPEC) -> tuple[socket.AddressFamily, str]:
+    """The address from which this machine sends to a host, as its routes say. Nothing is sent.
+
+    Raises:
+        OSError: the host's name is unknown, or no route leads there.
+    """
+    family, kind, _, _, there = socket.getaddrinfo(host, 9, family, socket.SOCK_DGRAM)[0]
+    with socket.socket(family, kind) as probe:
+        probe.connect(there)
+        return family, str(probe.getsockname()[0])
+
+
+def free_port() -> int:
+    """A TCP port that nobody holds now: another training on this machine may hold a default one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def interface_of(address: str) -> str:

@@ -25,7 +25,7 @@ from mmae.distributed.one_node import open_store
 from mmae.distributed.preflight_rules import End, Entry, judge
 from mmae.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_LOST_RANK
 from mmae.terminal.edge import ending
-from mmae.terminal.error_line import say_error
+from mmae.terminal.error_line import first_line, say_error
 
 T = TypeVar("T")
 
@@ -139,7 +139,7 @@ class Preflight:
         if entry.failed is not None:
             end = End(entry.failed, f"rank {self._rank} on {entry.host}: {entry.why}")
         else:
-            first = next(iter(f"{error}".splitlines()), type(error).__name__)
+            first = first_line(error)
             place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
             if self._rank == 0:
                 line = f"rank 0 on {entry.host}: cannot listen at {place} ({first}): is it this host's, and free? "

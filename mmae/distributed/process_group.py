@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from mmae.distributed.network_interface import choose_interface
+from mmae.distributed.network_interface import choose_interface, free_port
 from mmae.distributed.one_node import meet_here, store_on_loopback
 
 _GLOO_THREAD: Final = "pt_gloo_runloop"
@@ -45,7 +44,7 @@ def join() -> int:
 
     if "RANK" not in os.environ:
         os.environ.update(
-            RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port())
+            RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port())
         )
     meet_here(os.environ)
     choose_interface(os.environ)
@@ -108,10 +107,3 @@ def _without_shared_buffers() -> Iterator[None]:
     finally:
         if local_size is not None:
             os.environ["LOCAL_SIZE"] = local_size
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

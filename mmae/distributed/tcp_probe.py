@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final
 
+from mmae.distributed.network_interface import own_address
+
 _CONNECT_S: Final = 4.0
 _AGAIN_S: Final = 2.0
 _TRIES: Final = 3
@@ -28,7 +30,7 @@ class Listener:
     def __init__(self, towards: str) -> None:
         self.address, self.port = "", 0
         with suppress(OSError):
-            family, self.address = _own_address(towards)
+            family, self.address = own_address(towards)
             self._socket = socket.create_server((self.address, 0), family=family, backlog=_WAITING)
             self.port = int(self._socket.getsockname()[1])
             threading.Thread(target=self._hang_up, daemon=True, name="heartbeat port").start()
@@ -64,11 +66,3 @@ def answers_tcp(address: str, port: int) -> bool:
         else:
             return True
     return False
-
-
-def _own_address(towards: str) -> tuple[socket.AddressFamily, str]:
-    """The address by which this machine speaks to a host."""
-    family, kind, _, _, there = socket.getaddrinfo(towards, 9, type=socket.SOCK_DGRAM)[0]
-    with socket.socket(family, kind) as probe:
-        probe.connect(there)  # sends nothing
-        return family, str(probe.getsockname()[0])

@@ -31,7 +31,7 @@ from mmae.distributed.tcp_probe import Listener, unreachable
 from mmae.distributed.watchdog_rules import DEAD_SECONDS, SUSPECT_SECONDS, Pulse, Verdict, Watch
 from mmae.errors import EXIT_BAD_INPUT, EXIT_LOST_RANK, InputError
 from mmae.processes import started, this_machine
-from mmae.terminal.error_line import say_error
+from mmae.terminal.error_line import say_error, typed_line
 
 PERIOD: Final = 1.0
 """Seconds between two pulses."""
@@ -139,7 +139,7 @@ class Watchdog:
         if is_of_communication(error):
             # A connection broke: another rank is lost, and who watches is about to end this process for it.
             time.sleep(min(DEAD_SECONDS, self._timeout) + 3 * self._period)
-            line = f"{type(error).__name__}: {next(iter(f'{error}'.splitlines()), '')}"
+            line = typed_line(error)
             say_error(f"mmae: rank {self._rank} on {self._own.host} failed with {line}")
             if self._rank == 0 and self._write_end is not None:
                 self._write_end(self._own.step, line)

@@ -14,6 +14,7 @@ from mmae.plan.lines import NUMBER_BYTES
 from mmae.plan.parameter_sizes import parameter_sizes
 from mmae.plan.time_and_disk import checkpoint_bytes
 from mmae.run.folder import RunFolder
+from mmae.run.layout import CHECKPOINT_GLOB
 
 
 def bytes_to_come(folder: RunFolder, config: Config) -> int:
@@ -34,4 +35,4 @@ def bytes_to_come(folder: RunFolder, config: Config) -> int:
 
 
 def _there(checkpoints: Path) -> int:
-    return sum(1 for _ in checkpoints.glob("global_step*"))
+    return sum(1 for _ in checkpoints.glob(CHECKPOINT_GLOB))

@@ -16,8 +16,8 @@ COLUMNS: Final = (
     Column("check", "check"),
     Column("host", "host"),
     Column("level", "result"),
-    Column("found", "found"),
-    Column("remedy", "what to do"),
+    Column("found", "found", wraps=True),
+    Column("remedy", "what to do", wraps=True),
 )
 
 
@@ -67,7 +67,7 @@ def table_of(findings: Sequence[Finding], title: str) -> Table:
     rows = [_row(each) for each in findings]
     counts = {level: sum(each.level == level for each in findings) for level in ("FAIL", "warn", "note")}
     verdict = f"{counts['FAIL']} failed, {counts['warn']} to look at, {counts['note']} notes, of {len(findings)} checks"
-    return Table(title, COLUMNS, rows, [verdict])
+    return Table(title, COLUMNS, rows, [verdict], len(COLUMNS))
 
 
 def _row(each: Finding) -> dict[str, Value]:

@@ -1,7 +1,8 @@
-"""From a plan to DeepSpeed's engine."""
+"""Builds DeepSpeed's engine from a configuration."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
+from tqdm import tqdm
 
 from mmae.config.deepspeed import precision_of, zero_stage_of
 from mmae.config.schema import Config
-from mmae.engine.grad_norm import norm_at_once
+from mmae.engine.deepspeed_internals import gathered, is_sharded, replace_norm, undo_first_step, untested_version
+from mmae.engine.engine_protocol import Engine
+from mmae.engine.grad_norm import gradients_norm
 from mmae.engine.module import PretrainModule, compile_parts
 from mmae.engine.optim import build_optimizer, build_scheduler
 from mmae.model.block import EncoderBlock
@@ -20,15 +24,16 @@ from mmae.model.recompute import Recompute
 from mmae.model.saved.saved_model import initial_weights
 
 
-def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, trust: bool = False) -> Any:
+def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, trust: bool = False) -> Engine:
     """DeepSpeed's engine around model, losses, optimiser and schedule.
 
     Args:
         ds_config: the merged DeepSpeed JSON.
-        load_initial: take the weights of `model.init_from` where the recipe names one.
-        trust: they may be another user's.
+        load_initial: load the weights of `model.init_from`, if the recipe names one.
+        trust: load them although they are another user's.
     """
-    # Initial weights have a seed of their own; what is left to torch's generator is drop path, which differs by rank.
+    _say_if_untested()
+    # Initial weights have their own seed. torch's generator draws drop path only, which differs between ranks.
     torch.manual_seed(_seed_of_rank(config.train.seed, dist.get_rank()))
     recompute = Recompute(config.train.activation_checkpointing, config.train.checkpoint_blocks_every)
     # At stage 3 no rank ever holds the whole model: each parameter is sharded as soon as it is initialised.
@@ -42,6 +47,7 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
     if sharded and config.train.compile:
         gather_whole_blocks(module)
     optimizer = build_optimizer(module, config.train, config.model.paper_exact)
+    engine: Engine
     engine, *_ = deepspeed.initialize(
         model=module,
         optimizer=optimizer,
@@ -50,24 +56,30 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
         dist_init_required=False,
     )
     if stage == 0 and precision_of(ds_config) != "fp32":
-        _undo_first_step(engine)
-    norm_at_once(engine)
+        undo_first_step(engine)
+    replace_norm(engine, gradients_norm)
     if config.train.compile:
         compile_parts(module, sharded)
     return engine
 
 
+def _say_if_untested() -> None:
+    line = untested_version(deepspeed.__version__)
+    if line is not None and dist.get_rank() == 0:
+        tqdm.write(line, file=sys.stderr)
+
+
 def gather_whole_blocks(module: PretrainModule) -> None:
     """Have ZeRO-3 gather a block's weights at once, around the block. Before `deepspeed.initialize`.
 
-    Seen with deepspeed 0.19.8: not so the tokenizer, no input of which needs a gradient. Its weights are let go of
-    before their gradients are known.
+    Seen with deepspeed 0.19.8: this fails for the tokenizer, because none of its inputs needs a gradient. Its weights
+    are released before their gradients are computed.
     """
     deepspeed.utils.set_z3_leaf_modules(module, [EncoderBlock])
 
 
 def _buffers_to_device(module: PretrainModule) -> None:
-    """DeepSpeed moves a whole module, but not the buffers of one that was built sharded."""
+    """DeepSpeed moves a module to the device, but not the buffers of a module that was built sharded."""
     device = get_accelerator().current_device_name()
     for owner in module.modules():
         for name, buffer in owner.named_buffers(recurse=False):
@@ -75,26 +87,15 @@ def _buffers_to_device(module: PretrainModule) -> None:
 
 
 def _seed_of_rank(seed: int, rank: int) -> int:
-    """A seed that torch takes: what has more than 64 bits is cut to them."""
+    """A seed that torch accepts: larger numbers are cut to 64 bits."""
     mixed = seed * 65_537 + rank
     return mixed if -(1 << 63) <= mixed < 1 << 64 else mixed % (1 << 64)
 
 
-def _undo_first_step(engine: Any) -> None:
-    """At stage 0 with mixed precision DeepSpeed allocates AdamW's moments by a step with gradients of 0.
-
-    That step counts: it decays the master weights, and every bias correction to come is late by one. Seen with
-    deepspeed 0.19.8: losses 2 % off those of ZeRO 1 to 3 after three steps.
-    """
-    engine.basic_optimizer.state.clear()
-    engine.optimizer.refresh_fp32_params()
-
-
 def _start_from(module: PretrainModule, folder: Path, trust: bool) -> None:
-    """Weights of a model folder into a model that may be sharded: a parameter at a time."""
+    """Load a model folder's weights, one parameter at a time: the model may be sharded."""
     weights = initial_weights(module.model, folder, trust)
     for name, parameter in module.model.named_parameters():
-        sharded = hasattr(parameter, "ds_id")
-        with torch.no_grad(), deepspeed.zero.GatheredParameters([parameter], modifier_rank=0, enabled=sharded):
-            if not sharded or dist.get_rank() == 0:
+        with torch.no_grad(), gathered(parameter, modifier_rank=0):
+            if not is_sharded(parameter) or dist.get_rank() == 0:
                 parameter.copy_(weights[name])

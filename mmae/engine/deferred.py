@@ -1,4 +1,4 @@
-"""Device values that are read on the host some steps after they were made, so that no step waits for them."""
+"""Deferred values: the host reads them some steps after the device computed them, so that no step waits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 DEFERRED_STEPS: Final = 2
-"""Steps between making a value and reading it, on every kind of device: behaviour does not depend on it."""
+"""Steps between computing a value and reading it. The same on every device, so that all devices behave alike."""
 
 Tag = TypeVar("Tag")
 Values = dict[str, list[float]]
@@ -19,11 +19,11 @@ Values = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class _Pending(Generic[Tag]):
-    """Numbers on their way to the host.
+    """Numbers that are being copied to the host.
 
     Attributes:
-        sizes: name -> how many of the numbers are its own, in order.
-        host: float64 numbers, valid once `arrived` is.
+        sizes: name -> how many of the numbers belong to it, in order.
+        host: float64 numbers, valid once the event `arrived` has happened.
     """
 
     step: int
@@ -45,17 +45,17 @@ class _Pending(Generic[Tag]):
 class DeferredValues(Generic[Tag]):
     """A queue of small tensors, in the order of steps.
 
-    Numbers travel as float64, which holds every float32, bfloat16 and count exactly.
+    Numbers are copied as float64, which represents every float32, bfloat16 and count exactly.
     """
 
     def __init__(self) -> None:
         self._pending: deque[_Pending[Tag]] = deque()
 
     def add(self, step: int, tag: Tag, tensors: Mapping[str, Tensor]) -> None:
-        """Queue the numbers that these tensors hold now; later changes to the tensors do not show.
+        """Queue the numbers that these tensors hold now. Later changes to the tensors have no effect.
 
         Args:
-            tensors: of one device, of any shape.
+            tensors: on one device, of any shape.
         """
         flat = {name: tensor.detach().reshape(-1) for name, tensor in tensors.items()}
         packed = torch.cat([part.to(torch.float64) for part in flat.values()])
@@ -69,19 +69,19 @@ class DeferredValues(Generic[Tag]):
         self._pending.append(_Pending(step, tag, {name: len(part) for name, part in flat.items()}, packed, arrived))
 
     def due(self, step: int) -> Iterator[tuple[Tag, Values]]:
-        """What was queued at least `DEFERRED_STEPS` before `step`, oldest first."""
+        """Values that were queued at least `DEFERRED_STEPS` before `step`, oldest first."""
         while self._pending and self._pending[0].step <= step - DEFERRED_STEPS:
             pending = self._pending.popleft()
             yield pending.tag, pending.values()
 
     def drain(self) -> Iterator[tuple[Tag, Values]]:
-        """Everything that is queued, oldest first; waits for the device."""
+        """All queued values, oldest first. Waits for the device."""
         while self._pending:
             pending = self._pending.popleft()
             yield pending.tag, pending.values()
 
     def arrived(self) -> Iterator[tuple[Tag, Values]]:
-        """What can be read without waiting, oldest first: after an error a device may never come to the rest."""
+        """Queued values that need no waiting, oldest first. After an error a device may never compute the others."""
         while self._pending and self._pending[0].is_there():
             pending = self._pending.popleft()
             yield pending.tag, pending.values()

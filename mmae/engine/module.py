@@ -1,7 +1,7 @@
 """What DeepSpeed wraps: the model, its losses and their balancer behind one forward.
 
-ZeRO-3 gathers a parameter while the module that owns it runs, so everything that reads a parameter
-in a step runs inside this forward.
+ZeRO-3 gathers a parameter while the module that owns it runs. Everything that reads a parameter in a step therefore
+runs inside this forward.
 """
 
 from __future__ import annotations
@@ -54,19 +54,19 @@ class PretrainModule(nn.Module):
 
 
 def compile_parts(module: PretrainModule, sharded: bool = False, backend: str = "inductor") -> None:
-    """Compile the tokenizer, each encoder block, the decoders as one, and the losses; what lies between stays as it is.
+    """Compile the tokenizer, each encoder block, all decoders as one part, and the losses. The rest is not compiled.
 
-    All blocks share one compiled code. Shapes are compiled as they are: micro-batches of one size, training and
-    validation apart.
+    All blocks share one compiled code. Shapes are static: micro-batches have one size, and training and validation are
+    compiled separately.
 
     Args:
-        sharded: weights are gathered by hooks on the modules that own them (ZeRO-3), each of which would cut the code
-            in two: only blocks, whose weights `gather_whole_blocks` has gathered around them, and losses are compiled.
-        backend: torch's name of what compiles.
+        sharded: at ZeRO-3 hooks on modules gather the weights, and each hook would break the graph. Only the losses
+            and the blocks are compiled, because `gather_whole_blocks` gathers a block's weights around the block.
+        backend: the compiler, by torch's name.
     """
     model = module.model
     parts = [*model.encoder.blocks] if sharded else [model.tokenizer, *model.encoder.blocks, model.decoders]
     for part in parts:
-        # Without the hooks around it.
+        # `forward`, not the module: DeepSpeed's hooks around it stay outside the graph.
         part.forward = torch.compile(part.forward, dynamic=False, backend=backend)
     module.sample_losses = torch.compile(sample_losses, dynamic=False, backend=backend)

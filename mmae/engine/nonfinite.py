@@ -1,6 +1,7 @@
-"""Steps whose numbers are lost: the update is left out on every rank, the tiles are named, and too many end the run.
+"""Non-finite handling: every rank skips the update of a bad step, names its tiles, and too many bad steps end the run.
 
-What happened in a step is read `DEFERRED_STEPS` steps later (`deferred`), by every rank at the same step.
+A step is bad if its loss or gradient is not finite or too large. All ranks read this `DEFERRED_STEPS` steps later
+(`deferred`), at the same step.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from mmae.engine.deferred import DeferredValues, Values
+from mmae.engine.engine_protocol import Engine
 from mmae.engine.quarantine import Quarantine, Suspects
 from mmae.engine.skip_update import Skips
 from mmae.engine.step import StepStats
@@ -27,11 +28,11 @@ from mmae.types import Batch
 
 @dataclass(frozen=True)
 class Agreed:
-    """What every rank knows, at the same step.
+    """What every rank knows at the same step.
 
     Attributes:
-        wanted_R: how many ranks asked for each thing, in any of the steps read.
-        bad: steps in a row, up to the newest one read, whose numbers were lost.
+        wanted_R: how many ranks had each reason to stop, in any of the steps read.
+        bad: how many steps in a row were bad, up to the newest one read.
     """
 
     wanted_R: tuple[float, ...]
@@ -40,11 +41,11 @@ class Agreed:
 
 @dataclass(frozen=True)
 class _Context:
-    """What the host knows of a step when it is made.
+    """What the host knows of a step when the step is queued.
 
     Attributes:
-        counted: DeepSpeed left the step out itself, and counts it.
-        norm: the gradient's, where DeepSpeed has it on the host.
+        counted: DeepSpeed skipped the step itself, and counts it.
+        norm: the gradient's norm, where DeepSpeed has it on the host.
     """
 
     step: int
@@ -54,38 +55,38 @@ class _Context:
 
 
 class NonFiniteHandler:
-    """Watches an engine's steps. Made when its weights are loaded.
+    """Watches an engine's steps. Create it after the weights are loaded.
 
     Attributes:
-        skipped: steps of the run that were left out, a scalar on the device.
+        skipped: number of skipped steps of the run, a scalar on the device.
     """
 
-    def __init__(self, engine: Any, spec: RunSpec, rank: int) -> None:
+    def __init__(self, engine: Engine, spec: RunSpec, rank: int) -> None:
         self._skips = Skips(engine, spec.config.train.skip_grad_norm)
         self._engine = engine
         self._quarantine = Quarantine(spec, rank)
         self._half = spec.precision == "fp16"
         self._deferred: DeferredValues[_Context] = DeferredValues()
         self._bad = 0
-        # DeepSpeed's count is in its checkpoints.
+        # A checkpoint brings DeepSpeed's count.
         self.skipped = torch.full((), float(engine.skipped_steps), device=engine.device)
 
     def after_step(self, step: int, stats: StepStats, batches: Sequence[Batch]) -> Tensor:
-        """Take note of a step that has just been made. Does not wait for the device.
+        """Take note of a step that has just been queued. Does not wait for the device.
 
         Args:
             step: its number, counted from 1.
 
         Returns:
-            1 where its update was left out, else 0; a scalar on the device.
+            1 where its update was skipped, else 0; a scalar on the device.
         """
         skipped = self._skips.after_step()
         self.skipped = self.skipped + skipped
         norm = self._engine.get_global_grad_norm()
-        on_device = torch.is_tensor(norm) and norm.device == skipped.device
+        on_device = norm if isinstance(norm, Tensor) and norm.device == skipped.device else None
         numbers = {
             "skipped": skipped,
-            "norm": norm if on_device else skipped.new_zeros(1),
+            "norm": skipped.new_zeros(1) if on_device is None else on_device,
             "losses": torch.cat([stats.loss.reshape(1), stats.loss_O]),
             "wanted": stats.wanted_R,
         }
@@ -93,25 +94,25 @@ class NonFiniteHandler:
             step,
             Suspects(batches, stats.finite_OB),
             counted=not self._engine.was_step_applied(),
-            norm=None if on_device else math.inf if norm is None else float(norm),
+            norm=None if on_device is not None else math.inf if norm is None else float(norm),
         )
         self._deferred.add(step, context, numbers)
         return skipped
 
     def agreed(self, step: int) -> Agreed:
-        """What the ranks agreed on in steps that are old enough to be read after this one."""
+        """What all ranks know of the steps that are old enough to be read after this one."""
         return self._read(self._deferred.due(step))
 
     def drain(self) -> Agreed:
-        """What they agreed on in all steps so far. Waits for the device: before a save, and where training ends."""
+        """What all ranks know of all steps so far. Waits for the device: for a save, and for the end."""
         return self._read(self._deferred.drain())
 
     def validated(self, step: int, found: Validation) -> None:
-        """Take note of a validation: tiles whose loss was not finite are named."""
+        """Name the tiles of a validation that had a loss that is not finite."""
         self._quarantine.write_validation(step, found.lost_rows)
 
     def despair(self, step: int, saved: Path | None) -> str:
-        """The line that a run ends with which lost too many steps in a row."""
+        """The line that a run ends with after too many bad steps in a row."""
         return (
             f"step {step}: {counted(self._bad, 'step')} in a row had a loss or gradient that is not finite or too "
             f"large; their tiles are named in {self._quarantine.folder}, no update was made, and {_before(saved)}: "
@@ -119,7 +120,7 @@ class NonFiniteHandler:
         )
 
     def divergence(self, step: int, outputs: Sequence[str], saved: Path | None) -> str:
-        """The line that a run ends with whose validation has no finite loss of some outputs."""
+        """The line that a run ends with after a validation in which some outputs had no finite loss."""
         return (
             f"step {step}: the validation loss of {', '.join(outputs)} is not finite on any tile: the weights have "
             f"diverged and were not saved, and {_before(saved)}: lower train.blr"
@@ -146,7 +147,7 @@ class NonFiniteHandler:
             return None
         if math.isfinite(norm):
             return "norm"
-        # In fp16 a gradient that overflows is how the loss scale is found.
+        # In fp16 overflowing gradients are normal: DeepSpeed finds the loss scale by them.
         return None if self._half else "gradient"
 
 

@@ -1,4 +1,4 @@
-"""DeepSpeed's C++ ops, built by torch: ahead of time, or by the first start, which then says what takes so long."""
+"""Builds of DeepSpeed's C++ ops by torch: ahead of time, or by the first start, which then says why it takes long."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from mmae.engine.op_lock import LOCK, break_dead, said_while_waiting
 
 
 def announce_builds(say: Callable[[str], None], look_s: float = 5.0) -> None:
-    """From now on a build in this process, or a wait for another's, is said after some seconds.
+    """From now on, say after some seconds that this process builds an op, or waits for another process's build.
 
-    DeepSpeed looks up torch's `load` whenever it wants an op, and finds one that says so.
+    DeepSpeed calls torch's `load` for each op. This replaces it by a function that reports.
     """
     build = getattr(cpp_extension.load, "__wrapped__", cpp_extension.load)
 
@@ -31,7 +31,7 @@ def announce_builds(say: Callable[[str], None], look_s: float = 5.0) -> None:
 
 
 def waits_for_files() -> bool:
-    """Whether this torch waits until a lock file is gone, as its older releases do."""
+    """Whether this release of torch waits until a lock file is gone, as older releases do."""
     return hasattr(cpp_extension, "FileBaton")
 
 
@@ -41,10 +41,10 @@ def build_folder(name: str) -> Path:
 
 
 def build(name: str) -> str | None:
-    """Build an op (`ShareMemComm`), if it is not built; None: the accelerator here does not use it.
+    """Build an op (such as `ShareMemComm`), if it is not built yet.
 
     Returns:
-        its name as an extension.
+        its name as an extension; None where the accelerator does not use it.
     """
     from deepspeed.accelerator import get_accelerator
 

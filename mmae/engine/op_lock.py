@@ -1,7 +1,7 @@
-"""Locks of torch's folder of built extensions: who holds one, whether that process lives, and saying so while it waits.
+"""Locks in torch's folder of built extensions: which process holds one, whether it lives, and messages while it builds.
 
-DeepSpeed has its C++ ops built by torch, one process at a time. Older releases of torch wait until a lock file is gone,
-also where the process that made it was killed; newer ones lock the file, which ends with the process.
+DeepSpeed has torch build its C++ ops, one process at a time. Older releases of torch wait until a lock file is gone,
+even if the process that made it was killed. Newer releases lock the file, and the lock ends with the process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOCK: Final = "lock"
 _LOOK_S: Final = 5.0
 _AGAIN_S: Final = 120.0
 _SILENT_S: Final = 600.0
-"""A build writes more often than that, also on a machine that this one cannot look into."""
+"""A running build writes more often than this, also on another machine."""
 _LOCAL: Final = frozenset({"ext2/ext3", "xfs", "btrfs", "tmpfs", "overlayfs", "zfs", "f2fs", "ramfs"})
 _BREAKERS: Final = ".mmae-breaking-locks"
 
@@ -33,7 +33,7 @@ class Holder:
     """The process that holds a lock.
 
     Attributes:
-        pid: 0: of another machine, or of another user whom this one may not look at.
+        pid: 0 for a process of another machine, or of another user that this one may not inspect.
         command: its first words.
     """
 
@@ -45,26 +45,26 @@ class Holder:
 
 
 def cache_root() -> Path:
-    """The folder that torch builds extensions in; without TORCH_EXTENSIONS_DIR there is a folder a version in it."""
+    """The folder that torch builds extensions in. Without TORCH_EXTENSIONS_DIR it has one folder for each version."""
     if said := os.environ.get("TORCH_EXTENSIONS_DIR"):
         return Path(said).absolute()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "torch_extensions"
 
 
 def locks(root: Path) -> list[Path]:
-    """Of all builds in a folder."""
+    """The locks of all builds in a folder."""
     return sorted(path for pattern in (f"*/{LOCK}", f"*/*/{LOCK}") for path in root.glob(pattern) if path.is_file())
 
 
 def holder_of(lock: Path) -> Holder | None:
-    """The process that holds it; None where no living one does, or there is no such lock."""
+    """The process that holds a lock; None where no living process does, or there is no such lock."""
     try:
         about = lock.stat()
     except OSError:
         return None
     if pid := _locked_by(about):
         return Holder(pid, command_of(pid))
-    # A lock that is its file's existence is kept open by who made it; others only look whether it is there.
+    # Older torch: the lock is the file's existence. Its maker keeps it open; others only check that it exists.
     if pid := _opened_by(about):
         return Holder(pid, command_of(pid))
     if _is_locked(lock):
@@ -75,10 +75,10 @@ def holder_of(lock: Path) -> Holder | None:
 
 
 def break_dead(lock: Path) -> bool:
-    """Take a lock away that no living process holds. One process at a time looks and acts.
+    """Remove a lock that no living process holds. Only one process at a time checks and removes.
 
     Returns:
-        whether it was there, and is gone.
+        whether it was removed.
     """
     with suppress(OSError), _alone(lock.parent):
         if lock.exists() and holder_of(lock) is None:
@@ -89,7 +89,7 @@ def break_dead(lock: Path) -> bool:
 
 @contextmanager
 def said_while_waiting(lock: Path, op: str, say: Callable[[str], None], look_s: float = _LOOK_S) -> Iterator[None]:
-    """Around what builds or loads an op: after a few seconds a line says what is waited for, and how to go on."""
+    """A context around building or loading an op. After a few seconds a line says what it waits for, and what to do."""
     done = threading.Event()
     thread = threading.Thread(target=_watch, args=(lock, op, say, look_s, done), name="op lock", daemon=True)
     thread.start()
@@ -101,18 +101,19 @@ def said_while_waiting(lock: Path, op: str, say: Callable[[str], None], look_s: 
 
 
 def waiting_line(lock: Path, op: str, holder: Holder) -> str:
-    """What a start that waits says; another rank of the same start builds for this one, too."""
+    """What a waiting start says. Another rank of the same start may build for this one."""
     if holder.pid == os.getpid() or (holder.pid and parent_of(holder.pid) == os.getppid()):
         return f"building DeepSpeed's op {op} in {lock.parent}, once: a minute or two, longer on a busy machine"
     stop = f"stop that process (kill {holder.pid})" if holder.pid else "stop that build"
     return (
-        f"waiting for {holder}, which builds DeepSpeed's op {op} and holds {lock}; it goes on when that is done. "
+        f"waiting for {holder}, which builds DeepSpeed's op {op} and holds {lock}. "
+        "This start goes on when the build is done. "
         f"To go on without it: {stop}, or start with TORCH_EXTENSIONS_DIR=FOLDER, a folder of your own"
     )
 
 
 def command_of(pid: int) -> str:
-    """A process's command line, cut; empty where it cannot be read."""
+    """The beginning of a process's command line; empty where it cannot be read."""
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
@@ -142,7 +143,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _locked_by(about: os.stat_result) -> int:
-    """The process that the kernel lists for a locked file; 0: none, or of another space of processes."""
+    """The process that the kernel lists for a locked file; 0 for none, or one in another process namespace."""
     place = f"{os.major(about.st_dev):02x}:{os.minor(about.st_dev):02x}:{about.st_ino}"
     with suppress(OSError):
         for line in Path("/proc/locks").read_text().splitlines():
@@ -153,7 +154,7 @@ def _locked_by(about: os.stat_result) -> int:
 
 
 def _is_locked(lock: Path) -> bool:
-    """Whether any process has locked it, also one that is not listed here."""
+    """Whether any process has locked the file, also one that the kernel does not list here."""
     try:
         descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

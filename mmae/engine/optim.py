@@ -13,9 +13,9 @@ from mmae.model.parameters import parameter_groups
 
 
 def build_optimizer(module: nn.Module, train: TrainConfig, paper_exact: bool) -> torch.optim.AdamW:
-    """AdamW over all parameters; which decay follows from what they hold (`parameter_groups`).
+    """AdamW over all parameters. What a parameter holds decides its weight decay (`parameter_groups`).
 
-    The fused implementation makes no temporaries the size of the model.
+    The fused implementation allocates no temporaries as large as the model.
     """
     groups = parameter_groups(module.named_parameters(), train.weight_decay, paper_exact)
     return torch.optim.AdamW(groups, lr=train.lr, betas=train.opt_betas, fused=True)
@@ -42,5 +42,5 @@ def lr_factor(step: int, train: TrainConfig) -> float:
 
 
 def build_scheduler(optimizer: torch.optim.Optimizer, train: TrainConfig) -> LambdaLR:
-    """Steps once an optimiser step; its state is its step count, so a new `max_steps` reshapes what is to come."""
+    """A schedule with a step for each optimiser step. Its state is a step count: a new `max_steps` changes the rest."""
     return LambdaLR(optimizer, lambda step: lr_factor(step, train))

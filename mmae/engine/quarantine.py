@@ -1,8 +1,8 @@
-"""Tiles that a step whose numbers were lost is suspected of: `quarantine/rank_N.jsonl` in the run's folder.
+"""Tiles that may have caused a bad step: `quarantine/rank_N.jsonl` in the run's folder.
 
-A line a step and output: step, reason (loss, gradient, norm), modality (null: the gradient does not tell), keys of
-the tiles' random draws, their source rows and shards. Each rank writes of its own tiles. Of tiles whose loss is not
-finite in a validation (reason validation) it names the source rows.
+There is one line for each step and output: step, reason (loss, gradient, norm), modality (null where only the gradient
+is bad), keys of the tiles' random draws, their source rows and shards. Each rank writes about its own tiles. For a
+validation (reason validation) a line names the source rows of tiles with a loss that is not finite.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from tqdm import tqdm
 
 from mmae.data.sampling.order import rank_slices
 from mmae.disk.regular_file import append_regular
+from mmae.run.layout import QUARANTINE, QUARANTINED, of_rank
 from mmae.run.spec import RunSpec
 from mmae.terminal.printable import printable
 from mmae.types import Batch
 
 MAX_LINES: Final = 20
-"""Lines that a rank prints, at most. The file has them all."""
+"""A rank prints at most this many lines. The file has all of them."""
 
 
 class Suspects:
-    """The tiles that a rank had in a step, and which of their losses were finite. On the device until it matters."""
+    """The tiles that a rank had in a step, and which of their losses were finite. Stays on the device until read."""
 
     def __init__(self, batches: Sequence[Batch], finite_OB: Sequence[Tensor]) -> None:
         self._keys = [batch.key_B for batch in batches]
@@ -45,17 +46,17 @@ class Suspects:
 
 
 class Quarantine:
-    """A rank's own file, which exists once there is something to say."""
+    """One rank's file. It is created with its first line."""
 
     def __init__(self, spec: RunSpec, rank: int) -> None:
         self._spec = spec
         self._rank = rank
-        self.folder = spec.folder.path / "quarantine"
-        self._path = self.folder / f"rank_{rank}.jsonl"
+        self.folder = spec.folder.path / QUARANTINE
+        self._path = self.folder / of_rank(QUARANTINED, rank)
         self._lines = 0
 
     def write(self, step: int, reason: str, suspects: Suspects) -> None:
-        """Name the tiles whose loss was not finite; all of the step where the losses do not tell.
+        """Name the tiles with a loss that is not finite; all tiles of the step where every loss is finite.
 
         Args:
             step: counted from 1, as in log.jsonl.
@@ -85,7 +86,7 @@ class Quarantine:
                 self._say(step, reason, modality, [f"{rows[tile]} ({shards[tile]})" for tile in tiles])
 
     def write_validation(self, step: int, rows: Mapping[str, Sequence[int]]) -> None:
-        """Name the tiles of a validation whose loss was not finite, by output."""
+        """Name the tiles of a validation with a loss that is not finite, by output."""
         for modality, lost in rows.items():
             self._append({"step": step, "reason": "validation", "modality": modality, "rows": list(lost)})
             self._say(step, "validation", modality, [str(row) for row in lost])
@@ -115,7 +116,7 @@ class Quarantine:
         tqdm.write(printable(line), file=sys.stderr)
 
     def _shards(self, step: int) -> list[str]:
-        """The shard of each of this rank's tiles of a step: which they are follows from the step alone."""
+        """The shard of each of this rank's tiles in a step. The step alone decides which tiles they are."""
         spec = self._spec
         epoch, slots = spec.order.global_batch_at(step - 1)
         mine = np.concatenate([slots[part] for part in rank_slices(spec.split, self._rank)])

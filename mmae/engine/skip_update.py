@@ -1,64 +1,53 @@
-"""Steps whose update is left out: weights and moments stay as they are, bit for bit, and the schedule goes on.
+"""Skipped updates: weights and moments stay as they are, bit for bit, and the schedule goes on.
 
-DeepSpeed itself leaves out a step whose gradient is not finite at ZeRO 1 to 3, and at stage 0 in bf16 and fp16. At
-stage 0 in float32 it does not: there, and for norms above `train.skip_grad_norm` everywhere, torch's fused AdamW is
-given a flag on the device (`found_inf`, made for loss scaling), so that no host waits to know. A norm is that of all
-ranks' gradients: every rank skips the same steps.
+DeepSpeed itself skips a step with a gradient that is not finite at ZeRO 1 to 3, and at stage 0 in bf16 and fp16. It
+does not at stage 0 in float32. There, and everywhere for norms above `train.skip_grad_norm`, torch's fused AdamW gets a
+flag on the device (`found_inf`, made for loss scaling), so that no host waits for the norm. The norm is that of all
+ranks' gradients, so every rank skips the same steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mmae.engine.deepspeed_internals import leave_out_clipping, report_norm, watch_norm
+from mmae.engine.engine_protocol import Engine
 from mmae.engine.grad_norm import gradients_norm
-from mmae.errors import InputError
 
 
 class Skips:
-    """The flag of an engine's optimiser. Made once, when weights are loaded.
+    """The skip flag of an engine's optimiser. Create it once, after the weights are loaded.
 
     Args:
-        limit: largest norm of the gradient, before clipping, that is applied; None: any that is finite.
+        limit: largest norm of the gradient, before clipping, with which an update is made. None: every finite norm.
     """
 
-    def __init__(self, engine: Any, limit: float | None) -> None:
+    def __init__(self, engine: Engine, limit: float | None) -> None:
         self._engine = engine
         self._limit = limit
-        self._optimizer = engine.basic_optimizer
+        # torch's own AdamW, two attributes of which are not in its types.
+        self._optimizer: Any = engine.basic_optimizer
         self._none = torch.zeros((), device=engine.device)
         self._all = torch.ones((), device=engine.device)
         outer = engine.optimizer
         if outer is self._optimizer:
             # Float32 at stage 0. Its clipping moves into the hook, which has the norm.
-            engine.clip_fp32_gradients = lambda: None
+            leave_out_clipping(engine)
             outer.register_step_pre_hook(self._before_plain_step)
         elif limit is not None:
-            ways = (
-                ("_get_norm_groups", self._judge_groups),  # stage 3
-                ("scaled_global_norm", self._judge_result),  # stages 1 and 2
-                ("unscale_and_clip_grads", self._judge_argument),  # stage 0
-            )
-            known = [(name, judge) for name, judge in ways if hasattr(outer, name)]
-            if not known:
-                raise InputError(
-                    f"train.skip_grad_norm does not work with DeepSpeed's {type(outer).__name__}, which this "
-                    "--deepspeed_config asks for: leave data_types.grad_accum_dtype out of it"
-                )
-            name, judge = known[0]
-            setattr(outer, name, judge(getattr(outer, name)))
+            watch_norm(engine, self._flag_scaled)
 
     def after_step(self) -> Tensor:
-        """1 where the step that has just been made was left out, else 0; a scalar on the device.
+        """1 where the step that has just been made was skipped, else 0; a scalar on the device.
 
-        DeepSpeed holds the schedule on a step that it leaves out. Here the learning rate is a function of the step's
-        number alone.
+        DeepSpeed does not advance the schedule when it skips a step. Here the learning rate is a function of the
+        step's number alone, so the schedule is advanced.
         """
         if not self._engine.was_step_applied():
-            # Known to torch only as a wrong order of the first two calls, about which it would warn.
+            # Without this, torch would warn that the schedule was stepped before the optimiser.
             self._optimizer._opt_called = True
             self._engine.lr_scheduler.step()
             return self._all
@@ -68,7 +57,7 @@ class Skips:
     def _before_plain_step(self, optimizer: Any, _args: object, _kwargs: object) -> None:
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = gradients_norm(gradients).to(self._engine.device).float()
-        optimizer._global_grad_norm = norm
+        report_norm(self._engine, norm)
         self._flag(norm)
         clip = self._engine.gradient_clipping()
         if clip > 0 and gradients:
@@ -77,36 +66,12 @@ class Skips:
     def _flag(self, norm: Tensor) -> None:
         limit = torch.inf if self._limit is None else self._limit
         applied = norm.isfinite() & (norm <= limit)
-        # Where the optimiser works: torch would copy it there too, but for an offloaded one without waiting for it.
-        # At stage 3 its groups are empty between the steps of their parts; there the norm is where it works, or on the
-        # host, from where copies are waited for.
+        # The flag must be on the optimiser's device. torch would copy it there too, but for an offloaded optimiser
+        # without waiting for the copy. At stage 3 the groups are empty between the steps of their parts: there the
+        # norm is on the optimiser's device already, or on the host, and copies from the host are waited for.
         held = (parameter for group in self._optimizer.param_groups for parameter in group["params"])
         home = next((parameter.device for parameter in held), norm.device)
         self._optimizer.found_inf = (~applied).float().reshape(()).to(home)
 
     def _flag_scaled(self, norm: Any) -> None:
         self._flag(torch.as_tensor(norm, device=self._engine.device).float() / self._engine.optimizer.loss_scale)
-
-    def _judge_groups(self, norms: Callable[[], list[Any]]) -> Callable[[], list[Any]]:
-        def judged() -> list[Any]:
-            found = norms()
-            self._flag_scaled(torch.stack([torch.as_tensor(norm).float() for norm in found]).norm())
-            return found
-
-        return judged
-
-    def _judge_result(self, total_norm: Callable[..., Any]) -> Callable[..., Any]:
-        def judged(*args: Any, **kwargs: Any) -> Any:
-            norm = total_norm(*args, **kwargs)
-            self._flag_scaled(norm)
-            return norm
-
-        return judged
-
-    def _judge_argument(self, clip: Callable[..., Any]) -> Callable[..., Any]:
-        # Of DeepSpeed's two optimisers of this stage, one is given the gradients too, before the norm.
-        def judged(*args: Any, **kwargs: Any) -> Any:
-            self._flag_scaled(args[-1])
-            return clip(*args, **kwargs)
-
-        return judged

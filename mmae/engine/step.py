@@ -1,14 +1,13 @@
-"""One optimiser step, whose loss is that of the global batch however it is spread over ranks and micro-batches.
+"""One optimiser step. Its loss is that of the global batch, however the batch is split over ranks and micro-batches.
 
-The number of scored samples an output has in the global batch follows from masks and validity alone. It is summed
-over micro-batches and ranks before any backward pass, in one small reduction, and weighs the micro-losses.
+Masks and validity alone decide how many samples of the global batch are scored for an output. These counts are summed
+over micro-batches and ranks before any backward pass, in one small reduction, and weight the micro-batches' losses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from mmae.config.schema import Config
 from mmae.data.transforms.preprocess import Preprocess
+from mmae.engine.engine_protocol import Engine
 from mmae.losses import scored
 from mmae.model.masking import plan_masks
 from mmae.types import Batch, Inputs, MaskPlan
@@ -23,7 +23,7 @@ from mmae.types import Batch, Inputs, MaskPlan
 
 @dataclass(frozen=True)
 class StepStats:
-    """What a step has to tell, on the device, already summed over micro-batches and ranks.
+    """Results of a step, on the device, already summed over micro-batches and ranks.
 
     Attributes:
         loss: scalar, the loss that was minimised.
@@ -32,9 +32,10 @@ class StepStats:
         hidden_M: share of each input modality's tokens that was hidden.
         valid_M: share of each input modality's tokens that holds data.
         filled: visible tokens without data, over the global batch.
-        left_out: tiles of the global batch that are not real: damaged, in training. No other number counts them.
-        wanted_R: how many ranks asked for each of the things a rank can ask for (`stop_signals.REASONS`).
-        finite_OB: of each of this rank's micro-batches, which samples' losses are finite; of no other rank's.
+        left_out: tiles of the global batch that are not real; in training these are damaged tiles. No other number
+            counts them.
+        wanted_R: how many ranks have each reason to stop (`stop_signals.REASONS`).
+        finite_OB: which losses are finite, for each micro-batch of this rank only.
     """
 
     loss: Tensor
@@ -63,13 +64,13 @@ def prepare_step(batches: Sequence[Batch], preprocess: Preprocess, config: Confi
     return [prepare(batch, preprocess, config, train=True) for batch in batches]
 
 
-def optimiser_step(engine: Any, prepared: Prepared, config: Config, wanted_R: Tensor | None = None) -> StepStats:
+def optimiser_step(engine: Engine, prepared: Prepared, config: Config, wanted_R: Tensor | None = None) -> StepStats:
     """Forward and backward of every micro-batch of this rank, then the optimiser.
 
     Args:
         engine: DeepSpeed's engine around a `PretrainModule`.
         prepared: this rank's micro-batches, as many as DeepSpeed accumulates.
-        wanted_R: what this rank asks for, float32 on the device: it is summed over ranks beside the losses.
+        wanted_R: this rank's reasons to stop, float32 on the device. They are summed over ranks beside the losses.
     """
     world = dist.get_world_size()
     share = 1 / (world * len(prepared))
@@ -82,11 +83,11 @@ def optimiser_step(engine: Any, prepared: Prepared, config: Config, wanted_R: Te
 
     parts, finite_OB = [], []
     for (inputs, plan), has_OB in zip(prepared, scored_OB, strict=True):
-        # The published loss is the mean over micro-batches of each one's own mean.
+        # The published code takes the mean of each micro-batch, then the mean over micro-batches.
         weigh_O = has_OB.sum(1) / share if config.model.paper_exact else count_O
         part, part_O, finite = engine(inputs, plan, weigh_O, share)
-        # DeepSpeed averages gradients over ranks; the parts are to be summed. An infinite loss can have a finite
-        # gradient: it is made NaN, which every rank then has after the reduction, and no rank takes the step.
+        # DeepSpeed averages gradients over ranks, but the parts must be summed. An infinite loss can have a finite
+        # gradient: NaN takes its place, which reaches every rank with the reduction, so that no rank makes the update.
         engine.backward(part * torch.where(part.detach().isfinite(), float(world), torch.nan), scale_wrt_gas=False)
         engine.step()
         finite_OB.append(finite)
@@ -99,7 +100,7 @@ def optimiser_step(engine: Any, prepared: Prepared, config: Config, wanted_R: Te
 
 
 def _token_counts(prepared: Prepared, config: Config) -> Tensor:
-    """[tokens a modality, hidden tokens x M, valid tokens x M, filled tokens] of real tiles, and others: int64."""
+    """[tokens of a modality, hidden tokens x M, valid tokens x M, filled tokens] of real tiles, then other tiles."""
     domains, tokens = config.model.in_domains, config.model.tokens_per_modality
     counts = []
     for inputs, plan in prepared:

@@ -1,8 +1,7 @@
-"""When to stop, and how the ranks come to stop at the same step: saved, with status 0.
+"""When to stop, and how all ranks stop at the same step, with a checkpoint and status 0.
 
-A rank that has a reason to stop says so in a reduction that every step makes anyway (`step.optimiser_step`); all ranks
-read the sum at the same later step (`nonfinite`). A signal therefore never ends anything by itself: a save that is
-under way is finished.
+A rank with a reason to stop adds it to a reduction that every step makes anyway (`step.optimiser_step`). All ranks read
+the sum at the same later step (`nonfinite`). A signal therefore never interrupts anything: a running save is finished.
 """
 
 from __future__ import annotations
@@ -22,23 +21,23 @@ from torch import Tensor
 from mmae.distributed.process_group import is_local_main
 from mmae.engine.deferred import DEFERRED_STEPS
 from mmae.processes import started
+from mmae.run.layout import STOP
 from mmae.run.resume_command import go_on_command
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 REASONS: Final = (*(number.name for number in SIGNALS), "train.max_hours", "the end of the Slurm job", "the file stop")
-STOP_FILE: Final = "stop"
 SLURM_RESERVE: Final = 120.0
-"""Seconds kept for what a job does after its last save."""
+"""Seconds reserved for what a job does after its last save."""
 
 Clock = Callable[[], float]
 
 
 class Stop:
-    """What this rank knows of reasons to stop. A context: signals are caught within it, and only there.
+    """This rank's reasons to stop. A context: signals are caught within it, and only there.
 
     Args:
-        folder: of the run; rank 0 looks there for a file `stop`.
-        max_hours: of this start.
+        folder: of the run. Rank 0 looks there for a file `stop`.
+        max_hours: how long this start may train; None: without a limit.
     """
 
     def __init__(
@@ -51,7 +50,7 @@ class Stop:
         clock: Clock = time.monotonic,
         now: Clock = time.time,
     ) -> None:
-        self._file = folder / STOP_FILE
+        self._file = folder / STOP
         self._rank = rank
         self._clock, self._now = clock, now
         self._began = clock() - _seconds_since_start()
@@ -64,29 +63,29 @@ class Stop:
         self._wanted_R: Tensor | None = None
         self._before: dict[int, Any] = {}
         self.doing = "finishing the step"
-        """What a second signal is answered with."""
+        """What the training does now, for the answer to a signal."""
 
     def wanted(self, device: torch.device) -> Tensor:
         """A 1 for each of `REASONS` that this rank has, float32 on the device, else 0. Call it once a step."""
         reasons = self._look()
-        # Nothing new, nothing to copy: a normal step does not wait for the device.
+        # A tensor is made only for a new reason: a normal step copies nothing and does not wait for the device.
         if self._wanted_R is None or not reasons <= self._reasons:
             self._reasons |= reasons
             self._wanted_R = torch.tensor([float(name in self._reasons) for name in REASONS], device=device)
         return self._wanted_R
 
     def agree_now(self, device: torch.device) -> tuple[str, ...]:
-        """What all ranks have to stop for before the first step. Collective, and waits."""
+        """All ranks' reasons to stop before the first step. Collective, and waits for the device."""
         wanted_R = self.wanted(device).clone()
         dist.all_reduce(wanted_R)
         return names(wanted_R.tolist())
 
     def saved(self, seconds: float) -> None:
-        """How long a save took: the next may take as long, and must fit before the job's end."""
+        """Note how long a save took: the next one must fit before the job's end."""
         self._longest_save = max(self._longest_save, seconds)
 
     def obeyed(self, reasons: Sequence[str]) -> None:
-        """Take the file `stop` away when the run has stopped because of it, or the next start would stop too."""
+        """Remove the file `stop` when the run has stopped because of it. Otherwise the next start would stop too."""
         if self._rank == 0 and "the file stop" in reasons:
             self._file.unlink(missing_ok=True)
 
@@ -109,7 +108,7 @@ class Stop:
 
     def __enter__(self) -> Stop:
         for number in SIGNALS:
-            # Who started the process may have had it ignore a signal, as nohup and a background shell do.
+            # nohup and background shells start a process with a signal ignored: it stays ignored.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._catch)
         return self
@@ -129,7 +128,7 @@ class Stop:
             if again
             else f"stopping: {self.doing}, saving, then the run ends"
         )
-        # Not print: a signal may come in the middle of one.
+        # Not `print`: a signal may interrupt a `print`.
         os.write(2, f"mmae: {signal.Signals(number).name}: {said}\n".encode())
 
 
@@ -144,7 +143,7 @@ def how_to_go_on(
     """One line: where a run stopped, and the command that goes on from there.
 
     Args:
-        own: the run's folder of checkpoints; a checkpoint elsewhere must be named again. None: it is the run's own.
+        own: the run's folder of checkpoints. A checkpoint elsewhere must be named again. None: the checkpoint is there.
     """
     where = f"saved in {checkpoint}" if checkpoint else "nothing was learned that could be saved"
     elsewhere = checkpoint is not None and own is not None and checkpoint.parent.resolve() != own.resolve()
@@ -152,7 +151,7 @@ def how_to_go_on(
 
 
 def _seconds_since_start() -> float:
-    """How long this process has lived; 0 where the system does not tell."""
+    """How long this process has lived; 0 where the system does not say."""
     try:
         ticks = int(started(os.getpid()))
         up = float(Path("/proc/uptime").read_text().split()[0])

@@ -1,10 +1,10 @@
-"""Validation: the whole split, with masks that never change, exact over any number of ranks."""
+"""Validation on the whole split, with masks that never change. The result is exact for any number of ranks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.distributed as dist
@@ -15,6 +15,7 @@ from mmae.data.loading.device_prefetch import on_device
 from mmae.data.loading.loader import validation_batches
 from mmae.data.sampling.shard_sets import has_split
 from mmae.data.transforms.preprocess import Preprocess
+from mmae.engine.engine_protocol import Engine
 from mmae.engine.step import prepare
 from mmae.losses import scored
 from mmae.run.spec import RunSpec
@@ -23,13 +24,13 @@ from mmae.types import Batch, Inputs, MaskPlan
 
 @dataclass(frozen=True)
 class Validation:
-    """What a validation found, the same on every rank but for `lost_rows`.
+    """The result of a validation. Only `lost_rows` differs between ranks.
 
     Attributes:
-        losses: of each output, the mean over the tiles that can be scored; None where there is none.
-        scored: tiles that could be, by output.
-        lost: of these, those whose loss is not finite; outputs without any are left out.
-        lost_rows: source rows of those that this rank had.
+        losses: mean of each output over the tiles that can be scored; None where no tile can be.
+        scored: number of tiles that can be scored, by output.
+        lost: number of these with a loss that is not finite; outputs without any are absent.
+        lost_rows: source rows of such tiles on this rank.
     """
 
     losses: dict[str, float | None]
@@ -39,7 +40,7 @@ class Validation:
 
     @property
     def diverged(self) -> list[str]:
-        """Outputs without a finite loss on any tile: not the tiles are at fault, but the weights."""
+        """Outputs without a finite loss on any tile: the weights are at fault, not the tiles."""
         return [name for name, lost in self.lost.items() if lost == self.scored[name]]
 
 
@@ -50,12 +51,17 @@ class DamageWatch(Protocol):
 
 
 def validate_split(
-    engine: Any, spec: RunSpec, preprocess: Preprocess, damage: DamageWatch, step: int, watcher: Watcher | None = None
+    engine: Engine,
+    spec: RunSpec,
+    preprocess: Preprocess,
+    damage: DamageWatch,
+    step: int,
+    watcher: Watcher | None = None,
 ) -> Validation | None:
     """Validate on the `val` split of every shard set; None where none has one.
 
     Args:
-        watcher: is called after each batch, with what the model has just run on.
+        watcher: is called after each batch with the model's inputs.
     """
     config, device = spec.config, engine.device
     if not any(has_split(each.index, "val") for each in spec.tiles.sets):
@@ -74,7 +80,7 @@ def validate_split(
 
 @torch.no_grad()
 def validate(
-    engine: Any, batches: Iterable[Batch], preprocess: Preprocess, config: Config, watcher: Watcher | None = None
+    engine: Engine, batches: Iterable[Batch], preprocess: Preprocess, config: Config, watcher: Watcher | None = None
 ) -> Validation:
     """Validate on every tile of the split.
 
@@ -110,13 +116,13 @@ def validate(
 
 
 def _rows(names: Sequence[str], rows: list[Tensor], chosen: list[Tensor]) -> dict[str, list[int]]:
-    """Of each output, the rows of the chosen tiles, given as (B,) and bool (O, B) a batch; outputs without any not."""
+    """The rows of the chosen tiles by output, from (B,) and bool (O, B) for each batch; empty ones are absent."""
     row_B, chosen_OB = torch.cat(rows), torch.cat(chosen, dim=1)
     found = {name: row_B[chosen_B].tolist() for name, chosen_B in zip(names, chosen_OB, strict=True)}
     return {name: each for name, each in found.items() if each}
 
 
 class Watcher(Protocol):
-    """Looks at a validation as it goes. May not raise, and may not run the model."""
+    """Sees each batch of a validation. It must not raise, and must not run the model."""
 
     def __call__(self, inputs: Inputs, plan: MaskPlan) -> None: ...

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
+from mmae.disk.json_text import standard_json
 from mmae.disk.ownership import add_trust_argument
 from mmae.errors import InputError, did_you_mean
 from mmae.run.log_reader import LogRecords
 from mmae.terminal.plurals import counted
 from mmae.terminal.printable import printable
-from mmae.terminal.table import add_json_argument, check_json_path, write_json
+from mmae.terminal.table import Column, Table, Value, add_json_argument, check_json_path, write_json
 
 if TYPE_CHECKING:
     from mmae.config.schema import Config, ModelConfig
@@ -28,7 +29,18 @@ if TYPE_CHECKING:
     from mmae.model.mmae import MultiMAE
     from mmae.types import Inputs, MaskPlan
 
-Row = dict[str, str | float | None]
+Row = dict[str, Value]
+
+HEADINGS: Final = MappingProxyType(
+    {
+        "first": "first val loss",
+        "last": "last val loss",
+        "hidden": "loss when hidden",
+        "constant": "loss of a constant",
+        "accuracy": "accuracy (share of pixels)",
+        "majority": "accuracy of the majority class",
+    }
+)
 
 FIT_TILES = 2048
 """Training tiles that the constants are fitted on, at most: means of so many tiles no longer move."""
@@ -66,8 +78,8 @@ def run(args: argparse.Namespace) -> int:
         model = trained.model
     scores = _scores(config, args.shards, folder.stored_band_stats(), model, hidden)
     rows = _trained_rows(scores["constant"], folder.log_file) if model is None else _hidden_rows(scores)
-    rows = [{key: _finite(value) for key, value in row.items()} for row in rows]
-    print(_table(rows))
+    rows = standard_json(rows)
+    print(table_of(rows, f"mmae baseline {args.run}: losses on normalised values").text())
     if args.json:
         write_json(args.json, json.dumps(rows, indent=2) + "\n")
     return 0
@@ -158,15 +170,8 @@ def _hidden_rows(scores: dict[str, dict[str, Score]]) -> list[Row]:
     return rows
 
 
-def _finite(value: str | float | None) -> str | float | None:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _table(rows: list[Row]) -> str:
-    def cell(value: str | float | None) -> str:
-        if isinstance(value, str):
-            return f"{value:<14}"
-        return f"{'-' if value is None else format(value, '.4f'):>16}"
-
-    headings = [f"{name:<14}" if name == "output" else f"{name:>16}" for name in rows[0]]
-    return "\n".join(["".join(headings), *("".join(map(cell, row.values())) for row in rows)])
+def table_of(rows: list[Row], title: str) -> Table:
+    """The rows as they are printed."""
+    keys = rows[0].keys()
+    columns = [Column(key, HEADINGS.get(key, key), "{}" if key == "output" else "{:.4f}") for key in keys]
+    return Table(title, columns, rows)

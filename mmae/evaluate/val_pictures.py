@@ -16,6 +16,7 @@ from mmae.config.schema import ModelConfig
 from mmae.disk.files import atomic_file
 from mmae.evaluate.pictures import side_by_side
 from mmae.evaluate.tile_picture import draw
+from mmae.terminal.error_line import first_line
 from mmae.types import Inputs, MaskPlan, ModelOutput
 
 
@@ -75,7 +76,7 @@ class ValPictures:
             self._stop()
 
     def _fail(self, error: Exception) -> None:
-        self._failed = next(iter(str(error).splitlines()), type(error).__name__)
+        self._failed = first_line(error)
         self._missing = 0
         self._stop()
 

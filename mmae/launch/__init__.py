@@ -1,6 +1,7 @@
-"""Starting ranks on one or several hosts: what `launchers/` needs beyond a few lines of shell.
+"""Starting ranks on one or several hosts: the programs behind `launchers/`, whose scripts only call them.
 
-Here: hostfiles, ssh and its check, quoting for remote shells, the environment that ranks get, and the DeepSpeed
-command. Nothing here imports torch or deepspeed. Not here: what ranks do once they run (`mmae.distributed`).
-Start with `multi_node.py`.
+Here: a program for each launcher (`single_node`, `multi_node`, `slurm`, `prebuild`), hostfiles, ssh and its check,
+quoting for remote shells, and the environment that ranks get. Room: `supervision` (a launch, from its start to its
+end). Nothing here imports torch or deepspeed. Not here: what ranks do once they run (`mmae.distributed`). Start with
+`single_node.py`, then `supervision/supervise.py`.
 """

@@ -1,4 +1,4 @@
-"""From the words given to `launchers/multi_node.sh` to the `deepspeed` command that it runs, with all checks."""
+"""`launchers/multi_node.sh`: from its words to the `deepspeed` command, with all checks, and the launch itself."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from mmae.distributed.devices import DEVICES
-from mmae.errors import InputError
-from mmae.launch.entry import entry
+from mmae.errors import EXIT_BAD_INPUT, InputError
+from mmae.launch.entry import COMMAND, entry, is_dry_run, remember_call
 from mmae.launch.hostfile import meeting_place, read_slots, refuse_ipv6, slots_used, taking_part
 from mmae.launch.rank_environment import is_secret, leaking
-from mmae.launch.run_dir import training_config
 from mmae.launch.shell_quoting import word
+from mmae.launch.ssh_ranks import Hosts, SshRanks
+from mmae.launch.supervision.local_ranks import LocalRanks
+from mmae.launch.supervision.supervise import supervise
+from mmae.launch.training_words import training_config
 from mmae.launch.visible_devices import check_over_ssh, of_a_node
+
+SCRIPT: Final = "multi_node.sh"
 
 
 @dataclass(frozen=True)
@@ -26,24 +32,13 @@ class Start:
 
     Attributes:
         command: `deepspeed` and its words.
-        hosts: that take part.
-        address: where the ranks meet, with `port`.
-        run: the run's folder.
-        ssh: whether ranks are reached by ssh, and are no descendants of the launcher.
-        launcher_args: further options of pdsh.
-        ask_first: whether all hosts can be had.
+        restarts: how often it may start again when a rank or a host was lost.
+        hosts: how ranks are reached by ssh; None: they run on this machine.
     """
 
     command: list[str]
-    hosts: list[str]
-    address: str
-    port: int
-    run: Path
     restarts: int
-    ssh: bool
-    ssh_port: int | None
-    launcher_args: str
-    ask_first: bool
+    hosts: Hosts | None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -117,38 +112,32 @@ def plan_start(words: Sequence[str], environment: Mapping[str, str], folder: Pat
         told.append(f"{DEVICES}={','.join(own)}")
     command = [*(["env", *told] if told else []), *command, "--module", "mmae.train"]
     command += training if options.no_ssh else [word(each) for each in training]
-    return Start(
-        command,
-        hosts,
-        address,
-        options.master_port,
-        Path(config.run.dir),
-        options.restarts,
-        not options.no_ssh,
-        options.ssh_port,
-        options.launcher_args,
-        not options.no_ssh_check,
-    )
+    if options.no_ssh:
+        return Start(command, options.restarts, None)
+    reached = Hosts(
+        hosts, address, options.master_port, options.ssh_port, options.launcher_args.split(), Path(config.run.dir),
+        ask_first=not options.no_ssh_check,
+    )  # fmt: skip
+    return Start(command, options.restarts, reached)
 
 
 @entry
-def main(out: str, *words: str) -> int:
-    """Write into the folder `out` what the shell goes on with: files of NUL-ended words."""
+def main(*words: str) -> int:
+    if not words or not words[0]:
+        print(f"usage: {SCRIPT} HOSTFILE --config RECIPE ... (--help says more)", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    remember_call(SCRIPT, words, variables=("MASTER_ADDR",))
     start = plan_start(words, os.environ, Path.cwd(), Path(sys.executable))
-    facts = [str(start.restarts), str(start.run), "ssh" if start.ssh else "", ",".join(start.hosts)]
-    facts += [
-        start.address,
-        str(start.port),
-        str(start.ssh_port or ""),
-        start.launcher_args,
-        "yes" if start.ask_first else "",
-    ]
-    for name, values in (("command", start.command), ("facts", facts)):
-        Path(out, name).write_text("".join(f"{value}\0" for value in values), encoding="utf-8")
-    stay = [name for name, value in sorted(os.environ.items()) if is_secret(name, value) and name != "MMAE_COMMAND"]
-    if start.ssh and stay:
+    if start.hosts is None:
+        return 0 if is_dry_run(start.command) else supervise(LocalRanks(SCRIPT, start.command), start.restarts)
+    if stay := [name for name, value in sorted(os.environ.items()) if is_secret(name, value) and name != COMMAND]:
         print(f"not passed on to other nodes: {', '.join(stay)} (use ~/.netrc, ~/.aws/credentials)", file=sys.stderr)
-    return 0
+    job = SshRanks(SCRIPT, start.command, start.hosts)
+    if is_dry_run(start.command):
+        with job:
+            sys.stderr.write(job.exports().read_text(encoding="utf-8"))
+        return 0
+    return supervise(job, start.restarts)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from typing import Final
 from mmae.disk.files import atomic_file
 from mmae.distributed.devices import DEVICES, VISIBLE
 from mmae.errors import InputError
-from mmae.launch.entry import entry
 from mmae.launch.shell_quoting import exported
 
 ALLOWED: Final = re.compile(
@@ -100,24 +99,6 @@ def write(path: Path, lines: Iterable[str]) -> None:
         file.write("".join(f"{line}\n" for line in lines).encode())
 
 
-@entry
-def main(path: str, own: str) -> int:
-    """Write the exports of this environment to `path`. `own`: the user's DS_ENV_FILE, or nothing."""
-    environment = {**os.environ, "DS_ENV_FILE": own} if own else dict(os.environ)
-    if not own:
-        environment.pop("DS_ENV_FILE", None)
-    folder = Path.cwd()
-    theirs, left_out = of_the_user(environment, Path.home(), folder)
-    write(Path(path), exports(environment, folder, Path(sys.executable)) + theirs)
-    if left_out:
-        print(f"secrets in .deepspeed_env stay here: {', '.join(left_out)}", file=sys.stderr)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(*sys.argv[1:]))
-
-
 def passed_on(shell: Mapping[str, str], files: Sequence[Path]) -> dict[str, str]:
     """Of `shell` what DeepSpeed exports of its own accord, then the files' lines NAME=VALUE, later ones winning.
 
@@ -129,3 +110,21 @@ def passed_on(shell: Mapping[str, str], files: Sequence[Path]) -> dict[str, str]
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
             pairs += [(name, value) for name, _, value in (line.partition("=") for line in lines)]
     return {name: value for name, value in pairs if _NAME.fullmatch(name) and not is_secret(name, value)}
+
+
+def write_exports(path: Path, own: str | None) -> None:
+    """Write the variables that ranks on other nodes get, of this environment and of the user's own file.
+
+    Args:
+        own: the user's DS_ENV_FILE.
+
+    Raises:
+        InputError: a variable cannot be written, or the user's file is not of the form that DeepSpeed reads.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "DS_ENV_FILE"}
+    environment |= {"DS_ENV_FILE": own} if own else {}
+    folder = Path.cwd()
+    theirs, left_out = of_the_user(environment, Path.home(), folder)
+    write(path, exports(environment, folder, Path(sys.executable)) + theirs)
+    if left_out:
+        print(f"secrets in .deepspeed_env stay here: {', '.join(left_out)}", file=sys.stderr, flush=True)

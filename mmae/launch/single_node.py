@@ -1,23 +1,25 @@
-"""From the words given to `launchers/single_node.sh` to the `deepspeed` command that it runs, with all checks."""
+"""`launchers/single_node.sh`: from its words to the `deepspeed` command, with all checks, and the launch itself."""
 
 from __future__ import annotations
 
 import os
-import re
-import socket
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from mmae.distributed.devices import DEVICES, VISIBLE
+from mmae.distributed.network_interface import free_port
 from mmae.errors import InputError
-from mmae.launch.entry import entry
-from mmae.launch.run_dir import training_config
+from mmae.launch.entry import entry, is_dry_run, remember_call, take_restarts
+from mmae.launch.supervision.local_ranks import LocalRanks
+from mmae.launch.supervision.supervise import supervise
+from mmae.launch.training_words import training_config
 from mmae.launch.visible_devices import Devices, choose
 
-RESTARTS: Final = "--restarts"
+SCRIPT: Final = "single_node.sh"
+_COUNT: Final = "import torch; print(torch.cuda.device_count())"
 
 
 @dataclass(frozen=True)
@@ -46,21 +48,13 @@ def plan_start(words: Sequence[str], environment: Mapping[str, str], count: Call
     Raises:
         InputError: anything is not as it must be.
     """
-    restarts, training = _restarts(words)
+    restarts, training = take_restarts(words)
     verbose = training_config(training).log.verbose
     devices = choose(environment, count)
     command = [*_environment(devices, environment), "deepspeed", *([] if verbose else ["--log_level", "error"])]
     command += ["--include", included] if (included := devices.include()) else ["--num_gpus", str(devices.ranks)]
     command += ["--master_port", str(port), "--module", "mmae.train", *training]
     return Start(command, restarts, devices.note)
-
-
-def _restarts(words: Sequence[str]) -> tuple[int, list[str]]:
-    if list(words[:1]) != [RESTARTS]:
-        return 0, list(words)
-    if len(words) < 2 or not re.fullmatch(r"\d{1,6}", words[1], re.ASCII):
-        raise InputError(f"{RESTARTS} needs a number, as in {RESTARTS} 3")
-    return int(words[1]), list(words[2:])
 
 
 def _environment(devices: Devices, environment: Mapping[str, str]) -> list[str]:
@@ -76,30 +70,27 @@ def _environment(devices: Devices, environment: Mapping[str, str]) -> list[str]:
     return ["env", *told] if told else []
 
 
-def free_port() -> int:
-    """A port of its own: another training on this machine may hold DeepSpeed's default one."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def gpus_of_torch() -> int:
-    """GPUs that torch can use here; takes seconds."""
-    import torch
+    """GPUs that torch can use here. Another process asks it: this one lives as long as the training, and stays small.
 
-    return torch.cuda.device_count()
+    Raises:
+        InputError: torch cannot be used.
+    """
+    done = subprocess.run([sys.executable, "-c", _COUNT], stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise InputError("torch cannot be imported (see above): install mmae with what it needs, as README says")
+    return int(done.stdout.split()[-1])
 
 
 @entry
-def main(out: str, *words: str) -> int:
-    """Write into the folder `out` what the shell goes on with: files of NUL-ended words."""
+def main(*words: str) -> int:
     start = plan_start(words, os.environ, gpus_of_torch, free_port())
-    for name, values in (("command", start.command), ("facts", [str(start.restarts)])):
-        Path(out, name).write_text("".join(f"{value}\0" for value in values), encoding="utf-8")
     if start.note:
-        print(f"single_node.sh: {start.note}", file=sys.stderr)
-    return 0
+        print(f"{SCRIPT}: {start.note}", file=sys.stderr)
+    if is_dry_run(start.command):
+        return 0
+    remember_call(SCRIPT, words, variables=("GPUS", "RANKS"))
+    return supervise(LocalRanks(SCRIPT, start.command), start.restarts)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Whether every host can be had, by the way that the ranks will be started: `python -m mmae.launch.ssh_check HOSTS
-...`.
+"""Check that every host is reached through pdsh and ssh, as DeepSpeed reaches it, and then start DeepSpeed.
 
-DeepSpeed looks at the first host only; behind another that refuses ssh, ranks would wait for those that never come.
+`python -m mmae.launch.ssh_check HOSTS PORT [PDSH OPTIONS] -- COMMAND`. DeepSpeed checks the first host only. If another
+one refuses ssh, the ranks wait for ranks that never come.
 """
 
 from __future__ import annotations
@@ -55,15 +55,16 @@ def question(folder: Path, python: Path) -> str:
     return f"cd {shlex.quote(str(folder))} && ls {shlex.quote(str(python))} >/dev/null && echo {_THERE}%n"
 
 
-def ask(hosts: Sequence[str], options: Sequence[str]) -> str:
+def ask(hosts: Sequence[str], options: Sequence[str], port: str = "") -> str:
     """What all hosts say, errors included.
 
     Raises:
         InputError: pdsh is missing.
     """
     environment = {**os.environ, "PDSH_RCMD_TYPE": "ssh"}
-    # A question for a password would wait for ever.
-    environment["PDSH_SSH_ARGS_APPEND"] = f"{environment.get('PDSH_SSH_ARGS_APPEND', '')} -o BatchMode=yes".strip()
+    # ssh would wait for ever for an answer to its question for a password.
+    own = f"{' -p ' if port else ''}{port} -o BatchMode=yes"
+    environment["PDSH_SSH_ARGS_APPEND"] = f"{environment.get('PDSH_SSH_ARGS_APPEND', '')}{own}".strip()
     limits = ["-t", str(CONNECT_S), "-u", str(ANSWER_S)]
     words = ["pdsh", *limits, "-w", ",".join(hosts), *options, question(Path.cwd(), Path(sys.executable))]
     try:
@@ -76,14 +77,17 @@ def ask(hosts: Sequence[str], options: Sequence[str]) -> str:
 
 
 @entry
-def main(hosts: str, *options: str) -> int:
-    """Status 2 if a host cannot be had at first; at a later start it was lost, and may come again."""
+def main(hosts: str, port: str = "", *words: str) -> int:
+    """Become the command. Status 2 if a host is not reached; at a restart 4, as it was lost and may come again."""
+    end = words.index("--") if "--" in words else len(words)
     names = hosts.split(",")
-    if lines := not_reached(names, ask(names, options)):
+    if lines := not_reached(names, ask(names, words[:end], port)):
         if "MMAE_RESTARTS" not in os.environ:
             raise InputError("; ".join(lines))
         print(f"error: lost host: {'; '.join(lines)}", file=sys.stderr)
         return EXIT_LOST_RANK
+    if command := words[end + 1 :]:
+        os.execvp(command[0], command)
     return 0
 
 

@@ -73,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
 def _machines(args: argparse.Namespace) -> Machines:
     for option, value in (("--gpus", args.gpus), ("--nodes", args.nodes)):
         if not 1 <= value <= _MOST:
-            raise InputError(f"{option} {value}: must be at least 1")
+            limit = "at least 1" if value < 1 else f"at most {_MOST:,}"
+            raise InputError(f"{option} {value}: must be {limit}")
     if not 0 < args.peak_tflops < float("inf"):
         raise InputError(f"--peak-tflops {args.peak_tflops}: must be above 0")
     return Machines(args.gpus, args.nodes, bytes_of(args.gpu_memory, "--gpu-memory"))

@@ -17,27 +17,30 @@ from mmae.terminal.table import Column, Value
 COLUMNS: Final = (
     Column("choice", ""),
     Column("file", "DeepSpeed"),
-    Column("mode", "checkpointing"),
+    Column("mode", "recomputation"),
     Column("micro_batch", "micro-batch"),
     Column("peak_gb", "peak GB", "{:.1f}"),
     Column("fits", "fits"),
     Column("tiles_per_second", "tiles/s a GPU", "{:.0f}"),
-    Column("epoch_minutes", "min an epoch", "{:.1f}"),
+    Column("epoch_minutes", "minutes an epoch", "{:.1f}"),
     Column("gpu_hours", "GPU-hours", "{:.0f}"),
-    Column("accumulation", "accum."),
-    Column("states_gb", "states", "{:.2f}"),
-    Column("gradients_gb", "gradients", "{:.2f}"),
-    Column("activations_gb", "activations", "{:.2f}"),
-    Column("buffers_gb", "buffers", "{:.2f}"),
-    Column("tiles_gb", "tiles", "{:.2f}"),
+    Column("accumulation", "accumulation steps"),
+    Column("states_gb", "states GB", "{:.2f}"),
+    Column("gradients_gb", "gradients GB", "{:.2f}"),
+    Column("activations_gb", "activations GB", "{:.2f}"),
+    Column("buffers_gb", "buffers GB", "{:.2f}"),
+    Column("tiles_gb", "tiles GB", "{:.2f}"),
     Column("host_gb", "host GB a rank", "{:.1f}"),
     Column("checkpoint_gb", "checkpoint GB", "{:.2f}"),
     Column("network_gb", "network GB a step", "{:.2f}"),
 )
 KEYS: Final = 4
-"""Of them, so many say which way a row is."""
-NETWORK_COLUMNS: Final = (Column("network_seconds", "s", "{:.2f}"), Column("network_share", "of a step", "{:.0%}"))
-"""Where the network's bandwidth is known."""
+"""The number of first columns that identify a row."""
+NETWORK_COLUMNS: Final = (
+    Column("network_seconds", "network s a step", "{:.2f}"),
+    Column("network_share", "network % of a step", "{:.0%}"),
+)
+"""Columns that need the network's bandwidth."""
 
 
 def row_of(line: Line, config: Config, tiles: Tiles, chosen: bool) -> dict[str, Value]:

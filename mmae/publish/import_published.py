@@ -91,8 +91,7 @@ def read_band_stats(path: str) -> dict[str, Any]:
     Raises:
         InputError: no such file, or not a JSON mapping.
     """
-    from mmae.data.transforms.band_stats import standard
-    from mmae.disk.json_text import parse_json
+    from mmae.disk.json_text import parse_json, standard_json
     from mmae.errors import InputError
 
     try:
@@ -101,7 +100,7 @@ def read_band_stats(path: str) -> dict[str, Any]:
         raise InputError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(stats, dict) or not all(isinstance(entry, dict) for entry in stats.values()):
         raise InputError(f"{path}: band statistics are a mapping of datasets to mean, std, ...")
-    return {entry: standard(table) for entry, table in stats.items()}
+    return {entry: standard_json(table) for entry, table in stats.items()}
 
 
 def _extra(published: PublishedFile, outputs: tuple[str, ...]) -> Mapping[str, Any]:

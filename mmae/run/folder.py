@@ -1,4 +1,4 @@
-"""A run's folder: what lies where, and who may write to it.
+"""A run's folder: its files, its recipe, and what a resumed run may change.
 
 config.yaml  ds_config.json  log.jsonl  checkpoints/global_stepN/  checkpoints/latest  pictures/  logs/  profile/
 wandb/  tensorboard/
@@ -20,72 +20,85 @@ from mmae.config.recipe_file import build_config, path_keys, read_recipe
 from mmae.config.schema import Config, Flat, Resume, flatten, resume_policy
 from mmae.disk.files import write_whole
 from mmae.disk.json_text import parse_json
-from mmae.disk.ownership import check_run, keep_from_others
+from mmae.disk.ownership import keep_from_others
 from mmae.disk.regular_file import read_regular_text
 from mmae.errors import InputError
-from mmae.run.layout import ARCHIVE, FOLLOWED, LOCK
+from mmae.run.layout import (
+    ARCHIVE,
+    BAND_STATS,
+    CHECKPOINTS,
+    CONFIG,
+    DS_CONFIG,
+    FOLLOWED,
+    LOCK,
+    LOG,
+    LOGS,
+    PICTURES,
+    PROFILE,
+    check_run,
+)
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of a run."""
+    """The paths of a run."""
 
     path: Path
 
     @property
     def config_file(self) -> Path:
-        return self.path / "config.yaml"
+        return self.path / CONFIG
 
     @property
     def ds_config_file(self) -> Path:
-        return self.path / "ds_config.json"
+        return self.path / DS_CONFIG
 
     @property
     def band_stats_file(self) -> Path:
-        return self.path / "band_stats.json"
+        return self.path / BAND_STATS
 
     @property
     def log_file(self) -> Path:
-        return self.path / "log.jsonl"
+        return self.path / LOG
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def pictures(self) -> Path:
-        return self.path / "pictures"
+        return self.path / PICTURES
 
     @property
     def logs(self) -> Path:
-        return self.path / "logs"
+        return self.path / LOGS
 
     @property
     def profiles(self) -> Path:
-        return self.path / "profile"
+        return self.path / PROFILE
 
     def stored_config(self, trust: bool = False) -> Config | None:
-        """The configuration the run was last trained with; None where no run lives here yet.
+        """The configuration of the run's last training; None if the folder holds no run yet.
 
-        Secrets of addresses are not in it: see `mmae.addresses`.
+        It does not contain the secrets of addresses: see `mmae.addresses`.
 
         Args:
             trust: the run may be another user's, and name a command (`pipe:`).
 
         Raises:
-            InputError: the folder holds something else than a run, or files that others wrote or can write.
+            InputError: the folder holds something other than a run, or files that other users wrote or can write.
         """
         if self.config_file.is_file():
             check_run(self.path, trust)
             return build_config(read_recipe(self.config_file, trust), str(self.config_file))
         if self.path.exists() and (not self.path.is_dir() or any(map(_is_strange, self.path.iterdir()))):
-            raise InputError(f"{self.path}: holds something, but no run (no config.yaml): choose another run.dir")
+            raise InputError(f"{self.path}: holds something, but no run (no {CONFIG}): choose another run.dir")
         return None
 
     def write_configs(self, config: Config, ds_config: dict[str, Any], band_stats: Any) -> None:
-        """The resolved recipe, the merged DeepSpeed configuration, and the normalisation; each file whole or absent.
+        """Write the resolved recipe, the merged DeepSpeed configuration and the statistics; each file whole or not.
 
-        With the statistics in the run folder a model can be exported where the shards are not.
+        With the statistics in the run's folder, a model can be exported on a machine without the shards.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         keep_from_others(self.path)
@@ -109,7 +122,7 @@ class RunFolder:
 
 
 def _is_strange(path: Path) -> bool:
-    """Whether something in a folder without a run says that the folder is not for runs."""
+    """Whether a file in a folder without a run shows that the folder is used for something else."""
     return not path.name.startswith((LOCK, ARCHIVE, FOLLOWED))
 
 
@@ -117,26 +130,26 @@ def open_run(path: str, trust: bool = False) -> RunFolder:
     """The folder of a run that has been trained.
 
     Args:
-        trust: it may be another user's.
+        trust: the run may belong to another user.
 
     Raises:
-        InputError: there is none, or others wrote it or can write it.
+        InputError: there is no run, or other users wrote it or can write it.
     """
     folder = RunFolder(Path(path))
     check_run(folder.path, trust)
     if not folder.config_file.is_file():
-        raise InputError(f"{path}: no run lives here (no config.yaml): give the run.dir of a training")
+        raise InputError(f"{path}: no run lives here (no {CONFIG}): give the run.dir of a training")
     return folder
 
 
 def changes_on_resume(old: Config, new: Config, said: Flat, folder: RunFolder) -> dict[str, tuple[Any, Any]]:
-    """Values that a resumed run changes, old and new; those that change nothing that is learned are left out.
+    """Old and new of each value that a resumed run changes, without the values that do not affect learning.
 
     Args:
-        said: what the command line says, by dotted key.
+        said: the overrides of the command line, by dotted key.
 
     Raises:
-        InputError: a value that defines the run differs, or one that must be said on the command line was not.
+        InputError: a value that must not change differs, or one differs that the command line must set and does not.
     """
     before, after = flatten(old), flatten(new)
     changed: dict[str, tuple[Any, Any]] = {}
@@ -155,7 +168,7 @@ def changes_on_resume(old: Config, new: Config, said: Flat, folder: RunFolder) -
 
 
 def recipe_text(config: Config) -> str:
-    """The run's own recipe, YAML of dotted keys. Its places are absolute: later commands are typed in other folders."""
+    """The run's own recipe as YAML of dotted keys. Paths are absolute, for commands typed in other folders."""
     flat = without_passwords(config)
     for key in path_keys():
         said = flat[key]
@@ -168,7 +181,7 @@ def _absolute(place: str | None) -> str | None:
 
 
 def without_passwords(config: Config) -> Flat:
-    """`flatten(config)` as it may be written down and sent to others: without the secrets of addresses."""
+    """`flatten(config)` without the secrets of addresses, to be stored and shown."""
     flat = flatten(config)
     flat["data.shards"] = map_locations(flat["data.shards"], without_secrets)
     return flat

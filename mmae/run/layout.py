@@ -6,16 +6,44 @@ import re
 from pathlib import Path
 from typing import Final
 
-_NAME: Final = re.compile(r"global_step(0|[1-9]\d{0,17})")
+from mmae.disk.ownership import check_owner
+
 LOCK: Final = ".lock"
-ARCHIVE: Final = "aside-"
-"""What stands in front of the date of runs that were set aside within the folder."""
 FOLLOWED: Final = ".followed"
-"""Whose `--resume` or `--fresh` was followed (`restart`)."""
-LATEST = "latest"
-STATE = "state.json"
-CONFIG = "config.yaml"
-BAND_STATS = "band_stats.json"
+"""Names the launches that have followed `--resume` or `--fresh` (`restart`)."""
+STOP: Final = "stop"
+"""A file that people make to stop a training."""
+ARCHIVE: Final = "aside-"
+"""Prefix, before the date, of runs that were archived within the folder."""
+CONFIG: Final = "config.yaml"
+DS_CONFIG: Final = "ds_config.json"
+BAND_STATS: Final = "band_stats.json"
+LOG: Final = "log.jsonl"
+SAMPLES: Final = "samples_rank*.jsonl"
+DAMAGED_TILES: Final = "damaged_rank*.jsonl"
+QUARANTINE: Final = "quarantine"
+QUARANTINED: Final = "rank_*.jsonl"
+"""In `QUARANTINE`."""
+LOGS: Final = "logs"
+PICTURES: Final = "pictures"
+PROFILE: Final = "profile"
+TENSORBOARD: Final = "tensorboard"
+WANDB: Final = "wandb"
+
+CHECKPOINTS: Final = "checkpoints"
+LATEST: Final = "latest"
+"""In `CHECKPOINTS`: the name of the newest."""
+STATE: Final = "state.json"
+"""In each checkpoint, beside `CONFIG` and `BAND_STATS`."""
+CHECKPOINT_GLOB: Final = "global_step*"
+_CHECKPOINT: Final = re.compile(r"global_step(0|[1-9]\d{0,17})")
+
+READ_BY_COMMANDS: Final = (CONFIG, DS_CONFIG, BAND_STATS, LOG, FOLLOWED, CHECKPOINTS)
+
+
+def of_rank(pattern: str, rank: int) -> str:
+    """The name of a rank's own file, such as `SAMPLES`."""
+    return pattern.replace("*", str(rank))
 
 
 def name_of(step: int) -> str:
@@ -24,13 +52,13 @@ def name_of(step: int) -> str:
 
 
 def step_of(path: Path) -> int | None:
-    """The step that a folder's name says; None where it is no checkpoint's name."""
-    match = _NAME.fullmatch(path.name)
+    """The step in a checkpoint's name; None if the name is not that of a checkpoint."""
+    match = _CHECKPOINT.fullmatch(path.name)
     return int(match.group(1)) if match else None
 
 
 def newest_first(checkpoints: Path) -> list[Path]:
-    """Every checkpoint, by the steps in their names."""
+    """Every checkpoint, sorted by the step in its name."""
     if not checkpoints.is_dir():
         return []
     steps = {step: path for path in checkpoints.iterdir() if path.is_dir() and (step := step_of(path)) is not None}
@@ -38,5 +66,14 @@ def newest_first(checkpoints: Path) -> list[Path]:
 
 
 def checkpoint_names(checkpoints: Path) -> str:
-    """The checkpoints that a run has, for a message."""
-    return ", ".join(sorted(path.name for path in checkpoints.glob("global_step*"))) or "none"
+    """The names of a run's checkpoints, for a message."""
+    return ", ".join(sorted(path.name for path in checkpoints.glob(CHECKPOINT_GLOB))) or "none"
+
+
+def check_run(folder: Path, trust: bool) -> None:
+    """`check_owner` for a run's folder and the files in it that commands read; missing ones do no harm.
+
+    Raises:
+        InputError: see `check_owner`.
+    """
+    check_owner((folder, *(folder / name for name in READ_BY_COMMANDS)), trust)

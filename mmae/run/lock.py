@@ -1,14 +1,16 @@
 """One training at a time in a run's folder, on any node of a shared file system.
 
-`.lock` names its holder: host, process, machine. The holder touches it every few seconds; where the file system has
-locks, it also holds one on the file. A second start is refused while the first lives. It lives if
+`.lock` names its holder: host, process, machine. The holder touches the file every few seconds. It also holds the file
+system's lock on it, if the file system has locks. A second start is refused while the holder lives. The holder lives if
 
-1. somebody holds the file system's lock on the file; else, on this machine, if
-2. its process does; else, elsewhere, if
-3. the file is touched while this start watches, for as long as a holder may be silent. A file that has not been
-   touched for that long when it is first seen is a dead one's.
+1. a process holds the file system's lock on the file; or
+2. the holder is on this machine, and its process exists; or
+3. the holder is on another machine, and touches the file while this start watches it for a minute. If the file has not
+   been touched for a minute already, the holder is dead.
 
-A dead holder's lock is taken over.
+A start takes over the lock of a dead holder. The lease of the `filelock` package cannot replace this code. Its takeover
+exchanges two names (RENAME_EXCHANGE), which NFS does not offer: there a dead holder would block the run for ever. It
+also takes over from a process that was stopped (SIGSTOP) and may continue later.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ BEAT_S: Final = 10.0
 
 
 class RunLock:
-    """A held lock: of rank 0; on other ranks it stands for that. Make it by `held`."""
+    """The held lock on rank 0; the other ranks have one that does nothing. Create it by `held`."""
 
     def __init__(self, file: LockedFile | None, beat_s: float) -> None:
         self._file = file
@@ -42,14 +44,14 @@ class RunLock:
             self._thread.start()
 
     def before_release(self, call: Callable[[], None]) -> None:
-        """Have something done on this rank before the lock is let go."""
+        """Register a call that is made on this rank before the lock is released."""
         self._before_release.append(call)
 
     def check(self) -> None:
-        """Make sure that the lock is still this process's.
+        """Check that this process still holds the lock.
 
         Raises:
-            InputError: another start took this one for dead.
+            InputError: another start found this one dead and has taken over.
         """
         if self._file is not None and (self._lost or not self._file.is_named()):
             raise InputError(
@@ -58,7 +60,7 @@ class RunLock:
             )
 
     def release(self) -> None:
-        """Let it go; twice does no harm."""
+        """Release the lock. A second call does nothing."""
         for call in self._before_release:
             call()
         self._before_release.clear()
@@ -67,7 +69,7 @@ class RunLock:
         if file is None:
             return
         self._thread.join()
-        # A file system that is away for a moment must not fail a run that is done: the lock of the dead is taken over.
+        # A file system that does not answer now must not fail a finished run: the next start takes over its lock.
         with suppress(OSError):
             if file.is_named():
                 file.path.unlink()
@@ -82,23 +84,23 @@ class RunLock:
                     return
                 os.utime(file.descriptor)
             except OSError:
-                # A file system that is away for a moment; `check` looks again.
+                # The file system may answer again soon, and `check` looks again.
                 continue
 
 
 @contextmanager
 def held(folder: Path, beat_s: float = BEAT_S, silence_s: float = SILENCE_S) -> Iterator[RunLock]:
-    """Hold a run's folder, which is made if need be. Collective: rank 0 holds it for all.
+    """Hold the lock of a run's folder. All ranks call it together; rank 0 holds the lock for all.
 
     Args:
-        beat_s: how often the holder touches its file.
-        silence_s: how long a holder elsewhere may be silent.
+        folder: is created if it does not exist.
+        beat_s: seconds between two touches of the lock's file.
+        silence_s: how long a holder on another machine may be silent.
 
     Raises:
-        InputError: another training lives there; the message names it.
+        InputError: another training holds the lock; the message names it.
     """
     file: LockedFile | None = None
-
     new = False
 
     def take() -> None:
@@ -113,14 +115,14 @@ def held(folder: Path, beat_s: float = BEAT_S, silence_s: float = SILENCE_S) -> 
     finally:
         lock.release()
         if new:
-            # A start that was refused leaves nothing.
+            # A start that was refused leaves no folder behind.
             with suppress(OSError):
                 folder.rmdir()
 
 
 @contextmanager
 def held_or_not(lock: RunLock | None) -> Iterator[RunLock]:
-    """The lock that a caller holds, or one of nothing, at whose release is done what must not be left behind."""
+    """The caller's lock; without one, a lock of nothing, which still makes the `before_release` calls at the end."""
     if lock is not None:
         yield lock
         return

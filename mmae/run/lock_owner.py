@@ -1,4 +1,4 @@
-"""Who holds a run's lock, and whether that process still lives."""
+"""The process that holds a run's lock, and whether it still lives."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from mmae.processes import started, this_machine
 
 @dataclass(frozen=True)
 class Holder:
-    """A process, so that it can be told from a later one with the same number.
+    """A process, described so that a later one with the same number is not mistaken for it.
 
     Attributes:
-        host: for people.
-        started: of the process, in the kernel's ticks since boot.
-        machine: boot of the machine, and the process's number space: those of one are seen by one another.
-        since: when it took the lock, local time.
+        host: name for people.
+        started: when the process started, in the kernel's ticks since boot.
+        machine: boot of the machine and process-number space. Processes with the same value see one another.
+        since: local time at which it took the lock.
     """
 
     host: str
@@ -36,18 +36,18 @@ class Holder:
         return f"{self.host}, process {self.pid}, since {self.since}"
 
     def render(self) -> str:
-        """As it stands in the lock's file."""
+        """The content of the lock's file."""
         return json.dumps(asdict(self)) + "\n"
 
 
 def this_process() -> Holder:
-    """The process that asks."""
+    """This process, as a holder."""
     since = time.strftime("%Y-%m-%d %H:%M:%S %Z").strip()
     return Holder(socket.gethostname(), os.getpid(), started(os.getpid()), this_machine(), since)
 
 
 def parse_holder(text: str) -> Holder | None:
-    """Who a lock's file names; None where it is not whole."""
+    """The holder that a lock's file names; None if the content is not complete."""
     try:
         holder = Holder(**parse_json(text))
     except (ValueError, TypeError):
@@ -56,17 +56,17 @@ def parse_holder(text: str) -> Holder | None:
 
 
 def is_here(holder: Holder) -> bool:
-    """Whether its process, if it lives, is one that this process can see."""
+    """Whether this process could see the holder's process."""
     return bool(holder.machine) and holder.machine == this_machine()
 
 
 def lives(holder: Holder) -> bool:
-    """Whether a process `is_here` and is still the same one."""
+    """Whether the process of a holder that `is_here` still exists, and is not a later one with its number."""
     return started(holder.pid) == holder.started != ""
 
 
-def asked(path: Path) -> os.stat_result:
-    """What a file is; it is opened for that, so that a network file system asks its server.
+def opened_stat(path: Path) -> os.stat_result:
+    """Status of a file. The file is opened first, so that a network file system asks its server.
 
     Raises:
         FileNotFoundError: it is gone.
@@ -85,10 +85,10 @@ def age_s(path: Path) -> float:
         FileNotFoundError: it is gone.
         OSError: no file can be made beside it.
     """
-    touched = asked(path).st_mtime
+    touched = opened_stat(path).st_mtime
     probe = path.with_name(f"{path.name}-{secrets.token_hex(6)}")
     probe.touch(exist_ok=False)
     try:
-        return asked(probe).st_mtime - touched
+        return opened_stat(probe).st_mtime - touched
     finally:
         probe.unlink()

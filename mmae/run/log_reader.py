@@ -1,7 +1,7 @@
 """Reading log.jsonl while it is being written, and from its end: weeks of records are not read to find the last one.
 
-A log tells one history. A start that goes on from an earlier step moves the records of later steps away; where it could
-not, in a log of an earlier version, they are left out here.
+A log holds one history. A start that resumes from an earlier step moves the records of later steps to an archive. Logs
+of earlier versions still contain them; they are left out here.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ Record = dict[str, Any]
 BEGINS: Final = ("start", "resume")
 END: Final = "end"
 ARCHIVED: Final = "archived"
-"""Says that records of later steps than its own have left the log, and where they are."""
+"""A record of this kind says that records of later steps were moved out of the log, and where they are."""
 
 
 def record_of(line: bytes) -> Record:
-    """What a line holds; empty where it is damaged or half written."""
+    """The record in a line; empty if the line is damaged or half written."""
     try:
         record = parse_json(line)
     except ValueError:
@@ -33,7 +33,7 @@ def record_of(line: bytes) -> Record:
 
 
 def step_of_record(record: Record) -> int:
-    """The step that a record tells of; 0 where it tells of none."""
+    """The step of a record; 0 if it has none."""
     step = record.get("step")
     return step if isinstance(step, int) else 0
 
@@ -78,7 +78,7 @@ class LogRecords:
         return found[::-1]
 
     def _newest_first(self, *kinds: str) -> Iterator[Record]:
-        """Records of these kinds, but for those of steps that a later start did not go on with."""
+        """Records of these kinds, without the steps that a later start went back before."""
         places = {kind: self._before(kind, self._end) for kind in {*kinds, *BEGINS}}
         went_on_from = math.inf
         while (place := max(places.values())) >= 0:
@@ -94,7 +94,7 @@ class LogRecords:
                 went_on_from = min(went_on_from, step)
 
     def _before(self, kind: str, end: int) -> int:
-        """Where the last line of a kind begins that begins before `end`; -1 if none does."""
+        """The offset of the last line of a kind that begins before `end`; -1 if there is none."""
         start = b'{"kind": "' + kind.encode() + b'"'
         place = self._bytes.rfind(b"\n" + start, 0, end)
         if place >= 0:

@@ -1,8 +1,8 @@
-"""What only the first start of a command follows: `--resume PATH` and `--fresh`.
+"""`--resume PATH` and `--fresh` are followed once for each launch.
 
-A launcher or scheduler that gives a command again by itself gives these words again too. Followed again they would go
-back to where the first start began; not followed at all, because that one died too early, the run would go on with what
-they were to put aside. So whoever has followed them says so in the run's folder, by the names of the launches it is of.
+A launcher or scheduler that restarts a command repeats these options. If the restart followed them again, the run would
+go back to its beginning. If every restart ignored them, and the first start had died too early to follow them, the run
+would resume what they should have archived. So a start that follows them notes the name of its launch in the folder.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ _LAUNCHES: Final = MappingProxyType({
     "SLURM_RESTART_COUNT": "SLURM_JOB_ID",
     "TORCHELASTIC_RESTART_COUNT": "TORCHELASTIC_RUN_ID",
 })  # fmt: skip
-"""Where launchers and schedulers say how often they have started a command again, and how they name a launch."""
+"""Variables in which launchers and schedulers count restarts, and those in which they name a launch."""
 _NO_NAMES: Final = frozenset({"", "none"})
-"""torchrun names every launch `none` that nobody named."""
+"""torchrun uses `none` for every launch without a name of its own."""
 
 
 def was_followed(folder: Path, environment: Mapping[str, str]) -> bool:
-    """Whether this is a start again, and an earlier one of the same launch has followed what the command says.
+    """Whether this is a restart, and an earlier start of the same launch has followed the options.
 
-    A launch without a name is taken to have done so.
+    For a launch without a name the answer is yes.
     """
     noted = _noted(folder / FOLLOWED)
     names = [(_LAUNCHES[count], environment.get(_LAUNCHES[count], "")) for count in _counting(environment)]
@@ -39,14 +39,14 @@ def was_followed(folder: Path, environment: Mapping[str, str]) -> bool:
 
 
 def note_followed(folder: Path, environment: Mapping[str, str]) -> None:
-    """Say that what the command says has been followed. Before the folder's `config.yaml` is written, by its owner."""
+    """Note that the options have been followed. The holder of the lock does it before it writes the recipe."""
     if names := {variable: environment[variable] for variable in _LAUNCHES.values() if environment.get(variable)}:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / FOLLOWED, json.dumps(names) + "\n")
 
 
 def _counting(environment: Mapping[str, str]) -> list[str]:
-    """Who gives the command again, which a user gave once."""
+    """The variables that show a restart."""
     return [count for count in _LAUNCHES if environment.get(count, "0") not in {"", "0"}]
 
 

@@ -1,4 +1,4 @@
-"""The command that goes on with a run that was stopped: that of its start, without what was for this one alone."""
+"""The command that resumes a stopped run: the command of its start, without the options for that start alone."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ _SHELL_WORD: Final = re.compile(
     r"""(?: \$'(?:\\.|[^'\\])*' | '[^']*' | "(?:\\.|[^"\\])*" | \\. | [^\s'"\\] )+""", re.VERBOSE | re.DOTALL
 )
 _SHORTEST: Final = len("--r")
-"""Options may be shortened; of ours only one begins with this letter."""
+"""Options may be shortened; only one of ours begins with this letter."""
 
 
 def go_on_command(world: int, keep_resume: bool = False) -> str:
-    """A line for a shell.
+    """The command as a line for a shell.
 
-    A launcher says in `MMAE_COMMAND` how it was called; without one the words of this process tell.
+    It comes from `MMAE_COMMAND`, which our launchers set, or else from the arguments of this process.
 
     Args:
-        world: ranks.
-        keep_resume: the run has no checkpoint of its own yet: what `--resume` says is where it goes on from.
+        world: number of ranks.
+        keep_resume: keep `--resume`, because the run has no checkpoint of its own yet.
     """
-    # Followed again, --fresh would set aside what was just saved, and --resume would go back.
+    # A second time, --fresh would archive what was just saved, and --resume would go back.
     once = {"--fresh": 0, "--local_rank": 1, "--local-rank": 1} | ({} if keep_resume else {"--resume": 1})
     told = os.environ.get("MMAE_COMMAND")
     if told:
-        # As the shell's words stand there: quoted otherwise, an assignment in front would be none.
+        # The words keep their quotes: with other quotes, the shell would not see an assignment in front.
         command = " ".join(without_options([match[0] for match in _SHELL_WORD.finditer(told)], once))
     else:
         command = shlex.join(_own_words(list(without_options(sys.argv[1:], once)), world))
-    # Passwords in addresses are not for logs.
+    # Passwords in addresses must not reach a log.
     return hide_in_command(command)
 
 
@@ -43,7 +43,7 @@ def without_options(words: Iterable[str], options: dict[str, int]) -> Iterator[s
     """The words of a command line without some options.
 
     Args:
-        options: how many words each takes, which may follow it or be joined to it by `=`.
+        options: number of values of each option. Values follow the option, or are joined to it by `=`.
     """
     left = 0
     for word in words:
@@ -60,7 +60,7 @@ def without_options(words: Iterable[str], options: dict[str, int]) -> Iterator[s
 
 def _own_words(words: list[str], world: int) -> list[str]:
     if words[:1] == ["train"]:
-        # `mmae train`, which starts no ranks: those of several were started by a launcher.
+        # `mmae train` starts no ranks itself: several ranks were started by a launcher.
         words = words[1:]
         if world == 1:
             return ["mmae", "train", *words]

@@ -1,4 +1,4 @@
-"""A run that has passed every check which needs no process group, no model and no GPU."""
+"""What a start of training will do, after every check that needs no process group, no model and no GPU."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mmae.data.sampling.training_tiles import TrainingTiles, training_tiles
 from mmae.distributed.code_hash import code_hash
 from mmae.errors import InputError
 from mmae.run.folder import RunFolder, changes_on_resume
-from mmae.run.layout import CONFIG, STATE, checkpoint_names, newest_first, step_of
+from mmae.run.layout import CHECKPOINTS, CONFIG, STATE, checkpoint_names, newest_first, step_of
 from mmae.run.restart import was_followed
 from mmae.run.tile_checks import check_tiles, chosen_band_stats
 
@@ -35,16 +35,15 @@ class RunSpec:
     """What a start of training will do.
 
     Attributes:
-        changes: values that a resumed run changes, by dotted key: old and new.
-        ds_config: what `deepspeed.initialize` is given.
-        tiles: of every shard set, what training takes.
-        order: in which it reads them.
-        band_stats: what tiles are normalised with.
-        trust: read what other users wrote or can write: the run that is resumed, recipe, initial weights.
-        resume: the checkpoint to go on from, where one was named.
-        fresh: begin anew; what the folder holds is set aside.
-        followed_before: one of the two was said, but this is a start again by a launcher or scheduler, which has
-            followed it.
+        changes: old and new of each value that a resumed run changes, by dotted key.
+        ds_config: the configuration for `deepspeed.initialize`.
+        tiles: the training tiles of every shard set.
+        order: the order in which training reads them.
+        band_stats: the statistics that normalise tiles.
+        trust: read files that other users wrote or can write: the resumed run, the recipe, initial weights.
+        resume: the checkpoint that `--resume` names, if any.
+        fresh: start a new run, and archive the run that the folder holds.
+        followed_before: the command has `--resume` or `--fresh`, but an earlier start of this launch followed it.
     """
 
     config: Config
@@ -62,7 +61,7 @@ class RunSpec:
 
     @property
     def stop(self) -> int:
-        """The step this start ends at."""
+        """The step at which this start ends."""
         return min(self.config.train.stop_at or self.config.train.max_steps, self.config.train.max_steps)
 
     @property
@@ -83,18 +82,18 @@ def make_run_spec(
     resume: str | None = None,
     fresh: bool = False,
 ) -> RunSpec:
-    """Check everything that a start of training says. Reads only.
+    """Check all settings of a start of training. It only reads.
 
     Args:
         recipe: packaged name or YAML file.
         deepspeed_config: packaged name or JSON file.
         overrides: `section.key=value` of the command line.
-        world: ranks that will train.
-        resume: what `--resume` says, if anything.
-        fresh: whether `--fresh` is said.
+        world: number of ranks.
+        resume: the value of `--resume`, if given.
+        fresh: whether `--fresh` is given.
 
     Raises:
-        InputError: whatever can be refused before a rank is waited for.
+        InputError: anything that can be refused before ranks meet.
     """
     config = load_config(recipe, overrides, trust)
     check_trackers(config)
@@ -120,7 +119,7 @@ def make_run_spec(
     goes_on = None if stored is None else folder if source is None else RunFolder(source.config_file.parent)
     band_stats = chosen_band_stats(config, tiles, goes_on)
     check_tiles(config, tiles, band_stats)
-    # Behind all that can be refused without torch, which takes seconds to import.
+    # The import of torch takes seconds: all checks without it come first.
     import torch
 
     from mmae.data.transforms.preprocess import Preprocess
@@ -134,23 +133,23 @@ def make_run_spec(
 
 
 def _config_to_go_on_with(folder: RunFolder, source: ResumePath | None, fresh: bool, trust: bool) -> Config | None:
-    """The recipe that this start may change only so far; None where it is the first."""
+    """The recipe of the run that this start resumes; None for a new run."""
     if source is not None:
         if not source.config_file.is_file():
             raise InputError(f"{source.config_file}: is missing: which recipe the checkpoint belongs to is not known")
         return RunFolder(source.config_file.parent).stored_config(trust)
-    # Whatever run the folder holds, damaged or not, is set aside.
+    # The run in the folder, damaged or not, will be archived.
     return None if fresh and folder.config_file.is_file() else folder.stored_config(trust)
 
 
 @dataclass(frozen=True)
 class ResumePath:
-    """Where to go on from.
+    """Where a start resumes.
 
     Attributes:
-        checkpoint: the very one; None to take the newest good one.
-        checkpoints: the folder it lies in.
-        config_file: recipe of the run that wrote it.
+        checkpoint: the checkpoint that was named; None for the newest good one.
+        checkpoints: the folder of checkpoints.
+        config_file: recipe of the run that wrote them.
     """
 
     checkpoint: Path | None
@@ -159,10 +158,10 @@ class ResumePath:
 
 
 def resume_path(text: str) -> ResumePath:
-    """What a user named. Looks at names only.
+    """The checkpoint or run that `--resume` names. It looks at names only.
 
     Raises:
-        InputError: it is neither a checkpoint nor a run with one.
+        InputError: the path is neither a checkpoint nor a run that has one.
     """
     path = Path(text).absolute()
     if (path / STATE).is_file() or step_of(path) is not None:
@@ -170,14 +169,14 @@ def resume_path(text: str) -> ResumePath:
             raise InputError(f"--resume {text}: no such checkpoint (there are: {checkpoint_names(path.parent)})")
         own = path / CONFIG
         return ResumePath(path, path.parent, own if own.is_file() else path.parent.parent / CONFIG)
-    for checkpoints in (path / "checkpoints", path):
+    for checkpoints in (path / CHECKPOINTS, path):
         if newest_first(checkpoints):
             return ResumePath(None, checkpoints, checkpoints.parent / CONFIG)
     raise InputError(f"--resume {text}: neither a checkpoint (global_stepN) nor a run folder that holds one")
 
 
 def runs(spec: RunSpec) -> dict[str, str]:
-    """What must be the same on every rank of a training."""
+    """Everything that must be equal on all ranks of a training."""
     recipe = json.dumps([flatten(spec.config), spec.ds_config], sort_keys=True, default=str)
     code = code_hash(Path(mmae.__file__).parent)
     return {
@@ -190,10 +189,10 @@ def runs(spec: RunSpec) -> dict[str, str]:
 
 
 def check_trackers(config: Config) -> None:
-    """Refuse what cannot be had.
+    """Refuse a tracker without its package.
 
     Raises:
-        InputError: a tracker that was asked for needs a package that is missing.
+        InputError: the recipe asks for a tracker whose package is not installed.
     """
     if config.log.tensorboard and find_spec("tensorboard") is None:
         raise InputError(

@@ -1,10 +1,10 @@
-"""How a run does, told from its folder alone, by another process or machine than the one that trains."""
+"""The state of a run, read from its folder alone, also on a machine other than the one that trains."""
 
 from __future__ import annotations
 
-import re
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -13,12 +13,12 @@ from mmae.disk.json_text import parse_json
 from mmae.disk.regular_file import read_regular, read_regular_text
 from mmae.errors import InputError
 from mmae.processes import started
-from mmae.run.layout import LOCK
+from mmae.run.layout import CHECKPOINT_GLOB, CHECKPOINTS, LOCK, LOG, newest_first
 from mmae.run.log_reader import BEGINS, END, LogRecords, Record
 from mmae.terminal.plurals import counted
 
 RECENT: Final = 20
-"""Train records that speed and the time left are taken from."""
+"""Number of train records from which speed and time left are computed."""
 SILENT_SECONDS: Final = 120.0
 SLOW_RANK: Final = 1.25
 MUCH_WAITING: Final = 0.1
@@ -27,20 +27,20 @@ UNWELL: Final = frozenset({"died", "failed", "silent"})
 
 @dataclass(frozen=True)
 class RunState:
-    """What `mmae status` says.
+    """The report of `mmae status`.
 
     Attributes:
-        state: starting, training, saving, finished, stopped; or failed (it said why), died (its process is gone),
-            silent (no record for long, and its process cannot be asked).
-        step: the last one in the log.
-        stop: where this start stops; `max_steps` is the schedule's length.
+        state: starting, training, saving, finished, stopped; failed (the log has the reason), died (the process is
+            gone and wrote no end), or silent (no record for long, and this machine cannot see the process).
+        step: the last step in the log.
+        stop: the step at which this start stops; `max_steps` is the schedule's length.
         train: the last record of a step; None before the first.
-        val: the last validation; None before the first, and where there are no tiles for one.
-        validation_tiles: that the run validates on; None where its log does not tell.
-        seconds_left: until `stop`, pauses included, as fast as lately.
-        checkpoint: newest whole one.
-        checkpoint_age: seconds.
-        damaged_tiles: named in damaged_rank*.jsonl.
+        val: the last validation; None before the first, and for runs without validation tiles.
+        validation_tiles: number of tiles in a validation; None if the log does not contain it.
+        seconds_left: until `stop`, with pauses, at the recent speed.
+        checkpoint: the newest whole checkpoint.
+        checkpoint_age: its age in seconds.
+        damaged_tiles: number of tiles in damaged_rank*.jsonl.
         silence: seconds since the last record.
     """
 
@@ -64,14 +64,14 @@ class RunState:
 
 
 def read_run(folder: Path) -> RunState:
-    """Look at a run's folder.
+    """Read the state of a run from its folder.
 
     Raises:
-        InputError: no run lives there, or it has not written a record yet.
+        InputError: the folder holds no run, or the run has not written a record yet.
     """
-    path = folder / "log.jsonl"
+    path = folder / LOG
     if not path.is_file():
-        raise InputError(f"{folder}: no run lives here (no log.jsonl): give the run.dir of a training")
+        raise InputError(f"{folder}: no run lives here (no {LOG}): give the run.dir of a training")
     log = LogRecords(path)
     begin = log.last(*BEGINS)
     if begin is None:
@@ -84,7 +84,7 @@ def read_run(folder: Path) -> RunState:
     state, why = _state(folder, begin, last, recent, silence, alive(host, pid, began))
     step = int(last.get("step", 0))
     stop = begin.get("stop")
-    checkpoint, age = _newest_checkpoint(folder / "checkpoints")
+    checkpoint, age = _newest_checkpoint(folder / CHECKPOINTS)
     found = RunState(
         run=str(folder),
         state=state,
@@ -108,10 +108,10 @@ def read_run(folder: Path) -> RunState:
 
 
 def alive(host: str | None, pid: int | None, began: str | None) -> bool | None:
-    """Whether a process lives; None where it cannot be known from here.
+    """Whether a process lives; None if this machine cannot know.
 
     Args:
-        began: when it did (`processes.started`), where known: a later process may have its number.
+        began: its start (`processes.started`), if known: a later process may have the same number.
     """
     if pid is None or host != socket.gethostname():
         return None
@@ -120,7 +120,7 @@ def alive(host: str | None, pid: int | None, began: str | None) -> bool | None:
 
 
 def _process(folder: Path, begin: Record) -> tuple[str | None, int | None, str | None]:
-    """Host, pid and beginning of rank 0, of the run's lock or of the record: a start may not have written one yet."""
+    """Host, pid and start of rank 0: from the run's lock, or from the log's record if there is no lock."""
     try:
         lock: Any = parse_json(read_regular_text(folder / LOCK))
         return str(lock["host"]), int(lock["pid"]), str(lock["started"])
@@ -142,32 +142,22 @@ def _state(
     patience = max(SILENT_SECONDS, 10 * pace * int(begin.get("log_every", 10)), 3 * max(pauses, default=0.0))
     if silence > patience:
         return "silent", f"no record for {silence:.0f} s"
-    if _is_saving(folder / "checkpoints"):
+    if _is_saving(folder / CHECKPOINTS):
         return "saving", ""
     return ("training" if recent else "starting"), ""
 
 
 def _is_saving(checkpoints: Path) -> bool:
-    return any(re.match(r"\..*global_step\d+", path.name) for path in _entries(checkpoints))
+    return any(checkpoints.glob(f".*{CHECKPOINT_GLOB}"))
 
 
 def _newest_checkpoint(checkpoints: Path) -> tuple[str | None, float | None]:
-    steps = {int(found[1]): path for path in _entries(checkpoints)
-             if (found := re.fullmatch(r"global_step(\d+)", path.name))}  # fmt: skip
-    if not steps:
-        return None, None
-    newest = steps[max(steps)]
-    try:
-        return str(newest), max(0.0, time.time() - newest.stat().st_mtime)
-    except OSError:  # it is being replaced right now
-        return str(newest), None
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:
-        return []
+    newest: Path | None = None
+    # Another user's folder may be closed to this one, and a checkpoint may be replaced just now.
+    with suppress(OSError):
+        for newest in newest_first(checkpoints)[:1]:
+            return str(newest), max(0.0, time.time() - newest.stat().st_mtime)
+    return None if newest is None else str(newest), None
 
 
 def _lines(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""`mmae status RUN`: how a run does, asked from any shell that sees its folder. Needs no torch and disturbs nothing."""
+"""`mmae status RUN`: the state of a run, for any shell that sees its folder. It needs no torch and only reads."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 
-from mmae.disk.ownership import add_trust_argument, check_run
+from mmae.disk.ownership import add_trust_argument
+from mmae.run.layout import check_run
 from mmae.run.log_reader import Record
 from mmae.run.state import UNWELL, RunState, read_run
 from mmae.terminal.printable import printable
@@ -87,13 +88,13 @@ def _losses(record: Record) -> str:
 
 
 def _total(val: Record) -> str:
-    """The sum over outputs that could be scored: no number where one of them is none."""
+    """The sum over the outputs that were scored; not a number if one of them is not."""
     known = [loss for loss in val["losses"].values() if loss is not None]
     return _loss(sum(known) if known and not val.get("lost") else None, _any_scored(val))
 
 
 def _any_scored(record: Record) -> bool:
-    # Logs of earlier versions do not tell.
+    # Logs of earlier versions do not contain it.
     return any(record.get("scored", {"": 1}).values())
 
 

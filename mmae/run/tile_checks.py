@@ -1,4 +1,4 @@
-"""What a start of training checks of its tiles: shapes, statistics, units."""
+"""Checks of the tiles at the start of a training: shapes, statistics, units."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 
 def chosen_band_stats(config: Config, tiles: TrainingTiles, goes_on: RunFolder | None) -> Mapping[str, Any]:
-    """What a run's tiles are normalised with: `data.band_stats`; else the set's, or those of the mixture of sets.
+    """The band statistics that normalise a run's tiles: `data.band_stats`, or else those of the set or the mixture.
 
     Args:
-        goes_on: the folder of the run that this start goes on with, None for a fresh one. A mixture keeps the
-            statistics that it began with.
+        goes_on: the folder of the run that this start resumes; None for a new run. A mixture keeps the statistics of
+            its first start.
 
     Raises:
-        InputError: a file of statistics that cannot be read, or sets whose statistics do not fit together.
+        InputError: a file of statistics cannot be read, or the statistics of the sets do not fit together.
     """
     if config.data.band_stats:
         return read_band_stats(Path(config.data.band_stats))
@@ -39,9 +39,9 @@ def chosen_band_stats(config: Config, tiles: TrainingTiles, goes_on: RunFolder |
 
 
 def check_tiles(config: Config, tiles: TrainingTiles, band_stats: Mapping[str, Any]) -> None:
-    """Refuse what a model would learn wrong, or fail on, before anything is started.
+    """Refuse tiles on which a model would learn something wrong or fail, before anything is started.
 
-    Shapes and levels of all tiles are checked by the index. A sample of tiles is read, by rank 0 alone.
+    The index is enough to check shapes and levels of all tiles. Rank 0 also reads a sample of tiles.
 
     Raises:
         InputError: the first problem, with the set, the count, and what to do.

@@ -1,4 +1,4 @@
-"""A rank's error in one line: said at once, and kept for a launcher that says the first again when all has ended."""
+"""An error in one line. A rank writes it at once, and a launcher repeats the first one after all ranks have ended."""
 
 from __future__ import annotations
 
@@ -12,14 +12,25 @@ from mmae.terminal.printable import printable
 ERRORS: Final = "MMAE_ERRORS"
 
 
-def say_error(line: str) -> None:
-    """Write a line to stderr, whole: other ranks, and other threads, write to the same place.
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; the name of its type if the message is empty."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
-    It is also added to the file that `MMAE_ERRORS` names, which a launcher makes on its own machine: where ranks run
-    elsewhere, none is made.
+
+def typed_line(error: BaseException) -> str:
+    """The name of an error's type, and the first line of its message if there is one."""
+    name, line = type(error).__name__, first_line(error)
+    return name if line == name else f"{name}: {line}"
+
+
+def say_error(line: str) -> None:
+    """Write a line to stderr in one piece, because other ranks and other threads write to the same place.
+
+    The line is also added to the file that `MMAE_ERRORS` names. A launcher creates that file on its own machine; ranks
+    on other machines do not find it, and do not create it.
     """
     data = f"{printable(line)}\n".encode()
-    # What this process said before comes before; a stream that is closed or broken must not keep the line back.
+    # Earlier output of this process comes first. A closed or broken stream must not suppress the line.
     with suppress(OSError, ValueError):
         sys.stderr.flush()
     with suppress(OSError):

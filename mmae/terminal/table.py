@@ -1,11 +1,13 @@
-"""One table for people and for programs: the same rows printed, and written as JSON."""
+"""One table for people and for programs: the same rows are printed, and written as JSON."""
 
 from __future__ import annotations
 
 import json
 import os
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,16 +20,24 @@ if TYPE_CHECKING:
 
 Value = str | int | float | None
 WIDTH: Final = 100
-"""Letters of a terminal."""
+"""Characters in a line of a terminal."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its key in a row (and in the JSON), its heading, and how its numbers are printed."""
+    """One column of a table.
+
+    Attributes:
+        key: of its value in a row and in the JSON.
+        heading: says the unit of the values too.
+        form: how a value is printed.
+        wraps: whether long text is broken into several lines, so that the table fits a terminal.
+    """
 
     key: str
     heading: str
     form: str = "{}"
+    wraps: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,15 +45,15 @@ class Table:
     """Rows are mappings from the columns' keys; a value that is absent or None prints as a dash.
 
     Attributes:
-        keys: so many columns say what a row is: a table that is wider than `WIDTH` is printed in parts, each with them;
-            0 prints it whole.
+        keys: the number of first columns that identify a row. A table that is wider than `WIDTH` is printed in parts,
+            and each part begins with these columns.
     """
 
     title: str
     columns: Sequence[Column]
     rows: Sequence[Mapping[str, Value]]
     notes: Sequence[str] = ()
-    keys: int = 0
+    keys: int = 1
 
     def noting(self, more: Sequence[str]) -> Table:
         """The same table with more notes."""
@@ -55,10 +65,10 @@ class Table:
         return "\n".join([f"# {printable(self.title)}", *parts[1:], "", *map(printable, self.notes)])
 
     def _parts(self) -> Iterator[Sequence[Column]]:
-        """The columns that stand side by side."""
+        """The columns that are printed side by side."""
         part = list(self.columns[: self.keys])
         for column in self.columns[self.keys :]:
-            if self.keys and len(part) > self.keys and len(self._lines([*part, column])[0]) > WIDTH:
+            if len(part) > self.keys and len(self._lines([*part, column])[0]) > WIDTH:
                 yield part
                 part = list(self.columns[: self.keys])
             part.append(column)
@@ -67,7 +77,8 @@ class Table:
     def _lines(self, columns: Sequence[Column]) -> list[str]:
         cells = [[_cell(row.get(column.key), column.form) for column in columns] for row in self.rows]
         headings = [column.heading for column in columns]
-        widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
+        cells = _wrapped(cells, _limits(_widths(headings, cells), [column.wraps for column in columns]))
+        widths = _widths(headings, cells)
         right = [any(_is_number(row.get(column.key)) for row in self.rows) for column in columns]
 
         def line(words: Sequence[str]) -> str:
@@ -88,11 +99,11 @@ class Table:
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", metavar="FILE", type=Path, help="write the table there too; it must not exist yet")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the table there; it must not exist yet")
 
 
 def check_json_path(path: Path | None) -> None:
-    """Refuse a file that could not be written at the end, before the time is spent.
+    """Refuse a file that could not be written at the end, before time is spent on the table.
 
     Raises:
         InputError: it exists, or its folder does not, or nothing can be written there.
@@ -110,7 +121,7 @@ def report(table: Table, path: Path | None, facts: Mapping[str, object]) -> None
     """Print the table and write its JSON.
 
     Raises:
-        InputError: the file appeared meanwhile, or cannot be written; the table is printed first.
+        InputError: the file has been created since, or cannot be written; the table is printed first.
     """
     print(table.text())
     if path is None:
@@ -122,7 +133,7 @@ def write_json(path: Path, text: str) -> None:
     """Write what `--json` asked for, whole or not at all.
 
     Raises:
-        InputError: the file appeared meanwhile, or cannot be written.
+        InputError: the file has been created since, or cannot be written.
     """
     with writing(f"--json {path}", "make room, or choose another name"), atomic_file(path, replace=False) as file:
         file.write(text.encode())
@@ -130,6 +141,38 @@ def write_json(path: Path, text: str) -> None:
 
 def _is_number(value: Value) -> bool:
     return isinstance(value, int | float)
+
+
+def _widths(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
+
+
+def _limits(widths: Sequence[int], wraps: Sequence[bool]) -> dict[int, int]:
+    """Column number -> the width that its text is wrapped to."""
+    borders = 3 * len(widths) + 1
+    left = WIDTH - borders - sum(width for width, wrap in zip(widths, wraps, strict=True) if not wrap)
+    limits: dict[int, int] = {}
+    # The narrowest comes first, and leaves the width that it does not need to the others.
+    wrapping = sorted((width, number) for number, width in enumerate(widths) if wraps[number])
+    for done, (width, number) in enumerate(wrapping):
+        limits[number] = max(1, min(width, left // (len(wrapping) - done)))
+        left -= limits[number]
+    return limits
+
+
+def _wrapped(cells: Sequence[Sequence[str]], limits: Mapping[int, int]) -> list[list[str]]:
+    """The cells in as many lines as their text needs. Words stay whole: one may be a path, or part of a command."""
+
+    def broken(number: int, cell: str) -> list[str]:
+        if number not in limits:
+            return [cell]
+        return textwrap.wrap(cell, limits[number], break_long_words=False, break_on_hyphens=False)
+
+    lines: list[list[str]] = []
+    for row in cells:
+        columns = [broken(number, cell) or [""] for number, cell in enumerate(row)]
+        lines += map(list, zip_longest(*columns, fillvalue=""))
+    return lines
 
 
 def _cell(value: Value, form: str) -> str:

@@ -46,6 +46,7 @@ def check_rows(rows: list[dict[str, Any]], bench: str, codecs: list[str], counts
         assert row["of_h5py"] == pytest.approx(row["tiles_per_s"] / base["tiles_per_s"])
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("bench", WAYS)
 def test_prints_and_writes_one_table(
     bench: str, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -107,6 +108,7 @@ def test_bad_options_are_one_line(
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.process
 def test_help_imports_nothing_heavy() -> None:
     program = (
         "import sys; from mmae.cli import main\n"

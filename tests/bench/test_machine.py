@@ -10,6 +10,8 @@ import pytest
 
 from mmae.bench import machine
 
+pytestmark = pytest.mark.process
+
 
 def test_facts_are_json_and_are_told() -> None:
     facts = machine.facts()

@@ -15,6 +15,8 @@ from mmae.bench.runner import measure_all
 from mmae.bench.speeds import speed_rows
 from mmae.errors import InputError
 
+pytestmark = pytest.mark.process
+
 
 def way(measure: Any) -> Any:
     """A way of parts that another process can import."""

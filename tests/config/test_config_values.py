@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -112,6 +113,13 @@ def test_what_it_cannot_be_is_the_command_lines_mistake(override: str, says: str
     with pytest.raises(InputError, match=r"^command line") as caught:
         load_config("debug", [override])
     assert says in str(caught.value)
+
+
+def test_no_path_holds_nul(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text('run:\n  dir: "a\\0b"\n')
+    with pytest.raises(InputError, match=r"run\.dir=.*no path holds the character NUL"):
+        load_config(str(recipe), [])
 
 
 @pytest.mark.parametrize("seed", [-(2**63), 2**63 - 1])

@@ -112,6 +112,7 @@ def test_an_error_leaves_no_folder(tmp_path: Path) -> None:
     assert [found.name for found in tmp_path.rglob("*")] == ["a", "mine"]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("what", ["atomic_file", "atomic_folder"])
 def test_a_signal_that_ends_the_process_leaves_nothing(what: str, number: int, tmp_path: Path) -> None:

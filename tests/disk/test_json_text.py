@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from mmae.disk.json_text import parse_json
+from mmae.disk.json_text import parse_json, standard_json
 
 
 def test_what_json_says_comes_back() -> None:
@@ -14,3 +14,11 @@ def test_what_json_says_comes_back() -> None:
 def test_whatever_is_wrong_is_a_value_error(text: str | bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_json(text)
+
+
+def test_what_json_cannot_say_is_null() -> None:
+    nan, infinity = float("nan"), float("inf")
+    assert standard_json({"a": [nan, 1, {"b": -infinity}], "c": (infinity, "nan", 0.5)}) == {
+        "a": [None, 1, {"b": None}],
+        "c": [None, "nan", 0.5],
+    }

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from mmae.disk import ownership
-from mmae.disk.ownership import RUN_FILES, check_owner, check_run, check_tree, keep_from_others, write_as_own
+from mmae.disk.ownership import check_owner, check_tree, keep_from_others, write_as_own
 from mmae.errors import InputError
+from mmae.run.layout import READ_BY_COMMANDS, check_run
 
 OTHER = 12345
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -44,7 +45,7 @@ def test_what_is_one_s_own_needs_no_trust(run: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [stat.S_IWOTH, stat.S_IWGRP])
-@pytest.mark.parametrize("name", ["", *(name for name in RUN_FILES if not name.startswith("."))])
+@pytest.mark.parametrize("name", ["", *(name for name in READ_BY_COMMANDS if not name.startswith("."))])
 def test_what_others_can_write_is_refused_wherever_it_lies(
     run: Path, name: str, mode: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

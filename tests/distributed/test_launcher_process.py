@@ -12,6 +12,8 @@ import pytest
 from mmae.distributed.launcher_process import launchers, said_to_runner
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.process
+
 RANK = """
 import os, signal, sys
 from mmae.distributed.launcher_process import end_with_launchers, launchers, said_to_runner

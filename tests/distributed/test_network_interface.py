@@ -4,18 +4,7 @@ import socket
 
 import pytest
 
-from mmae.distributed.network_interface import choose_interface, interface_to
-
-
-def own_address() -> str | None:
-    """This machine's address on the way out; None without a network."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))
-        except OSError:
-            return None
-        address: str = probe.getsockname()[0]
-        return address
+from mmae.distributed.network_interface import choose_interface, interface_to, own_address
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "", "no.such.host.invalid"])
@@ -27,8 +16,9 @@ def test_ranks_that_meet_on_this_machine_choose_nothing(host: str) -> None:
 
 
 def test_the_way_to_another_machine_and_to_the_first_itself_is_the_same() -> None:
-    address = own_address()
-    if address is None:
+    try:
+        _, address = own_address("192.0.2.1")
+    except OSError:
         pytest.skip("this machine has no way out")
     away, home = interface_to("192.0.2.1"), interface_to(address)
     assert away == home
@@ -39,3 +29,9 @@ def test_what_the_user_has_set_stays() -> None:
     environment = {"MASTER_ADDR": "192.0.2.1", "GLOO_SOCKET_IFNAME": "ib0"}
     choose_interface(environment)
     assert environment["GLOO_SOCKET_IFNAME"] == "ib0"
+
+
+def test_towards_itself_a_machine_has_its_loopback_address() -> None:
+    assert own_address("127.0.0.1") == (socket.AF_INET, "127.0.0.1")
+    with pytest.raises(socket.gaierror):
+        own_address("no.such.host.invalid")

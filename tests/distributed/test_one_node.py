@@ -87,6 +87,7 @@ leave()
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("how", ["called", "alone"])
 @pytest.mark.parametrize("world", [1, 2])
 def test_master_port_gloo_and_the_watchdog_listen_on_loopback(how: str, world: int) -> None:

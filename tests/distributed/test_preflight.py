@@ -11,6 +11,8 @@ import pytest
 from tests.support.commands import free_port
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.process
+
 PROGRAM = """
 import sys
 import torch.distributed as dist

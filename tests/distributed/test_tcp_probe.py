@@ -23,6 +23,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.process
 def test_a_process_is_reached_while_it_lives_stopped_or_not() -> None:
     with subprocess.Popen(
         [sys.executable, "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

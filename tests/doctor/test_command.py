@@ -16,6 +16,7 @@ from mmae.errors import EXIT_BAD_INPUT, EXIT_FAILED
 Capture = pytest.CaptureFixture[str]
 
 
+@pytest.mark.process
 def test_this_machine(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "cache"))
     words = ["--bandwidth", "--config", "vit_b", "--deepspeed_config", "zero2", "train.global_batch=64"]
@@ -33,6 +34,7 @@ def test_this_machine(tmp_path: Path, capsys: Capture, monkeypatch: pytest.Monke
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.process
 def test_what_fails_is_status_1(tmp_path: Path, capsys: Capture) -> None:
     words = ["doctor", "--shards", str(tmp_path / "absent"), "--json", str(tmp_path / "said.json")]
     assert main(words) == EXIT_FAILED

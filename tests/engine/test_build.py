@@ -1,10 +1,13 @@
-"""Building the engine: the seed of what torch's generator still draws."""
+"""Building the engine: the seed of what torch's generator still draws, and a word on an untested DeepSpeed."""
 
 from __future__ import annotations
 
+import deepspeed
 import pytest
 import torch
+import torch.distributed as dist
 
+from mmae.engine import build
 from mmae.engine.build import _seed_of_rank
 
 
@@ -18,3 +21,14 @@ def test_torch_takes_every_seed_of_64_bits(seed: int) -> None:
 
 def test_small_seeds_are_as_they_were() -> None:
     assert _seed_of_rank(3, 2) == 3 * 65_537 + 2
+
+
+@pytest.mark.parametrize(("rank", "version", "lines"), [(0, "0.20.1", 1), (1, "0.20.1", 0), (0, "0.19.8", 0)])
+def test_an_untested_deepspeed_is_said_once(
+    rank: int, version: str, lines: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dist, "get_rank", lambda: rank)
+    monkeypatch.setattr(deepspeed, "__version__", version)
+    build._say_if_untested()
+    said = capsys.readouterr().err.splitlines()
+    assert [version in line for line in said] == [True] * lines

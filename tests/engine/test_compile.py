@@ -30,6 +30,7 @@ BF16_LOSS_BOUND, BF16_GRADIENT_BOUND = 5e-3, 0.15
 """A bf16 number has eight bits, and compiled code rounds fewer intermediate ones. Seen: 3e-4, and 0.07 on tokens."""
 
 pytestmark = [
+    pytest.mark.long,
     # Torch's own compiler looks at it.
     pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),
 ]
@@ -151,6 +152,7 @@ def test_drop_path_is_drawn_anew_each_step() -> None:
     assert len(set(losses)) > 1
 
 
+@pytest.mark.process
 def test_real_code_for_the_blocks() -> None:
     """What torch makes for this machine, of the part that takes most of the time."""
     config = make_config()

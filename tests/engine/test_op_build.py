@@ -9,9 +9,10 @@ import pytest
 from torch.utils import cpp_extension
 
 from mmae.engine import op_build
-from tests.engine.test_op_lock import held
+from tests.support.held_lock import held
 
 
+@pytest.mark.process
 def test_a_wait_is_said_and_the_op_is_still_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
     heard, said = threading.Event(), []
@@ -35,6 +36,7 @@ def test_a_wait_is_said_and_the_op_is_still_had(tmp_path: Path, monkeypatch: pyt
     assert "some_op" in said[0]
 
 
+@pytest.mark.process
 def test_where_torch_waits_for_a_file_that_of_a_dead_build_is_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

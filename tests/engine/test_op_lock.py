@@ -4,37 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from mmae.engine import op_lock
 from mmae.engine.op_lock import Holder, break_dead, cache_root, holder_of, locks, said_while_waiting, waiting_line
-
-HOLDS = """
-import fcntl, os, sys
-descriptor = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)
-if sys.argv[2] == "locks":
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
-@contextmanager
-def held(lock: Path, how: str) -> Iterator[subprocess.Popen[str]]:
-    """By another process: it locks the file, as newer releases of torch do, or only keeps it open, as older ones."""
-    words = [sys.executable, "-c", HOLDS, str(lock), how]
-    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
-        yield other
-        other.kill()
+from tests.support.held_lock import held
 
 
 @pytest.fixture
@@ -43,6 +20,7 @@ def lock(tmp_path: Path) -> Path:
     return tmp_path / "op" / "lock"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("how", ["locks", "keeps open"])
 def test_a_living_holder_is_named_and_its_lock_stays(lock: Path, how: str) -> None:
     with held(lock, how) as other:
@@ -53,6 +31,7 @@ def test_a_living_holder_is_named_and_its_lock_stays(lock: Path, how: str) -> No
         assert lock.exists()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("how", ["locks", "keeps open"])
 def test_the_lock_of_a_dead_holder_is_broken(lock: Path, how: str) -> None:
     with held(lock, how):
@@ -99,6 +78,7 @@ def test_the_folder_is_the_one_that_torch_takes(tmp_path: Path, monkeypatch: pyt
     assert cache_root() == Path(_get_build_directory("op", False)).parent
 
 
+@pytest.mark.process
 def test_who_waits_says_for_whom_and_how_to_go_on(lock: Path) -> None:
     heard, said = threading.Event(), []
 
@@ -109,7 +89,7 @@ def test_who_waits_says_for_whom_and_how_to_go_on(lock: Path) -> None:
     with held(lock, "locks") as other:
         # It is not another rank of the same start.
         line = waiting_line(lock, "op", Holder(1, "init"))
-        assert line.startswith(f"waiting for process 1 (init), which builds DeepSpeed's op op and holds {lock}; ")
+        assert line.startswith(f"waiting for process 1 (init), which builds DeepSpeed's op op and holds {lock}. ")
         assert "kill 1" in line
         assert "TORCH_EXTENSIONS_DIR=FOLDER" in line
         with said_while_waiting(lock, "op", say, look_s=0.01):

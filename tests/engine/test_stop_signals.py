@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mmae.engine.stop_signals import REASONS, SIGNALS, SLURM_RESERVE, STOP_FILE, Stop, how_to_go_on, names
+from mmae.engine.stop_signals import REASONS, SIGNALS, SLURM_RESERVE, Stop, how_to_go_on, names
+from mmae.run.layout import STOP
 
 CPU = torch.device("cpu")
 
@@ -120,7 +121,7 @@ def test_the_file_stop_is_looked_for_once_a_second_by_rank_0_and_taken_away_when
     time = Time()
     first, second = stop(tmp_path, time), stop(tmp_path, time, rank=1)
     assert wanted(first) == ()
-    (tmp_path / STOP_FILE).touch()
+    (tmp_path / STOP).touch()
     time.seconds += 0.9
     assert wanted(first) == ()
     time.seconds += 0.2
@@ -128,9 +129,9 @@ def test_the_file_stop_is_looked_for_once_a_second_by_rank_0_and_taken_away_when
     assert wanted(second) == ()
     first.obeyed(("SIGTERM",))
     second.obeyed(("the file stop",))
-    assert (tmp_path / STOP_FILE).exists()
+    assert (tmp_path / STOP).exists()
     first.obeyed(("SIGTERM", "the file stop"))
-    assert not (tmp_path / STOP_FILE).exists()
+    assert not (tmp_path / STOP).exists()
 
 
 def test_how_to_go_on_names_the_command_without_passwords(monkeypatch: pytest.MonkeyPatch) -> None:

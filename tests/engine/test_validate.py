@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ from mmae.data.transforms.preprocess import Preprocess
 from mmae.engine.module import PretrainModule
 from mmae.engine.validate import Validation, validate
 from mmae.types import Batch
-from tests.engine.test_step import STATS, VARIANT, config, cut, tiles
+from tests.support.step_case import STATS, VARIANT, config, cut, tiles
 
 CFG = config()
 
@@ -37,7 +37,7 @@ def found_on(batches: list[Batch], spoil: Callable[[Engine], None] | None = None
     if spoil is not None:
         with torch.no_grad():
             spoil(engine)
-    return validate(engine, batches, Preprocess(CFG.data, CFG.model, STATS, torch.device("cpu")), CFG)
+    return validate(cast(Any, engine), batches, Preprocess(CFG.data, CFG.model, STATS, torch.device("cpu")), CFG)
 
 
 def test_an_output_that_no_tile_can_be_scored_on_has_no_loss() -> None:

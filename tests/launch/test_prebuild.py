@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from mmae.launch.prebuild import clear_locks
 
 
+@pytest.mark.process
 def test_a_lock_that_nobody_holds_is_removed_and_another_stays(tmp_path: Path) -> None:
     for name in ("dead", "living"):
         (tmp_path / name).mkdir()

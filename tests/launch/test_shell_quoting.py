@@ -52,6 +52,7 @@ def arrives(values: dict[str, str], words: list[str], folder: Path, monkeypatch:
     return seen
 
 
+@pytest.mark.process
 def test_values_and_words_arrive_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = {f"MMAE_TEST_{number}": value for number, value in enumerate(AWKWARD)}
     seen, words = arrives(values, [word(each) for each in AWKWARD], tmp_path, monkeypatch)
@@ -60,6 +61,7 @@ def test_values_and_words_arrive_as_they_were(tmp_path: Path, monkeypatch: pytes
     assert words[words.index("mmae.train") + 1 :] == list(AWKWARD)
 
 
+@pytest.mark.process
 def test_what_follows_a_value_is_expanded() -> None:
     text = f'export PATH="{exported("/my bin/$x", before=":$PATH")}"; echo "$PATH"'
     done = subprocess.run(["/bin/bash", "-c", text], capture_output=True, text=True, check=True, env={"PATH": "/old"})

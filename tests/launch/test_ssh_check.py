@@ -61,6 +61,7 @@ def pdsh(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
 
+@pytest.mark.process
 def test_a_host_that_is_lost_at_a_restart_may_come_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -73,6 +74,7 @@ def test_a_host_that_is_lost_at_a_restart_may_come_again(
     assert capfd.readouterr().err.count("b: no ssh server answers there") == 2
 
 
+@pytest.mark.process
 def test_pdsh_is_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main("a") == 2

@@ -22,8 +22,17 @@ def doctor(on: Host, folder: Path, shards: Path, names: list[str]) -> Finished:
 
 def results(done: Finished) -> dict[tuple[str, str], str]:
     """Check and host -> result, what was found, what to do."""
-    rows = [line.split(" | ", 2) for line in done.out.splitlines() if line.startswith("| ")]
-    return {(check.strip("| "), host.strip()): " ".join(rest.split()) for check, host, rest in rows}
+    rows: list[list[str]] = []
+    for line in done.out.splitlines():
+        if not line.startswith("| "):
+            continue
+        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        if cells[0]:
+            rows.append(cells)
+        else:
+            # Text that takes several lines.
+            rows[-1] = [" ".join(pair).strip() for pair in zip(rows[-1], cells, strict=True)]
+    return {(check, host): " | ".join(rest) for check, host, *rest in rows}
 
 
 def test_hosts_that_are_well(cluster: list[Host], synthetic_shards: Path, tmp_path: Path) -> None:

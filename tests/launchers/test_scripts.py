@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,11 @@ LAUNCHERS = ROOT / "launchers"
 AWKWARD = ["--config", "debug", "data.shards=pipe:cat 'a b' {}?x&y", "run.dir=my $run [1]"]
 
 
-def start(folder: Path, script: str, *words: str, fakes: dict[str, str] | None = None, **environment: str) -> Finished:
-    """Run a launcher in `folder`; `fakes` are shell programs that it finds first."""
+def launch(
+    folder: Path, script: str, *words: str, fakes: dict[str, str] | None = None, program: str = "bash",
+    **environment: str,
+) -> subprocess.Popen[str]:  # fmt: skip
+    """Start a launcher in `folder`; `fakes` are shell programs that it finds first."""
     programs = folder / "programs"
     programs.mkdir(exist_ok=True)
     for name, text in (fakes or {}).items():
@@ -26,11 +31,29 @@ def start(folder: Path, script: str, *words: str, fakes: dict[str, str] | None =
         (programs / name).chmod(0o755)
     env = command_environment(PYTHONPATH=str(ROOT), HOME=str(folder), **environment)
     env["PATH"] = f"{programs}:{env['PATH']}"
-    done = subprocess.run(
-        ["bash", str(LAUNCHERS / script), *words], cwd=folder, env=env, capture_output=True, text=True, timeout=300,
-        check=False,
+    return subprocess.Popen(
+        [*program.split(), str(LAUNCHERS / script), *words],
+        cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def start(folder: Path, script: str, *words: str, fakes: dict[str, str] | None = None, **environment: str) -> Finished:
+    """Run a launcher as `launch` starts it."""
+    with launch(folder, script, *words, fakes=fakes, **environment) as process:
+        try:
+            out, err = process.communicate(timeout=300)
+        except BaseException:
+            process.kill()
+            raise
+    return Finished(process.returncode, out, err)
+
+
+def wait_for(file: Path) -> None:
+    """Wait until a program has made a file."""
+    end = time.monotonic() + 60
+    while not file.exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def hosts(folder: Path) -> str:
@@ -272,7 +295,7 @@ def test_of_ranks_here_too(launcher: list[str], said: list[str], status: int, la
     assert done.status == status
     repeated = f"{launcher[0]}: the first error: {last}\n" if last else ""
     assert done.err == f"{lines}end\n{repeated}"
-    assert not list(tmp_path.glob("tmp.*"))
+    assert not list(tmp_path.glob("mmae-*"))
 
 
 def test_each_start_again_has_a_first_error_of_its_own(tmp_path: Path) -> None:
@@ -288,9 +311,7 @@ def test_each_start_again_has_a_first_error_of_its_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", ["TERM", "INT", "USR1", "HUP"])
 def test_a_signal_asks_ranks_elsewhere_through_the_runs_folder(number: str, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    # Its parent is a shell of the launcher's that looks for errors.
-    told = f"kill -{number} $(cut -d ' ' -f 4 /proc/$PPID/stat)"
-    runner = f"{told}; for i in {{1..2000}}; do [ -e run/stop ] && exit 0; sleep 0.05; done; exit 9"
+    runner = f"kill -{number} $PPID; for i in {{1..2000}}; do [ -e run/stop ] && exit 0; sleep 0.05; done; exit 9"
     done = start(
         tmp_path, "multi_node.sh", hosts(tmp_path), "--config", "debug", "run.dir=run",
         fakes={"deepspeed": runner, "pdsh": PDSH}, MASTER_ADDR="10.9.8.7",
@@ -298,6 +319,57 @@ def test_a_signal_asks_ranks_elsewhere_through_the_runs_folder(number: str, tmp_
     assert done.status == 0, done.err
     assert "the ranks save and stop, within 300 s" in done.err
     assert not (tmp_path / "run" / "stop").exists()
+
+
+def test_a_launcher_that_is_killed_leaves_no_rank_behind(tmp_path: Path) -> None:
+    rank = "trap 'touch told; exit 0' TERM; touch started; for i in {1..2000}; do sleep 0.05; done"
+    (tmp_path / "rank").write_text(rank)
+    # As DeepSpeed's runner starts a launch process, which starts the ranks.
+    runner = f"bash -c 'bash {tmp_path}/rank; exit $?'; exit $?"
+    process = launch(tmp_path, "single_node.sh", "--config", "debug", fakes={"deepspeed": runner}, RANKS="1")
+    try:
+        wait_for(tmp_path / "started")
+        process.kill()
+        # stderr is closed when all have ended.
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert "single_node.sh: SIGTERM: the ranks save and stop, within 300 s (MMAE_GRACE)" in err
+    assert (tmp_path / "told").exists()
+
+
+def test_a_launcher_that_is_killed_stops_ranks_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    runner = "touch started; for i in {1..2000}; do [ -e run/stop ] && touch told && exit 0; sleep 0.05; done; exit 9"
+    process = launch(
+        tmp_path, "multi_node.sh", hosts(tmp_path), "--config", "debug", "run.dir=run",
+        fakes={"deepspeed": runner, "pdsh": PDSH}, MASTER_ADDR="10.9.8.7",
+    )  # fmt: skip
+    try:
+        wait_for(tmp_path / "started")
+        process.kill()
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert "SIGTERM: the ranks save and stop" in err
+    assert (tmp_path / "told").exists()
+    assert not (tmp_path / "run" / "stop").exists()
+
+
+def test_what_a_launcher_was_started_to_ignore_does_not_stop_it(tmp_path: Path) -> None:
+    runner = "touch started; for i in {1..2000}; do [ -e end ] && exit 0; sleep 0.05; done; exit 9"
+    process = launch(
+        tmp_path, "single_node.sh", "--config", "debug", fakes={"deepspeed": runner}, program="nohup bash", RANKS="1"
+    )
+    try:
+        wait_for(tmp_path / "started")
+        process.send_signal(signal.SIGHUP)
+        (tmp_path / "end").touch()
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert "the ranks save and stop" not in err
 
 
 SLURM = {

@@ -77,7 +77,7 @@ def test_a_signal_to_the_launcher_stops_all_hosts(
 def launcher_of(host: Host, live: Live) -> int:
     """The script's own process: who starts it on the host passes no signal on."""
     child = live.process.pid
-    while b"multi_node.sh" not in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[1]:
+    while b"mmae.launch.multi_node" not in Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0"):
         child = int(Path(f"/proc/{child}/task/{child}/children").read_text().split()[0])
     assert host.pid != child
     return child

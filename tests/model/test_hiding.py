@@ -28,6 +28,7 @@ def places(*names: str) -> torch.Tensor:
     return torch.tensor([name in names for name in of_token])
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(
     hidden=st.lists(st.sampled_from(INPUTS), max_size=4, unique=True),

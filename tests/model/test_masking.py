@@ -52,6 +52,7 @@ def cases(draw: st.DrawFn) -> tuple[ModelConfig, Tensor, Tensor]:
     return config, valid, keys(4, seed=draw(st.integers(0, 1000)))
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(cases())
 def test_a_plan_is_whole(case: tuple[ModelConfig, Tensor, Tensor]) -> None:
@@ -144,6 +145,7 @@ def test_subsets_are_of_present_modalities() -> None:
     assert ((counts[:, 1] == 4).sum() > 60) & ((counts[:, 2] == 4).sum() > 60)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("alphas", [(1.0,) * 4, (0.3, 1.0, 2.5, 0.05), (4.0, 4.0, 4.0, 4.0)])
 def test_dirichlet_moments(alphas: tuple[float, ...]) -> None:
     count = 40_000

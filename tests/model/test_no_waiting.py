@@ -54,8 +54,10 @@ def make_step(config: Config, device: torch.device, dtype: torch.dtype = torch.f
     preprocess = Preprocess(config.data, config.model, made_up_band_stats(), device)
     batches: list[Batch] = [made_up_batch(config.model.domains, 4).to(device) for _ in range(2)]
 
+    engine: Any = PlainEngine(module)
+
     def step() -> StepStats:
-        return optimiser_step(PlainEngine(module), prepare_step(batches, preprocess, config), config)
+        return optimiser_step(engine, prepare_step(batches, preprocess, config), config)
 
     return step
 
@@ -100,6 +102,7 @@ def config(request: pytest.FixtureRequest) -> Config:
     return build_config({**SMALL, **request.param}, "test")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("device", ["meta", "cpu"])
 def test_a_step_waits_for_nothing(device: str, config: Config) -> None:
     step = make_step(config, torch.device(device))

@@ -96,6 +96,7 @@ def lived(config: ModelConfig, recompute: Recompute, dtype: torch.dtype, device:
         return kept, live.peak
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("how", "every", "number_bytes"),
     [("none", 1, 2), ("selective", 1, 2), ("full", 1, 2), ("full", 2, 2), ("selective", 2, 2), ("none", 1, 4)],
@@ -106,6 +107,7 @@ def test_what_is_kept_on_a_gpu(how: Any, every: int, number_bytes: int) -> None:
     assert activations(config, Recomputation(how, every), number_bytes).kept * TILES == pytest.approx(kept, rel=2e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("config", EVERY)
 @pytest.mark.parametrize(("how", "every"), MODES)
 def test_what_is_kept_and_the_most_that_lives(config: ModelConfig, how: Any, every: int) -> None:

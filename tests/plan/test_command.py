@@ -123,6 +123,7 @@ def test_nothing_fits(capsys: Capture) -> None:
     [
         (["vit_x", "--gpus", "8", "--gpu-memory", "80GB"], "did you mean"),
         (["vit_l", "--gpus", "0", "--gpu-memory", "80GB"], "--gpus 0: must be at least 1"),
+        (["vit_l", "--gpus", "9999999", "--gpu-memory", "80GB"], "--gpus 9999999: must be at most 1,000,000"),
         (["vit_l", "--gpus", "8", "--gpu-memory", "80GB", "--nodes", "-1"], "--nodes -1"),
         (["vit_l", "--gpus", "8", "--gpu-memory", "80"], "--gpu-memory 80: give an amount"),
         (["vit_l", "--gpus", "7", "--gpu-memory", "80GB"], "cannot be split over 7 ranks"),
@@ -145,6 +146,7 @@ def test_bad_input_is_one_line(words: list[str], message: str, capsys: Capture) 
     assert message in printed.err
 
 
+@pytest.mark.process
 def test_torch_is_not_needed() -> None:
     script = f"import sys; from mmae.cli import main; main({['plan', *WORDS]!r}); assert 'torch' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)

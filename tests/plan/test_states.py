@@ -53,6 +53,7 @@ def check(job: Job, ranks: int, held: Held) -> None:
     assert disk == pytest.approx(held.checkpoint, rel=0.1), job
 
 
+@pytest.mark.process
 def test_two_ranks_hold_what_is_predicted(tmp_path: Path) -> None:
     jobs = [Job("nano", file) for file in STAGES]
     for job, held in zip(jobs, held_by(jobs, 2, tmp_path), strict=True):

@@ -16,6 +16,8 @@ from mmae.run.lock import held, held_or_not
 from mmae.run.lock_owner import is_here, lives, parse_holder
 from tests.support.foreign_lock import foreign
 
+pytestmark = pytest.mark.process
+
 
 def test_it_names_the_holder_while_it_is_held(tmp_path: Path) -> None:
     with held(tmp_path / "run") as lock:

@@ -41,7 +41,7 @@ time.sleep(60)
 @pytest.fixture
 def no_flock() -> Iterator[None]:
     """A file system without locks."""
-    with patch.object(LockedFile, "lock", side_effect=InputError("no locks")):
+    with patch.object(LockedFile, "try_lock", return_value=None):
         yield
 
 
@@ -57,6 +57,7 @@ def other(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     process.stdout.close()
 
 
+@pytest.mark.process
 def test_a_living_holder_bars_the_second(tmp_path: Path, other: subprocess.Popen[str]) -> None:
     with pytest.raises(InputError, match=rf"another training writes this run \(.*process {other.pid}, since 20\d\d-"):
         acquire(tmp_path)
@@ -65,6 +66,7 @@ def test_a_living_holder_bars_the_second(tmp_path: Path, other: subprocess.Popen
     acquire(tmp_path).close()
 
 
+@pytest.mark.process
 @pytest.mark.usefixtures("no_flock")
 def test_without_locks_the_process_decides(tmp_path: Path, other: subprocess.Popen[str]) -> None:
     with pytest.raises(InputError, match=f"process {other.pid}"):
@@ -117,10 +119,6 @@ def test_a_foreign_holder_that_beats_lives(tmp_path: Path) -> None:
         acquire(tmp_path, silence_s=60)
 
 
-def _no_locks(self: LockedFile, exclusive: bool) -> bool:
-    raise InputError("no locks")
-
-
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot be locked"):
@@ -164,13 +162,12 @@ def _starts(folder: Path, seed: int, kills: float, links: bool) -> list[LockedFi
     with ExitStack() as stack:
         if not links:
             stack.enter_context(patch("os.link", side_effect=PermissionError))
-        stack.enter_context(patch.object(LockedFile, "lock", _no_locks))
+        stack.enter_context(patch.object(LockedFile, "try_lock", return_value=None))
         # Held while a file is opened: processes do not share it.
         stack.enter_context(patch.object(file_lock, "_NO_FORK", nullcontext()))
-        for module in (lock_file, lock_file):
-            stack.enter_context(patch.object(module, "this_process", this))
-            stack.enter_context(patch.object(module, "is_here", lambda holder: holder.machine == "here"))
-            stack.enter_context(patch.object(module, "lives", lives))
+        stack.enter_context(patch.object(lock_file, "this_process", this))
+        stack.enter_context(patch.object(lock_file, "is_here", lambda holder: holder.machine == "here"))
+        stack.enter_context(patch.object(lock_file, "lives", lives))
         processes.run(start, 4)
     return [file for number, file in taken.items() if number not in processes.killed]
 

@@ -57,6 +57,7 @@ def test_a_run_without_a_checkpoint_of_its_own_is_told_where_it_begins(monkeypat
     ]  # fmt: skip
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("once", [each for each in ONCE if "--local_rank" not in "".join(each)])
 def test_a_launchers_command_keeps_its_quotes(monkeypatch: pytest.MonkeyPatch, once: list[str]) -> None:
     """As bash prints it, and reads it."""

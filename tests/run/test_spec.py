@@ -83,6 +83,7 @@ def test_the_same_data_elsewhere_is_gone_on_with(tmp_path: Path, sets: list[Path
     assert found.state.step == 6
 
 
+@pytest.mark.long
 def test_other_data_is_refused(tmp_path: Path, sets: list[Path]) -> None:
     three = tmp_path / "three"
     write_set(three, {"train": list(range(40, 50))})

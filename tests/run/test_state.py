@@ -96,6 +96,7 @@ def test_a_checkpoint_that_is_being_written(run: Run) -> None:
     assert (found.state, found.checkpoint) == ("saving", None)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("record", "state", "why"),
     [
@@ -118,6 +119,7 @@ def test_a_run_that_said_how_it_ended(run: Run, gone: int, record: dict[str, Any
     assert (found.state, found.why, found.seconds_left) == (state, why, None)
 
 
+@pytest.mark.process
 def test_a_process_that_is_gone_died(run: Run, gone: int) -> None:
     run.start(ago=10, pid=gone)
     run.train(10, ago=1)
@@ -161,6 +163,7 @@ def test_what_is_worth_a_warning(run: Run) -> None:
         assert [warning for warning in found.warnings if words in warning], words
 
 
+@pytest.mark.process
 def test_a_half_written_end_of_the_log(run: Run, gone: int) -> None:
     run.start(ago=100, pid=gone)
     run.train(10, ago=50)
@@ -197,6 +200,7 @@ def test_folders_that_are_no_runs(tmp_path: Path) -> None:
         read_run(tmp_path)
 
 
+@pytest.mark.process
 def test_whether_a_process_lives(gone: int) -> None:
     assert alive(HOST, os.getpid(), None) is True
     assert alive(HOST, os.getpid(), started(os.getpid())) is True

@@ -77,6 +77,7 @@ sys.exit(status)
 """
 
 
+@pytest.mark.process
 def test_it_answers_at_once(run: Path) -> None:
     months = 30_000
     with (run / "log.jsonl").open("a") as file:

@@ -74,6 +74,13 @@ def test_data_in_a_band_without_statistics(tmp_path: Path) -> None:
         plan(tmp_path, f"{tmp_path / 'd'}", "data.check_units=false")
 
 
+def test_data_in_a_band_whose_statistics_say_that_it_never_changes(tmp_path: Path) -> None:
+    constant = STATS["aster"] | {"std": [0.0, *STATS["aster"]["std"][1:]]}
+    set_with_stats(tmp_path / "d", {"train": EVEN}, L1C | {"aster": constant})
+    with pytest.raises(InputError, match=r"10 of 10 tiles hold data of aster elevation .*its deviation is 0"):
+        plan(tmp_path, f"{tmp_path / 'd'}", "data.check_units=false")
+
+
 @pytest.mark.parametrize("bands", [12, 14])
 def test_shards_with_other_bands(tmp_path: Path, bands: int) -> None:
     datasets = dict(DATASETS) | {"sentinel2": DatasetInfo(np.dtype("<u2"), (bands, 8, 8))}

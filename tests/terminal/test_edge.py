@@ -101,18 +101,21 @@ def parser() -> Parser:
     return made
 
 
+@pytest.mark.process
 def test_options_may_stand_between_words() -> None:
     found = parse(parser(), ["a", "--flag", "b", "--out", "o", "c"])
     assert (found.words, found.flag, found.out) == (["a", "b", "c"], True, "o")
     assert parse(parser(), ["--", "--a"]).words == ["--a"]
 
 
+@pytest.mark.process
 def test_home_is_meant_where_a_shell_has_left_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     found = parse(parser(), ["~/a", "~", "x=~/a", "a/~/b", "--out=~/o"])
     assert (found.words, found.out) == (["/home/me/a", "/home/me", "x=~/a", "a/~/b"], "/home/me/o")
 
 
+@pytest.mark.process
 def test_a_wrong_word_is_one_line() -> None:
     with pytest.raises(InputError, match=r"^command line: unrecognized arguments: --no \(see mmae x --help\)$"):
         parse(parser(), ["--no"])
@@ -129,6 +132,7 @@ def mmae(*words: str, stdout: int) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("words", [["--help"], ["plan", "debug", "--gpus", "1", "--gpu-memory", "80GB"]])
 def test_a_closed_pipe_ends_in_silence(words: list[str]) -> None:
     reading, writing = os.pipe()
@@ -139,6 +143,7 @@ def test_a_closed_pipe_ends_in_silence(words: list[str]) -> None:
     assert done.returncode in {0, 141}
 
 
+@pytest.mark.process
 def test_a_full_disk_is_said_once() -> None:
     with open("/dev/full", "w") as full:
         done = mmae("plan", "debug", "--gpus", "1", "--gpu-memory", "80GB", stdout=full.fileno())
@@ -146,6 +151,7 @@ def test_a_full_disk_is_said_once() -> None:
     assert "No space left on device" in done.stderr
 
 
+@pytest.mark.process
 def test_a_name_that_is_no_text_can_be_printed(tmp_path: Path) -> None:
     name = os.fsdecode(bytes(tmp_path) + b"/\xff\x1b[31m")
     done = mmae("status", name, stdout=subprocess.PIPE)

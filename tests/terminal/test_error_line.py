@@ -1,4 +1,4 @@
-"""An error is said at once, and kept for the launcher where that asked for it."""
+"""An error is one line, which is written at once and kept for the launcher."""
 
 from __future__ import annotations
 
@@ -9,7 +9,20 @@ from unittest.mock import patch
 
 import pytest
 
-from mmae.terminal.error_line import ERRORS, say_error
+from mmae.terminal.error_line import ERRORS, first_line, say_error, typed_line
+
+
+@pytest.mark.parametrize(
+    ("error", "first", "typed"),
+    [
+        (ValueError("one\ntwo"), "one", "ValueError: one"),
+        (ValueError("\n  one\r\ntwo"), "one", "ValueError: one"),
+        (KeyError(), "KeyError", "KeyError"),
+        (OSError(" \n"), "OSError", "OSError"),
+    ],
+)
+def test_an_error_is_its_first_line_or_its_type(error: Exception, first: str, typed: str) -> None:
+    assert (first_line(error), typed_line(error)) == (first, typed)
 
 
 def test_it_follows_what_was_said_before(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

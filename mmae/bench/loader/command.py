@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from mmae.bench.arguments import add_common_arguments, codecs_of, counts_of
-from mmae.bench.speeds import COLUMNS, Key, label, speed_rows
+from mmae.bench.speeds import COLUMNS, KEYS, Key, label, speed_rows
 from mmae.errors import InputError
 from mmae.terminal.table import Table, check_json_path, report
 
@@ -77,4 +77,4 @@ def _measure(source: BenchSource, indexes: dict[str, Index], batch: int, process
         if codec != "none":
             large = large_buffer_mb_per_s(index.folder, datasets, codec)
             notes.append(f"Blosc2 on the same arrays, {codec}, one process, many tiles in one buffer: {large:.0f} MB/s")
-    return Table("mmae bench loader", COLUMNS, rows, notes)
+    return Table("mmae bench loader", COLUMNS, rows, notes, KEYS)

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from mmae.bench.arguments import add_common_arguments, codecs_of, counts_of
-from mmae.bench.speeds import COLUMNS, Key, label, speed_rows
+from mmae.bench.speeds import COLUMNS, KEYS, Key, label, speed_rows
 from mmae.terminal.plurals import counted
 from mmae.terminal.table import Table, check_json_path, report
 
@@ -67,4 +67,4 @@ def _measure(source: BenchSource, scratch: Path, codecs: Sequence[str], processe
         f"limit: inflated ({inflate_name(jobs[0])}) and compressed (Blosc2) in memory, by processes on their own; "
         "arrays that are constant over a tile are inflated only",
     ]
-    return Table("mmae bench repack", COLUMNS, rows, notes)
+    return Table("mmae bench repack", COLUMNS, rows, notes, KEYS)

@@ -22,11 +22,11 @@ _WINDOWS: Final = (1, 4, 16, 64)
 _COLUMNS: Final = (
     Column("order", "order"),
     Column("window_mb", "MB a window", "{:.0f}"),
-    Column("moved", "moved between epochs", "{:.4f}"),
-    Column("adjacent", "adjacent pairs", "{:.2e}"),
-    Column("adjacent_ratio", "x perfect", "{:.2f}"),
-    Column("within_10", "within 10 rows", "{:.2e}"),
-    Column("within_10_ratio", "x perfect", "{:.2f}"),
+    Column("moved", "moved (share of an epoch)", "{:.4f}"),
+    Column("adjacent", "adjacent (share of pairs)", "{:.2e}"),
+    Column("adjacent_ratio", "adjacent x perfect", "{:.2f}"),
+    Column("within_10", "within 10 rows (share)", "{:.2e}"),
+    Column("within_10_ratio", "within 10 x perfect", "{:.2f}"),
 )
 
 

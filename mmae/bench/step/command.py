@@ -31,12 +31,14 @@ COLUMNS: Final = (
     Column("what", "step"),
     Column("milliseconds", "ms", "{:.1f}"),
     Column("tiles_per_second", "tiles/s", "{:.1f}"),
-    Column("mfu", "MFU", "{:.1%}"),
-    Column("of_bound", "of the bound", "{:.1%}"),
+    Column("mfu", "MFU %", "{:.1%}"),
+    Column("of_bound", "% of the bound", "{:.1%}"),
     Column("to_plain", "x plain", "{:.2f}"),
     Column("gigabytes", "peak GB", "{:.1f}"),
-    *(Column(part, part, "{:.1%}") for part in PARTS),
+    *(Column(part, f"{part} % of a step", "{:.1%}") for part in PARTS),
 )
+KEYS: Final = 3
+"""The number of first columns that identify a row."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     finally:
         leave()
     title = f"A training step of {wanted.base} with {args.deepspeed_config} on one device: {_device_name()}"
-    report(Table(title, COLUMNS, rows, [*notes, *lines(known)]), args.json, {**known, "device": _device_name()})
+    report(Table(title, COLUMNS, rows, [*notes, *lines(known)], KEYS), args.json, {**known, "device": _device_name()})
     return 0
 
 

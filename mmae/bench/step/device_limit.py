@@ -9,7 +9,7 @@ from typing import Final
 import torch
 
 from mmae.bench.step.phases import timed
-from mmae.engine.telemetry.peak_flops import datasheet_flops
+from mmae.model.counts.peak_flops import datasheet_flops
 
 _SIDE: Final = MappingProxyType({"cuda": 8192, "cpu": 2048})
 

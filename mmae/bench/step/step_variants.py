@@ -70,7 +70,8 @@ class Trained:
     def optimiser(self, repeats: int) -> float:
         """Seconds of the optimiser's part of a step."""
         taken: list[float] = []
-        engine, step = self.engine, self.engine.step
+        engine: Any = self.engine
+        step = engine.step
 
         engine.step = lambda: taken.append(timed(step, self.device))
         for _ in range(repeats):

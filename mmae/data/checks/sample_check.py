@@ -86,8 +86,7 @@ def check_values(
     rows = [MODALITIES[name] for name in domains]
     for entry, dataset in {stats_entry(row, level): row.dataset for row in rows if not row.categorical}.items():
         values_TCn = np.stack([thinned(tile_CHW, entry) for tile_CHW in arrays[dataset]])
-        tiles_C = (~np.isnan(values_TCn)).any(2).sum(0)
-        check_bands(where, entry, domains, band_stats, tiles_C, len(values_TCn))
+        check_bands(where, entry, domains, band_stats, values_TCn)
         if units and (problem := unit_problem(entry, values_TCn, band_stats)):
             raise InputError(f"{where}: {entry}: {problem}; if they are right all the same, say {switch}")
     for dataset in {row.dataset for row in rows if row.categorical} if units else ():

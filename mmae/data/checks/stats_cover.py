@@ -88,29 +88,37 @@ def check_split(each: ShardSet, split: str, domains: Sequence[str], band_stats: 
 
 
 def check_bands(
-    where: str, entry: str, domains: Sequence[str], band_stats: Mapping[str, Any], tiles_C: NDArray[np.int64], of: int
+    where: str, entry: str, domains: Sequence[str], band_stats: Mapping[str, Any], values_TCn: NDArray[np.float64]
 ) -> None:
-    """Refuse data in a band without statistics.
+    """Refuse data in a band without statistics, or with those of a band that never changes; it would be learned as 0.
 
     Args:
         where: names the tiles in the message.
         entry: the statistics of the tiles' dataset and level.
-        tiles_C: in how many tiles each band of the dataset holds data.
-        of: tiles that were looked at.
+        values_TCn: pixels n of each band C of tiles T, NaN where there is no data.
 
     Raises:
-        InputError: a band that one of `domains` takes holds data, and has no statistics.
+        InputError: a band that one of `domains` takes holds data that its statistics cannot be of.
     """
     numbers = band_numbers(band_stats, entry)
-    known_C = np.zeros(len(tiles_C), np.bool_) if numbers is None else numbers.known
+    unknown_C = np.full(values_TCn.shape[1], np.nan)
+    mean_C, std_C = (unknown_C, unknown_C) if numbers is None else (numbers.mean_C, numbers.std_C)
     for row in (MODALITIES[name] for name in domains):
         if row.categorical or entry not in {stats_entry(row, level) for level in S2_LEVELS}:
             continue
         for band, name in zip(row.bands, row.band_names, strict=True):
-            if tiles_C[band] and not known_C[band]:
+            values_Tn = values_TCn[:, band]
+            has_data_Tn = ~np.isnan(values_Tn)
+            if np.isnan(mean_C[band]):
+                wrong_Tn, said = has_data_Tn, "have no number for this band"
+            elif std_C[band] == 0:
+                wrong_Tn = has_data_Tn & ~np.isclose(values_Tn, mean_C[band])
+                said = f"say that this band is {mean_C[band]:g} everywhere (its deviation is 0)"
+            else:
+                continue
+            if wrong_Tn.any():
                 raise InputError(
-                    f"{where}: {tiles_C[band]} of {of} tiles hold data of {row.dataset} {name} (modality "
-                    f"{row.name}), and the band statistics of {entry} have no number for this band: say "
-                    "data.band_stats=FILE with it (mmae stats computes it from tiles that have the band), or leave "
-                    "the modality out"
+                    f"{where}: {wrong_Tn.any(1).sum()} of {len(values_Tn)} tiles hold data of {row.dataset} {name} "
+                    f"(modality {row.name}), and the band statistics of {entry} {said}: say data.band_stats=FILE with "
+                    "it (mmae stats computes it from tiles that have the band), or leave the modality out"
                 )

@@ -29,6 +29,9 @@ _MAX_PIXELS: Final = 1024
 
 _SCALE: Final = (0.002, 200.0)
 """Mean value over expected mean: deep water is at 0.01, snow at 5; reflectance stored as 0..1 is at 0.0001."""
+_SPREAD: Final = (0.002, 200.0)
+"""Deviation over expected deviation: still water is at 0.01, and variances given for deviations are at 0.001. The
+second: of one band over the median of all."""
 _BYTE: Final = 255
 _BYTE_SCALE: Final = 0.25
 """Stored as 0..255, or in per cent, reflectance is at 0.01 to 0.1; several tiles of water have brighter pixels."""
@@ -47,7 +50,10 @@ _UNKNOWN_CODES: Final = 0.01
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """What a sample holds of each band, float64 (C,); NaN for a band without data."""
+    """What a sample holds of each band, float64 (C,); NaN for a band without data.
+
+    `mean_C` is the median over tiles of their means: one damaged tile says nothing about units.
+    """
 
     tiles: int
     mean_C: NDArray[np.float64]
@@ -122,7 +128,9 @@ def _look(values_TCn: NDArray[np.float64]) -> _Seen:
         if len(valid):
             # Numbers beyond float64 are damage, or nobody's units: they are far off all the same.
             with np.errstate(over="ignore", invalid="ignore"):
-                mean_C[band], std_C[band], dark_C[band] = valid.mean(), valid.std(), np.percentile(valid, 1)
+                std_C[band], dark_C[band] = valid.std(), np.percentile(valid, 1)
+            tiles_Tn = values_TCn[~np.isnan(values_TCn[:, band]).all(1), band]
+            mean_C[band] = np.median(np.nanmean(tiles_Tn, axis=1))
     return _Seen(len(values_TCn), mean_C, std_C, dark_C, np.nanmax(values_CN), np.nanmin(values_CN))
 
 
@@ -134,6 +142,7 @@ def _sentinel2(
     if not both.any():
         return
     yield from _scale(seen, numbers, both)
+    yield from _spread(seen, numbers, both)
     cirrus, bright = seen.mean_C[S2_CIRRUS], float(np.nanmedian(seen.mean_C[others]))
     expected_dark = numbers.mean_C[S2_CIRRUS] < _CIRRUS_DARK * np.median(numbers.mean_C[both])
     if expected_dark and cirrus > _CIRRUS_BRIGHT * bright:
@@ -169,6 +178,24 @@ def _scale(seen: _Seen, numbers: BandNumbers, both: NDArray[np.bool_]) -> Iterat
             f"{np.nanmedian(seen.mean_C[both]):.4g}, expected {np.median(numbers.mean_C[both]):.4g}): MMEarth stores "
             "reflectance x 10000; bring the values to it before mmae repack, or compute statistics of these values "
             "(mmae repack --stats compute)"
+        )
+
+
+def _spread(seen: _Seen, numbers: BandNumbers, both: NDArray[np.bool_]) -> Iterator[str]:
+    """All bands would be almost constant, or one of them would be huge."""
+    both = both & (numbers.std_C > 0)
+    if seen.tiles < _FEW_TILES or not both.any():
+        return
+    # Bands that do not vary at all say nothing: the tiles may be empty.
+    ratio_C = np.where(both & (seen.std_C > 0), seen.std_C / np.where(both, numbers.std_C, 1), np.nan)
+    if np.isnan(ratio_C).all():
+        return
+    band = int(np.nanargmax(ratio_C))
+    if ratio_C[band] < _SPREAD[0] or ratio_C[band] > _SPREAD[1] * np.nanmedian(ratio_C):
+        yield (
+            f"scale: the band at place {band} deviates by {seen.std_C[band]:.4g}, {ratio_C[band]:.2g} times what the "
+            f"statistics say ({numbers.std_C[band]:.4g}): std is the standard deviation, in the units of the values; "
+            "correct the statistics, or compute them (mmae repack --stats compute)"
         )
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import atexit
-import ctypes
+import multiprocessing
 import os
 import signal
-import sys
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from mmae.data.loading.shared_buffers import SharedBuffers
 from mmae.errors import InputError
+from mmae.processes import die_with_parent
 from mmae.types import Batch
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 _OF_THE_TRAINER: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _KILLED_S: Final = 10.0
 """How long a killed worker is waited for: one that waits for a disk ends only when that answers."""
-_DIE_WITH_PARENT: Final = 1  # PR_SET_PDEATHSIG of linux/prctl.h
 
 
 def batches_from_workers(
@@ -147,5 +146,6 @@ def _belong_to_the_trainer(_worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_THE_TRAINER)
     # Nor does it outlive a trainer that was killed, whatever it reads at that moment.
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    trainer = multiprocessing.parent_process()
+    if trainer is not None and trainer.pid is not None:
+        die_with_parent(signal.SIGKILL, trainer.pid)

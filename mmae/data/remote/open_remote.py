@@ -24,7 +24,7 @@ def open_remote(location: str, patience: Patience) -> Remote:
 
         return PipeRemote(location, patience)
     if location.startswith(("http://", "https://")):
-        from mmae.data.remote.http import HttpRemote
+        from mmae.data.remote.http_transport import HttpRemote
 
         return HttpRemote(location, patience)
     from mmae.data.remote.object_store import FsspecRemote

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
+from mmae.disk.json_text import standard_json
 from mmae.disk.regular_file import read_regular
 from mmae.errors import InputError
 
@@ -34,17 +34,8 @@ def read_band_stats(path: Path) -> dict[str, Any]:
                 raise InputError(f"{path}: {entry}.{kind} is not a list of numbers, one a band: compute it again")
             if kind == "std" and any(number is not None and number < 0 for number in listed):
                 raise InputError(f"{path}: {entry}.std holds a negative number: compute it again")
-    return {entry: standard(numbers) for entry, numbers in stats.items()}
+    return {entry: standard_json(numbers) for entry, numbers in stats.items()}
 
 
 def _number(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-
-
-def standard(value: Any) -> Any:
-    """The same JSON value with null for NaN and infinities, which are no JSON."""
-    if isinstance(value, dict):
-        return {key: standard(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [standard(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

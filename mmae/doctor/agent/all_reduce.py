@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from mmae.doctor.agent.messages import parse, parse_json
+from mmae.terminal.error_line import first_line
 
 REPEATS: Final = 5
 LEAST_BYTES: Final = 1 << 20
@@ -66,7 +67,7 @@ def main() -> None:
     try:
         size, seconds = _work(task)
     except Exception as error:  # told to who asked
-        _say(task, "failed", why=(str(error).strip() or type(error).__name__).partition("\n")[0][:300])
+        _say(task, "failed", why=first_line(error)[:300])
     else:
         _say(task, "done", bytes=size, seconds=seconds)
     # The first rank keeps the store, and others may not be done: all stay until they are told.

@@ -11,7 +11,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Final
 
-from mmae.distributed.network_interface import interface_of
+from mmae.distributed.network_interface import interface_of, own_address
 
 TIMEOUT_S: Final = 4.0
 _LONGEST: Final = 256
@@ -91,10 +91,7 @@ def answer_to(token: str) -> bytes:
 def route_to(name: str) -> Route:
     """Asks the kernel, without a packet."""
     try:
-        family, _, _, _, target = socket.getaddrinfo(name, 9, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect(target)
-            address = str(probe.getsockname()[0])
+        _, address = own_address(name)
     except OSError as error:
         return Route(name, "", "", str(error.strerror or error))
     return Route(name, address, interface_of(address), "")

@@ -1,4 +1,4 @@
-"""Setting aside what a start does not go on with: nothing is removed, and what was moved is a run folder itself."""
+"""Archives what a start does not go on with. Nothing is removed, and an archive is itself a run folder."""
 
 from __future__ import annotations
 
@@ -12,25 +12,43 @@ from mmae.disk.files import sync, write_whole
 from mmae.engine.checkpoint.store import unused
 from mmae.engine.history.record_archive import archive_records, is_ahead
 from mmae.run.folder import RunFolder
-from mmae.run.layout import ARCHIVE, BAND_STATS, CONFIG, LATEST, newest_first, step_of
+from mmae.run.layout import (
+    ARCHIVE,
+    BAND_STATS,
+    CHECKPOINTS,
+    CONFIG,
+    DAMAGED_TILES,
+    DS_CONFIG,
+    LATEST,
+    LOG,
+    LOGS,
+    PICTURES,
+    PROFILE,
+    QUARANTINE,
+    SAMPLES,
+    TENSORBOARD,
+    WANDB,
+    newest_first,
+    step_of,
+)
 
-_SETTINGS: Final = (CONFIG, "ds_config.json", BAND_STATS)
+_SETTINGS: Final = (CONFIG, DS_CONFIG, BAND_STATS)
 _MOVED: Final = (
-    "checkpoints", *_SETTINGS, "log.jsonl", "samples_rank*.jsonl", "damaged_rank*.jsonl",
-    "quarantine", "logs", "pictures", "profile", "tensorboard", "wandb",
+    CHECKPOINTS, *_SETTINGS, LOG, SAMPLES, DAMAGED_TILES,
+    QUARANTINE, LOGS, PICTURES, PROFILE, TENSORBOARD, WANDB,
 )  # fmt: skip
 
 
 def archive_run(folder: RunFolder) -> Path | None:
-    """Move a run into a dated folder within its own; None where there is none."""
+    """Move a run into a dated folder within its own; None where there is no run."""
     found = [path for pattern in _MOVED for path in sorted(folder.path.glob(pattern))]
     if not found:
         return None
-    aside = _dated(folder)
+    archive = _dated(folder)
     for path in found:
-        os.rename(path, aside / path.name)
+        os.rename(path, archive / path.name)
     sync(folder.path)
-    return aside
+    return archive
 
 
 def archive_later_checkpoints(folder: RunFolder, step: int) -> Path | None:
@@ -42,20 +60,20 @@ def archive_later_checkpoints(folder: RunFolder, step: int) -> Path | None:
     later = [path for path in newest_first(folder.checkpoints) if (step_of(path) or 0) > step]
     if not later and not is_ahead(folder.path, step):
         return None
-    aside = _dated(folder)
+    archive = _dated(folder)
     for name in _SETTINGS:
         if (folder.path / name).is_file():
-            shutil.copy2(folder.path / name, aside / name)
+            shutil.copy2(folder.path / name, archive / name)
     if later:
-        _move_checkpoints(later, aside / folder.checkpoints.name)
-    # After the checkpoints: a start that is killed in between leaves a log that is ahead, which the next one sees.
-    archive_records(folder.path, step, aside)
-    return aside
+        _move_checkpoints(later, archive / folder.checkpoints.name)
+    # After the checkpoints: a start that is killed in between leaves a log that is ahead, and the next start sees that.
+    archive_records(folder.path, step, archive)
+    return archive
 
 
 def _move_checkpoints(newest_first: list[Path], there: Path) -> None:
     there.mkdir()
-    # What is left after each move is a run whose newest checkpoint is the newest.
+    # Newest first: after each move the remaining checkpoints are those up to a step, without a gap.
     for path in newest_first:
         os.rename(path, there / path.name)
     write_whole(there / LATEST, newest_first[0].name)
@@ -63,6 +81,6 @@ def _move_checkpoints(newest_first: list[Path], there: Path) -> None:
 
 
 def _dated(folder: RunFolder) -> Path:
-    aside = unused(folder.path / f"{ARCHIVE}{time.strftime('%Y%m%d-%H%M%S')}")
-    aside.mkdir()
-    return aside
+    archive = unused(folder.path / f"{ARCHIVE}{time.strftime('%Y%m%d-%H%M%S')}")
+    archive.mkdir()
+    return archive

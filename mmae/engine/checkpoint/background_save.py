@@ -1,4 +1,4 @@
-"""A save between the writing of its files and its end, in the background or at once."""
+"""A save between the moment its content is fixed and its end: in the background, or at once."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class SaveResult:
 
     Attributes:
         path: the checkpoint; None where the save failed.
-        reason: why it failed, in words; empty where it did not.
-        rank: that could not write.
+        reason: why the save failed; empty where it did not.
+        rank: the rank that could not write.
         seconds: from the start of the save to its end.
-        stalled_seconds: of these, how long training stood still.
+        stalled_seconds: how long training stood still meanwhile.
     """
 
     step: int
@@ -41,8 +41,8 @@ class SaveResult:
     stalled_seconds: float = 0.0
 
 
-class _Flight:
-    """A save between the writing of its files and its end. Its methods run on every rank, `settle` on rank 0."""
+class RunningSave:
+    """One running save. Its methods run on every rank, `settle` on rank 0."""
 
     def __init__(self, write: Any, temporary: Path, commit_files: Any) -> None:
         self._write, self._commit = write, commit_files
@@ -58,20 +58,20 @@ class _Flight:
     def start(self, planned: SaveResult, begun: float) -> None:
         """Write and commit in a thread."""
         self._planned, self._begun = replace(planned, stalled_seconds=time.monotonic() - begun), begun
-        # Not a daemon: a process that ends lets it finish.
+        # Not a daemon: Python waits for the thread when the process ends.
         self._thread = threading.Thread(target=self._run, name="checkpoint")
         self._thread.start()
 
     def written(self) -> Written:
-        """What this rank wrote; waits for it."""
+        """What this rank wrote. Waits until it has."""
         self._done_writing.wait()
         if self._own:
-            # Its note too: a late one would lie in the next save's way.
+            # Its note must be written too: a late note would be taken for one of the next save.
             self._thread.join()
         return self._result
 
     def outcome(self, results: list[Written]) -> SaveResult:
-        """How the save ended; waits for it."""
+        """How the save ended. Waits until it has."""
         self._results = results
         self._leave.set()
         self._thread.join()
@@ -79,14 +79,14 @@ class _Flight:
         return self._outcome
 
     def abandon(self) -> None:
-        """Wait for this rank's files; the others' are waited for as long as they may still be written."""
+        """Wait for this rank's files, and for the other ranks' as long as they may still be written."""
         self._done_writing.wait()
         self._thread.join(timeout=30.0)
         self._leave.set()
         self._thread.join()
 
     def settle(self, results: list[Written], planned: SaveResult) -> SaveResult:
-        """Commit if every rank could write, else take away what was written."""
+        """Commit if every rank could write; otherwise remove what was written."""
         outcome = planned
         failed = next((number for number, result in enumerate(results) if result.error), None)
         if failed is not None:
@@ -124,7 +124,7 @@ class _Flight:
         return self.settle(results, self._planned)
 
     def _note(self) -> None:
-        """Tell rank 0 by a file; where that fails, it learns at the next save."""
+        """Tell rank 0 by a file. If that fails, rank 0 learns it at the next save."""
         try:
             self._notes.mkdir(exist_ok=True)
             write_whole(self._notes / str(self._own), json.dumps(asdict(self._result)))
@@ -132,10 +132,10 @@ class _Flight:
             return
 
     def _all_results(self) -> list[Written] | None:
-        """Every rank's, from their notes or from `outcome`; None where the process is leaving without them."""
+        """Every rank's results, from notes or from `outcome`; None where the process ends without them."""
         while not self._leave.is_set():
             names = [str(number) for number in range(self._world)]
-            # A listing: network file systems remember for long that a single name was not there.
+            # List the folder: network file systems cache for long that a single name did not exist.
             if self._notes.is_dir() and set(names) <= set(os.listdir(self._notes)):
                 return [_read_note(self._notes / name) for name in names]
             self._leave.wait(_POLL_S)

@@ -1,4 +1,4 @@
-"""A run's model out of its ZeRO checkpoint: float32 weights on one device."""
+"""Loads a run's model from its ZeRO checkpoint: whole float32 weights on the CPU."""
 
 from __future__ import annotations
 
@@ -97,12 +97,12 @@ def consolidated_weights(checkpoint: Path, zero_stage: int, group_names: list[li
     """
     if zero_stage == 0:
         return {name: state.weight for name, state in read_stage_0(checkpoint, group_names).items()}
-    # Weights are put together on the CPU; told so, DeepSpeed does not look for a GPU and report what it found. Not for
-    # the commands that this process may start: told so, they would build DeepSpeed's operators anew.
+    # Weights are put together on the CPU. With this variable DeepSpeed does not look for a GPU.
+    # Processes that this one starts must not inherit it: they would build DeepSpeed's ops again.
     with _variable("DS_ACCELERATOR", "cpu"):
         from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
-    # It reports to its own developers on both streams.
+    # It prints progress for its own developers on both streams.
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         state: dict[str, Tensor] = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint.parent), checkpoint.name)
     return {name: tensor.float() for name, tensor in state.items()}
@@ -110,7 +110,7 @@ def consolidated_weights(checkpoint: Path, zero_stage: int, group_names: list[li
 
 @contextmanager
 def _variable(name: str, value: str) -> Iterator[None]:
-    """Set a variable of the environment for a while, where it is not set."""
+    """Set an environment variable within the context, unless it is set already."""
     if name in os.environ:
         yield
         return

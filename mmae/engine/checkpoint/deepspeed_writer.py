@@ -1,7 +1,7 @@
-"""How DeepSpeed's state gets to the disk: hashed on the way, synced, and without an error that only one rank meets.
+"""Writes DeepSpeed's state to the disk: hashed on the way, synced, and without raising on one rank alone.
 
-DeepSpeed waits for every rank in the middle of a save. A rank that cannot write keeps its error and goes on to the
-end, where the ranks tell one another.
+DeepSpeed waits for every rank in the middle of a save. A rank that cannot write therefore keeps its error until the end
+of the save, where the ranks tell one another.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from deepspeed.runtime.checkpoint_engine.checkpoint_engine import CheckpointEngine
 
 from mmae.engine.checkpoint.hashed_file import Entry, HashedFile, hash_file
+from mmae.engine.deepspeed_internals import WriterInterface
 
 
 @dataclass
@@ -49,19 +49,18 @@ class _Memory:
             file.write(piece)
 
 
-class StateWriter(CheckpointEngine):  # type: ignore[misc]  # DeepSpeed has no types
-    """DeepSpeed's `checkpoint_engine`, for one rank. `begin` comes first, `finish` last.
+class StateWriter(WriterInterface):
+    """DeepSpeed's `checkpoint_engine`, for one rank. Call `begin` first and `finish` last.
 
-    In memory, a file is held as it is to be written, and `finish` writes it, from any thread.
+    With `in_memory` the files' content is kept in memory until `finish` writes it, which any thread may call.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.name = type(self).__name__
         self.begin(Path(), in_memory=False)
 
     def begin(self, folder: Path, in_memory: bool) -> None:
-        """A new checkpoint is to be written into `folder`."""
+        """Begin a new checkpoint in `folder`."""
         self._folder = folder
         self._in_memory = in_memory
         self._held: dict[Path, _Memory] = {}
@@ -72,7 +71,7 @@ class StateWriter(CheckpointEngine):  # type: ignore[misc]  # DeepSpeed has no t
         self.put(Path(path), lambda file: torch.save(state_dict, file))
 
     def put(self, path: Path, write: Callable[[Any], Any]) -> None:
-        """Write a file by `write`, which is given a file to write to. Raises nothing."""
+        """Write a file by calling `write` with an open file. Raises nothing."""
         try:
             if self._in_memory:
                 memory = _Memory()
@@ -80,11 +79,11 @@ class StateWriter(CheckpointEngine):  # type: ignore[misc]  # DeepSpeed has no t
                 self._held[path] = memory
             else:
                 self._to_disk(path, write)
-        except Exception as error:  # the ranks tell one another when all have got so far
+        except Exception as error:  # the ranks tell one another at the end of the save
             self.fail(error, path)
 
     def adopt(self, folder: Path) -> None:
-        """List files that something else wrote into a folder of the checkpoint, and sync them. Raises nothing."""
+        """Add files that DeepSpeed wrote into a folder of the checkpoint without this writer. Raises nothing."""
         try:
             for path in sorted(folder.rglob("*")):
                 if path.is_file():
@@ -95,12 +94,12 @@ class StateWriter(CheckpointEngine):  # type: ignore[misc]  # DeepSpeed has no t
             self.fail(error, folder)
 
     def fail(self, error: Exception, path: Path) -> None:
-        """Keep an error; the first one counts."""
+        """Keep an error, unless there is an earlier one."""
         reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
         self._written.error = self._written.error or f"{path.name}: {reason}"
 
     def finish(self) -> Written:
-        """Write what is held in memory, and tell what was written. Raises nothing."""
+        """Write what is held in memory, and return what was written. Raises nothing."""
         self._in_memory = False
         for path in list(self._held):
             memory = self._held.pop(path)
@@ -125,23 +124,3 @@ class StateWriter(CheckpointEngine):  # type: ignore[misc]  # DeepSpeed has no t
             os.makedirs(path, exist_ok=exist_ok)
         except OSError as error:
             self.fail(error, Path(path))
-
-    def load(self, path: str, map_location: Any = None) -> Any:
-        """What DeepSpeed itself wrote. Unpickles: the owner has been checked."""
-        return torch.load(path, map_location=map_location, weights_only=False)
-
-    def create(self, info: Any) -> None:
-        """DeepSpeed begins; `begin` has been called."""
-
-    def commit(self, info: Any) -> bool:
-        """DeepSpeed has ended; whether it counts is for all ranks to say."""
-        return True
-
-
-def write_through(engine: Any) -> StateWriter:
-    """Have DeepSpeed's engine write through a `StateWriter`."""
-    writer = StateWriter()
-    engine.checkpoint_engine = writer
-    # Copies of DeepSpeed's own scripts, written by rank 0 alone in the middle of a save: `mmae export` does it.
-    engine._copy_recovery_script = lambda save_path: None
-    return writer

@@ -1,4 +1,4 @@
-"""Files that are hashed while they are written, and are on the disk when they are closed."""
+"""Files that are hashed while they are written, and synced to the disk when they are closed."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from mmae.disk.regular_file import open_regular
 
 @dataclass(frozen=True)
 class Entry:
-    """What a file held when it was written: its length in bytes and its xxh3-128, in hex."""
+    """A file's content: its length in bytes and its xxh3-128 hash, in hex."""
 
     size: int
     hash: str
 
 
 class HashedFile:
-    """A new file. Has what `torch.save` asks of a file that it writes to.
+    """A new file that `torch.save` can write to.
 
-    A write that fails is kept, not raised, and so are all that follow: torch's writer ends the process when it fails
-    while it is taken down. `close` raises.
+    A write that fails raises nothing until `close`: torch's writer would end the process if a write failed while the
+    writer is being destroyed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -36,7 +36,7 @@ class HashedFile:
         self._error: OSError | None = None
 
     def write(self, data: Any) -> int:
-        """Append bytes, or anything with a buffer."""
+        """Append bytes, or any object with a buffer."""
         size = memoryview(data).nbytes
         if self._error is None:
             try:
@@ -48,13 +48,13 @@ class HashedFile:
         return size
 
     def flush(self) -> None:
-        """Nothing: `close` does it."""
+        """Does nothing: `close` flushes."""
 
     def close(self) -> Entry:
-        """Sync and close it.
+        """Sync and close the file.
 
         Raises:
-            OSError: something could not be written.
+            OSError: a write failed.
         """
         try:
             if self._error is not None:
@@ -62,14 +62,14 @@ class HashedFile:
             self._file.flush()
             os.fsync(self._file.fileno())
         finally:
-            # What is in its buffer could not be written either, if so; the first error has been raised.
+            # Closing flushes the rest of the buffer, which fails again; the first error counts.
             with suppress(OSError):
                 self._file.close()
         return Entry(self._size, self._hash.hexdigest())
 
 
 def write_hashed(path: Path, data: bytes) -> Entry:
-    """Write a file at once, synced.
+    """Write a whole file, synced.
 
     Raises:
         OSError: it could not be written.

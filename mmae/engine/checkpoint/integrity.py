@@ -29,10 +29,10 @@ class CheckpointInfo:
 
 
 def look_at(checkpoint: Path) -> CheckpointInfo | str:
-    """Its state and its list of files, or what is wrong in words. Reads no weights.
+    """A checkpoint's state and list of files, or what is wrong with it. Reads no weights.
 
     Raises:
-        OSError: it cannot be read, though it may be good.
+        OSError: the checkpoint cannot be read, though it may be good.
     """
     try:
         files = read_manifest(checkpoint)
@@ -54,18 +54,18 @@ def look_at(checkpoint: Path) -> CheckpointInfo | str:
 
 
 def problem_of(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint, in words, every byte read; None where nothing is."""
+    """What is wrong with a checkpoint, after reading every byte; None where nothing is."""
     try:
-        sound = look_at(checkpoint)
-        if isinstance(sound, str):
-            return sound
-        return content_problem(checkpoint, sound.files) if sound.files is not None else None
+        found = look_at(checkpoint)
+        if isinstance(found, str):
+            return found
+        return content_problem(checkpoint, found.files) if found.files is not None else None
     except OSError as error:
         return f"{error.filename}: {error.strerror}"
 
 
 def newest_good(checkpoints: Path, trust: bool) -> Path | None:
-    """The newest good checkpoint of a run that others may be writing; damaged ones are named and left as they are.
+    """The newest good checkpoint of a run that a training may be writing. Damaged ones are named and not touched.
 
     Raises:
         InputError: the newest was written by another user and is not trusted.

@@ -1,9 +1,9 @@
-"""What a checkpoint `global_stepN` holds, and going on from it: DeepSpeed's ZeRO files, and what DeepSpeed leaves out.
+"""Loads a checkpoint `global_stepN`: DeepSpeed's ZeRO files, and what DeepSpeed leaves out.
 
 mp_rank_*, *zero_pp_rank_*   DeepSpeed: weights, buffers, optimiser, schedule, loss scale
 untrained.safetensors        buffers and frozen parameters, which DeepSpeed's conversions lose
-rng_rank_*.safetensors       random generators of each rank
-state.json                   step, tiles seen, world, what data and which versions
+rng_rank_*.safetensors       random number generators of each rank
+state.json                   step, tiles seen, world size, data and versions
 config.yaml, band_stats.json the resolved recipe and the normalisation
 manifest.json                every file's size and hash, written last
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch.distributed as dist
 from safetensors.torch import load_file
@@ -25,6 +24,7 @@ from mmae.engine.checkpoint.contents.rng_state import restore_generators
 from mmae.engine.checkpoint.contents.train_state import FORMAT, TrainState
 from mmae.engine.checkpoint.conversion.reshape import write_back
 from mmae.engine.checkpoint.conversion.universal_state import open_full_state
+from mmae.engine.engine_protocol import Engine
 from mmae.engine.optim import group_names
 from mmae.errors import InputError
 from mmae.run.spec import RunSpec
@@ -33,10 +33,10 @@ from mmae.terminal.plurals import counted
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """A checkpoint to go on from.
+    """A checkpoint to resume from.
 
     Attributes:
-        notes: what was said about it and about others that were not taken.
+        notes: messages about it, and about other checkpoints that were not taken.
     """
 
     path: Path
@@ -46,24 +46,23 @@ class ResumePoint:
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What a start goes on with.
+    """What was loaded.
 
     Attributes:
-        reapplied: hyper-parameters that the checkpoint had otherwise than the recipe, in words.
+        reapplied: hyper-parameters that differ between checkpoint and recipe, one line each.
     """
 
     step: int
     reapplied: tuple[str, ...] = ()
 
 
-def load(engine: Any, spec: RunSpec, found: ResumePoint) -> LoadResult:
+def load(engine: Engine, spec: RunSpec, found: ResumePoint) -> LoadResult:
     """Restore weights, buffers, optimiser, schedule and this rank's generators. Collective.
 
-    A checkpoint of another world size, ZeRO stage or precision is converted on the way. The hyper-parameters are the
-    recipe's.
+    A checkpoint of another world size, ZeRO stage or precision is converted. The recipe's hyper-parameters hold.
 
     Raises:
-        InputError: the files do not hold what the state says.
+        InputError: the files do not fit what state.json says.
     """
     recipe = hyper_parameters(engine)
     if difference(spec, found.state):
@@ -83,7 +82,7 @@ def load(engine: Any, spec: RunSpec, found: ResumePoint) -> LoadResult:
 
 
 def difference(spec: RunSpec, state: TrainState) -> str:
-    """How this start differs from the one that wrote the checkpoint, in words; empty where it does not."""
+    """How this start differs from the one that wrote the checkpoint, as text; empty where it does not."""
     pairs = (
         (counted(state.world, "rank"), counted(spec.split.world, "rank")),
         (f"ZeRO-{state.zero_stage}", f"ZeRO-{spec.zero_stage}"),
@@ -93,7 +92,7 @@ def difference(spec: RunSpec, state: TrainState) -> str:
 
 
 def state_at(spec: RunSpec, step: int) -> TrainState:
-    """What a checkpoint of this start says of itself."""
+    """The content of state.json for a checkpoint of this start."""
     return TrainState(
         step=step,
         tiles_seen=step * spec.config.train.global_batch,

@@ -1,4 +1,4 @@
-"""`manifest.json`: every file of a checkpoint with its size and hash. It is written last, so it says: this is whole."""
+"""`manifest.json`: every file of a checkpoint with its size and hash. It is written last, after all other files."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MANIFEST: Final = "manifest.json"
 _VERSION: Final = 1
 _THREADS: Final = 4
 _NOT_OURS: Final = ".nfs"
-"""A network file system's name for a file that is still open somewhere, but deleted."""
+"""NFS renames a deleted file that is still open to a name with this prefix."""
 
 Files = Mapping[str, Entry]
-"""What each file holds, by its path within the checkpoint, with `/`."""
+"""Content of each file, by its path within the checkpoint, with `/`."""
 
 
 def render(files: Files) -> str:
-    """The manifest's text, the same for the same files; it holds a hash of itself."""
+    """The manifest's text, the same for the same files. It contains a hash of itself."""
     listed = {name: [files[name].size, files[name].hash] for name in sorted(files)}
     body = {"version": _VERSION, "files": listed}
     return json.dumps({**body, "hash": xxhash.xxh3_128_hexdigest(json.dumps(body).encode())}, indent=1) + "\n"
@@ -37,7 +37,7 @@ def parse(text: str) -> dict[str, Entry]:
     """The files that a manifest lists.
 
     Raises:
-        ValueError: it is not, to the last byte, what `render` wrote.
+        ValueError: the text is not, to the last byte, what `render` wrote.
     """
     try:
         listed = parse_json(text)["files"]
@@ -54,11 +54,11 @@ def parse(text: str) -> dict[str, Entry]:
 
 
 def read_manifest(checkpoint: Path) -> dict[str, Entry] | None:
-    """What a checkpoint's manifest lists; None where it has none.
+    """The files that a checkpoint's manifest lists; None where there is no manifest.
 
     Raises:
-        ValueError: it is damaged.
-        OSError: it cannot be read.
+        ValueError: the manifest is damaged.
+        OSError: the manifest cannot be read.
     """
     try:
         return parse(read_regular_text(checkpoint / MANIFEST))
@@ -67,11 +67,11 @@ def read_manifest(checkpoint: Path) -> dict[str, Entry] | None:
 
 
 _LOADED: Final = (".pt", ".safetensors", ".swp")
-"""Files of these kinds are read from a checkpoint; whatever else somebody put beside them does no harm."""
+"""Files of these kinds are read from a checkpoint. Other files that somebody adds do no harm."""
 
 
 def listing_problem(checkpoint: Path, files: Files) -> str | None:
-    """The first file that is missing, too many, or of another size, in words; None where there is none.
+    """The first file that is missing, not listed, or of another size, as text; None where there is none.
 
     Raises:
         OSError: the folder cannot be read.
@@ -91,7 +91,7 @@ def listing_problem(checkpoint: Path, files: Files) -> str | None:
 
 
 def content_problem(checkpoint: Path, files: Files) -> str | None:
-    """The first file that does not hold what was written, in words; None where there is none. Reads every byte.
+    """The first file that does not hold what was written, as text; None where there is none. Reads every byte.
 
     Raises:
         OSError: a file cannot be read.
@@ -104,7 +104,7 @@ def content_problem(checkpoint: Path, files: Files) -> str | None:
 
 
 def share(files: Files, rank: int, world: int) -> dict[str, Entry]:
-    """This rank's share of the files to read: the largest first, each to the rank that has least."""
+    """This rank's share of the files to read. The largest come first, each goes to the rank with the fewest bytes."""
     load = [0] * world
     own: dict[str, Entry] = {}
     for name in sorted(files, key=lambda name: (-files[name].size, name)):
@@ -116,7 +116,7 @@ def share(files: Files, rank: int, world: int) -> dict[str, Entry]:
 
 
 def _walk(folder: Path, under: str = "") -> Iterator[tuple[str, int]]:
-    """Every file in a folder and below it, with its size; what is neither file nor folder has the size -1."""
+    """Every file in a folder and below it, with its size; -1 for what is neither a file nor a folder."""
     with os.scandir(folder) as found:
         for each in found:
             if each.name.startswith(_NOT_OURS):

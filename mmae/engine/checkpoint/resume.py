@@ -1,4 +1,4 @@
-"""Which checkpoint a start goes on from. Every rank takes part, and all come to the same answer."""
+"""Chooses the checkpoint that a start resumes from. Every rank takes part, and all choose the same one."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ T = TypeVar("T")
 
 
 def find(spec: RunSpec) -> ResumePoint | None:
-    """The checkpoint a start of this plan goes on from, or None for a fresh start. Collective.
+    """The checkpoint that this start resumes from, or None for a fresh start. Collective.
 
-    The caller owns the run's folder: what killed saves left is cleared, damaged checkpoints are set aside.
+    The caller holds the run's lock: leftovers of killed saves are removed, damaged checkpoints are renamed.
 
     Raises:
-        InputError: there is one, and it does not fit the plan or must not be loaded; or there is no good one left.
+        InputError: the checkpoint does not fit the run or must not be loaded, or no good checkpoint is left.
     """
     checkpoints = spec.folder.checkpoints
     _settled(lambda: recover(checkpoints))
-    # Nodes may know otherwise whether this is a start again: rank 0's word counts.
+    # Nodes may disagree on whether this start is a restart: rank 0 decides.
     named, fresh = on_rank_0(lambda: (spec.resume, spec.fresh))
     again = "resume: started again: --resume and --fresh were for the first start"
     _settled(lambda: _say(again) if spec.followed_before else "")
@@ -58,14 +58,14 @@ def find(spec: RunSpec) -> ResumePoint | None:
         _settled(lambda: _compare_pointer(newest, notes))
         found = replace(_fitting(newest, spec, spec.folder), notes=tuple(on_rank_0(lambda: notes)))
         return replace(found, notes=(*found.notes, *_make_way(found, spec)))
-    # 3. A fresh start, where there never was one.
+    # 3. A fresh start, where there never was a checkpoint.
     lost = _settled(lambda: [path.name for path in damaged_ones(checkpoints)])
     if lost:
         raise InputError(
             f"{checkpoints}: no good checkpoint is left ({', '.join(lost)}): say --fresh to begin anew, which removes "
             "nothing, or --resume with a checkpoint elsewhere"
         )
-    # What was recorded before the first save.
+    # An earlier start may have recorded steps before its first save.
     _settled(lambda: _say_archived(archive_later_checkpoints(spec.folder, 0)))
     return None
 
@@ -85,7 +85,7 @@ def _named(source: ResumePath, spec: RunSpec) -> ResumePoint:
 
 
 def _make_way(found: ResumePoint, spec: RunSpec) -> list[str]:
-    """Set aside what the run's folder holds beyond the checkpoint: later checkpoints, and records of later steps."""
+    """Archive what the run's folder holds beyond the checkpoint: later checkpoints, and records of later steps."""
 
     def move() -> list[str]:
         folder = spec.folder
@@ -111,27 +111,27 @@ def _newest_good(checkpoints: Path, spec: RunSpec, notes: list[str], set_aside: 
 
 
 def _problem(path: Path, spec: RunSpec, notes: list[str]) -> str | None:
-    """What is wrong with a checkpoint, in words; each rank reads its share of the bytes. Collective."""
+    """What is wrong with a checkpoint; None where nothing is. Each rank reads its share of the bytes. Collective."""
 
     def look() -> CheckpointInfo | str:
-        # Whoever may not be trusted is not asked either.
+        # Before anything is read: another user's checkpoint must be trusted first.
         check_tree(path, spec.trust)
         return look_at(path)
 
-    sound = _settled(look)
-    if isinstance(sound, str):
-        return sound
-    if sound.files is None:
+    found = _settled(look)
+    if isinstance(found, str):
+        return found
+    if found.files is None:
         line = f"resume: {path} has no manifest (an older mmae wrote it): its files cannot be checked"
         _settled(lambda: notes.append(_say(line)))
         return None
     if not spec.config.checkpoint.verify_hashes:
         return None
-    own = share(sound.files, rank(), world())
+    own = share(found.files, rank(), world())
     try:
         problem, unreadable = content_problem(path, own), ""
     except OSError as error:
-        # A file that is missing here was seen by rank 0: this node does not see the folder, which is no damage.
+        # Rank 0 has seen every file. One that is missing here means that this node lacks the folder: no damage.
         damage = error.errno == errno.EIO
         said = f"{error.filename}: {error.strerror}"
         problem, unreadable = (said, "") if damage else (None, said)
@@ -142,7 +142,7 @@ def _problem(path: Path, spec: RunSpec, notes: list[str]) -> str | None:
 
 
 def _fitting(path: Path, spec: RunSpec, folder: RunFolder) -> ResumePoint:
-    """The checkpoint, if this plan can go on from it."""
+    """The checkpoint, if this start can resume from it."""
 
     def read() -> ResumePoint:
         state = read_state(path)
@@ -190,8 +190,8 @@ def _compare_pointer(newest: Path, notes: list[str]) -> None:
         notes.append(_say(f"resume: going on from {newest.name}, the newest good one; `{LATEST}` names {named[:40]}"))
 
 
-def _say_archived(aside: Path | None) -> list[str]:
-    return [] if aside is None else [_say(f"resume: what this start does not go on with is now in {aside}")]
+def _say_archived(archive: Path | None) -> list[str]:
+    return [] if archive is None else [_say(f"resume: what this start does not go on with is now in {archive}")]
 
 
 def _say(line: str) -> str:
@@ -200,7 +200,7 @@ def _say(line: str) -> str:
 
 
 def _settled(work: Callable[[], T]) -> T:
-    """`on_rank_0`, where the file system may refuse."""
+    """`on_rank_0` for work on files: an `OSError` becomes an `InputError`."""
 
     def careful() -> T:
         try:

@@ -1,9 +1,9 @@
-"""Saving checkpoints while training: whole or not at all, agreed by all ranks, and never the end of a training.
+"""Saves checkpoints while training: whole or not at all, agreed by all ranks. A failed save does not end the training.
 
 Every rank writes its files, hashed and synced, into a folder with a dot in front, and tells the others. Only if all
-could, rank 0 writes the manifest and gives the folder its final name. With `checkpoint.asynchronous` the files are
-held in memory and a thread writes them: rank 0's thread learns from small files how the others' went, because ranks
-talk to one another from their main threads only.
+ranks could write, rank 0 writes the manifest and gives the folder its final name. With `checkpoint.asynchronous` the
+files are held in memory and a thread writes them. Ranks communicate from their main threads only, so the other ranks
+tell rank 0's thread by small files whether they could write.
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ from typing import Any
 from safetensors.torch import save as to_safetensors
 
 from mmae.distributed.collectives import gather, on_rank_0, rank
-from mmae.engine.checkpoint.background_save import SaveResult, _Flight
+from mmae.engine.checkpoint.background_save import RunningSave, SaveResult
 from mmae.engine.checkpoint.contents.frozen_state import FROZEN_TENSORS, frozen_tensors
 from mmae.engine.checkpoint.contents.rng_state import generator_state
-from mmae.engine.checkpoint.deepspeed_writer import write_through
+from mmae.engine.checkpoint.deepspeed_writer import StateWriter
 from mmae.engine.checkpoint.hashed_file import Entry
 from mmae.engine.checkpoint.load import state_at
 from mmae.engine.checkpoint.store import SAVING, commit, outside_retention, pointed_at, recover, remove, size_of
+from mmae.engine.deepspeed_internals import end_failed_save, replace_writer
+from mmae.engine.engine_protocol import Engine
 from mmae.errors import InputError
 from mmae.run.folder import recipe_text
 from mmae.run.layout import BAND_STATS, CONFIG, STATE, name_of, newest_first, step_of
@@ -37,25 +39,26 @@ class Saver:
     """Saves a training's checkpoints. Every rank has one, and calls `save` and `finish` at the same steps."""
 
     def __init__(
-        self, engine: Any, spec: RunSpec, resumed_from: Path | None = None, lock: RunLock | None = None
+        self, engine: Engine, spec: RunSpec, resumed_from: Path | None = None, lock: RunLock | None = None
     ) -> None:
-        """Saving goes through this from now on.
+        """From now on the engine saves through this object.
 
         Args:
-            resumed_from: is kept, whatever the rules say.
-            lock: of the run's folder; what it is released by waits for what is being written.
+            resumed_from: a checkpoint that is kept, whatever the retention rules say.
+            lock: of the run's folder. It is not released before a running save has ended.
         """
         self._engine, self._spec = engine, spec
         self._resumed_from, self._lock = resumed_from, lock
-        self._writer = write_through(engine)
-        self._flight: _Flight | None = None
+        self._writer = StateWriter()
+        replace_writer(engine, self._writer)
+        self._flight: RunningSave | None = None
         self.last = resumed_from
-        """The newest checkpoint that is known to be whole."""
+        """The newest whole checkpoint."""
         if lock is not None:
             lock.before_release(self.wait)
 
     def save(self, step: int) -> list[SaveResult]:
-        """Save, or begin to. Collective.
+        """Save, or begin a save. Collective.
 
         Returns:
             the saves that have ended since the last call: at most the one before and this one.
@@ -73,7 +76,7 @@ class Saver:
             return [*ended, SaveResult(step, None, refused, seconds=time.monotonic() - begun)]
         background = spec.config.checkpoint.asynchronous
         self._write(step, temporary, background)
-        flight = _Flight(self._writer.finish, temporary, lambda files: self._commit(temporary, final, files))
+        flight = RunningSave(self._writer.finish, temporary, lambda files: self._commit(temporary, final, files))
         if background:
             flight.start(SaveResult(step, final), begun)
             self._flight = flight
@@ -84,10 +87,10 @@ class Saver:
         return [*ended, self._known(replace(outcome, seconds=seconds, stalled_seconds=seconds))]
 
     def finish(self) -> list[SaveResult]:
-        """Wait for the save that is under way, if one is. Collective.
+        """Wait for the running save, if there is one. Collective.
 
         Returns:
-            how it ended, agreed by all ranks; empty where none was under way.
+            how it ended, agreed by all ranks; empty where no save was running.
         """
         flight, self._flight = self._flight, None
         if flight is None:
@@ -111,7 +114,7 @@ class Saver:
             )
 
     def wait(self) -> None:
-        """Let this rank's part of a save that is under way come to its end. Not collective; for a way out."""
+        """Wait for this rank's part of a running save. Not collective: for a training that ends by an error."""
         if self._flight is not None:
             self._flight.abandon()
 
@@ -120,7 +123,7 @@ class Saver:
         return outcome
 
     def _make_room(self, temporary: Path) -> str:
-        """Why a save cannot begin; empty, and the folder to write into is there, if it can."""
+        """Make the folder to write into. Returns why the save cannot begin; empty where it can."""
         checkpoints = temporary.parent
         try:
             if self._lock is not None:
@@ -145,14 +148,14 @@ class Saver:
             self._engine.save_checkpoint(
                 str(temporary.parent),
                 tag=temporary.name,
-                # Without this, stages 1 and 2 cannot be converted to another world size later.
+                # Without this, a checkpoint of stage 1 or 2 cannot be converted to another world size.
                 client_state={"universal_checkpoint_info": {"universal_checkpoint_version": 0.2}},
                 save_latest=False,
             )
         except OSError as error:
-            # All that does not go through the writer is a copy of NVMe files: go through what the other ranks do after.
+            # Only the copy of NVMe files does not use the writer. The collective calls after it must still be made.
             writer.fail(error, temporary)
-            _end_of_deepspeeds_save(self._engine)
+            end_failed_save(self._engine)
         writer.adopt(temporary / "offloaded_tensors" / f"rank{own:02d}")
         _put(writer, temporary / f"rng_rank_{own}.safetensors", to_safetensors(generator_state()))
         frozen = frozen_tensors(self._engine.module)
@@ -168,7 +171,7 @@ class Saver:
         if self._lock is not None:
             self._lock.check()
         commit(temporary, final, files)
-        # The checkpoint is there: whether others can be removed does not change that. It is tried again next time.
+        # The checkpoint is there, whether or not older ones can be removed. The next save tries again.
         with suppress(OSError):
             self._thin_out(final)
 
@@ -185,11 +188,3 @@ class Saver:
 
 def _put(writer: Any, path: Path, data: bytes) -> None:
     writer.put(path, lambda file: file.write(data))
-
-
-def _end_of_deepspeeds_save(engine: Any) -> None:
-    import torch.distributed as dist
-
-    if engine._optimizer_has_ckpt_event_epilogue():
-        engine.optimizer.checkpoint_event_epilogue()
-    dist.barrier()

@@ -1,13 +1,13 @@
-"""The folder that holds a run's checkpoints: names, the commit, and what is removed or set aside.
+"""The folder of a run's checkpoints: names, the commit, retention, and damaged checkpoints.
 
     global_stepN             a whole checkpoint
-    latest                   the newest one's name, for DeepSpeed's own programs
+    latest                   the newest checkpoint's name, for DeepSpeed's own programs
     damaged-global_stepN     was found damaged at a start
     .saving-global_stepN     being written
-    .replaced-global_stepN   the former one of a step that is saved again
+    .replaced-global_stepN   the former checkpoint of a step that is saved again
     .deleting-global_stepN   being removed
 
-Only the owner of the run's lock calls what changes it.
+Only the holder of the run's lock changes the folder.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Final
 from mmae.disk.files import sync, write_whole
 from mmae.disk.regular_file import read_regular
 from mmae.engine.checkpoint.manifest import MANIFEST, Files, render
-from mmae.run.layout import LATEST
+from mmae.run.layout import CHECKPOINT_GLOB, LATEST
 
 DAMAGED: Final = "damaged-"
 SAVING: Final = ".saving-"
@@ -33,7 +33,7 @@ _LEFTOVERS: Final = (SAVING, _DELETING, ".universal-")
 
 
 def pointed_at(checkpoints: Path) -> str:
-    """The name that `latest` holds, be there such a checkpoint or not; empty where there is no such file."""
+    """The name in the file `latest`, whether or not there is such a checkpoint; empty without the file."""
     try:
         return read_regular(checkpoints / LATEST).decode(errors="replace").strip()
     except OSError:
@@ -41,8 +41,8 @@ def pointed_at(checkpoints: Path) -> str:
 
 
 def damaged_ones(checkpoints: Path) -> list[Path]:
-    """Checkpoints that were set aside as damaged."""
-    return sorted(checkpoints.glob(f"{DAMAGED}global_step*"))
+    """Checkpoints that were renamed because they are damaged."""
+    return sorted(checkpoints.glob(f"{DAMAGED}{CHECKPOINT_GLOB}"))
 
 
 def size_of(folder: Path) -> int:
@@ -51,15 +51,15 @@ def size_of(folder: Path) -> int:
 
 
 def commit(temporary: Path, final: Path, files: Files) -> None:
-    """Give a checkpoint whose files are all on the disk its manifest and its final name.
+    """Give a checkpoint its manifest and its final name. All its files are on the disk.
 
-    At any moment of it, `recover` finds the former checkpoints and this one, or the former ones.
+    If the process is killed at any moment, `recover` finds the former checkpoints, with or without this one.
 
     Raises:
-        OSError: it could not be done.
+        OSError: the commit failed.
     """
     for name, entry in files.items():
-        # Opened, because a network file system's client asks its server then.
+        # Opening makes a network file system's client ask its server.
         with (temporary / name).open("rb") as file:
             if os.fstat(file.fileno()).st_size != entry.size:
                 raise OSError(errno.EIO, "is not what its rank wrote: do all nodes share it?", str(temporary / name))
@@ -72,14 +72,14 @@ def commit(temporary: Path, final: Path, files: Files) -> None:
         os.rename(final, former)
     os.rename(temporary, final)
     sync(final.parent)
-    # Nothing here goes by the pointer: without it the checkpoint is as good.
+    # mmae does not need the file `latest`: a failure does not matter.
     with suppress(OSError):
         write_whole(final.parent / LATEST, final.name)
     shutil.rmtree(former, ignore_errors=True)
 
 
 def recover(checkpoints: Path) -> None:
-    """Finish or undo what a killed process left: a step's former checkpoint gets its name back, halves are removed."""
+    """Clean up after a killed process: a step's former checkpoint gets its name back, half-written ones are removed."""
     for former in sorted(checkpoints.glob(f"{_REPLACED}*")):
         final = former.with_name(former.name.removeprefix(_REPLACED))
         if final.exists():
@@ -93,10 +93,10 @@ def recover(checkpoints: Path) -> None:
 
 
 def remove(checkpoint: Path) -> None:
-    """Remove a checkpoint; killed in the middle of it, what is left has another name.
+    """Remove a checkpoint. It is renamed first, so that no half-removed checkpoint has a checkpoint's name.
 
     Raises:
-        OSError: it could not be renamed. What could not be removed then, `recover` tries again.
+        OSError: it could not be renamed. What cannot be removed after that, `recover` tries again.
     """
     going = checkpoint.with_name(f"{_DELETING}{checkpoint.name}")
     shutil.rmtree(going, ignore_errors=True)
@@ -110,14 +110,14 @@ def archive_damaged(checkpoint: Path) -> Path:
     Returns:
         its new name.
     """
-    aside = unused(checkpoint.with_name(f"{DAMAGED}{checkpoint.name}"))
-    os.rename(checkpoint, aside)
+    archive = unused(checkpoint.with_name(f"{DAMAGED}{checkpoint.name}"))
+    os.rename(checkpoint, archive)
     sync(checkpoint.parent)
-    return aside
+    return archive
 
 
 def unused(path: Path) -> Path:
-    """The path, or with -2, -3, ... behind it where there is something already."""
+    """The path, with -2, -3, ... appended where it exists already."""
     number, free = 1, path
     while free.exists() or free.is_symlink():
         number += 1
@@ -126,13 +126,13 @@ def unused(path: Path) -> Path:
 
 
 def outside_retention(steps: Collection[int], keep_last: int, keep_every: int, needed: Collection[int]) -> list[int]:
-    """Steps whose checkpoints may go, oldest first.
+    """Retention: the steps of checkpoints that may be removed, oldest first.
 
     Args:
         steps: of all checkpoints.
-        keep_last: so many of the newest stay; the newest always does.
-        keep_every: multiples of it stay for ever; 0 keeps none for that.
-        needed: steps that stay whatever the rules say.
+        keep_last: how many of the newest stay; at least the newest stays.
+        keep_every: checkpoints of multiples of this step stay for ever; 0: none do.
+        needed: steps that stay in any case.
     """
     newest = sorted(steps, reverse=True)[: max(1, keep_last)]
     stay = {*newest, *needed, *(step for step in steps if keep_every and step % keep_every == 0)}

@@ -1,4 +1,4 @@
-"""TensorBoard's event files, as far as telling their records apart by step.
+"""Splits the records of TensorBoard's event files by step.
 
 A file is a sequence of records: length (uint64), checksum, an `Event` message, checksum (tensorboard
 `summary/writer/record_writer.py`). Records are copied as they are, so no checksum changes.
@@ -13,20 +13,22 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from mmae.run.layout import TENSORBOARD
+
 _HEAD, _CHECKSUM = 12, 4
 
 
 def event_files(run: Path) -> list[Path]:
-    """The event files of a run; none where the package that reads them is missing."""
-    files = sorted((run / "tensorboard").glob("events.out.tfevents.*"))
+    """The event files of a run; none where the package `tensorboard` is missing."""
+    files = sorted((run / TENSORBOARD).glob("events.out.tfevents.*"))
     return files if files and find_spec("tensorboard") is not None else []
 
 
 def split_events(path: Path, step: int) -> Iterator[tuple[bool, bytes]]:
     """The parts of an event file in order, and whether each is of a later step than `step`.
 
-    The first record, which says the format, is given to both sides once there is a later one. What is damaged, or was
-    left half written at the end by a killed process, goes with the record before.
+    The first record, which names the format, goes to both sides once there is a later one. A damaged record, or one
+    that a killed process left half-written at the end, goes with the record before it.
     """
     from google.protobuf.message import DecodeError
     from tensorboard.compat.proto.event_pb2 import Event

@@ -1,8 +1,8 @@
 """Which Weights & Biases run holds which steps of a run.
 
-Every start of training is a W&B run of its own, in one group. A run that holds steps which a later start did not go on
-with leaves the group's history; the next one takes over the steps before, from log.jsonl. What is known of them stands
-in the log: each record of a start names its W&B run and the step after which that run's records begin.
+Every start of a training is its own W&B run, all in one group. If a later start does not go on with some steps of a W&B
+run, that W&B run leaves the group, and the next one repeats its earlier steps from log.jsonl. The log holds all that is
+needed: each record of a start names its W&B run and the step after which that run's records begin.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from mmae.run.layout import WANDB
 from mmae.run.log_reader import ARCHIVED, BEGINS, record_of, step_of_record
 
 _NAME: Final = re.compile(r"[0-9a-f]{8}")
@@ -26,8 +27,8 @@ class WandbRun:
 
     Attributes:
         name: its id.
-        after: it holds the records of later steps than this one.
-        archived: ids of those that it takes over from.
+        after: the W&B run holds the records of steps after this one.
+        archived: ids of the W&B runs that it replaces.
     """
 
     name: str
@@ -36,7 +37,7 @@ class WandbRun:
 
 
 def new_run(log: Path, step: int) -> WandbRun:
-    """The W&B run of a start that goes on from `step`. The log may be missing, or hold no such runs."""
+    """The W&B run of a start that goes on from `step`. The log may be missing, or name no W&B runs."""
     after, archived = step, list[str]()
     for record in _begins_and_archived(log):
         if record.get("kind") == ARCHIVED and "wandb" in record:
@@ -66,11 +67,11 @@ def runs_beyond(records: Iterable[dict[str, Any]], step: int) -> list[WandbRun]:
 
 def folders_of(run: Path, names: Sequence[str]) -> list[Path]:
     """Where W&B keeps these runs on this machine."""
-    return sorted(folder for name in names for folder in (run / "wandb").glob(f"*run-*-{name}"))
+    return sorted(folder for name in names for folder in (run / WANDB).glob(f"*run-*-{name}"))
 
 
 def records_to_take_over(log: Path, run: WandbRun) -> Iterator[dict[str, Any]]:
-    """The records that the log holds at the call, and a new run lacks: read later, one by one."""
+    """The records that the log holds now and a new W&B run lacks. They are read later, one by one."""
     return _records_to_take_over(log, run, log.stat().st_size) if run.archived else iter(())
 
 

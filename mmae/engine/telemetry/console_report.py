@@ -1,4 +1,4 @@
-"""What a run says of itself at its beginning and its end."""
+"""Messages and records about a run: its start, its steps, validations and saves, and its end."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ import os
 import socket
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import torch.distributed as dist
 
 from mmae.config.batch_split import why_smaller
 from mmae.data.checks.split_check import check_splits
 from mmae.data.sampling.shard_sets import has_split
+from mmae.disk.json_text import standard_json
 from mmae.engine.checkpoint.background_save import SaveResult
 from mmae.engine.checkpoint.load import LoadResult, ResumePoint, difference
-from mmae.engine.telemetry.run_log import RunLog, standard
+from mmae.engine.engine_protocol import Engine
+from mmae.engine.telemetry.run_log import RunLog
 from mmae.engine.telemetry.step_records import Record
 from mmae.engine.validate import Validation
 from mmae.run.spec import RunSpec
 from mmae.terminal.plurals import counted
 
 Losses = dict[str, float | None]
-"""By output; None where nothing could be scored."""
+"""Losses by output; None where no tile could be scored."""
 
 
 def announce(
-    log: RunLog, spec: RunSpec, engine: Any, found: ResumePoint | None, loaded: LoadResult, device_peak: float | None
+    log: RunLog, spec: RunSpec, engine: Engine, found: ResumePoint | None, loaded: LoadResult, device_peak: float | None
 ) -> None:
-    """Say and record how this start begins, and every value that it changes."""
+    """Say and record how this start begins, and every setting that it changes."""
     for key, (old, new) in spec.changes.items():
         log.say(f"resume: {key} {old} -> {new}")
     converted = difference(spec, found.state) if found else ""
@@ -81,7 +82,7 @@ def announce(
 
 
 def train_records(log: RunLog, records: Iterable[Record]) -> Losses:
-    """Record steps and show them; the losses of the last one, empty where there was none."""
+    """Record steps and show them. Returns the losses of the last one; empty where there was none."""
     losses: Losses = {}
     for record in records:
         losses = record["losses"]
@@ -91,7 +92,7 @@ def train_records(log: RunLog, records: Iterable[Record]) -> Losses:
 
 
 def validation(log: RunLog, step: int, found: Validation, seconds: float) -> None:
-    """Record a validation; where a loss is not finite, that is said aloud too."""
+    """Record a validation. A loss that is not finite is a warning on the terminal too."""
     for name, lost in found.lost.items():
         log.say(
             f"WARNING: step {step}: the validation loss of {name} is not finite on {lost} of {found.scored[name]} "
@@ -101,13 +102,13 @@ def validation(log: RunLog, step: int, found: Validation, seconds: float) -> Non
 
 
 def lost_numbers(log: RunLog, step: int, line: str) -> None:
-    """Record and say that the run ends because its numbers are lost."""
+    """Record and say that the run ends because of losses or gradients that are not finite."""
     log.say_error(f"lost numbers: {line}")
     log.write("end", step=step, why="lost numbers")
 
 
 def save_records(log: RunLog, ended: Iterable[SaveResult]) -> None:
-    """Record how saves ended; a failed one is said aloud too."""
+    """Record how saves ended. A failed save is a message on the terminal too."""
     for saved in ended:
         _save_record(log, saved)
 
@@ -125,9 +126,9 @@ def _save_record(log: RunLog, saved: SaveResult) -> None:
 
 
 def closing_line(spec: RunSpec, step: int, checkpoint: Path | None, losses: Losses, val_losses: Losses) -> str:
-    """The JSON line that a training ends with."""
+    """The line of JSON that a training ends with."""
     return json.dumps(
-        standard(
+        standard_json(
             {
                 "run_dir": str(spec.folder.path),
                 "step": step,

@@ -1,4 +1,4 @@
-"""Damaged tiles that a run goes on without (`data.on_damage=skip`): each is named, and they are counted."""
+"""Names and counts damaged tiles that a run leaves out (`data.on_damage=skip`)."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from tqdm import tqdm
 
 from mmae.disk.regular_file import append_regular
 from mmae.engine.step import StepStats
+from mmae.run.layout import DAMAGED_TILES, of_rank
 from mmae.terminal.printable import printable
 from mmae.types import Batch
 
 MAX_LINES: Final = 20
-"""Lines that a rank prints, at most: a lost shard is thousands of tiles. The file has them all."""
+"""A rank prints at most this many lines: a lost shard has thousands of tiles. The file has all of them."""
 
 
 class DamageLog:
-    """A rank's own: `damaged_rankR.jsonl` in the run's folder, which exists once there is something to say."""
+    """One rank's `damaged_rankR.jsonl` in the run's folder. It is created with its first line."""
 
     def __init__(self, folder: Path, rank: int) -> None:
-        self._path = folder / f"damaged_rank{rank}.jsonl"
+        self._path = folder / of_rank(DAMAGED_TILES, rank)
         self._rank = rank
         self._lines = 0
         self._count: Tensor | int = 0
 
     def write(self, step: int, batches: Sequence[Batch]) -> None:
-        """Name the damaged tiles of a step's micro-batches: a line each on stderr, and in the file."""
+        """Name the damaged tiles of a step's micro-batches, one line each on stderr and in the file."""
         found = [each for batch in batches for each in batch.damaged]
         if not found:
             return
@@ -48,20 +49,20 @@ class DamageLog:
             with append_regular(self._path) as file:
                 file.write("".join(json.dumps({"step": step, **asdict(each)}) + "\n" for each in found).encode())
         except OSError as error:  # a full disk costs the list, not the training
-            _say(f"rank {self._rank}: {self._path}: {error.strerror}: it lacks some tiles")
+            _say(f"rank {self._rank}: {self._path}: {error.strerror}: the file lacks some tiles")
 
     def watch(self, step: int, batches: Iterable[Batch]) -> Iterator[Batch]:
-        """The same batches; damaged tiles are named as they pass."""
+        """Yields the same batches, and names their damaged tiles."""
         for batch in batches:
             self.write(step, [batch])
             yield batch
 
     def count(self, stats: StepStats) -> None:
-        """Add what a training step left out over all ranks; does not wait for the device."""
+        """Count the tiles that a step left out on all ranks. Does not wait for the device."""
         self._count = self._count + stats.left_out
 
     def lap(self) -> Tensor:
-        """Tiles that training left out over all ranks since the last lap: a scalar, on the device."""
+        """Number of tiles left out on all ranks since the last lap, a scalar on the device."""
         count, self._count = self._count, 0
         return count if isinstance(count, Tensor) else torch.zeros(())
 

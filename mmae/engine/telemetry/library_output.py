@@ -1,6 +1,6 @@
-"""What DeepSpeed and torch say of themselves while a training starts: kept for the rank's log, shown if asked for.
+"""What DeepSpeed and torch print while a training starts goes to the rank's log, and to the terminal only if asked for.
 
-A dozen lines of theirs stood around two of ours. Warnings of a training that runs are shown as ever.
+Otherwise a dozen of their lines would hide two of ours. Warnings of a running training are shown as usual.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _kept: list[logging.LogRecord] = []
 
 
 class Chatter:
-    """A context around a start, until the ranks have met.
+    """A context around a start, until the ranks have met. It holds back what libraries print.
 
     Attributes:
-        verbose: show it after all; to be set as soon as that is known.
+        verbose: show the output after all. Set it as soon as the configuration is known.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class Chatter:
         for name in _SPEAKERS:
             logging.getLogger(name).removeFilter(self._hold)
         if self.verbose or (isinstance(error, Exception) and not isinstance(error, InputError)):
-            # What went wrong may be explained there.
+            # The held output may explain the error.
             sys.stdout.write(self._printed.getvalue())
             for record in self._held:
                 logging.getLogger(record.name).handle(record)
@@ -62,14 +62,14 @@ class Chatter:
 
 
 def take_kept() -> list[logging.LogRecord]:
-    """What was kept, once."""
+    """Take the kept records. They are returned once."""
     taken = list(_kept)
     _kept.clear()
     return taken
 
 
 def let_libraries_speak(verbose: bool) -> None:
-    """DeepSpeed's INFO lines go to the rank's log; to stdout only where `log.verbose` asks for them."""
+    """Send DeepSpeed's INFO lines to the rank's log, and to stdout only with `log.verbose`."""
     speaker = logging.getLogger("DeepSpeed")
     speaker.setLevel(logging.INFO)
     for handler in speaker.handlers:

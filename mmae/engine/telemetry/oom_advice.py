@@ -1,4 +1,4 @@
-"""What to change where a step does not fit into memory: an error message that names the next thing to try."""
+"""Advice after out-of-memory: an error message that names what to try next."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import torch
 from mmae.config.batch_split import BatchSplit, split_global_batch
 from mmae.config.schema import TrainConfig
 from mmae.errors import DoesNotFitError
+from mmae.terminal.error_line import first_line
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device's or the host's allocator had nothing left."""
+    """Whether an error means that the memory of a device or of the host is exhausted."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and bool(
@@ -21,24 +22,24 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def next_smaller(split: BatchSplit) -> int | None:
-    """The next smaller micro-batch of which whole ones make a rank's part of the global batch; None below 1."""
+    """The next smaller micro-batch that divides a rank's part of the global batch; None below 1."""
     if split.micro == 1:
         return None
     return split_global_batch(split.global_batch, split.micro - 1, split.world).micro
 
 
 def advice(split: BatchSplit, train: TrainConfig, zero_stage: int, in_a_step: bool = True) -> list[str]:
-    """What to say on the command line, the cheapest in time first.
+    """What to add to the command line; what costs the least time comes first.
 
     Args:
-        in_a_step: False where weights and optimiser alone did not fit, which only ZeRO divides.
+        in_a_step: False where weights and optimiser alone did not fit. Then only ZeRO helps.
     """
     return [*(_for_activations(split, train) if in_a_step else []), *_for_weights(split, zero_stage)]
 
 
 def _for_activations(split: BatchSplit, train: TrainConfig) -> list[str]:
     modes = ["none", "selective", "full"]
-    # torch.compile decides by itself what is cheap to compute again.
+    # torch.compile itself decides what is recomputed, so "selective" does not combine with it.
     stronger = [
         mode for mode in modes[modes.index(train.activation_checkpointing) + 1 :]
         if not (train.compile and mode == "selective")
@@ -66,8 +67,8 @@ def explained(
     device: str,
     in_a_step: bool = True,
 ) -> DoesNotFitError:
-    """The error to end with: rank, device, what was tried, and what to try next, in one line."""
-    what = next(iter(str(error).splitlines()), type(error).__name__)
+    """The error that the run ends with: rank, device, current settings, and what to try next, in one line."""
+    what = first_line(error)
     what = re.sub(r"\s+", " ", what)[:200]
     tried = (
         f"micro-batch {split.micro}, train.activation_checkpointing={train.activation_checkpointing}, ZeRO-{zero_stage}"

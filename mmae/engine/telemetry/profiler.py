@@ -1,4 +1,4 @@
-"""A trace of some steps, for `chrome://tracing` or Perfetto."""
+"""Traces some steps, for `chrome://tracing` or Perfetto."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mmae.terminal.error_line import first_line
+
 
 class StepProfiler:
-    """Traces the steps that `train.profile` names, on the rank it is made for; otherwise it does nothing.
+    """Traces the steps that `train.profile` names.
 
     Args:
-        folder: where the trace goes: `steps_A-B.json.gz`.
-        steps: first and last step, counted from 1; None traces none.
+        folder: of the trace `steps_A-B.json.gz`.
+        steps: first and last step, counted from 1. None: no trace.
         say: prints a line.
     """
 
@@ -24,7 +26,7 @@ class StepProfiler:
         self._first = self._done = 0
 
     def before(self, step: int) -> None:
-        """Called before a step; `step` is its number."""
+        """Call before a step; `step` is its number."""
         if self._steps is None or self._running is not None or not self._steps[0] <= step <= self._steps[1]:
             return
         from torch.profiler import profile
@@ -37,7 +39,7 @@ class StepProfiler:
             self._give_up(error)
 
     def after(self, step: int) -> None:
-        """Called after a step has been queued."""
+        """Call after a step has been queued."""
         if self._running is None:
             return
         self._done = step
@@ -45,7 +47,7 @@ class StepProfiler:
             self.close()
 
     def close(self) -> None:
-        """Write what was traced so far."""
+        """Write the trace so far."""
         running, self._running, self._steps = self._running, None, None
         if running is None:
             return
@@ -64,4 +66,4 @@ class StepProfiler:
 
     def _give_up(self, error: Exception) -> None:
         self._running = self._steps = None
-        self._say(f"train.profile: no trace ({next(iter(str(error).splitlines()), type(error).__name__)})")
+        self._say(f"train.profile: no trace ({first_line(error)})")

@@ -1,4 +1,4 @@
-"""A log file a rank, `logs/rank_N.log`: what libraries warn of, and how a rank failed, while stderr stays readable."""
+"""One log file for each rank, `logs/rank_N.log`: libraries' messages, and how a rank failed. stderr stays readable."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from typing import Final, TextIO
 
 from mmae.addresses import hide_in_text
 from mmae.engine.telemetry.library_output import take_kept
-from mmae.terminal.error_line import say_error
+from mmae.terminal.error_line import say_error, typed_line
 from mmae.terminal.printable import printable
 
 FAILED: Final = ".first_failure"
-"""In the folder of logs: made by the first rank that fails."""
+"""A file in the folder of logs that the first failing rank creates."""
 _HELD: Final = 1000
 _FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 class _Formatter(logging.Formatter):
-    """Lines that hold no secret, and nothing that steers the terminal of who reads them."""
+    """Writes lines without secrets and without terminal control sequences."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         super().__init__(_FORMAT)
@@ -37,12 +37,12 @@ class _Formatter(logging.Formatter):
 
 
 class RankLog:
-    """Everything that goes through Python's logging and warnings, of one rank.
+    """Collects what one rank sends to Python's logging and warnings.
 
-    Lines are held in memory until `open` names the folder: a start that is refused leaves nothing behind.
+    Lines are held in memory until `open` names the folder: a refused start leaves no files.
 
     Args:
-        speaks: this rank also shows what libraries print; the others' goes to their files only.
+        speaks: this rank also shows libraries' messages on stderr. Other ranks write them to their files only.
         secrets: strings that are kept out of the file.
     """
 
@@ -58,21 +58,21 @@ class RankLog:
         self._muted: list[tuple[logging.Logger, logging.Handler]] = []
         self._stderr = logging.StreamHandler()
         self._stderr.setLevel(logging.WARNING)
-        # Both reach stderr by themselves.
+        # These two have their own way to stderr.
         self._stderr.addFilter(lambda record: record.name not in {"mmae", "warnings"})
         for logger in self._loggers:
             if not speaks:
                 self._mute(logger)
             logger.addHandler(self._handler)
         if speaks:
-            # With any handler at all, Python itself no longer shows other libraries' warnings.
+            # Once the root logger has a handler, Python no longer shows other libraries' warnings.
             self._loggers[0].addHandler(self._stderr)
         self._show = warnings.showwarning
         warnings.showwarning = self._warned
         self._speaks = speaks
 
     def open(self, folder: Path) -> None:
-        """Write to `folder/rank_N.log` from now on, and what was held."""
+        """Write to `folder/rank_N.log` from now on, beginning with the held lines."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if self._rank == 0:
@@ -94,23 +94,22 @@ class RankLog:
         held.close()
 
     def failed(self, error: BaseException, by_another: bool = False) -> None:
-        """Record how this rank ends: whole in its file; on stderr in one line, and whole for the first that fails.
+        """Record an error: with its traceback in the file, in one line on stderr. The first failing rank prints both.
 
         Args:
-            by_another: another rank is at fault, and who watches the ranks is about to name it.
+            by_another: another rank is at fault, and the watchdog is about to name it.
         """
-        said = next(iter(str(error).splitlines()), "")
         logging.getLogger("mmae").error("rank %d failed", self._rank, exc_info=error)
         if by_another:
             return
         if self.is_first():
             traceback.print_exception(error)
         where = f": traceback in {self._path}" if self._path is not None else ""
-        line = f"mmae: rank {self._rank} on {socket.gethostname()} failed with {type(error).__name__}: {said}{where}"
+        line = f"mmae: rank {self._rank} on {socket.gethostname()} failed with {typed_line(error)}{where}"
         say_error(line)
 
     def close(self) -> None:
-        """Put everything back as it was."""
+        """Restore logging and warnings as they were before."""
         warnings.showwarning = self._show
         for logger in self._loggers:
             logger.removeHandler(self._handler)
@@ -125,7 +124,7 @@ class RankLog:
             self._muted.append((logger, handler))
 
     def is_first(self) -> bool:
-        """True for the rank that fails first, as far as it can be told."""
+        """True for the rank that fails first, as far as is known."""
         if self._path is None:
             return True
         try:

@@ -1,8 +1,11 @@
-"""How a training ends, whichever way: what was recorded is written, and a failure says where to look."""
+"""Every end of a training: pending records are written, and a failure says where to look."""
 
 from __future__ import annotations
 
+import json
+import time
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Final
 
@@ -13,45 +16,57 @@ from mmae.addresses import hide_in_text, secrets_of
 from mmae.distributed.process_group import is_local_main
 from mmae.distributed.watchdog import is_of_communication
 from mmae.engine.telemetry.oom_advice import explained, is_out_of_memory
-from mmae.engine.telemetry.profiler import StepProfiler
 from mmae.engine.telemetry.rank_log import RankLog
 from mmae.engine.telemetry.run_log import RunLog
-from mmae.engine.telemetry.step_records import StepRecords
+from mmae.engine.telemetry.step_observer import StepObserver
 from mmae.errors import DoesNotFitError, InputError
+from mmae.run.log_reader import END, ends_in_a_torn_line
 from mmae.run.spec import RunSpec
-from mmae.terminal.error_line import say_error
+from mmae.terminal.error_line import say_error, typed_line
 
 _SAID: Final = "(see this rank's log file)"
 
 
 def was_said(error: BaseException) -> bool:
-    """Whether a training has said that it ended by this error."""
+    """Whether a training has already reported this error."""
     return _SAID in getattr(error, "__notes__", ())
 
 
-class RunEnd:
-    """Stands around a training, and is told of its parts as they are made.
+def write_end(log: Path, step: int, error: str) -> None:
+    """Record in log.jsonl that the training ended by another rank's failure, without the run's `RunLog`.
 
-    An error leaves it as it came, but for one of memory, which becomes an `DoesNotFitError` with advice.
+    The rank that has the `RunLog` may be the lost one, or hang in a call to the others. A log that cannot be written
+    costs the record.
+    """
+    record = {"kind": END, "time": round(time.time(), 3), "step": step, "why": "error", "error": error}
+    with suppress(OSError):
+        begin = b"\n" if ends_in_a_torn_line(log) else b""
+        with log.open("ab", buffering=0) as file:
+            file.write(begin + json.dumps(record).encode() + b"\n")
+
+
+class RunEnd:
+    """A context around a training.
+
+    Errors pass through it unchanged, except out-of-memory, which becomes a `DoesNotFitError` with advice.
     """
 
     def __init__(self, spec: RunSpec, watched: bool = False) -> None:
-        """Stand around a training.
+        """Collect this rank's messages from now on.
 
         Args:
-            watched: who watches the ranks records it where another rank is at fault (`watchdog`).
+            watched: a watchdog runs. It records the end where another rank is at fault.
         """
         self._spec, self._watched = spec, watched
         self._secrets = secrets_of(spec.config.data.locations)
         self._rank_log = RankLog(dist.get_rank(), is_local_main(), self._secrets)
         self._log: RunLog | None = None
-        self._records: StepRecords | None = None
-        self._profile: StepProfiler | None = None
+        self._observer: StepObserver | None = None
 
-    def open(self, log: RunLog, records: StepRecords, profile: StepProfiler) -> None:
-        """From now on the run's folder is this start's own."""
+    def open(self, log: RunLog, observer: StepObserver) -> None:
+        """Write into the run's folder from now on: this start has taken it over."""
         self._rank_log.open(self._spec.folder.logs)
-        self._log, self._records, self._profile = log, records, profile
+        self._log, self._observer = log, observer
 
     def __enter__(self) -> RunEnd:
         return self
@@ -66,10 +81,10 @@ class RunEnd:
             self._rank_log.failed(ended, by_another=is_of_communication(ended))
             ended.add_note(_SAID)
         if isinstance(ended, InputError) and not isinstance(ended, DoesNotFitError) and self._found_alone():
-            # The others may never come to it.
+            # The other ranks may never reach this error.
             say_error(f"mmae: error: rank {dist.get_rank()}: {ended}")
         for close in (self._write_records, self._write_end, self._close):
-            # An error's own report must not be hidden by another of what it broke.
+            # A later error must not hide the first one.
             with suppress(Exception):
                 close(ended)
         self._rank_log.close()
@@ -77,36 +92,30 @@ class RunEnd:
             raise ended from error
 
     def _found_alone(self) -> bool:
-        """In the middle of training, by a rank that does not speak for its node."""
+        """Whether a rank that is not the main one of its node found it first, in the middle of training."""
         return self._log is not None and not is_local_main() and self._rank_log.is_first()
 
     def _write_records(self, error: BaseException | None) -> None:
-        if error is not None and self._records is not None and self._log is not None:
-            # A device that has failed may never come to the rest.
-            for record in self._records.arrived():
+        if error is not None and self._observer is not None and self._log is not None:
+            # A failed device may never compute the others.
+            for record in self._observer.records.arrived():
                 self._log.write("train", **record)
 
     def _write_end(self, error: BaseException | None) -> None:
         if error is None or (self._watched and is_of_communication(error)):
             return
-        if self._records is not None and self._log is not None:
-            said = hide_in_text(_line(error), self._secrets)
-            self._log.write("end", step=self._records.step, why="error", error=said)
+        if self._observer is not None and self._log is not None:
+            said = hide_in_text(typed_line(error), self._secrets)
+            self._log.write("end", step=self._observer.records.step, why="error", error=said)
 
     def _close(self, _error: BaseException | None) -> None:
-        if self._profile is not None:
-            self._profile.close()
-        if self._records is not None:
-            self._records.close()
+        if self._observer is not None:
+            self._observer.close()
         if self._log is not None:
             self._log.close()
 
     def _explained(self, error: BaseException) -> DoesNotFitError:
         spec = self._spec
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "the host"
-        in_a_step = self._records is not None
+        in_a_step = self._observer is not None
         return explained(error, spec.split, spec.config.train, spec.zero_stage, dist.get_rank(), device, in_a_step)
-
-
-def _line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"

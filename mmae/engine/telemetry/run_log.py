@@ -1,10 +1,9 @@
-"""The record of a run: log.jsonl first, trackers and a progress bar from the same records."""
+"""The log of a run: log.jsonl, and trackers and a progress bar from the same records."""
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import sys
 import time
 import warnings
@@ -14,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from mmae.config.schema import Config
+from mmae.disk.json_text import standard_json
 from mmae.disk.regular_file import append_regular
 from mmae.engine.history.wandb_runs import new_run
 from mmae.engine.telemetry.trackers import Background, close_trackers, numbers_of, start_trackers
@@ -25,15 +25,15 @@ Record = dict[str, Any]
 
 
 class RunLog:
-    """Writes a run's records; on other ranks than 0 it writes nothing."""
+    """Writes a run's records. On ranks other than 0 it does nothing."""
 
     def __init__(self, file: Path, config: Config, rank: int, first_step: int) -> None:
         self._active = rank == 0
         self.about_wandb: Record = {}
-        """What the record of a start says of its W&B run."""
+        """Fields about the W&B run for the record of a start."""
         if not self._active:
             return
-        # Unbuffered: a line is in the file when `write` returns, or known not to be.
+        # Unbuffered: when `write` returns, a line is in the file or has failed.
         self._file = append_regular(file)
         self._torn = ends_in_a_torn_line(file)
         self._failed = False
@@ -51,17 +51,17 @@ class RunLog:
         self._last_line = 0.0
 
     def write(self, kind: str, **values: Any) -> None:
-        """One record: a line of log.jsonl, and the numbers in it to the trackers."""
+        """Write one record: a line of log.jsonl, and its numbers to the trackers."""
         if not self._active:
             return
         record = {"kind": kind, "time": round(time.time(), 3), **values}
-        self._append(json.dumps(standard(record)).encode() + b"\n")
+        self._append(json.dumps(standard_json(record)).encode() + b"\n")
         numbers = numbers_of(record)
         for tracker in self._trackers:
             tracker.log(values.get("step", 0), numbers)
 
     def _append(self, line: bytes) -> None:
-        """A full disk costs records, not the training: the next line that fits begins a line of its own."""
+        """Append a line. A full disk costs records, not the training: the next record that fits begins a new line."""
         try:
             whole = b"\n" + line if self._torn else line
             self._torn = self._file.write(whole) != len(whole)
@@ -72,16 +72,16 @@ class RunLog:
             self._failed = True
 
     def picture(self, step: int, path: Path | None) -> None:
-        """Show a picture that lies in the run's folder, if there is one, in the trackers too."""
+        """Send a picture of the run's folder, if there is one, to the trackers."""
         if self._active and path is not None:
             for tracker in self._trackers:
                 tracker.picture(step, path)
 
     def progress(self, step: int, loss: float | None, rate: float) -> None:
-        """Show people where training stands: a bar on a terminal, elsewhere a line a minute.
+        """Show where training stands: a progress bar on a terminal, elsewhere one line a minute.
 
         Args:
-            loss: None where nothing was scored.
+            loss: None where no tile was scored.
         """
         if not self._active:
             return
@@ -93,20 +93,20 @@ class RunLog:
             self.say(f"step {step}: {shown}")
 
     def say(self, line: str) -> None:
-        """A line for people, on stderr and in the rank's log file."""
+        """Print a line for people on stderr, and write it to the rank's log file."""
         if self._active:
             logging.getLogger("mmae").info("%s", printable(line))
             tqdm.write(printable(line), file=sys.stderr)
 
     def say_error(self, line: str) -> None:
-        """As `say`, of what the training ends by: launchers say it again at their end."""
+        """As `say`, for the error that ends the training. Launchers repeat it at their end."""
         if self._active:
             logging.getLogger("mmae").info("%s", printable(line))
             with tqdm.external_write_mode(file=sys.stderr):
                 say_error(f"mmae: error: {line}")
 
     def close(self) -> None:
-        """Also after an error, and more than once."""
+        """Close the files. Also works after an error, and more than once."""
         if not self._active or self._file.closed:
             return
         self._bar.close()
@@ -115,15 +115,6 @@ class RunLog:
 
 
 def quiet_libraries() -> None:
-    """DeepSpeed's INFO lines are for its own developers, and so is torch's advice on names that DeepSpeed calls."""
+    """Hide DeepSpeed's INFO lines, and torch's deprecation warnings about calls that DeepSpeed makes."""
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r"`torch\.distributed\..* is deprecated", category=FutureWarning)
-
-
-def standard(value: Any) -> Any:
-    """JSON has no NaN and no infinity: they become null and stay readable by every parser."""
-    if isinstance(value, dict):
-        return {key: standard(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [standard(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

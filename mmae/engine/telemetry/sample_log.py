@@ -1,7 +1,7 @@
-"""A record of what each step saw: the proof that two runs were fed the same, and where they first were not.
+"""Records the samples of each step, to prove that two runs had the same data, or to find where they first differ.
 
-One line a micro-batch in `samples_rankR.jsonl`: the step, and for each tile its source row, its random key, and a hash
-of the sample made of it (values after crop, flip and normalisation, and the visible tokens).
+`samples_rankR.jsonl` has one line for each micro-batch: the step, and for each tile its source row, its random key, and
+a hash of the sample (values after crop, flip and normalisation, and the visible tokens).
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ from typing import TextIO
 
 import xxhash
 
+from mmae.run.layout import SAMPLES, of_rank
 from mmae.types import Batch, Inputs, MaskPlan
 
 
 class SampleLog:
-    """Writes to the run's folder; made with `on=False` it does nothing."""
+    """Writes to the run's folder. With `on=False` it does nothing."""
 
     def __init__(self, folder: Path, rank: int, on: bool) -> None:
         self._file: TextIO | None = None
         if on:
-            self._file = (folder / f"samples_rank{rank}.jsonl").open("a", encoding="utf-8", buffering=1)
+            self._file = (folder / of_rank(SAMPLES, rank)).open("a", encoding="utf-8", buffering=1)
 
     def write(self, step: int, batches: Sequence[Batch], prepared: Sequence[tuple[Inputs, MaskPlan]]) -> None:
-        """Record a step's micro-batches. Copies every sample to the host: for finding faults, not for every day."""
+        """Record a step's micro-batches. Copies every sample to the host, which is slow: for finding faults."""
         if self._file is None:
             return
         for batch, (inputs, plan) in zip(batches, prepared, strict=True):

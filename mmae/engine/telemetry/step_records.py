@@ -1,4 +1,4 @@
-"""The records of training steps: made on every rank alike, from values that are read when no step waits for them."""
+"""The records of training steps, from deferred values: no step waits for them. Every rank makes the same records."""
 
 from __future__ import annotations
 
@@ -11,60 +11,62 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from mmae.engine.deepspeed_internals import loss_scale
 from mmae.engine.deferred import DeferredValues, Values
+from mmae.engine.engine_protocol import Engine
 from mmae.engine.step import StepStats
 from mmae.engine.telemetry.damage_log import DamageLog
-from mmae.engine.telemetry.peak_flops import datasheet_flops
 from mmae.engine.telemetry.step_timer import Lap, StepTimer
 from mmae.engine.telemetry.straggler_timer import ForwardTimer
 from mmae.model.counts.flops import training_flops_per_tile
+from mmae.model.counts.peak_flops import datasheet_flops
 from mmae.processes import memory_of_this_process
 from mmae.run.spec import RunSpec
 
 Record = dict[str, Any]
 _DTYPES: Final = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _OF_A_RANK: Final = ("own seconds", "data seconds", "peak bytes")
-"""What each rank tells the others of itself at each record."""
+"""What each rank sends to the others with each record."""
 
 
 @dataclass(frozen=True)
 class _Noted:
-    """What the host knew when a record's values were queued."""
+    """What the host knows when a record's values are queued."""
 
     record: Record
     lap: Lap
 
 
 class StepRecords:
-    """Counts every step, and makes a record of those that are logged."""
+    """Counts every step, and makes records of the logged ones."""
 
-    def __init__(self, spec: RunSpec, engine: Any, clock: StepTimer, damage: DamageLog) -> None:
+    def __init__(self, spec: RunSpec, engine: Engine, clock: StepTimer, damage: DamageLog) -> None:
         self._spec, self._engine, self._clock, self._damage = spec, engine, clock, damage
         self._deferred: DeferredValues[_Noted] = DeferredValues()
         self._timer = ForwardTimer(engine)
         self._loss_sum: Tensor | float = 0.0
         self._scored_steps: Tensor | float = 0.0
         self.step = clock.step
-        """The step that was counted last."""
+        """The last counted step."""
         self._made_with: Record = {}
         self._flops_per_tile = training_flops_per_tile(spec.config.model)
         known = datasheet_flops(engine.device, _DTYPES[spec.precision])
         self.device_peak = None if known is None else known[0]
-        """FLOPs a second that the maker says a device reaches; None where no figure is known."""
+        """FLOPs a second of the device by its datasheet; None where no figure is known."""
 
     def before(self) -> None:
-        """Note what the step to come is made with: when it has been made, the engine tells what the next one will."""
-        scale = _loss_scale(self._engine.optimizer) if self._spec.precision == "fp16" else None
+        """Note the next step's learning rate and loss scale: after the step the engine has those of a later one."""
+        scale = loss_scale(self._engine) if self._spec.precision == "fp16" else None
         self._made_with = {"lr": self._engine.get_lr()[0], "loss_scale": scale}
 
     def add(self, step: int, stats: StepStats, skipped: Tensor, skipped_steps: Tensor, wanted: bool) -> None:
-        """Count a step that has been queued on the device; if `wanted`, queue its record.
+        """Count a step that has been queued on the device. If `wanted`, queue its record.
 
-        `before` was called before the step. Never waits for the device. Collective where `wanted` is true.
+        Call `before` before the step. Never waits for the device. Collective where `wanted` is true.
 
         Args:
-            skipped: 1 where the step's update was left out, a scalar.
-            skipped_steps: how many of the run's steps were, a scalar.
+            skipped: 1 where the step's update was skipped, a scalar.
+            skipped_steps: number of skipped steps of the run, a scalar.
         """
         self.step = step
         self._loss_sum = self._loss_sum + stats.loss.double()
@@ -88,11 +90,11 @@ class StepRecords:
             "damaged_tiles": self._damage.lap(),
             "ranks": self._of_all_ranks(lap),
         }
-        on_device = isinstance(norm, Tensor) and norm.device == stats.loss.device
-        if on_device:
-            tensors["grad_norm"] = norm
+        on_device = norm if isinstance(norm, Tensor) and norm.device == stats.loss.device else None
+        if on_device is not None:
+            tensors["grad_norm"] = on_device
         self._loss_sum = self._scored_steps = 0.0
-        noted = self._known(step, lap, None if on_device or norm is None else float(norm))
+        noted = self._known(step, lap, None if on_device is not None or norm is None else float(norm))
         self._deferred.add(step, _Noted(noted, lap), tensors)
 
     def due(self, step: int) -> Iterator[Record]:
@@ -101,12 +103,12 @@ class StepRecords:
             yield self._finished(noted, values)
 
     def drain(self) -> Iterator[Record]:
-        """Every record that is queued; waits for the device."""
+        """All queued records. Waits for the device."""
         for noted, values in self._deferred.drain():
             yield self._finished(noted, values)
 
     def arrived(self) -> Iterator[Record]:
-        """Every queued record that needs no waiting: for a run that has failed."""
+        """Queued records that need no waiting: for a run that has failed."""
         for noted, values in self._deferred.arrived():
             yield self._finished(noted, values)
 
@@ -133,7 +135,7 @@ class StepRecords:
         }
 
     def _of_all_ranks(self, lap: Lap) -> Tensor:
-        """(ranks x 3,) float64: seconds of a rank's own, of these waiting for data, and its peak memory."""
+        """(ranks x 3,) float64 for all ranks: compute time with waiting for data, waiting for data, and peak memory."""
         device = self._engine.device
         own = lap.waiting + self._timer.lap()
         numbers = torch.tensor([own, lap.waiting, peak_memory(device)], dtype=torch.float64)
@@ -153,7 +155,7 @@ class StepRecords:
             "loss": values["loss"][0] if any(scored.values()) else None,
             "loss_mean": values["loss_mean"][0] if values["scored_steps"][0] else None,
             **by_name,
-            # What could not be scored has no loss: 0 would be a perfect one.
+            # An output without a scored tile has no loss. 0 would look like a perfect loss.
             "losses": {name: loss if scored[name] else None for name, loss in by_name["losses"].items()},
             "filled_tokens": int(values["filled_tokens"][0]),
             "damaged_tiles": int(values["damaged_tiles"][0]),
@@ -165,7 +167,7 @@ class StepRecords:
 
 
 def of_ranks(numbers: list[float], steps: int) -> Record:
-    """The fields of a record that compare ranks, from what each told: own seconds, data seconds, peak bytes."""
+    """The fields of a record that compare ranks, from the numbers that each rank sent (`_OF_A_RANK`)."""
     ranks = [numbers[at : at + len(_OF_A_RANK)] for at in range(0, len(numbers), len(_OF_A_RANK))]
     own, data, peaks = (list(column) for column in zip(*ranks, strict=True))
     slowest = own.index(max(own))
@@ -178,13 +180,8 @@ def of_ranks(numbers: list[float], steps: int) -> Record:
     }
 
 
-def _loss_scale(optimizer: Any) -> float:
-    """DeepSpeed's optimisers keep it in one of two places."""
-    return float(getattr(optimizer, "loss_scale_config", optimizer).cur_scale)
-
-
 def peak_memory(device: torch.device) -> int:
-    """Bytes that this rank has held at most: on its GPU, or as a process where it trains on CPUs."""
+    """This rank's peak memory in bytes: of its GPU, or of its process where it trains on CPUs."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return memory_of_this_process("VmHWM")

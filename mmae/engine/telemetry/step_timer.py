@@ -1,4 +1,4 @@
-"""Where a rank's time goes between two records: training, waiting for data, and pauses."""
+"""Splits a rank's time between two records into training, waiting for data, and pauses."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PauseKind = Literal["save", "val"]
 
 @dataclass
 class Pause:
-    """How long a pause took, known when it is over."""
+    """How long a pause took; set when it is over."""
 
     seconds: float = 0.0
 
@@ -26,10 +26,10 @@ class Lap:
 
     Attributes:
         steps: how many.
-        seconds: that they took, without pauses.
-        waiting: seconds of these that this rank waited for data.
-        saves: seconds that training stood still for checkpoints.
-        validations: and for validations.
+        seconds: their duration, without pauses.
+        waiting: seconds in them that this rank waited for data.
+        saves: seconds that training paused for checkpoints.
+        validations: seconds that training paused for validations.
     """
 
     steps: int
@@ -51,7 +51,7 @@ class StepTimer:
         return self._since_step
 
     def take(self, batches: Iterator[Batch], count: int) -> list[Batch]:
-        """The next `count` micro-batches; the wait for them is counted."""
+        """Take the next `count` micro-batches, and count the wait for them."""
         began = time.monotonic()
         taken = [next(batches) for _ in range(count)]
         self._waited += time.monotonic() - began
@@ -59,7 +59,7 @@ class StepTimer:
 
     @contextmanager
     def paused(self, kind: PauseKind) -> Iterator[Pause]:
-        """Time that is not training."""
+        """A context around a pause of training."""
         pause = Pause()
         began = time.monotonic()
         yield pause
@@ -67,7 +67,7 @@ class StepTimer:
         self._paused[kind] += pause.seconds
 
     def lap(self, step: int) -> Lap:
-        """What was counted since the last lap, which begins anew."""
+        """What was counted since the last lap. Begins a new lap."""
         paused = self._paused
         seconds = max(time.monotonic() - self._since - sum(paused.values()), 1e-9)
         lap = Lap(step - self._since_step, seconds, self._waited, paused["save"], paused["val"])

@@ -1,7 +1,7 @@
-"""How long a rank works by itself, read without waiting: what tells the rank that all others wait for.
+"""Per-rank compute time, read without synchronising the device. It identifies the straggler.
 
-Ranks end every step together, so a step's whole duration is the same on each of them. In the forward pass a rank waits
-for nobody at ZeRO stages 0 to 2, and in fetching its data at none: by these two a slow rank differs from the others.
+All ranks end a step together, so its duration is the same on each of them. In the forward pass (at ZeRO stages 0 to 2)
+and while fetching data a rank does not wait for others: there a slow rank differs from the rest.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from typing import Any
 
 import torch
 
+from mmae.engine.engine_protocol import Engine
+
 
 class ForwardTimer:
     """Adds up the duration of an engine's forward passes in training.
 
-    On a GPU by events, so passes that it has not come to yet count in the next lap.
+    On a GPU it uses events. Passes that the GPU has not finished count in the next lap.
     """
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._mark: Callable[[], Any] = _event if engine.device.type == "cuda" else time.perf_counter
         self._began: Any = None
         self._passes: deque[tuple[Any, Any]] = deque()
@@ -37,11 +39,11 @@ class ForwardTimer:
         for hook in self._hooks:
             hook.remove()
 
-    def _begin(self, engine: Any, _args: object) -> None:
+    def _begin(self, engine: Engine, _args: object) -> None:
         if engine.training:
             self._began = self._mark()
 
-    def _end(self, engine: Any, _args: object, _result: object) -> None:
+    def _end(self, engine: Engine, _args: object, _result: object) -> None:
         if engine.training and self._began is not None:
             self._passes.append((self._began, self._mark()))
 

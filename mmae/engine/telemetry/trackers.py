@@ -1,7 +1,7 @@
-"""Weights & Biases and TensorBoard: they may fail, or hang, and neither stops nor slows a training.
+"""Weights & Biases and TensorBoard. If one fails or hangs, it neither stops nor slows the training.
 
-Each lives in a thread of its own behind a bounded queue. What does not fit is dropped, and one line says so;
-log.jsonl has everything.
+Each has its own thread and a bounded queue. Records that do not fit are dropped, and one line says so. log.jsonl has
+all records.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from typing import Any, Final, Protocol
 from mmae.config.schema import Config
 from mmae.engine.history.wandb_runs import WandbRun, new_name, records_to_take_over
 from mmae.run.folder import without_passwords
+from mmae.run.layout import LOG, TENSORBOARD
+from mmae.terminal.error_line import first_line
 
 QUEUED: Final = 1000
-"""Records that may wait for a tracker."""
+"""How many records may wait for a tracker."""
 START_SECONDS: Final = 10.0
-"""How long a start of training waits for a tracker to be ready; it then goes on beside it."""
+"""How long a start waits for a tracker to be ready. After that the training goes on while the tracker starts."""
 END_SECONDS: Final = 30.0
 """How long the end of a training waits for a tracker to have sent everything."""
 
@@ -34,7 +36,7 @@ Numbers = Mapping[str, float]
 
 
 class Tracker(Protocol):
-    """Where records go beside log.jsonl. Every method may raise or block."""
+    """A destination of records besides log.jsonl. Every method may raise or block."""
 
     def log(self, step: int, numbers: Numbers) -> None: ...
 
@@ -44,11 +46,11 @@ class Tracker(Protocol):
 
 
 class Background:
-    """A tracker in a daemon thread. No method raises, and only `close` waits, for a bounded time.
+    """A tracker in a daemon thread. No method raises. Only `close` waits, for a bounded time.
 
     Args:
         name: for messages.
-        make: makes the tracker, in the thread.
+        make: creates the tracker, in the thread.
         say: prints a line.
     """
 
@@ -59,7 +61,7 @@ class Background:
         self._closing = threading.Event()
         self._warned = False
         threading.Thread(target=self._work, name=f"{_THREAD}{name}", daemon=True).start()
-        # Loader processes are forked next: better not while a library is being imported.
+        # Loader processes are forked next, which must not happen while a library is being imported.
         self._ready.wait(START_SECONDS)
 
     def log(self, step: int, numbers: Numbers) -> None:
@@ -69,7 +71,7 @@ class Background:
         self._put(lambda tracker: tracker.picture(step, path))
 
     def close(self, seconds: float = END_SECONDS) -> bool:
-        """Let the tracker send what is queued, but not for ever; False if it is left behind."""
+        """Wait until the tracker has sent what is queued, at most this long. False if it has not."""
         self._closing.set()
         if not self._ended.wait(seconds):
             self._warn(f"not done after {seconds:.0f} s, left behind")
@@ -96,13 +98,13 @@ class Background:
                 call(tracker)
             tracker.close()
         except Exception as error:  # a tracker must not end a training
-            self._warn(f"{_first_line(error)}; training goes on without it")
+            self._warn(f"{first_line(error)}; training goes on without it")
         finally:
             self._ended.set()
             self._ready.set()
 
     def _next(self) -> Callable[[Tracker], None] | None:
-        """The next call; None once the queue is empty and nothing will be added."""
+        """The next call; None when the queue is empty and closed."""
         while True:
             try:
                 return self._queue.get(timeout=0.1)
@@ -112,13 +114,13 @@ class Background:
 
 
 class WandbTracker:
-    """A Weights & Biases run: offline in the run folder where no key is set."""
+    """A Weights & Biases run. Without an API key it is offline, in the run folder."""
 
     def __init__(self, folder: Path, config: Config, run: WandbRun, before: Iterable[Record]) -> None:
         """Begin a run.
 
         Args:
-            before: records of earlier starts that it takes over (`wandb_runs`).
+            before: records of earlier starts that this W&B run repeats (`wandb_runs`).
         """
         import wandb
 
@@ -127,7 +129,7 @@ class WandbTracker:
             id=run.name,
             project=config.log.wandb_project,
             dir=str(folder),
-            # Its own step only increases: a resumed run is a new run in the same group, drawn over our step.
+            # W&B's step can only increase. A resumed run is a new W&B run in this group, with our step as x axis.
             group=folder.resolve().name,
             config=without_passwords(config),
             mode=None if "WANDB_MODE" in os.environ or _has_wandb_key() else "offline",
@@ -165,7 +167,7 @@ class TensorBoardTracker:
     def __init__(self, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(str(folder / "tensorboard"))
+        self._writer: Any = SummaryWriter(str(folder / TENSORBOARD))
 
     def log(self, step: int, numbers: Numbers) -> None:
         for name, number in numbers.items():
@@ -188,12 +190,12 @@ def start_trackers(
     """The trackers that a configuration asks for.
 
     Args:
-        wandb: the W&B run of this start; None begins one that takes over nothing.
+        wandb: the W&B run of this start. None: a new one that repeats no records.
     """
     makers: dict[str, Callable[[], Tracker]] = {}
     if config.log.wandb:
         run = wandb or WandbRun(new_name(), 0)
-        before = records_to_take_over(folder / "log.jsonl", run)
+        before = records_to_take_over(folder / LOG, run)
         makers["wandb"] = lambda: WandbTracker(folder, config, run, before)
     if config.log.tensorboard:
         makers["tensorboard"] = lambda: TensorBoardTracker(folder)
@@ -201,7 +203,7 @@ def start_trackers(
 
 
 def numbers_of(record: Record) -> Numbers:
-    """The numbers of a record, under the names that they have in trackers."""
+    """The numbers of a record by their names in trackers."""
     kind = record["kind"]
     named = _flat({key: value for key, value in record.items() if key != "kind"})
     return {f"{kind}/{key}": value for key, value in named.items() if isinstance(value, int | float)}
@@ -218,22 +220,18 @@ def _flat(values: Record) -> Record:
 
 
 def close_trackers(trackers: list[Background]) -> bool:
-    """Close all, within the time that one may take; False if one had to be left behind."""
+    """Close all trackers within `END_SECONDS` together. False if one did not finish."""
     until = time.monotonic() + END_SECONDS
     return all([tracker.close(max(0.0, until - time.monotonic())) for tracker in trackers])
 
 
 def any_left_behind() -> bool:
-    """Whether a tracker still hangs: Python would wait for what it registered at exit."""
+    """Whether a tracker still runs. Python would wait at exit for what the tracker registered."""
     return any(thread.name.startswith(_THREAD) for thread in threading.enumerate())
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
-
-
 def _has_wandb_key() -> bool:
-    """A key in the environment or in the user's netrc, where `wandb login` puts it."""
+    """Whether there is an API key in the environment, or in the user's netrc, where `wandb login` puts it."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai").split("//")[-1].split("/")[0]

@@ -12,6 +12,7 @@ from typing import Any, Final
 import torch
 
 from mmae.errors import InputError
+from mmae.terminal.error_line import first_line
 
 _REFUSED: Final = re.compile(r"(?:GLOBAL|function|class) ([\w.]+)")
 """How torch names what a pickle asks for and may not have."""
@@ -54,5 +55,5 @@ def _why(error: Exception) -> str:
             "argparse.Namespace are read, so have it saved again with nothing else"
         )
     cause = _CAUSE.search(str(error))
-    first = cause.group(1) if cause else (str(error).strip().splitlines() or [""])[0]
+    first = cause.group(1) if cause else first_line(error)
     return f"cannot be read as a torch save ({type(error).__name__}: {first[:160].strip()})"

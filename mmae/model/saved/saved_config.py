@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mmae.config.recipe_file import build_config
+from mmae.config.renamed_keys import with_new_names
 from mmae.config.schema import ModelConfig
 from mmae.disk.json_text import parse_json
 from mmae.disk.ownership import check_owner
@@ -73,11 +74,11 @@ def read_model_config(folder: str | Path, trust: bool = False) -> SavedModel:
     path = Path(folder) / CONFIG_NAME
     check_owner((path.parent, path), trust)
     description = _read_description(path)
-    model = dict(description["model"])
+    model = with_new_names({f"model.{key}": value for key, value in description["model"].items()}, str(path))
     for key in model:
-        if key not in _MODEL_KEYS:
-            raise InputError(f"{path}: unknown key {f'model.{key}'!r}{did_you_mean(key, _MODEL_KEYS)}")
-    config = build_config({f"model.{key}": value for key, value in model.items()}, str(path)).model
+        if key.removeprefix("model.") not in _MODEL_KEYS:
+            raise InputError(f"{path}: unknown key {key!r}{did_you_mean(key.removeprefix('model.'), _MODEL_KEYS)}")
+    config = build_config(model, str(path)).model
     return SavedModel(
         config,
         _read_variant(description["variant"], path),

@@ -39,6 +39,7 @@ def test_an_incomplete_last_batch_is_not_looked_at() -> None:
     assert quality([np.arange(4)] * 2, rows, 2).neighbours[0] == pytest.approx(1 / 2)
 
 
+@pytest.mark.long
 def test_the_expectation_is_the_mean_over_all_permutations() -> None:
     from itertools import permutations
 

@@ -60,6 +60,18 @@ def test_scale(level: str) -> None:
 
 
 @pytest.mark.parametrize("level", ["l1c", "l2a"])
+def test_deviations_that_cannot_be(level: str) -> None:
+    entry, stored = f"sentinel2_{level}", land(level)
+    own = STATS[entry]
+    variances = {entry: own | {"std": [value**2 for value in own["std"]]}}
+    assert problem(entry, stored, variances).startswith("scale: the band at place")
+    one = {entry: {kind: [*own[kind][:3], own[kind][3] / 10_000, *own[kind][4:]] for kind in ("mean", "std")}}
+    assert problem(entry, stored, one).startswith("scale: the band at place 3 deviates by")
+    still = np.broadcast_to(np.array(own["mean"])[:, None, None] // 8, stored.shape).astype(np.uint16)
+    assert problem(entry, still) == "", "water that does not vary"
+
+
+@pytest.mark.parametrize("level", ["l1c", "l2a"])
 def test_the_offset_of_newer_products(level: str) -> None:
     entry, stored = f"sentinel2_{level}", land(level)
     later = np.where(stored > 0, stored + 1000, 0)
@@ -127,6 +139,7 @@ def test_class_codes() -> None:
     assert code_problem("dynamic_world", np.array([250, 10, 0])) is None, "all of them mean no data"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["data_1M_v001_64", "data_100k_v001"])
 def test_real_tiles(shared: Path, name: str) -> None:
     stem = f"{shared}/mini_mmearth/{name}/{name}"
@@ -142,3 +155,15 @@ def test_real_tiles(shared: Path, name: str) -> None:
         for entry in ("sentinel1", "aster"):
             assert problem(entry, file[entry][:][::7], stats) == ""
         assert code_problem("esa_worldcover", file["esa_worldcover"][:]) is None
+
+
+def test_one_damaged_tile_says_nothing_about_units() -> None:
+    """It trains, and is named when its step is left out."""
+    entry, generator = "sentinel1", np.random.default_rng(0)
+    stats = {entry: {"mean": [-15.0] * 8, "std": [4.0] * 8}}
+    values_TCn = generator.normal(-15, 4, (6, 8, 50))
+    assert unit_problem(entry, values_TCn, stats) is None
+    values_TCn[2] = 3e38
+    assert unit_problem(entry, values_TCn, stats) is None
+    values_TCn[:] = 3e38
+    assert unit_problem(entry, values_TCn, stats) is not None

@@ -146,13 +146,14 @@ def test_the_ranks_share_every_step_of_every_epoch() -> None:
             np.testing.assert_array_equal(part.key_B, tile_keys(5, epoch, part.row_B.numpy()))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("workers", [1, 2])
 def test_workers_change_nothing(workers: int) -> None:
     same(list(train(workers)), list(train(workers=0)))
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.process)])
 def test_a_later_start_goes_on_where_the_run_was(workers: int) -> None:
     same(list(train(workers, start=3)), list(train(workers=0))[6:])
 
@@ -161,6 +162,7 @@ def test_nothing_to_do_is_no_batch() -> None:
     assert list(train(workers=0, start=2, stop=2)) == []
 
 
+@pytest.mark.process
 def test_the_global_generator_is_left_alone() -> None:
     torch.manual_seed(1)
     before = torch.get_rng_state()
@@ -168,7 +170,9 @@ def test_the_global_generator_is_left_alone() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2])
+@pytest.mark.parametrize(
+    "workers", [0, pytest.param(1, marks=pytest.mark.process), pytest.param(2, marks=pytest.mark.process)]
+)
 def test_validation_covers_the_split_with_keys_of_its_own(workers: int) -> None:
     config = DataConfig(workers=workers)
     seen: list[int] = []
@@ -181,7 +185,7 @@ def test_validation_covers_the_split_with_keys_of_its_own(workers: int) -> None:
     assert sorted(seen) == list(range(10))
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.process)])
 def test_a_damaged_shard_is_one_clear_line(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeReader, "broken", True)
     with pytest.raises(InputError) as caught:
@@ -207,18 +211,21 @@ def validation_of(workers: int, position: int) -> Any:
     )
 
 
+@pytest.mark.process
 def test_a_defect_keeps_its_type_and_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeReader, "broken", True)
     with pytest.raises(ZeroDivisionError, match=r"(?s)read_into.*a defect"):
         list(validation_of(1, 15))
 
 
+@pytest.mark.process
 def test_a_lost_worker_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeReader, "broken", True)
     with pytest.raises(RuntimeError, match="exited unexpectedly"):
         list(validation_of(1, 17))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("close", [True, False])
 def test_workers_end_with_an_abandoned_iteration(close: bool) -> None:
     batches = train(workers=2, stop=1000)
@@ -230,6 +237,7 @@ def test_workers_end_with_an_abandoned_iteration(close: bool) -> None:
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.process
 def test_a_worker_that_hangs_ends_with_the_iteration_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(FakeReader, "broken", True)
     monkeypatch.setattr(worker_utils, "MP_STATUS_CHECK_INTERVAL", 0.1)
@@ -240,6 +248,7 @@ def test_a_worker_that_hangs_ends_with_the_iteration_too(monkeypatch: pytest.Mon
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_to_the_whole_job_leaves_workers_reading(number: signal.Signals) -> None:
     batches = train(workers=1, stop=1000)
@@ -253,6 +262,7 @@ def test_a_signal_to_the_whole_job_leaves_workers_reading(number: signal.Signals
     batches.close()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_to_the_whole_job_leaves_workers_reading_that_have_just_begun(
     number: signal.Signals, monkeypatch: pytest.MonkeyPatch

@@ -90,6 +90,7 @@ def test_one_set_draws_as_it_always_did(indexes: list[Index]) -> None:
         assert batch.key_B.tolist() == tile_keys(5, 0, batch.row_B.numpy()).tolist()
 
 
+@pytest.mark.process
 def test_world_workers_and_micro_batch_change_no_global_batch(indexes: list[Index]) -> None:
     tiles = tiles_of(indexes)
     whole = list(in_order(read(tiles)))
@@ -123,7 +124,7 @@ def test_commands_read_single_places(indexes: list[Index]) -> None:
     assert list(read_batches(sets, DOMAINS, all_places([]), seed=0, epoch=0)) == []
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.process)])
 def test_damage_names_shard_tile_and_place(indexes: list[Index], workers: int) -> None:
     begin = damage(indexes[1], 7)
     config = DataConfig(weights=(1.0, 2.5), window=2, workers=workers)
@@ -135,7 +136,7 @@ def test_damage_names_shard_tile_and_place(indexes: list[Index], workers: int) -
     assert "\n" not in message
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.process)])
 def test_skipped_tiles_are_zeros_that_do_not_count(indexes: list[Index], workers: int) -> None:
     tiles = tiles_of(indexes)
     sound = list(in_order(read(tiles)))
@@ -175,6 +176,7 @@ def test_padding_is_not_damage(indexes: list[Index]) -> None:
     assert len(batch.damaged) == 1
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("held", [0, 3, 100])
 def test_batches_that_are_kept_are_not_overwritten(indexes: list[Index], held: int) -> None:
     tiles = tiles_of(indexes)

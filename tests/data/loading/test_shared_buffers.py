@@ -78,6 +78,7 @@ def test_a_buffer_may_be_given_back_by_another_thread_and_used_again() -> None:
         thread.join()
 
 
+@pytest.mark.process
 def test_what_a_forked_process_writes_is_seen() -> None:
     buffers = SharedBuffers(INFOS, tiles=2, number_of=2)
 

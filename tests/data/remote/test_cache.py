@@ -154,6 +154,7 @@ def test_own_files_are_released_first(tmp_path: Path, caplog: pytest.LogCaptureF
     assert not caplog.records
 
 
+@pytest.mark.process
 def test_waits_for_others_to_release(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     kept = cache(tmp_path, 150, room_s=20)
     held = fetch(kept, 0)
@@ -286,6 +287,7 @@ def lines(root: Path) -> list[str]:
     return log.read_text().splitlines() if log.exists() else []
 
 
+@pytest.mark.process
 def test_processes_fetch_each_file_once(tmp_path: Path) -> None:
     root = tmp_path / "cache"
     code = """
@@ -301,6 +303,7 @@ for n in range(6):
     assert sorted(lines(root)) == [f"fetch {n}" for n in range(6)]
 
 
+@pytest.mark.process
 def test_processes_share_a_small_cache(tmp_path: Path) -> None:
     """Files come and go under others that read them: nobody ever reads anything but what was fetched."""
     root = tmp_path / "cache"
@@ -323,6 +326,7 @@ for _ in range(40):
     assert max(whole) <= 3
 
 
+@pytest.mark.process
 def test_a_held_file_survives_other_processes(tmp_path: Path) -> None:
     root = tmp_path / "cache"
     held = fetch(cache(root, 250), 0)
@@ -340,6 +344,7 @@ for n in range(1, 9):
     assert names(root) == [f"mmae-{SET}/train-000009.tar"]
 
 
+@pytest.mark.process
 def test_a_killed_fetch_is_gone_on_with_by_who_waits(tmp_path: Path) -> None:
     root = tmp_path / "cache"
     stuck = """
@@ -367,6 +372,7 @@ Cache(root, 1000).fetch(wanted(1), fill, lambda: False)
     process.communicate(timeout=60)
 
 
+@pytest.mark.process
 def test_who_hangs_is_not_waited_for_for_ever(tmp_path: Path) -> None:
     root = tmp_path / "cache"
     process = start(root, 'Cache(root, 1000).fetch(wanted(1), lambda file: (log("has it"), time.sleep(600)), None)')
@@ -378,6 +384,7 @@ def test_who_hangs_is_not_waited_for_for_ever(tmp_path: Path) -> None:
     process.communicate(timeout=60)
 
 
+@pytest.mark.process
 def test_a_forked_child_holds_nothing(tmp_path: Path) -> None:
     """Else a worker would keep what its parent has long let go of, or die with a lock that nobody can take."""
     kept = cache(tmp_path, 250)

@@ -193,11 +193,13 @@ def test_text_of_unknown_size(web: Web) -> None:
         fetch_text(open_remote(web.url, PATIENT), "index.json", PATIENT)
 
 
+@pytest.mark.process
 def test_a_command_writes_the_file(web: Web) -> None:
     assert get(f"pipe:cat {web.folder}/{{}}") == CONTENT
     assert get(f"pipe:cat {web.folder}/{{}} | cat", CONTENT[:7]) == CONTENT
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -214,6 +216,7 @@ def test_a_command_that_fails(command: str, message: str) -> None:
         get(f"pipe:{command}", patience=replace(PATIENT, give_up_s=0.5))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("command", "stall_s", "message"),
     [
@@ -235,6 +238,7 @@ def is_there(group: int) -> bool:
     return True
 
 
+@pytest.mark.process
 def test_what_a_command_started_ends_with_it(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     patience = replace(PATIENT, give_up_s=0.3, stall_s=3)

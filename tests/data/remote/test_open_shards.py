@@ -102,7 +102,7 @@ def test_each_shard_is_fetched_once_and_only_when_read(web: Web, tmp_path: Path)
     again.close()
 
 
-@pytest.mark.parametrize("kind", ["memory", "file", "pipe"])
+@pytest.mark.parametrize("kind", ["memory", "file", pytest.param("pipe", marks=pytest.mark.process)])
 def test_other_addresses(web: Web, tmp_path: Path, kind: str) -> None:
     import fsspec  # type: ignore[import-untyped]
 
@@ -116,6 +116,7 @@ def test_other_addresses(web: Web, tmp_path: Path, kind: str) -> None:
     store.close()
 
 
+@pytest.mark.long
 def test_a_network_of_many_troubles(web: Web, tmp_path: Path) -> None:
     for name in ("index.json", "index.npz", *NAMES):
         web.faults[name].extend([status(503, Retry_After="0"), cut(100), stall])
@@ -266,6 +267,7 @@ def test_an_index_in_use_by_another_process_is_kept(web: Web, tmp_path: Path) ->
     copy.close()
 
 
+@pytest.mark.process
 def test_travels_and_forks_while_it_fetches(web: Web, tmp_path: Path) -> None:
     web.slow_s = 0.05
     _, store, reader = opened(web.url, tmp_path / "cache")
@@ -311,6 +313,7 @@ def readers(web: Web, folder: Path, count: int = 1) -> list[subprocess.Popen[byt
     return [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(count)]
 
 
+@pytest.mark.process
 def test_processes_of_a_machine_fetch_each_shard_once(web: Web, tmp_path: Path) -> None:
     for process in readers(web, tmp_path / "cache", 3):
         assert process.communicate(timeout=600)[0] == b"done\n"
@@ -321,6 +324,7 @@ def has_begun(folder: Path, name: str) -> bool:
     return any(path.stat().st_size for path in folder.rglob(f".{name}.*.part"))
 
 
+@pytest.mark.process
 def test_killed_at_any_moment_the_next_goes_on(web: Web, tmp_path: Path) -> None:
     for victim in range(3):
         web.faults[NAMES[victim]].append(stall)

@@ -89,6 +89,7 @@ def test_an_epoch_reads_every_tile_once_in_every_world(
     assert read == global_batches(tiles, BatchSplit(GLOBAL_BATCH, 1, 1), 0, EPOCHS * steps)
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_a_resume_under_another_world_goes_on_with_the_same_batches(sets: list[ShardSet], data: st.DataObject) -> None:

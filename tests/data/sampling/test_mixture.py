@@ -40,6 +40,7 @@ SIZES_AND_WEIGHTS = st.lists(
 )
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=80)
 @given(SIZES_AND_WEIGHTS, st.integers(0, 50), st.integers(0, 4))
 def test_an_epoch_takes_each_tile_as_often_as_its_weight_says(

@@ -30,6 +30,7 @@ def array(kind: str, dtype: np.dtype[Any], count: int) -> Array:
     return (np.arange(count) // 3).astype(dtype)
 
 
+@pytest.mark.long
 @needs_library
 @settings(max_examples=300)
 @given(

@@ -133,6 +133,7 @@ def test_every_truncation_is_an_error(codec: str) -> None:
         decode(buffer + b"\0")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("codec", CODECS)
 @settings(max_examples=300)
 @given(st.data())

@@ -89,6 +89,7 @@ def test_a_member_that_lies_about_its_size(tmp_path: Path) -> None:
             load(tmp_path / "a.npz")
 
 
+@pytest.mark.long
 def test_any_damage_is_an_error_or_harmless(tmp_path: Path) -> None:
     """Every byte outside the data, changed: what is mapped stays within the file, whatever it says."""
     path = tmp_path / "a.npz"

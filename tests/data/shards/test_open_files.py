@@ -90,6 +90,7 @@ def test_reading_ahead_opens_only_where_asked(folder: Path) -> None:
     assert opened(folder) == {"0", "1"}
 
 
+@pytest.mark.process
 def test_both_sides_of_a_fork_read_on(folder: Path) -> None:
     shards, window = OpenShards(lambda shard: folder / str(shard)), Window(1)
     shards.read(0, 0, 1, window)

@@ -106,6 +106,7 @@ def test_every_truncation_is_an_error(decoder: SlotDecoder, codec: str) -> None:
         decoder.decode(window_of(encoded), -1, len(encoded), out, 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("codec", CODECS)
 @settings(max_examples=300)
 @given(st.data())

@@ -89,6 +89,7 @@ def test_samples_that_are_no_tiles(info: Any) -> None:
 
 
 # webdataset leaves the file it reads to the garbage collector.
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 def test_real_tiles_through_stock_webdataset(shared: Path, tmp_path: Path) -> None:
     """Nearly every tile lacks a member or two: each is read, with the source's values, in tuples and in batches."""

@@ -184,6 +184,7 @@ def test_dtypes_and_shapes() -> None:
     assert inputs.real_B is batch.real_B
 
 
+@pytest.mark.long
 @settings(deadline=None, max_examples=20)
 @given(st.sampled_from(["random", "resize"]), st.lists(st.integers(0, 5), min_size=1, max_size=5))
 def test_a_tile_is_the_same_sample_in_any_company(crop: Any, company: list[int]) -> None:

@@ -354,6 +354,7 @@ def test_a_full_disk_is_one_line(source: Path, tmp_path: Path, monkeypatch: pyte
         repack(source, tmp_path / "out")
 
 
+@pytest.mark.process
 def test_the_command(source: Path, tmp_path: Path) -> None:
     parser = argparse.ArgumentParser()
     add_arguments(parser)
@@ -362,6 +363,7 @@ def test_the_command(source: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "index.json").exists()
 
 
+@pytest.mark.process
 def test_help_is_light() -> None:
     code = (
         "import sys; from data_tools.repack import command; from data_tools.verify import command; "

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,6 +39,7 @@ def test_one_tile() -> None:
     assert groups((0.0, 0.0)) == [0]
 
 
+@pytest.mark.long
 @given(st.lists(st.integers(0, 40), min_size=60, max_size=200), st.floats(0.05, 0.5), st.integers(0, 99))
 def test_whole_groups_near_the_fraction(group: list[int], fraction: float, seed: int) -> None:
     rows, of_row = np.arange(len(group)) * 2, np.array(group)

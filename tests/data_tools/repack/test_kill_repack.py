@@ -167,6 +167,7 @@ def kill_and_resume(source: Path, folder: Path, whole: dict[str, str], kills: in
     return counted
 
 
+@pytest.mark.process
 def test_a_few_kills(shared: Path, tmp_path: Path, undisturbed: dict[str, str]) -> None:
     kill_and_resume(shared / "mini_mmearth" / DATA, tmp_path, undisturbed, kills=5, seed=0)
 

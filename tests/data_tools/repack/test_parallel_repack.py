@@ -35,12 +35,14 @@ def whole(source: Path, tmp_path: Path) -> dict[str, str]:
     return hashes(tmp_path / "whole")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("workers", [2, 3])
 def test_any_number_of_workers(source: Path, tmp_path: Path, whole: dict[str, str], workers: int) -> None:
     repack(source, tmp_path / "out", tiles_per_shard=2, workers=workers)
     assert hashes(tmp_path / "out") == whole
 
 
+@pytest.mark.process
 def test_real_tiles_by_workers_and_parts(shared: Path, tmp_path: Path) -> None:
     source = shared / "mini_mmearth" / "data_1M_v001_64"
     for workers in (1, 2):
@@ -50,6 +52,7 @@ def test_real_tiles_by_workers_and_parts(shared: Path, tmp_path: Path) -> None:
     assert hashes(tmp_path / "1") == hashes(tmp_path / "2") == hashes(tmp_path / "parts")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("order", [(1,), *permutations((1, 2)), (2, 3, 1), (3, 2, 1), tuple(range(9, 0, -1))], ids=str)
 def test_any_number_of_parts(source: Path, tmp_path: Path, whole: dict[str, str], order: tuple[int, ...]) -> None:
     out = tmp_path / "out"
@@ -61,6 +64,7 @@ def test_any_number_of_parts(source: Path, tmp_path: Path, whole: dict[str, str]
     assert hashes(out) == whole
 
 
+@pytest.mark.process
 def test_parts_at_once(source: Path, tmp_path: Path, whole: dict[str, str]) -> None:
     for attempt in range(3):
         out = tmp_path / f"out{attempt}"
@@ -75,6 +79,7 @@ def test_parts_at_once(source: Path, tmp_path: Path, whole: dict[str, str]) -> N
         assert hashes(out) == whole
 
 
+@pytest.mark.long
 def test_parts_that_finish_at_once_write_the_same_index(source: Path, tmp_path: Path, whole: dict[str, str]) -> None:
     """Even without locks: all have packed, then all try to write the index."""
     import fcntl
@@ -144,6 +149,7 @@ def test_a_part_of_no_shards(source: Path, tmp_path: Path, whole: dict[str, str]
     assert hashes(out) == whole
 
 
+@pytest.mark.process
 def test_lost_tiles_do_not_depend_on_who_packs(damage: Damage, source: Path, tmp_path: Path) -> None:
     for dataset, row in (("sentinel2", 1), ("aster", 2), ("month", 2), ("esa_worldcover", 10)):
         damage(source, dataset, row)
@@ -161,6 +167,7 @@ def test_lost_tiles_do_not_depend_on_who_packs(damage: Damage, source: Path, tmp
     assert hashes(tmp_path / "a") == hashes(tmp_path / "b") == hashes(tmp_path / "c")
 
 
+@pytest.mark.process
 def test_skipping_after_an_error(
     damage: Damage, source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -193,6 +200,7 @@ def test_one_empty_shard(damage: Damage, source: Path, tmp_path: Path) -> None:
     assert len(index.losses) == 6
 
 
+@pytest.mark.process
 def test_no_room_is_one_line(source: Path, tmp_path: Path) -> None:
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)); "
@@ -219,6 +227,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_an_interrupt_is_quiet(shared: Path, tmp_path: Path, workers: str) -> None:
     source, out = shared / "mini_mmearth" / "data_1M_v001_64", tmp_path / "out"

@@ -51,6 +51,7 @@ def test_other_partitions_are_refused(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.process
 def test_a_killed_process_lets_go(tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path; from data_tools.repack.part_lock import *; lock = part_lock(Path("

@@ -28,6 +28,7 @@ def by_tarfile(members: Mapping[str, bytes]) -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.long
 @given(st.dictionaries(NAMES, st.binary(max_size=1100), max_size=25))
 def test_python_writes_the_same_archive(members: dict[str, bytes]) -> None:
     assert archive(members) == by_tarfile(members)

@@ -9,14 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_tools.repack.tile_packer import LostTileError, Memo, TilePacker, constant_entry, info_member, is_constant
-from data_tools.source.json_files import standard
 from data_tools.source.raw_read import UnreadableTileError
 from data_tools.stats.moments import Moments
 from mmae.data.shards.codec import DTYPES, decode
 from mmae.data.shards.index_json import DatasetInfo
+from mmae.disk.json_text import standard_json
 from mmae.modalities import S2_LEVELS
 
 
+@pytest.mark.long
 @given(
     st.sampled_from(DTYPES),
     st.lists(st.integers(0, 4), max_size=3),
@@ -50,6 +51,7 @@ CONSTANTS = st.dictionaries(
 ENTRIES = st.dictionaries(st.text(), st.none() | st.floats() | st.text() | st.lists(st.floats(), max_size=2))
 
 
+@pytest.mark.long
 @given(st.integers(0, 10**10), st.text(), st.sampled_from([0, 1]), ENTRIES, CONSTANTS)
 def test_the_info_member_is_sorted_standard_json(
     row: int, tile_id: str, level: int, entry: dict[str, Any], constants: dict[str, Any]
@@ -61,7 +63,7 @@ def test_the_info_member_is_sorted_standard_json(
         "tile_id": tile_id,
         "split": "val",
         "s2_level": S2_LEVELS[level],
-        "tile_info": standard(entry),
+        "tile_info": standard_json(entry),
         "constants": {key: constant_entry((2, 3), value) for key, value in constants.items()},
     }
     assert made == json.dumps(expected, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()

@@ -62,6 +62,7 @@ def test_both_ways_give_the_same_bytes(mmearth: Make, tmp_path: Path, chunked: b
     assert not list(tmp_path.glob(".other*")), "a repaired shard has no record"
 
 
+@pytest.mark.long
 def test_real_tiles(shared: Path, tmp_path: Path) -> None:
     path = shared / "mini_mmearth" / "data_1M_v001_64" / "data_1M_v001_64.h5"
     rows = np.random.default_rng(0).permutation(360)[:40]

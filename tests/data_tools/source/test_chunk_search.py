@@ -11,6 +11,7 @@ from data_tools.source.dataset import open_source
 from mmae.errors import InputError
 
 
+@pytest.mark.process
 def test_any_number_of_processes(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_source(source) as opened:
         storage, chunks = find_places(opened, workers=1)

@@ -57,6 +57,7 @@ def test_the_checksum_counts(inflate: Inflate) -> None:
     damaged(inflate, zlib.compress(b"x" * 16)[:-4] + b"abcd", 16)
 
 
+@pytest.mark.long
 def test_a_bomb_takes_no_memory(inflate: Inflate) -> None:
     bomb = zlib.compress(bytes(1 << 28))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -42,6 +42,7 @@ def test_nothing_to_announce() -> None:
     assert announced([chunks((-1, 0), (9, 3))], 0, 2) == [(9, 12)]
 
 
+@pytest.mark.long
 @given(st.lists(st.tuples(st.integers(-1, 40 * FAR), st.integers(1, 9000)), min_size=1, max_size=40), st.data())
 def test_every_chunk_is_covered_once(extents: list[tuple[int, int]], data: Any) -> None:
     end = data.draw(st.integers(0, len(extents)))

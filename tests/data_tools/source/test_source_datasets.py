@@ -95,7 +95,7 @@ def test_what_was_not_asked_for_is_named_in_one_line(source: Path, tmp_path: Pat
     assert not list(told({}))
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.process)])
 def test_numbers_that_can_be_stored_exactly_are(exact: Path, tmp_path: Path, workers: int) -> None:
     repack(exact, tmp_path / "out", workers=workers, tiles_per_shard=3)
     index = open_index(tmp_path / "out")

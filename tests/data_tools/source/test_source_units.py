@@ -92,6 +92,7 @@ def test_what_no_modality_is_made_of_is_packed_and_named(
     assert "note: a tile of aster is ()" in said
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["data_1M_v001_64", "data_100k_v001"])
 def test_real_sources_are_right(shared: Path, tmp_path: Path, name: str) -> None:
     folder = shared / "mini_mmearth" / name

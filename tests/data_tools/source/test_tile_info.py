@@ -19,6 +19,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.long
 @given(
     st.dictionaries(st.text(), st.dictionaries(st.text(), VALUES, max_size=4), max_size=6),
     st.sampled_from([None, 0, 2, "\t"]),

@@ -15,6 +15,7 @@ from data_tools.source.json_files import read_band_stats
 from data_tools.stats.command import add_arguments, measure, run
 from mmae.data.shards.index import open_index
 from mmae.errors import InputError
+from mmae.terminal.table import WIDTH
 
 Make = Callable[..., Any]
 
@@ -66,6 +67,7 @@ def test_as_numpy_has_it(packed: Path, source: Path, split: str) -> None:
             same(found[entry][key], values, 1e-6)
 
 
+@pytest.mark.process
 def test_neither_processes_nor_shards_change_it(packed: Path, source: Path, tmp_path: Path) -> None:
     alone = measure(packed, workers=1)
     for name, gathered in measure(packed, workers=2).arrays().items():
@@ -87,9 +89,11 @@ def test_the_table_and_the_file(packed: Path, tmp_path: Path, capsys: pytest.Cap
     capsys.readouterr()
     assert command(packed, "--out", out) == 0
     printed = capsys.readouterr().out
-    assert "sentinel2_l2a       B8A" in printed
-    empty = next(line for line in printed.splitlines() if line.startswith("sentinel1           desc VV"))
-    assert empty.split()[-5:] == ["0", "-", "-", "-", "-"]
+    rows = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in printed.splitlines() if "|" in line]
+    assert rows[0] == ["dataset", "band", "valid pixels", "mean", "std", "min", "max"]
+    assert ["sentinel2_l2a", "B8A"] in [row[:2] for row in rows]
+    assert ["sentinel1", "desc VV", "0", "-", "-", "-", "-"] in rows
+    assert max(map(len, printed.splitlines()[:-1])) <= WIDTH
     assert read_band_stats(out) == measure(packed, workers=1).band_stats()
     assert list(tmp_path.glob("*.json")) == [out]
 

@@ -185,6 +185,7 @@ def test_tiles_of_two_kinds(tile: Any) -> None:
         moments.merge(other)
 
 
+@pytest.mark.long
 def test_real_tiles(shared: Path) -> None:
     folder = shared / "mini_mmearth" / "data_1M_v001_64"
     train = np.array(json.loads((folder / "data_1M_v001_64_splits.json").read_text())["train"])

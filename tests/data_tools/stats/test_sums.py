@@ -43,6 +43,7 @@ def tiles(draw: st.DrawFn, kinds: list[str]) -> list[Any]:
     ]
 
 
+@pytest.mark.long
 @given(tiles(SMALL), st.randoms())
 def test_small_integers_are_exact_in_any_order(parts: list[Any], random: Any) -> None:
     sums = IntegerSums(1)
@@ -59,6 +60,7 @@ def test_small_integers_are_exact_in_any_order(parts: list[Any], random: Any) ->
     assert left.table() == sums.table()
 
 
+@pytest.mark.long
 @settings(deadline=None)
 @given(tiles(WIDE), st.integers(0, 5))
 def test_other_numbers_agree_with_a_two_pass(parts: list[Any], cut: int) -> None:

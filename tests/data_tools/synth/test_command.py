@@ -49,6 +49,7 @@ def arrays(folder: Path) -> dict[str, Any]:
     return read(folder)
 
 
+@pytest.mark.long
 def test_the_layout_is_that_of_real_tiles(folder: Path, shared: Path) -> None:
     real = shared / "mini_mmearth" / "data_1M_v001_64"
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -180,6 +181,7 @@ def test_a_band_that_was_never_measured_has_statistics_of_zero() -> None:
     assert stats.tables()["sentinel1"] == {key: [0.0] * 8 for key in ("mean", "std", "min", "max")}
 
 
+@pytest.mark.long
 def test_the_seed_alone_decides(folder: Path, arrays: dict[str, Any], tmp_path: Path) -> None:
     synthesise(tmp_path / "again", TILES, size=32)
     synthesise(tmp_path / "other", TILES, size=32, seed=1)
@@ -251,6 +253,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_nothing(number: int, tmp_path: Path) -> None:
     words = [sys.executable, "-m", "mmae", "synth", str(tmp_path / "set"), "--tiles", "100000", "--size", "8"]

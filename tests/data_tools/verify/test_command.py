@@ -41,6 +41,7 @@ def test_a_sound_set(packed: Path, source: Path) -> None:
         assert (report.tiles, report.shards, report.differences) == (12, 4, [])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["data_1M_v001_64", "data_100k_v001"])
 def test_real_tiles(shared: Path, tmp_path: Path, name: str) -> None:
     source = shared / "mini_mmearth" / name
@@ -271,6 +272,7 @@ def test_exit_status(packed: Path, source: Path, capsys: pytest.CaptureFixture[s
         run(parser.parse_args([str(packed), "--workers", "0"]))
 
 
+@pytest.mark.process
 def test_processes_find_the_same(packed: Path, source: Path) -> None:
     flip(packed, open_index(packed), 1, 3)
     (packed / "val-000001.tar").unlink()

@@ -442,6 +442,7 @@ def check_many(seeds: range, sound: dict[str, Sound], cage: Path) -> None:
     assert changed > 0.9 * len(seeds), "most damages must damage something"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("batch", range(BATCHES))
 def test_damage_is_told_of_and_never_read_as_a_good_tile(batch: int, sound: dict[str, Sound], tmp_path: Path) -> None:
     size = FOLDERS // BATCHES
@@ -460,6 +461,7 @@ def test_a_sound_folder_is_read_whole(sound: dict[str, Sound]) -> None:
         assert list(read_all(open_index(whole.folder))) == whole.tiles
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("codec", CODECS)
 def test_the_decoder_alone_survives_any_bytes(codec: str) -> None:
     """In a process of its own: what it must not do is crash, hang, write elsewhere, or take all memory."""

@@ -75,6 +75,7 @@ def test_what_is_damaged_is_written_anew(
     assert (packed / "train-000001.tar").stat() == untouched, "a sound shard is left alone"
 
 
+@pytest.mark.process
 def test_nothing_to_repair(packed: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "pack_shard", None)
     before = contents(packed)
@@ -82,6 +83,7 @@ def test_nothing_to_repair(packed: Path, source: Path, monkeypatch: pytest.Monke
     assert contents(packed) == before
 
 
+@pytest.mark.long
 def test_any_damage_comes_back_whole(packed: Path, source: Path) -> None:
     before = contents(packed)
     draw = random.Random(0)

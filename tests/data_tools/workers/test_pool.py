@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from data_tools.workers.pool import available_cores, in_processes, processes
 from data_tools.workers.worker import Tally
 from mmae.errors import InputError
 from tests.support.counting import Count
+
+pytestmark = pytest.mark.process
 
 
 def square(task: int, tally: Tally) -> int:
@@ -37,6 +40,18 @@ def die(task: int, tally: Tally) -> int:
 
 def end(task: int, tally: Tally) -> int:
     os._exit(7)
+
+
+def die_while_answering(task: int, tally: Tally) -> bytes:
+    def write_half(descriptor: int, data: bytes) -> int:
+        os.write(descriptor, bytes(data[: len(data) // 2]))
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    tally.add(1, 1)
+    if task == 1:
+        Connection._send.__defaults__ = (write_half,)  # type: ignore[attr-defined]
+    return bytes(1 << 20)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
@@ -66,6 +81,11 @@ def test_a_killed_worker_is_named_with_its_task() -> None:
     assert str(caught.value).startswith(expected)
     with pytest.raises(InputError, match="a worker process ended with status 7 while it was at 0"):
         list(in_processes(end, [0], 2, Count()))
+
+
+def test_a_worker_that_is_killed_while_it_sends_a_result_is_noticed() -> None:
+    with pytest.raises(InputError, match=r"killed by signal 9 \(out of memory\?\) while it was at 1: run again"):
+        list(in_processes(die_while_answering, range(9), 2, Count()))
 
 
 def test_tasks_are_made_as_they_are_needed() -> None:

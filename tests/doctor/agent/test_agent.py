@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from mmae.doctor.agent.agent import QUESTIONS, Agent
 from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.process
 
 NAME = ".lock-doctor-0123456789abcdef"
 

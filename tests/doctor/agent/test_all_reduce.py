@@ -85,6 +85,7 @@ def wait(ranks: Ranks, until: Callable[[list[RankSaid]], bool], seconds: float =
     return said
 
 
+@pytest.mark.process
 def test_a_rank_that_dies_and_one_that_never_comes(ranks: Ranks) -> None:
     port = ranks.meet("127.0.0.1")
     # The third never comes.
@@ -101,6 +102,7 @@ def test_a_rank_that_dies_and_one_that_never_comes(ranks: Ranks) -> None:
     assert children_of(os.getpid()) == []
 
 
+@pytest.mark.process
 def test_a_rank_that_nobody_ends_ends_itself(ranks: Ranks) -> None:
     ranks.start(1, 1, task(2, limit_s=0.5) | {"port": 9})
     (said,) = wait(ranks, lambda said: said[0].status != RUNS)
@@ -124,6 +126,7 @@ def is_rank(pid: int) -> bool:
         return False
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("how", ["input", "killed"])
 def test_ranks_end_with_their_agent(how: str) -> None:
     words = [sys.executable, "-m", "mmae.doctor.agent.agent", "nonce"]

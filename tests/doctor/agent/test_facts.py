@@ -16,6 +16,7 @@ def with_tool(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Non
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("script", "gpus", "driver"),
     [("echo 550.54; echo 550.54", 2, "550.54"), ("exit 9", -1, ""), ("true", 0, ""), ("exec sleep 6000", -1, "")],

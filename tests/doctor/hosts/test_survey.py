@@ -15,6 +15,8 @@ from mmae.launch.hostfile import Host
 from mmae.launch.ssh import over_ssh, printable
 from tests.support.paths import ROOT
 
+pytestmark = pytest.mark.process
+
 SSH = r"""#!/bin/bash
 printf '%s\n' "$*" >> "$SEEN"
 while [ "$1" != -- ]; do shift; done

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from mmae.engine.checkpoint.contents.provenance import versions
 from mmae.engine.checkpoint.contents.train_state import TrainState
 from mmae.engine.checkpoint.load import ResumePoint
 from mmae.engine.checkpoint.manifest import MANIFEST
@@ -48,7 +47,7 @@ def plan(shards: Path, *overrides: str, run: str = "run", resume: Path | None = 
 
 def state(planned: RunSpec, step: int) -> TrainState:
     fingerprints = " ".join(each.index.fingerprint for each in planned.tiles.sets)
-    return replace(state_of(step), shards=fingerprints, versions=versions())
+    return replace(state_of(step), shards=fingerprints)
 
 
 def taken(found: ResumePoint | None) -> str | None:

@@ -52,6 +52,7 @@ def run_until_killed(work: Callable[[], Any], at: int) -> bool:
     return code == KILLED
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("case", ["first", "next", "again", "remove"])
 def test_killed_at_any_moment_a_good_checkpoint_is_found(tmp_path: Path, case: str) -> None:
     before = tmp_path / "before"

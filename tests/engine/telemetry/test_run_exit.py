@@ -15,14 +15,14 @@ from mmae import train
 from mmae.config.batch_split import BatchSplit
 from mmae.config.schema import Config, LogConfig
 from mmae.engine.telemetry import run_exit
-from mmae.engine.telemetry.profiler import StepProfiler
-from mmae.engine.telemetry.run_exit import RunEnd
+from mmae.engine.telemetry.run_exit import RunEnd, write_end
 from mmae.engine.telemetry.run_log import RunLog
-from mmae.engine.telemetry.step_records import StepRecords
+from mmae.engine.telemetry.step_observer import StepObserver
 from mmae.errors import DoesNotFitError, InputError
 from mmae.run.folder import RunFolder
 from mmae.run.lock import RunLock
 from mmae.run.spec import RunSpec
+from mmae.run.state import read_run
 
 CONFIG = Config(log=LogConfig(wandb=False))
 
@@ -56,7 +56,7 @@ def run(folder: Path, rank: int, error: BaseException | None, watched: bool = Fa
     records = Records()
     with RunEnd(cast(RunSpec, plan), watched) as end:
         log = RunLog(folder / "log.jsonl", CONFIG, rank, 0)
-        end.open(log, cast(StepRecords, records), StepProfiler(folder / "profile", None, log.say))
+        end.open(log, cast(StepObserver, SimpleNamespace(records=records, close=records.close)))
         if error is not None:
             raise error
     return records
@@ -137,3 +137,23 @@ def test_another_ranks_fault_is_recorded_by_who_watches_the_ranks(
     with pytest.raises(RuntimeError, match="gloo"):
         run(tmp_path, 0, RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer"), watched)
     assert [line["kind"] for line in lines(tmp_path)] == ["train"] + ["end"] * (not watched)
+
+
+START = json.dumps({"kind": "start", "time": 1.0, "step": 0}) + "\n"
+
+
+@pytest.mark.parametrize("torn", ["", '{"kind": "tr'])
+def test_status_says_what_an_end_without_the_log_was_recorded_as(tmp_path: Path, torn: str) -> None:
+    (tmp_path / "log.jsonl").write_text(START + torn)
+    write_end(tmp_path / "log.jsonl", 7, "lost rank 1: rank 1 on a is gone")
+    found = read_run(tmp_path)
+    assert (found.state, found.why, found.step) == ("failed", "lost rank 1: rank 1 on a is gone", 7)
+    assert (tmp_path / "log.jsonl").read_text().startswith(START + (torn and torn + "\n"))
+
+
+def test_an_end_is_recorded_in_an_empty_log_and_in_no_missing_one(tmp_path: Path) -> None:
+    write_end(tmp_path / "log.jsonl", 7, "x")
+    assert not (tmp_path / "log.jsonl").exists()
+    (tmp_path / "log.jsonl").touch()
+    write_end(tmp_path / "log.jsonl", 7, "x")
+    assert json.loads((tmp_path / "log.jsonl").read_text())["error"] == "x"

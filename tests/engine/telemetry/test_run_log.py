@@ -11,6 +11,7 @@ import pytest
 
 from mmae.config.schema import Config, LogConfig
 from mmae.engine.telemetry.run_log import RunLog
+from tests.support.full_disk import REASON, files_up_to
 
 QUIET = Config(log=LogConfig(wandb=False))
 
@@ -93,9 +94,12 @@ def test_a_half_written_line_is_left_behind(tmp_path: Path) -> None:
     assert (first, torn) == ('{"kind": "train", "step": 1}', '{"kind": "tra')
 
 
-def test_a_full_disk_costs_records_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    log = RunLog(Path("/dev/full"), QUIET, rank=0, first_step=0)
-    for step in range(3):
-        log.write("train", step=step)
+def test_a_full_disk_costs_records_and_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = RunLog(tmp_path / "log.jsonl", QUIET, rank=0, first_step=0)
+    with files_up_to(0):
+        for step in range(3):
+            log.write("train", step=step)
+    log.write("train", step=3)
     log.close()
-    assert capsys.readouterr().err.count("No space left on device") == 1
+    assert capsys.readouterr().err.count(REASON) == 1
+    assert [record["step"] for record in records(tmp_path / "log.jsonl")] == [3]

@@ -53,7 +53,7 @@ def made(norm: Tensor | float | None, folder: Path, precision: str = "bf16", dev
     plan = SimpleNamespace(
         config=CONFIG, precision=precision, split=BatchSplit(32, 1, 1), order=SimpleNamespace(epoch=lambda _: 0)
     )
-    return StepRecords(cast(RunSpec, plan), Engine(norm, device), StepTimer(0), DamageLog(folder, 0))
+    return StepRecords(cast(RunSpec, plan), cast(Any, Engine(norm, device)), StepTimer(0), DamageLog(folder, 0))
 
 
 def stats(loss: float, left_out: float = 0.0, device: str = "cpu") -> StepStats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time as real
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -48,7 +48,7 @@ class Engine(nn.Module):
 
 def test_forward_passes_of_training_are_added_up(time: Time) -> None:
     engine = Engine(time.sleep, 2.0)
-    timer = ForwardTimer(engine)
+    timer = ForwardTimer(cast(Any, engine))
     for _ in range(3):
         engine(torch.ones(1))
         time.sleep(5.0)
@@ -58,7 +58,7 @@ def test_forward_passes_of_training_are_added_up(time: Time) -> None:
 
 def test_validation_is_not_counted(time: Time) -> None:
     engine = Engine(time.sleep, 1.0)
-    timer = ForwardTimer(engine)
+    timer = ForwardTimer(cast(Any, engine))
     engine.eval()
     engine(torch.ones(1))
     assert timer.lap() == 0
@@ -66,7 +66,7 @@ def test_validation_is_not_counted(time: Time) -> None:
 
 def test_a_pass_that_fails_is_not_counted(time: Time) -> None:
     engine = Engine(time.sleep, 0.0)
-    timer = ForwardTimer(engine)
+    timer = ForwardTimer(cast(Any, engine))
     bad: Any = None
     with pytest.raises(TypeError):
         engine(bad)
@@ -79,7 +79,7 @@ def test_a_pass_that_fails_is_not_counted(time: Time) -> None:
 @pytest.mark.gpu
 def test_events_are_read_without_waiting() -> None:
     engine = Engine(real.sleep, 0.01, "cuda")
-    timer = ForwardTimer(engine)
+    timer = ForwardTimer(cast(Any, engine))
     torch.cuda.set_sync_debug_mode("error")
     try:
         engine(torch.ones(1, device="cuda"))

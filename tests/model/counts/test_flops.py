@@ -96,6 +96,7 @@ def counted(config: ModelConfig, recompute: Recompute, device: str, fused: bool)
     return counts[0], counts[1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_forward_and_backward_are_torchs_count(config: ModelConfig) -> None:
     forward, backward = counted(config, Recompute(), "meta", fused=False)
@@ -106,6 +107,7 @@ def test_forward_and_backward_are_torchs_count(config: ModelConfig) -> None:
     assert training_flops_per_tile(config) == ours.forward + ours.backward == ours.model == ours.hardware
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["none", "selective", "full"])
 @pytest.mark.parametrize("every", [1, 2])
 @pytest.mark.parametrize("fused", [True, False])
@@ -139,6 +141,7 @@ def test_parameters_are_the_modules(config: ModelConfig) -> None:
     assert sum(p.numel() for p in module.parameters()) == parts.total
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", VARIANTS)
 @pytest.mark.parametrize("patch_size", [8, 16])
 def test_parameters_of_every_size(size: str, patch_size: int) -> None:
@@ -181,6 +184,7 @@ def test_constants_are_those_of_the_layers() -> None:
     assert (CLASS_WIDTH, DECODER_MLP_RATIO) == (tokenizer.CLASS_WIDTH, layers.MLP_RATIO)
 
 
+@pytest.mark.process
 def test_torch_is_not_needed() -> None:
     script = "import sys, mmae.model.counts.flops; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True)

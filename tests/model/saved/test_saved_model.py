@@ -157,6 +157,7 @@ def test_a_config_that_does_not_fit(folder: Path, change: Callable[[dict[str, An
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.long
 def test_weights_into_another_model(folder: Path, model: MultiMAE) -> None:
     other = MultiMAE(model.config, model.variant, seed=4).to(torch.bfloat16)
     other.load_state_dict(initial_weights(other, folder))

@@ -1,11 +1,10 @@
-"""What a model holds that its optimiser does not: persistent buffers and frozen parameters, whole, by name.
+"""Frozen state: persistent buffers and frozen parameters, whole, by name. The optimiser holds neither.
 
-DeepSpeed's conversions lose both; stored beside its files they come back under any number of ranks and any stage.
+DeepSpeed's conversions lose both. Stored beside its files they can be loaded with any number of ranks and any stage.
 """
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -17,24 +16,29 @@ FROZEN_TENSORS: Final = "untrained.safetensors"
 
 
 def frozen_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Copies on the CPU. Collective where parameters are sharded; empty where everything is trained."""
+    """Copies of the frozen state on the CPU. Collective where parameters are sharded; empty where all is trained."""
+    # Not at the top: `read_frozen_tensors` needs no DeepSpeed, and an export imports it in its own way.
+    from mmae.engine.deepspeed_internals import gathered
+
     trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
     found: dict[str, Tensor] = {}
     for name, tensor in _held(module).items():
         if name not in trained:
-            with _whole(tensor):
+            with gathered(tensor):
                 found[name] = tensor.detach().cpu().clone().contiguous()
     return found
 
 
 def load_frozen_tensors(module: nn.Module, checkpoint: Path) -> None:
-    """Give them back. Collective where parameters are sharded; nothing to do where the checkpoint has none."""
+    """Load a checkpoint's frozen state, if it has one. Collective where parameters are sharded."""
+    from mmae.engine.deepspeed_internals import gathered
+
     stored = read_frozen_tensors(checkpoint)
     held = _held(module)
     for name in sorted(stored):
         tensor = held[name]
-        with torch.no_grad(), _whole(tensor, modifier_rank=0):
-            # Rank 0 gives a gathered parameter's value to all; elsewhere it may not be written.
+        with torch.no_grad(), gathered(tensor, modifier_rank=0):
+            # After a gather, rank 0's value is sent to all ranks.
             tensor.copy_(stored[name])
 
 
@@ -43,16 +47,6 @@ def read_frozen_tensors(checkpoint: Path) -> dict[str, Tensor]:
     file = checkpoint / FROZEN_TENSORS
     tensors: dict[str, Tensor] = load_file(file) if file.is_file() else {}
     return tensors
-
-
-def _whole(tensor: Tensor, modifier_rank: int | None = None) -> AbstractContextManager[object]:
-    """In it a sharded parameter is whole."""
-    if not hasattr(tensor, "ds_id"):
-        return nullcontext()
-    import deepspeed
-
-    gathered: AbstractContextManager[object] = deepspeed.zero.GatheredParameters([tensor], modifier_rank=modifier_rank)
-    return gathered
 
 
 def _held(module: nn.Module) -> dict[str, Tensor]:

@@ -1,9 +1,10 @@
-"""The optimiser's hyper-parameters, group by group: loading a checkpoint brings its own, the recipe's are to hold."""
+"""The optimiser's hyper-parameters by group. Loading a checkpoint overwrites them; the recipe's are applied again."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+from mmae.engine.engine_protocol import Engine
 from mmae.errors import InputError
 
 _KEYS: Final = ("initial_lr", "betas", "eps", "weight_decay")
@@ -11,22 +12,22 @@ _KEYS: Final = ("initial_lr", "betas", "eps", "weight_decay")
 Groups = list[dict[str, Any]]
 
 
-def hyper_parameters(engine: Any) -> Groups:
-    """What each of the optimiser's groups has, apart from the learning rate of the moment, which the schedule gives."""
+def hyper_parameters(engine: Engine) -> Groups:
+    """The hyper-parameters of each group. The current learning rate is left out: the schedule computes it."""
     return [
         {key: tuple(value) if isinstance(value := group[key], list) else value for key in _KEYS if key in group}
         for group in engine.basic_optimizer.param_groups
     ]
 
 
-def reapply(engine: Any, recipe: Groups) -> list[str]:
-    """Put the recipe's hyper-parameters in force after a load, with the schedule at the place it has come to.
+def reapply(engine: Engine, recipe: Groups) -> list[str]:
+    """Apply the recipe's hyper-parameters after a load. The schedule stays at its step.
 
     Args:
         recipe: `hyper_parameters` of the engine as it was built.
 
     Returns:
-        each value that the checkpoint had otherwise, in words.
+        a line for each value that differs between checkpoint and recipe.
 
     Raises:
         InputError: the checkpoint has another number of groups.

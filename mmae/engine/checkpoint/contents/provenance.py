@@ -1,4 +1,4 @@
-"""Which software wrote something."""
+"""The versions of the software that wrote a checkpoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import mmae
 
 @cache
 def versions() -> dict[str, str]:
-    """Of mmae and what it stands on; `git` is the commit of mmae's checkout, where it runs from one."""
+    """Versions of mmae and its main dependencies; `git` is the commit of mmae's checkout, if it runs from one."""
     found = {
         "mmae": mmae.__version__,
         "torch": torch.__version__,
@@ -31,7 +31,7 @@ def versions() -> dict[str, str]:
 def git_commit(root: Path) -> str:
     """The commit that is checked out at `root`, with `+` where tracked files differ from it; empty without git.
 
-    A package that is merely installed below somebody's checkout is not part of it.
+    A package that is only installed below another project's checkout does not belong to it.
     """
     head = _git(root, "rev-parse", "--show-toplevel", "HEAD").splitlines()
     if len(head) != 2 or Path(head[0]).resolve() != root.resolve():

@@ -1,4 +1,4 @@
-"""The random generators of a process: torch's, numpy's and Python's, as tensors."""
+"""The random number generators of a process (torch's, numpy's and Python's) as tensors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def generator_state() -> dict[str, Tensor]:
-    """Every generator's state: what goes on from it draws the same numbers."""
+    """Every generator's state. A process that restores it draws the same numbers."""
     state = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_available():
         state["cuda"] = torch.cuda.get_rng_state()
@@ -27,7 +27,7 @@ def generator_state() -> dict[str, Tensor]:
 
 
 def restore_generators(state: dict[str, Tensor]) -> None:
-    """Go on from `generator_state`; what a state lacks stays as it is."""
+    """Restore `generator_state`. Generators that the state lacks stay as they are."""
     torch.set_rng_state(state["cpu"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself. Reads; loads no weights."""
+"""A checkpoint's `state.json`: where the run stood, and with which data and software."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmae.errors import InputError
 from mmae.run.layout import STATE, checkpoint_names
 
 FORMAT = 2
-"""Of a checkpoint's folder: 1 had no manifest."""
+"""Version of a checkpoint's layout. Version 1 had no manifest."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class TrainState:
         world: ranks that wrote the checkpoint.
         zero_stage: of the optimiser's files.
         precision: of the weights: bf16, fp16 or fp32.
-        shards: fingerprint of the shards' index; of several sets, with a space between.
-        order_version: which order of tiles (`data.order`) the step counts in.
-        versions: of mmae, torch and deepspeed, for people.
-        keys: identity of the list of tiles that was trained on; empty without one.
+        shards: fingerprint of the shards' index; several are separated by spaces.
+        order_version: version of the order of tiles (`mmae.data.sampling.order`).
+        versions: of mmae, torch, deepspeed and others, for people.
+        keys: identity of the list of tiles (`data.keys`); empty without a list.
         format: of the checkpoint's folder (`FORMAT`).
     """
 
@@ -44,7 +44,7 @@ class TrainState:
 
 
 def read_state(checkpoint: Path) -> TrainState:
-    """The state a checkpoint was written in.
+    """Read a checkpoint's state.
 
     Raises:
         InputError: the file is damaged or of another version.

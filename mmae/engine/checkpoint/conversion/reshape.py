@@ -1,15 +1,12 @@
-"""Going on under another world size, ZeRO stage or precision: the state is written back parameter by parameter.
+"""Resuming with another world size, ZeRO stage or precision: the state is written back parameter by parameter.
 
-DeepSpeed's own universal loading works within stages 1 and 2 and within stage 3 only, and there copies the first
-group's learning rate and decay to every group. Written back through DeepSpeed's public setters it works from and to
-every stage; learning rate and decay come from the recipe, as on any start.
+DeepSpeed's own universal loading works only within stages 1 and 2, and within stage 3, where it copies the first
+group's learning rate and decay to every group. Writing back through DeepSpeed's public setters works from and to every
+stage. Learning rate and decay come from the recipe, as on any start.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.utils import (
@@ -24,39 +21,46 @@ from torch.nn import functional
 
 from mmae.config.schema import ModelConfig
 from mmae.engine.checkpoint.conversion.universal_state import FullState, ParameterState
+from mmae.engine.deepspeed_internals import (
+    gathered,
+    has_master_part,
+    is_sharded,
+    link_moments,
+    set_counts,
+    stage_0_master,
+    whole_shape,
+)
+from mmae.engine.engine_protocol import Engine
 from mmae.modalities import MODALITIES
 from mmae.model.masking import plan_from_ids
 from mmae.types import Inputs, MaskPlan
 
 
-def write_back(engine: Any, state: FullState, step: int) -> None:
-    """Give a fresh engine the state of another. Collective.
+def write_back(engine: Engine, state: FullState, step: int) -> None:
+    """Write a checkpoint's state into a new engine. Collective.
 
     Args:
-        engine: just built; its optimiser has taken no step.
+        engine: just built; its optimiser has made no step.
         state: by the names of the engine's module.
-        step: optimiser steps that the state has behind it.
+        step: number of optimiser steps that led to the state.
     """
     _allocate_moments(engine)
     for name, parameter in engine.module.named_parameters():
         if parameter.requires_grad:
             _write_parameter(engine, parameter, state[name])
-    for moments in _base_optimizer(engine).state.values():
+    for moments in engine.basic_optimizer.state.values():
         if "step" in moments:
             moments["step"] = torch.full_like(torch.as_tensor(moments["step"], dtype=torch.float32), step)
-    engine.global_steps = step
-    engine.micro_steps = step * engine.gradient_accumulation_steps()
-    engine.global_samples = step * engine.train_batch_size()
-    engine.skipped_steps = 0
+    set_counts(engine, step)
     scheduler = engine.lr_scheduler
     scheduler.last_epoch = step - 1
     scheduler.step()
 
 
-def _allocate_moments(engine: Any) -> None:
-    """One throw-away step: AdamW allocates its moments at the first, and DeepSpeed links them to parameters there.
+def _allocate_moments(engine: Engine) -> None:
+    """Make one step that does not count: in the first step AdamW allocates its moments.
 
-    What it does to the weights is overwritten.
+    The weights that it changes are overwritten after it.
     """
     config: ModelConfig = engine.module.config
     inputs, plan = _blank(config, engine.device)
@@ -65,21 +69,11 @@ def _allocate_moments(engine: Any) -> None:
         loss, *_ = engine(inputs, plan, count_O, 1.0)
         engine.backward(loss * 0.0, scale_wrt_gas=False)
         engine.step()
-    _link_moments(engine.optimizer)
-
-
-def _link_moments(optimizer: Any) -> None:
-    """Stages 1 and 2 link moments to parameters after the first group's first step, when the others have none yet.
-
-    Seen with deepspeed 0.19.8: `exp_avg not found in optimizer state fragment` for every group but the first.
-    """
-    if relink := getattr(optimizer, "_lazy_init_hp_params_optimizer_state", None):
-        optimizer._hp_optimizer_states_linked = False
-        relink()
+    link_moments(engine)
 
 
 def _blank(config: ModelConfig, device: torch.device) -> tuple[Inputs, MaskPlan]:
-    """One tile without content, every shape as in training."""
+    """One empty tile; every shape is as in training."""
     height, width = config.image_hw
     values, valid, token_valid = {}, {}, {}
     for name in config.domains:
@@ -96,56 +90,34 @@ def _blank(config: ModelConfig, device: torch.device) -> tuple[Inputs, MaskPlan]
     return Inputs(values, valid, token_valid, one, one.bool()), plan_from_ids(keep_BK, config.num_tokens)
 
 
-def _write_parameter(engine: Any, parameter: nn.Parameter, state: ParameterState) -> None:
-    shape = parameter.ds_shape if hasattr(parameter, "ds_shape") else parameter.shape
+def _write_parameter(engine: Engine, parameter: nn.Parameter, state: ParameterState) -> None:
+    shape = whole_shape(parameter)
     weight = state.weight.view(shape).to(engine.device)
     moments = {key: value.view(shape).to(engine.device) for key, value in state.moments.items()}
-    with (
-        torch.no_grad(),
-        deepspeed.zero.GatheredParameters([parameter], modifier_rank=0, enabled=hasattr(parameter, "ds_id")),
-    ):
+    with torch.no_grad(), gathered(parameter, modifier_rank=0):
         parameter.copy_(weight)
-    if hasattr(parameter, "ds_id"):
+    if is_sharded(parameter):
         safe_set_local_fp32_param(parameter, _own_part(parameter, weight))
         for key, value in moments.items():
             safe_set_local_optimizer_state(parameter, _own_part(parameter, value), key)
         return
-    if hasattr(parameter, "_hp_mapping"):
+    if has_master_part(parameter):
         safe_set_full_fp32_param(parameter, weight)
         for key, value in moments.items():
             safe_set_full_optimizer_state(parameter, value, key)
         return
-    master = _stage_0_master(engine, parameter)
+    master = stage_0_master(engine, parameter)
     with torch.no_grad():
         master.copy_(weight)
         for key, value in moments.items():
-            _base_optimizer(engine).state[master][key].copy_(value)
+            engine.basic_optimizer.state[master][key].copy_(value)
 
 
 def _own_part(parameter: nn.Parameter, whole: Tensor) -> Tensor:
-    """This rank's part of a value for a stage 3 parameter, padded where the ranks do not divide it.
+    """This rank's part of a value for a stage 3 parameter, padded so that all ranks have equally many numbers.
 
-    DeepSpeed's setter for whole values does not pad: with deepspeed 0.19.8 it fails for seven numbers on two ranks.
+    DeepSpeed's setter for whole values does not pad: in deepspeed 0.19.8 it fails for seven numbers on two ranks.
     """
     size = safe_get_local_fp32_param(parameter).numel()
     padded = functional.pad(whole.flatten(), (0, size * dist.get_world_size() - whole.numel()))
     return padded[size * dist.get_rank() :][:size]
-
-
-def _stage_0_master(engine: Any, parameter: nn.Parameter) -> Tensor:
-    """The tensor that the optimiser updates: the parameter itself, or its float32 copy under mixed precision."""
-    if not hasattr(engine.optimizer, "fp32_groups"):
-        return parameter
-    pairs = zip(engine.optimizer.fp16_groups, engine.optimizer.fp32_groups, strict=True)
-    master: Tensor = next(
-        master
-        for low_group, high_group in pairs
-        for low, master in zip(low_group, high_group, strict=True)
-        if low is parameter
-    )
-    return master
-
-
-def _base_optimizer(engine: Any) -> torch.optim.Optimizer:
-    base: torch.optim.Optimizer = engine.basic_optimizer
-    return base

@@ -1,7 +1,7 @@
-"""A checkpoint's training state by parameter name, whatever ZeRO stage, world size and precision wrote it.
+"""A checkpoint's training state by parameter name, for every ZeRO stage, world size and precision.
 
-DeepSpeed's universal checkpoints convert stages 1 to 3 into whole tensors by name. They do not read stage 0, whose
-file holds whole tensors already, in the order of the optimiser's groups.
+DeepSpeed's universal checkpoints convert stages 1 to 3 into whole tensors by name. They do not read stage 0. Its file
+holds whole tensors already, in the order of the optimiser's groups. The layout was read in deepspeed 0.19.8.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from torch import Tensor
 from mmae.errors import InputError
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
-"""AdamW's state beside the step count, under the names that torch and DeepSpeed's converter give it."""
+"""AdamW's state besides the step count, by the names of torch and of DeepSpeed's converter."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ParameterState:
 
 
 class FullState:
-    """Reads a parameter at a time, so that no process holds a whole large model's state."""
+    """Reads one parameter at a time, so that no process holds the whole state of a large model."""
 
     def __init__(self, folder: Path | None, loaded: dict[str, ParameterState] | None = None) -> None:
         self._folder = folder
@@ -50,7 +50,7 @@ class FullState:
         assert self._folder is not None
         file = self._folder / "zero" / name / f"{kind}.pt"
         try:
-            # Written a moment ago by this very start, from files whose owner was checked.
+            # This start has just written it, from files with a checked owner.
             stored = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         except OSError as error:
             raise InputError(f"{file}: the converted checkpoint lacks {name}: {error}") from error
@@ -60,12 +60,12 @@ class FullState:
 
 @contextmanager
 def open_full_state(checkpoint: Path, zero_stage: int, group_names: list[list[str]], work: Path) -> Iterator[FullState]:
-    """The state in a checkpoint. Collective: rank 0 converts, every rank reads, what was made is removed at the end.
+    """The state in a checkpoint. Collective: rank 0 converts, every rank reads, the end removes the converted files.
 
     Args:
-        zero_stage: that wrote the checkpoint.
+        zero_stage: the ZeRO stage that wrote the checkpoint.
         group_names: names of the parameters in each of the optimiser's groups, in order.
-        work: folder that every rank sees, for the converted files.
+        work: a folder that every rank sees, for the converted files.
 
     Raises:
         InputError: DeepSpeed's converter failed.
@@ -104,7 +104,7 @@ def read_stage_0(checkpoint: Path, group_names: list[list[str]]) -> dict[str, Pa
 
 
 def _convert(checkpoint: Path, folder: Path) -> str | None:
-    """Run DeepSpeed's converter; the last line it said where it failed, else None."""
+    """Run DeepSpeed's converter. Returns its last line where it failed, else None."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     pointer = folder.with_name("latest_universal")
@@ -116,6 +116,6 @@ def _convert(checkpoint: Path, folder: Path) -> str | None:
         ],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    # It would point at a folder that is gone in a moment.
+    # DeepSpeed's pointer to a folder that is removed soon.
     pointer.unlink(missing_ok=True)
     return (done.stderr.strip().splitlines() or ["no message"])[-1] if done.returncode else None

@@ -9,6 +9,8 @@ import pytest
 
 from mmae.engine.checkpoint.contents.provenance import git_commit, versions
 
+pytestmark = pytest.mark.process
+
 
 def git(folder: Path, *words: str) -> str:
     identity = ("-c", "user.name=a", "-c", "user.email=a@b")

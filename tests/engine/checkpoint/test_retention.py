@@ -1,4 +1,4 @@
-"""Which checkpoints go."""
+"""Retention: which checkpoints are removed."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def test_the_rules(steps: list[int], last: int, every: int, needed: list[int], g
     assert outside_retention(steps, last, every, needed) == gone
 
 
+@pytest.mark.long
 @given(st.sets(st.integers(0, 200)), st.integers(0, 5), st.integers(0, 50), st.sets(st.integers(0, 200)))
 def test_what_stays_stays(steps: set[int], last: int, every: int, needed: set[int]) -> None:
     gone = set(outside_retention(steps, last, every, needed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from mmae.engine.telemetry.peak_flops import datasheet_flops, flops_of_model
+from mmae.model.counts.peak_flops import datasheet_flops, flops_of_model
 
 
 @pytest.mark.parametrize(

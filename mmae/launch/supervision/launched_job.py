@@ -1,0 +1,112 @@
+"""A command that starts ranks, in a process group of its own, and how its ranks are reached."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
+
+from mmae.launch.supervision.foreground import as_in_shell
+from mmae.processes import die_with_parent
+
+
+class Job(AbstractContextManager["Job"]):
+    """Of one launch; started again after each restart. Subclasses say how ranks are asked to stop.
+
+    Args:
+        name: of the launcher, in front of its messages.
+        command: starts the ranks, and ends when they have ended.
+
+    Attributes:
+        stopping: name of the last signal that asked it to stop; empty for none.
+    """
+
+    def __init__(self, name: str, command: Sequence[str]) -> None:
+        self.name = name
+        self.command = list(command)
+        self.stopping = ""
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def say(self, line: str) -> None:
+        """A message for people."""
+        with suppress(OSError):
+            print(f"{self.name}: {line}", file=sys.stderr, flush=True)
+
+    def start(self) -> None:
+        """Start the command."""
+        self._process = popen(self.command)
+
+    def poll(self) -> int | None:
+        """Its exit status, as a shell counts it; None while it runs."""
+        assert self._process is not None
+        status = self._process.poll()
+        return None if status is None else as_in_shell(status)
+
+    def ask(self, number: signal.Signals) -> bool:
+        """Ask the ranks to save and stop; False if there are none yet, and so nothing to save."""
+        raise NotImplementedError
+
+    def end_early(self) -> None:
+        """End it before there are ranks."""
+        self._signal_group(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill it with its ranks, or what is left of them: that would go on writing beside a later start."""
+        self._signal_group(signal.SIGKILL)
+
+    def seconds_to_stop(self, _: signal.Signals, grace: float) -> float:
+        """How long the ranks may take to stop after a signal.
+
+        Args:
+            grace: how long they may take at most.
+        """
+        return grace
+
+    def finish(self, status: int) -> int:
+        """Tidy up after the command has ended, and translate its exit status."""
+        self.kill()
+        self._process = None
+        return status
+
+    def say_first_error(self) -> None:
+        """Repeat which error of the last start came first."""
+
+    def conclude(self, status: int) -> int:
+        """After the last start: the exit status of the launcher."""
+        return status
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
+
+def popen(command: Sequence[str], *, pipe_errors: bool = False) -> subprocess.Popen[bytes]:
+    """Start a command in a process group of its own; it gets SIGTERM when this process is killed.
+
+    Args:
+        pipe_errors: its stderr is to be read here.
+    """
+    parent = os.getpid()
+
+    def prepare() -> None:
+        unblock_signals()
+        die_with_parent(signal.SIGTERM, parent)
+
+    return subprocess.Popen(
+        command,
+        process_group=0,
+        preexec_fn=prepare,  # noqa: PLW1509 (no other thread runs at a start)
+        stderr=subprocess.PIPE if pipe_errors else None,
+    )
+
+
+def unblock_signals() -> None:
+    """Give a new process its signals back, which its supervisor has blocked for itself."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -1,0 +1,93 @@
+"""What a run records and says of its steps, validations, saves and its end."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from mmae.engine.checkpoint.background_save import SaveResult
+from mmae.engine.telemetry import console_report
+from mmae.engine.telemetry.run_log import RunLog
+from mmae.engine.validate import Validation
+from mmae.run.folder import RunFolder
+from mmae.run.spec import RunSpec
+
+
+class Log:
+    """Notes what is written and said."""
+
+    def __init__(self) -> None:
+        self.written: list[dict[str, Any]] = []
+        self.said: list[str] = []
+        self.shown: list[tuple[int, float | None]] = []
+
+    def write(self, kind: str, **values: Any) -> None:
+        self.written.append({"kind": kind, **values})
+
+    def say(self, line: str) -> None:
+        self.said.append(line)
+
+    say_error = say
+
+    def progress(self, step: int, loss: float | None, rate: float) -> None:
+        self.shown.append((step, loss))
+
+
+@pytest.fixture
+def log() -> Log:
+    return Log()
+
+
+def real(log: Log) -> RunLog:
+    return cast(RunLog, log)
+
+
+def test_the_losses_of_the_last_step_are_returned(log: Log) -> None:
+    records: list[Any] = [
+        {"step": step, "loss": 1.0 / step, "losses": {"rgb": 1.0 / step}, "tiles_per_second": 9.0} for step in (1, 2)
+    ]
+    assert console_report.train_records(real(log), records) == {"rgb": 0.5}
+    assert [record["kind"] for record in log.written] == ["train", "train"]
+    assert log.shown == [(1, 1.0), (2, 0.5)]
+    assert console_report.train_records(real(log), []) == {}
+
+
+def test_a_loss_that_is_not_finite_is_said_aloud(log: Log) -> None:
+    found = Validation({"rgb": math.nan, "depth": 1.0}, {"rgb": 8, "depth": 8}, {"rgb": 2}, {"rgb": [3]})
+    console_report.validation(real(log), 7, found, 1.5)
+    assert log.said == [
+        "WARNING: step 7: the validation loss of rgb is not finite on 2 of 8 tiles: see what they hold "
+        "(quarantine/ names them)"
+    ]
+    assert log.written[0]["lost"] == {"rgb": 2}
+
+
+def test_a_save_is_recorded_and_a_failed_one_is_said_aloud(log: Log) -> None:
+    saves = [SaveResult(3, Path("c/global_step3"), size=10), SaveResult(6, None, "a.pt: disk full", rank=1)]
+    console_report.save_records(real(log), saves)
+    assert [(each["kind"], each["step"]) for each in log.written] == [("save", 3), ("save_failed", 6)]
+    assert log.written[0]["bytes"] == 10
+    (said,) = log.said
+    assert "step 6: THE CHECKPOINT COULD NOT BE SAVED (rank 1: a.pt: disk full)" in said
+
+
+def test_lost_numbers_end_the_run(log: Log) -> None:
+    console_report.lost_numbers(real(log), 5, "step 5: gone")
+    assert log.said == ["lost numbers: step 5: gone"]
+    assert log.written == [{"kind": "end", "step": 5, "why": "lost numbers"}]
+
+
+@pytest.mark.parametrize(("checkpoint", "expected"), [(None, None), (Path("c"), "c")])
+def test_the_closing_line_is_json_without_nan(checkpoint: Path | None, expected: str | None) -> None:
+    config = SimpleNamespace(train=SimpleNamespace(global_batch=32))
+    spec = cast(RunSpec, SimpleNamespace(folder=RunFolder(Path("run")), config=config))
+    line = console_report.closing_line(spec, 4, checkpoint, {"rgb": math.nan}, {"rgb": None})
+    assert json.loads(line, parse_constant=pytest.fail) == {
+        "run_dir": "run", "step": 4, "tiles_seen": 128, "losses": {"rgb": None}, "val_losses": {"rgb": None},
+        "checkpoint": expected,
+    }  # fmt: skip

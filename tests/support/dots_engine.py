@@ -1,0 +1,95 @@
+"""DeepSpeed's engine on CPUs around the smallest module: its gradients are the numbers that a step is given."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import deepspeed
+import pytest
+import torch
+from deepspeed.utils import groups
+from torch import Tensor, nn
+
+from mmae.distributed.process_group import join, leave
+from tests.support.commands import free_port
+
+SHAPES = ((7,), (3, 5), (64,))
+STAGES = (0, 1, 2, 3)
+
+
+class Dots(nn.Module):
+    """The sum of products with given numbers, which are therefore its gradients."""
+
+    def __init__(self, shapes: Sequence[tuple[int, ...]] = SHAPES) -> None:
+        super().__init__()
+        self.weights = nn.ParameterList([nn.Parameter(torch.ones(shape)) for shape in shapes])
+
+    def forward(self, factors: list[Tensor]) -> Tensor:
+        products = [(w * f.to(w.dtype)).sum() for w, f in zip(self.weights, factors, strict=True)]
+        return torch.stack(products).float().sum()
+
+
+def engine_of(
+    stage: int, precision: str = "bf16", clip: float = 1.0, shapes: Sequence[tuple[int, ...]] = SHAPES
+) -> Any:
+    """An engine as DeepSpeed makes it, with two groups of parameters, AdamW and a schedule."""
+    config: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_clipping": clip,
+        "zero_optimization": {"stage": stage, "memory_efficient_linear": False},
+    }
+    if precision == "bf16":
+        config["bf16"] = {"enabled": True}
+    with deepspeed.zero.Init(config_dict_or_path=config, enabled=stage == 3):
+        module = Dots(shapes)
+    weights = list(module.weights)
+    parts: list[dict[str, Any]] = [{"params": weights[:2], "weight_decay": 0.1}, {"params": weights[2:]}]
+    optimizer = torch.optim.AdamW(parts, lr=0.1, fused=True)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+    engine, *_ = deepspeed.initialize(
+        model=module, optimizer=optimizer, lr_scheduler=schedule, config=config, dist_init_required=False
+    )
+    return engine
+
+
+def factors(seed: int, scale: float = 1.0, shapes: Sequence[tuple[int, ...]] = SHAPES) -> list[Tensor]:
+    """Numbers for a step: its gradients."""
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(shape, generator=generator) * scale for shape in shapes]
+
+
+def take_step(engine: Any, given: list[Tensor]) -> None:
+    engine.backward(engine(given))
+    engine.step()
+
+
+def held(engine: Any) -> list[Tensor]:
+    """Copies of weights, master weights, moments and counts."""
+    parameters = list(engine.module.parameters())
+    with deepspeed.zero.GatheredParameters(parameters, enabled=engine.zero_optimization_stage() == 3):
+        weights = [each.detach().clone() for each in parameters]
+    state = [(master, *values.values()) for master, values in engine.basic_optimizer.state.items()]
+    return [*weights, *(each.detach().clone() for tensors in state for each in tensors)]
+
+
+def join_as(rank: int, world: int, port: int) -> None:
+    """Make this process a rank of DeepSpeed's group."""
+    said = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in said.items()})
+    join()
+
+
+@contextmanager
+def group_of_one() -> Iterator[None]:
+    """DeepSpeed's process group with this process as its only rank."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+            patch.setenv(name, "")
+        # DeepSpeed keeps the group of an earlier test's engines.
+        patch.setattr(groups, "_WORLD_GROUP", None)
+        join_as(0, 1, free_port())
+        yield
+        leave()
