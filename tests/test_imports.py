@@ -35,7 +35,6 @@ MAY_BE_SMALL = MappingProxyType(
         "mmae.version": "setup.py reads it without importing the package",
         "mmae.__main__": "Python asks for this file",
         "mmae.bench.command": "the command line finds it by name",
-        "mmae.engine.history.last_record": "it is imported without torch, by the watchdog of a training",
     }
 )
 """Small modules whose only importer they could not stand with."""
