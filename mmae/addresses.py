@@ -1,4 +1,4 @@
-"""Addresses of folders elsewhere: what is one, how a file in it is named, and how one is shown without secrets."""
+"""Addresses of remote folders: recognised, joined with file names, and shown without secrets."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 PIPE: Final = "pipe:"
-"""In front of a command that writes files."""
+"""The prefix of a command that writes files."""
 HIDDEN: Final = "***"
-"""Stands where a secret stood."""
+"""Replaces a secret."""
 
 _AUTHORITY: Final = re.compile(r"://([^/?#]*)(.*)", re.DOTALL)
 _SCHEME: Final = r"[A-Za-z][A-Za-z0-9+.-]*://"
@@ -21,10 +21,10 @@ _ADDRESS: Final = re.compile(rf"{_SCHEME}(?:[^\s'\"\],]|,(?![\s/~]|pipe:|{_SCHEM
 _HOST: Final = re.compile(r"(\[[^\]]*\]|[^:@\[\]]*)(:\d*)?")
 """An authority without login."""
 _CONTAINER: Final = re.compile(r"(abfss?|wasbs?|az)://[^:/@]+@", re.IGNORECASE)
-"""Azure names a container where others have a login."""
+"""Azure has the name of a container where other addresses have a login."""
 _SHELL_WORD: Final = re.compile(r"""(?:\$?'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\])+""", re.DOTALL)
 _SHORTEST: Final = 4
-"""Shorter words are not sought in texts: they would be found everywhere."""
+"""Shorter words are not searched in texts: they would match everywhere."""
 
 _LONGEST_MESSAGE: Final = 200
 
@@ -52,12 +52,12 @@ def without_secrets(location: str) -> str:
 
 
 def is_incomplete(location: str) -> bool:
-    """Whether something in a location was secret, and is not there any more."""
+    """Whether a secret of a location has been replaced."""
     return is_remote(location) and HIDDEN in location and without_secrets(location) == location
 
 
 def without_commands(location: str) -> str:
-    """A location that stood in a file: a command becomes one that is not run; everything else is as it was."""
+    """A location from a file: a command is disabled; anything else is unchanged."""
     return without_secrets(location) if location.startswith(PIPE) else location
 
 
@@ -79,13 +79,13 @@ def hide_in_command(command: str) -> str:
     try:
         shlex.split(command)
     except ValueError:
-        # No line that a shell would read.
+        # A shell could not read this line.
         return _hide_in_word(command)
     return _SHELL_WORD.sub(lambda match: _hide_in_quoted(match[0]), command)
 
 
 def secrets_of(locations: Iterable[str]) -> tuple[str, ...]:
-    """Strings that must stand in no text which is kept, in every form in which a library may repeat them."""
+    """Strings that no stored text may contain, in all forms in which a library may repeat them."""
     found: set[str] = set()
     for location in locations:
         if location.startswith(PIPE):
@@ -106,7 +106,7 @@ def map_locations(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _program(location: str) -> str:
-    """The first word of a command: all others may be secret, and so may an assignment in front."""
+    """The program of a command. All other words may be secret, also an assignment in front."""
     word = (location.removeprefix(PIPE).split() or [""])[0]
     return word if re.fullmatch(r"[\w./+-]+", word) else ""
 
@@ -156,7 +156,7 @@ def _forms(text: str) -> Iterable[str]:
 def _hide_in_word(word: str) -> str:
     head, mark, rest = word.partition(PIPE)
     if mark:
-        # Of a list, what follows a command cannot be told from it.
+        # In a list, text behind a command cannot be separated from the command.
         return f"{hide_in_text(head)}{without_secrets(mark + rest)}"
     return hide_in_text(word)
 

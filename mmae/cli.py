@@ -1,4 +1,4 @@
-"""The `mmae` command: a subcommand a line. What a subcommand needs is imported when it is called."""
+"""The `mmae` command and its table of subcommands. The module of a subcommand is imported when it is called."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ COMMANDS: Final = {
     "repack": ("data_tools.repack.command", "repack MMEarth's HDF5 into WebDataset shards"),
     "stats": ("data_tools.stats.command", "band statistics over the valid pixels of a split"),
     "verify": ("data_tools.verify.command", "check every shard, and every tile against its source"),
-    "plan": ("mmae.plan.command", "what a run will need, before it starts: memory, time, disk, and its command"),
-    "doctor": ("mmae.doctor.command", "what stands in a run's way on this machine, or on all hosts of a hostfile"),
-    "train": ("mmae.train", "train, or go on training (ranks are started by deepspeed, torchrun or accelerate)"),
+    "plan": ("mmae.plan.command", "memory, time and disk of a run before its start, and its command"),
+    "doctor": ("mmae.doctor.command", "check this machine, or all hosts of a hostfile, before a run"),
+    "train": ("mmae.train", "train, or resume a training (ranks are started by deepspeed, torchrun or accelerate)"),
     "export": ("mmae.export", "turn a run's ZeRO checkpoint into a model folder (safetensors) or a published file"),
     "import-published": (
         "mmae.publish.import_published",
         "turn a checkpoint of the published code into a model folder",
     ),
     "reconstruct": ("mmae.evaluate.reconstruct", "draw what a run's model reconstructs"),
-    "status": ("mmae.run.status", "how a run does: step, losses, speed, time left, checkpoint, warnings"),
-    "bench": ("mmae.bench.command", "what limits this machine, beside what others reach on it"),
+    "status": ("mmae.run.status", "state of a run: step, losses, speed, time left, checkpoint, warnings"),
+    "bench": ("mmae.bench.command", "measure what limits this machine, and compare with other implementations"),
     "baseline": ("mmae.evaluate.baseline", "a run's validation losses beside those of constant predictions"),
 }
 
 Commands = Mapping[str, tuple[str, str]]
-"""Name -> the module that holds `add_arguments` and `run`, or `COMMANDS` of its own; and a line of help."""
+"""Name -> the module that holds `add_arguments` and `run`, or its own `COMMANDS`; and a line of help."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,7 +56,7 @@ def _run(program: str, about: str, commands: Commands, words: Sequence[str]) -> 
 
 
 def _without_command(program: str, about: str, commands: Commands, words: Sequence[str]) -> InputError:
-    """Answer `--help` and `--version`, or complain, and leave; returns only what a lone `--` brings about."""
+    """Answer `--help` and `--version`, or raise for bad arguments. It returns only for a lone `--`."""
     parser = Parser(prog=program, description=about)
     parser.add_argument("--version", action="version", version=f"mmae {__version__}")
     listing = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")

@@ -1,4 +1,4 @@
-"""What can go wrong by a user's hand, and how a command says so."""
+"""Errors that a user can cause, and the exit statuses of commands."""
 
 from __future__ import annotations
 
@@ -15,11 +15,10 @@ EXIT_LOST_RANK: Final = 4
 
 
 class InputError(Exception):
-    """Bad input: one line that says what, where, and what to do.
+    """Bad input. Its message is one line that says what, where, and what to do.
 
-    Commands print the line and leave with status 2. It is raised before anything is written,
-    or after what was written has been taken away again. Names in it come from files and paths: they cannot steer a
-    terminal, or make a second line.
+    Commands print the line and exit with status 2. It is raised before anything is written, or after partial output
+    has been removed. Names in it come from files and paths; they cannot control a terminal or add a second line.
     """
 
     def __str__(self) -> str:
@@ -27,7 +26,7 @@ class InputError(Exception):
 
 
 class DoesNotFitError(InputError):
-    """A recipe that does not fit into a rank's memory. Only the rank that it happens to knows: it speaks itself."""
+    """A recipe that does not fit into a rank's memory. Only that rank knows it, so that rank reports it."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
@@ -38,10 +37,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def check_seed(seed: int, option: str) -> None:
-    """Refuse a seed that would be another one once it is cut to 64 bits.
+    """Refuse a seed that does not fit into 64 bits.
 
     Raises:
-        InputError: it names the option.
+        InputError: the seed is out of range; the message names the option.
     """
     if not -(1 << 63) <= seed < 1 << 63:
         raise InputError(f"{option} {seed}: must fit into 64 bits: choose one between -2**63 and 2**63 - 1")

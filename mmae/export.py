@@ -1,4 +1,4 @@
-"""`mmae export RUN OUT`: a checkpoint as a model folder that needs no DeepSpeed, or under published names."""
+"""`mmae export RUN OUT`: writes a checkpoint as a model folder without DeepSpeed, or with published names."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from mmae.disk.files import check_new_file, check_new_folder
 
     out, published = Path(args.out), args.format == "published"
-    # Before minutes of putting weights together.
+    # Checked before weights are consolidated, which takes minutes.
     (check_new_file if published else check_new_folder)(out)
     source = _from_folder(args) if (Path(args.run) / "config.json").is_file() else _from_run(args)
     from mmae.model.doubtful_weights import warn_of_weights
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 def _from_run(args: argparse.Namespace) -> Source:
     from mmae.run.folder import open_run
 
-    # Before seconds of imports.
+    # A bad path is reported before imports that take seconds.
     config = open_run(args.run, args.trust).stored_config(args.trust)
     assert config is not None
     from mmae.model.counts.parameter_counts import parameter_counts
@@ -75,7 +75,7 @@ def _from_run(args: argparse.Namespace) -> Source:
     from mmae.engine.checkpoint.consolidate import load_trained
 
     trained = load_trained(args.run, args.step, args.trust)
-    # Where it lies is nobody's business who gets the model.
+    # The path of the run is private; users of the model do not need it.
     extra: dict[str, Any] = {"run": Path(os.path.abspath(args.run)).name, "step": trained.step}
     if trained.log_vars is not None:
         extra["log_vars"] = dict(zip(trained.config.model.outputs, trained.log_vars.tolist(), strict=True))
@@ -83,7 +83,7 @@ def _from_run(args: argparse.Namespace) -> Source:
 
 
 def _need_space(args: argparse.Namespace, numbers: int) -> None:
-    """Refuse a disk that is too small for so many float32."""
+    """Refuse a disk that is too small for this many float32 numbers."""
     from mmae.disk.free_space import need_space
 
     need_space(Path(args.out).absolute().parent, 4 * numbers, "make room, or choose another place")
@@ -103,7 +103,7 @@ def _from_folder(args: argparse.Namespace) -> Source:
 
 
 def _write_published(out: Path, source: Source) -> None:
-    """One torch save: float32 weights and options. Band statistics have no place in it."""
+    """One torch save with float32 weights and options. The format has no place for band statistics."""
     import torch
 
     from mmae.disk.files import atomic_file, writing

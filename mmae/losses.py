@@ -1,11 +1,11 @@
-"""The loss of a step: of each output over hidden pixels that are data, then over the samples of the global batch.
+"""The loss of a step: for each output over hidden pixels with data, then over the samples of the global batch.
 
 Bachmann et al., "MultiMAE" (ECCV 2022), section 3.4, for the errors; He et al., "Masked Autoencoders Are Scalable
 Vision Learners" (CVPR 2022), section 4.1, for normalised targets; Kendall, Gal and Cipolla, "Multi-Task Learning Using
 Uncertainty to Weigh Losses" (CVPR 2018), section 3.2, for the balancer.
 
-Beyond them, pixels without data are in no loss, and means are taken over the global batch. `config.paper_exact` turns
-the former off here; the latter lies in the counts that `combine` is given.
+Two things differ from these papers: pixels without data are in no loss, and means are taken over the global batch.
+`config.paper_exact` turns the former off here; the latter follows from the counts that `combine` gets.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NORM_EPS: Final = 1e-6
 
 
 def scored(inputs: Inputs, plan: MaskPlan, config: ModelConfig) -> Tensor:
-    """Which samples are in which output's loss: those with any hidden valid pixel, bool (O, B).
+    """The samples in each output's loss: those with any hidden valid pixel, bool (O, B).
 
     No prediction is needed, so that the counts of a global batch are known before any backward pass.
     """
@@ -102,7 +102,7 @@ def patchify(pixels: Tensor, side: int) -> Tensor:
 
 
 def hidden_tokens(name: str, inputs: Inputs, plan: MaskPlan, config: ModelConfig) -> Tensor:
-    """Tokens whose pixels an output is scored on, bool (B, n): an output that is no input is hidden everywhere."""
+    """The tokens that an output is scored on, bool (B, n). An output that is not an input is hidden everywhere."""
     source = output_source(name).name
     if config.loss_on_unmasked or source not in config.in_domains:
         return torch.ones_like(inputs.token_valid[source])
@@ -131,6 +131,6 @@ def _normalised(patches_BnCpp: Tensor, valid_BnCpp: Tensor) -> Tensor:
 
 
 def _masked_mean(values: Tensor, mask: Tensor, axes: tuple[int, ...], keepdim: bool = False) -> Tensor:
-    """Mean of the values where the mask is True; 0 where it is nowhere."""
+    """Mean of the values where the mask is True; 0 if it is True nowhere."""
     total = torch.where(mask, values, 0.0).sum(dim=axes, keepdim=keepdim)
     return total / mask.sum(dim=axes, keepdim=keepdim).clamp(min=1)

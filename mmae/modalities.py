@@ -1,4 +1,4 @@
-"""The one table of modalities: where each comes from in MMEarth, what its numbers mean, when they are data.
+"""The one table of modalities: their datasets in MMEarth, the meaning of their numbers, and which numbers are data.
 
 Everything else in the project derives from `MODALITIES`. A new modality is a new row. One from a dataset that no row
 takes yet also needs the dataset's size in `mmae/plan/memory.py` and in `mmae/bench/step/step_batch.py`.
@@ -141,7 +141,7 @@ PUBLISHED: Final = ("rgb", "depth", "semseg", "ired", "sired", "ebands")
 """The six modalities of the published model, in its order."""
 
 NORM_RGB: Final = "norm_rgb"
-"""The second rgb decoder, whose target is the rgb patch normalised by its own mean and variance."""
+"""The second rgb decoder. Its target is the rgb patch, normalised by its own mean and variance."""
 
 
 DATASET_BANDS: Final = MappingProxyType(
@@ -169,5 +169,5 @@ def stats_entry(modality: Modality, level: S2Level) -> str:
 
 
 def output_source(output: str) -> Modality:
-    """The modality whose pixels an output (a decoder) is compared with."""
+    """The modality that an output (a decoder) is compared with."""
     return MODALITIES["rgb" if output == NORM_RGB else output]

@@ -43,10 +43,10 @@ def raw_inputs(
 
     Args:
         saved: what the model folder says (`read_model_config`); its band statistics normalise.
-        arrays: MMEarth dataset -> (B, C, H, W) in the file's own dtype and bands; every input modality of the model
-            whose dataset is here is made. H and W are multiples of the patch size.
+        arrays: MMEarth dataset -> (B, C, H, W) in the file's own dtype and bands. Every input modality of the model
+            with its dataset here is computed. H and W are multiples of the patch size.
         levels: the Sentinel-2 level of each tile.
-        check_units: compare the values with the statistics; False for those who know that they are right.
+        check_units: compare the values with the statistics. False: the caller knows that they are right.
 
     Returns:
         Values, validity, and which tokens hold data: `token_valid` is the mask for `features`.
@@ -60,9 +60,9 @@ def raw_inputs(
     datasets = sorted({MODALITIES[name].dataset for name in config.in_domains})
     for dataset in arrays:
         if dataset not in datasets:
-            raise InputError(f"no input of this model is made of dataset {dataset!r}{did_you_mean(dataset, datasets)}")
+            raise InputError(f"no input of this model comes from dataset {dataset!r}{did_you_mean(dataset, datasets)}")
     if not names:
-        raise InputError(f"no dataset is given; this model's inputs are made of {', '.join(datasets)}")
+        raise InputError(f"no dataset is given; this model's inputs come from {', '.join(datasets)}")
     batch, size = _batch(arrays, levels)
     patch = config.patch_size
     if size[0] % patch or size[1] % patch:
@@ -83,7 +83,7 @@ def _check_arrays(
     names: Sequence[str],
     check_units: bool,
 ) -> None:
-    """Raise InputError where the model's statistics or tables are not of these tiles."""
+    """Raise InputError if the model's statistics or class tables do not fit these tiles."""
     shapes = {name: array.shape[1:] for name, array in arrays.items()}
     check_shapes(_WHERE, shapes, {name: array.dtype for name, array in arrays.items()}, names)
     check_counts(_WHERE, shapes, names, saved.band_stats)

@@ -1,4 +1,4 @@
-"""The stages of a tile's way through the project, and the letters that say what a shape holds.
+"""The stages of a tile on its way through the project, and the letters of shape suffixes.
 
     Tile -> Batch -> Inputs -> MaskPlan -> ModelOutput
 
@@ -45,9 +45,9 @@ class Damage:
     Attributes:
         shard: path of its shard.
         row: its source row.
-        dataset: of the first array that is damaged.
+        dataset: that of the first damaged array.
         offset: byte of the shard where that array's member begins.
-        what: is wrong with it.
+        what: describes the damage.
     """
 
     shard: str
@@ -68,7 +68,7 @@ class Batch:
         key_B: int64, the key of each tile's random draws (`draws.tile_keys`).
         real_B: bool; False where a tile only pads the last micro-batch of a validation, or is damaged: it is in
             no loss and counts nowhere.
-        damaged: the damaged ones among its tiles, whose pixels are 0.
+        damaged: the damaged ones among its tiles; their pixels are 0.
     """
 
     pixels: Mapping[str, Tensor]

@@ -33,7 +33,7 @@ def _plain(dim: int, depth: int, num_heads: int) -> Variant:
 
 VARIANTS: Final = MappingProxyType(
     {
-        # For tests and for trying things out; nothing published has it.
+        # For tests and first trials; no published model has this size.
         "nano": _plain(64, 2, 2),
         "tiny": _plain(192, 12, 3),
         "small": _plain(384, 12, 6),

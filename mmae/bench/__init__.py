@@ -1,5 +1,5 @@
-"""`mmae bench`: what this machine reaches, beside what others reach on it and what it could reach at most.
+"""`mmae bench`: speeds on this machine, beside those of other implementations and beside the limit of the machine.
 
-Rooms: `loader`, `repack`, `shuffle`, `step`, one for each measurement. Here beside them: how ways are measured in
-turns, and what a measurement was taken on. Start with `runner.py`.
+Rooms: `loader`, `repack`, `shuffle`, `step`, one for each measurement. Here beside them: measuring
+alternatives in turns, and the facts of the machine. Start with `runner.py`.
 """

@@ -1,4 +1,4 @@
-"""Options that benches share."""
+"""Options that several benches have."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SRC",
         type=Path,
         nargs="?",
-        help="MMEarth's .h5 file or its folder (default: a synthetic set; real pixels compress otherwise)",
+        help="MMEarth's .h5 file or its folder (default: a synthetic set, which compresses differently)",
     )
     parser.add_argument(
         "--tiles",
@@ -46,7 +46,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def codecs_of(args: argparse.Namespace) -> list[str]:
-    """The codecs asked for, each once.
+    """The requested codecs, each once.
 
     Raises:
         InputError: an unknown one.
@@ -61,7 +61,7 @@ def codecs_of(args: argparse.Namespace) -> list[str]:
 
 
 def counts_of(args: argparse.Namespace) -> int:
-    """How many processes are measured beside one.
+    """The number of processes that is measured beside one.
 
     Raises:
         InputError: a number of tiles, workers or repetitions below one, or too many workers.
@@ -74,7 +74,7 @@ def counts_of(args: argparse.Namespace) -> int:
 
 
 def at_least_one(option: str, value: int | None) -> None:
-    """Raise InputError where an option's number is below 1; None was not said."""
+    """Raise InputError if an option's number is below 1. None: the option is absent."""
     if value is not None and value < 1:
         raise InputError(f"{option} {value}: must be at least 1")
 

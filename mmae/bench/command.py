@@ -1,4 +1,4 @@
-"""`mmae bench WHAT`: a measurement a line. What one needs is imported when it is run."""
+"""`mmae bench WHAT`: the table of measurements. The module of each is imported when it runs."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def summed(rate: Callable[[], float], processes: int) -> float:
-    """The sum of what `rate` returns in each of so many processes, which begin it together."""
+    """The sum of the results of `rate` in several processes, which start it at the same time."""
     if processes == 1:
         return rate()
     context = multiprocessing.get_context("fork")

@@ -1,4 +1,4 @@
-"""What a measurement was taken on, and how much memory a process holds for itself."""
+"""The machine of a measurement, and the memory that a process does not share."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def usable_cores() -> int:
 
 
 def children(pid: int) -> list[int]:
-    """Processes that a process started and that live, their children too."""
+    """The living descendants of a process."""
     try:
         direct = [int(word) for task in Path(f"/proc/{pid}/task").iterdir() for word in _children_of(task)]
     except OSError:
@@ -47,7 +47,7 @@ def children(pid: int) -> list[int]:
 
 
 def own_bytes(pid: int) -> int:
-    """Bytes of memory that would come free if the process ended (its unique set size); 0 where it cannot be told."""
+    """Bytes that would become free if the process ended (its unique set size); 0 if they are not known."""
     try:
         entries = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     except OSError:

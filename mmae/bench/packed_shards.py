@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mmae.bench.repeated_source import BenchSource
     from mmae.data.shards.index import Index
 
-# Shards in relation to the HDF5 file, with some room.
+# Bytes of shards per byte of the HDF5 file, with a margin.
 _GROWTH: Final = {"small": 1.2, "fast": 2.0, "none": 20.0}
 _TILES_PER_SHARD: Final = 4096
 _SHARDS_PER_PROCESS: Final = 4
@@ -26,7 +26,7 @@ def packed(source: BenchSource, scratch: Path, codec: str, processes: int) -> In
     """The shards of a bench's source, in the page cache.
 
     Raises:
-        InputError: no room.
+        InputError: the disk is too small.
     """
     from data_tools.repack.command import repack
 
@@ -42,7 +42,7 @@ def packed(source: BenchSource, scratch: Path, codec: str, processes: int) -> In
 
 
 def tiles_per_shard(tiles: int, processes: int) -> int:
-    """Few enough that every reading process has shards of its own, as the stock pipeline needs."""
+    """A number that gives every reading process its own shards, as the stock pipeline needs."""
     return max(1, min(_TILES_PER_SHARD, tiles // (_SHARDS_PER_PROCESS * processes)))
 
 

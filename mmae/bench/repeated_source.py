@@ -1,4 +1,4 @@
-"""A source of as many tiles as asked for: MMEarth's own files, repeated without decoding anything."""
+"""A source with any number of tiles: MMEarth's own files, repeated without decoding."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _NAME: Final = "data"
 
 @dataclass(frozen=True)
 class BenchSource:
-    """A data set in MMEarth's layout, all of whose tiles are in `train`.
+    """A data set in MMEarth's layout with all tiles in `train`.
 
     Attributes:
         file: the HDF5 file.
         tiles: its rows.
-        about: what it was made from, for people.
+        about: a description of its origin.
     """
 
     file: Path
@@ -42,7 +42,7 @@ def prepare(src: Path | None, scratch: Path, tiles: int) -> BenchSource:
     """The source of a bench in `scratch`, of at least one tile, made unless it is there already.
 
     Raises:
-        InputError: a source that is none, or no room.
+        InputError: the source is not readable, or the disk is too small.
     """
     from data_tools.source.dataset import open_source
 
@@ -102,7 +102,7 @@ def _like(old: h5py.Dataset, new: h5py.File, name: str, tiles: int) -> h5py.Data
 
 
 def _copy_row(old: h5py.Dataset, row: int, new: h5py.Dataset, target: int) -> None:
-    """One tile; as the compressed chunk that it is, where a tile is a chunk."""
+    """Copies one tile; if a tile is one chunk, the compressed chunk is copied."""
     if old.chunks == (1, *old.shape[1:]):
         rest = (0,) * (old.ndim - 1)
         place = old.id.get_chunk_info_by_coord((row, *rest))
@@ -114,7 +114,7 @@ def _copy_row(old: h5py.Dataset, row: int, new: h5py.Dataset, target: int) -> No
 
 
 def _metadata(old: NDArray[Any], tiles: int) -> NDArray[Any]:
-    """The table repeated, each tile id once: the repeats' end in `#1`, `#2`, ..."""
+    """The repeated table. Ids stay unique: those of repeats end in `#1`, `#2`, ..."""
     first, second, *_ = old.dtype.names or ()
     known = _texts(old[first])
     ids = [known[row % len(old)] + (f"#{row // len(old)}" if row >= len(old) else "") for row in range(tiles)]

@@ -1,6 +1,6 @@
-"""Ways to do the same work, each measured in a process of its own, in turns.
+"""Measures several ways to do the same work, each in its own process, in turns.
 
-A machine's speed drifts while others use it: way after way, repeated, and medians are fairer than one after another.
+A machine's speed changes while others use it. So all ways take turns in every round, and medians are compared.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _LOOK_SECONDS: Final = 0.5
 
 
 class Way(Protocol):
-    """Something to measure; it is pickled into the process that runs it."""
+    """A way to measure. It is pickled into the process that runs it."""
 
     def measure(self, processes: int) -> float:
-        """Do the work with so many processes (1: in this one) and return tiles a second."""
+        """Do the work with this many processes (1: in this one) and return tiles a second."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Result:
 
     Attributes:
         tiles_per_s: all processes together.
-        own_mb: most memory seen in one process that did the work, not counting what it shares; None: too short a look.
+        own_mb: most unshared memory seen in a process that did the work; None if the work was too short to see it.
     """
 
     tiles_per_s: float
@@ -47,10 +47,10 @@ class Result:
 def measure_all(
     ways: Mapping[str, Way], processes: int, repeats: int, progress: bool = True
 ) -> dict[tuple[str, int], Result]:
-    """Measure each way by one process and, where that is more, by `processes`: (name, processes) -> result.
+    """Measure each way with one process and with `processes`: (name, processes) -> result.
 
     Raises:
-        InputError: what a way raised, or that its process ended.
+        InputError: a way raised it, or its process ended.
     """
     counts = sorted({1, processes})
     rates: dict[tuple[str, int], list[float]] = {(name, count): [] for count in counts for name in ways}
@@ -71,10 +71,10 @@ def measure_all(
 
 
 class _Runner:
-    """A process that holds one way, so that what it imports and opens is not measured again and again."""
+    """A process that holds one way, so that imports and opened files are not measured in every round."""
 
     def __init__(self, name: str, way: Way) -> None:
-        # Spawned: a fork would inherit what this process has loaded, and its threads' locks.
+        # Spawned, because a fork would inherit loaded modules and locks of threads.
         context = multiprocessing.get_context("spawn")
         self._name = name
         self._ours, theirs = context.Pipe()
@@ -106,7 +106,7 @@ class _Runner:
         except (EOFError, OSError):
             self._process.join(timeout=10)
             raise InputError(
-                f"bench: the process of {self._name!r} ended ({self._process.exitcode}): is there memory enough?"
+                f"bench: the process of {self._name!r} ended ({self._process.exitcode}): is there enough memory?"
             ) from None
         kind, content = answer
         if kind == "rate":
@@ -129,6 +129,6 @@ def _serve(connection: Connection[Any, Any], way: Way) -> None:
             answer = ("rate", float(way.measure(processes)))
         except InputError as error:
             answer = ("input", str(error))
-        except Exception:  # whatever it is, the table's process should say it
+        except Exception:  # Every error is reported by the main process.
             answer = ("defect", traceback.format_exc())
         connection.send(answer)

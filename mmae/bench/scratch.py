@@ -1,4 +1,4 @@
-"""Where a bench puts its files: a temporary folder, or one that is kept for the next time."""
+"""The folder for a bench's files: a temporary one, or one that is kept for the next run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmae.disk.files import ending_cleanly
 from mmae.disk.free_space import need_space
 from mmae.errors import InputError
 
-# Room that is left for others.
+# Space that is left free for others.
 _SPARE_BYTES: Final = 1 << 29
 
 
@@ -21,7 +21,7 @@ def scratch_folder(asked: Path | None) -> Iterator[Path]:
     """The folder to work in.
 
     Raises:
-        InputError: it cannot be made.
+        InputError: it cannot be created.
     """
     if asked is None:
         with ending_cleanly(), tempfile.TemporaryDirectory(prefix="mmae-bench-") as folder:
@@ -35,9 +35,9 @@ def scratch_folder(asked: Path | None) -> Iterator[Path]:
 
 
 def need_disk_space(folder: Path, needed: int) -> None:
-    """Refuse before anything is written what would fill the disk.
+    """Refuse work that would fill the disk, before anything is written.
 
     Raises:
-        InputError: fewer than `needed` bytes and some to spare are free in the folder.
+        InputError: the folder's disk has less free space than `needed` bytes and a reserve.
     """
     need_space(folder, needed + _SPARE_BYTES, "give another --scratch, or fewer --tiles")

@@ -22,7 +22,7 @@ class BatchSplit:
 
 
 def why_smaller(split: BatchSplit, micro_batch: int) -> str:
-    """Why a rank's micro-batch is smaller than it may be, in words; empty where it is as large as asked or needed."""
+    """A message that says why a micro-batch is smaller than `train.micro_batch`; empty if it is not."""
     share = split.global_batch // split.world
     if split.micro >= min(micro_batch, share):
         return ""

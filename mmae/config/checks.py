@@ -1,4 +1,4 @@
-"""Checks that need more than one key of a `Config`: each says what contradicts what, and what to write instead."""
+"""Checks that need several keys of a `Config`: each names the contradiction, and what to write instead."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from mmae.terminal.plurals import counted
 from mmae.variants import VARIANTS
 
 MAX_PROFILED: Final = 100
-"""Steps of one profile."""
+"""Most steps of one profile."""
 MAX_WORKERS: Final = 128
-"""Loader processes a rank: more than the cores of any machine that a rank has to itself."""
+"""Most loader processes of a rank: more than any machine has cores."""
 MAX_PREFETCH: Final = 1024
-"""Micro-batches that a loader process reads ahead: each has its memory from the start."""
+"""Most micro-batches that a loader process reads in advance: memory for all of them is taken at the start."""
 
 
 def contradiction(config: Config) -> str | None:
@@ -44,7 +44,7 @@ def _sets(data: DataConfig) -> Iterator[str]:
     for place in data.locations:
         if not place:
             yield "data.shards holds an empty name: remove it"
-        # Whether what stands for two secrets was one and the same cannot be told any more.
+        # Two hidden secrets look alike, so equal locations with secrets are not reported.
         if data.locations.count(place) > 1 and not is_incomplete(place):
             yield f"data.shards names {without_secrets(place)} twice: give it a weight of 2 instead (data.weights)"
     if data.weights is not None and len(data.weights) != max(1, len(data.locations)):
@@ -75,7 +75,7 @@ def _names(model: ModelConfig) -> Iterator[str]:
             if name not in MODALITIES:
                 yield f"model.{key}: unknown modality {name!r}{did_you_mean(name, MODALITIES)}"
     if model.extra_norm_pix_loss and "rgb" not in model.out_domains:
-        yield "model.extra_norm_pix_loss needs rgb in model.out_domains: add it, or set the former to false"
+        yield "model.extra_norm_pix_loss needs rgb in model.out_domains: add rgb, or set the key to false"
 
 
 def _grid(model: ModelConfig) -> Iterator[str]:
@@ -137,6 +137,6 @@ def _profile(train: TrainConfig) -> Iterator[str]:
         yield f"train.profile={train.profile} begins after the last step ({end}): choose earlier steps"
     elif last - first >= MAX_PROFILED:
         yield (
-            f"train.profile={train.profile} is {last - first + 1} steps, whose trace no viewer opens: "
+            f"train.profile={train.profile} is {last - first + 1} steps, and no viewer opens such a large trace: "
             f"at most {MAX_PROFILED}"
         )

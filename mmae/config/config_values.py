@@ -1,6 +1,6 @@
-"""What a typed value means: the type of its key says it. A string is what was typed, and a number is decimal.
+"""The meaning of a typed value depends on the type of its key. A string is taken literally, and a number is decimal.
 
-YAML would take `runs/exp #2` for `runs/exp`, `010` for 8 and `no` for false.
+YAML would read `runs/exp #2` as `runs/exp`, `010` as 8 and `no` as false.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 IS_PATH: Final = "path"
-"""In an `Annotated` string: it names a file or folder, where `~` is the home folder."""
+"""Marks an `Annotated` string as the name of a file or folder, in which `~` is the home folder."""
 
 _DECIMAL: Final = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 _MOST_DIGITS: Final = 40
-"""Of a whole number: none that is meant has so many, and 1e9999 would fill the memory."""
+"""Most digits of a whole number: a value such as 1e9999 would fill the memory."""
 _NULL: Final = frozenset({"", "null", "Null", "NULL"})
 _TRUE: Final = frozenset({"true", "yes", "on", "1"})
 _FALSE: Final = frozenset({"false", "no", "off", "0"})
@@ -27,7 +27,7 @@ _ITEM: Final = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([^,]*?))\s*(,|$)""")
 
 @dataclass(frozen=True)
 class Kinds:
-    """What an annotation allows.
+    """The values that an annotation allows.
 
     Attributes:
         scalars: of bool, int, float and str.
@@ -65,10 +65,10 @@ def kinds_of(annotation: Any) -> Kinds:
 
 
 def typed_value(text: str, kinds: Kinds) -> Any:
-    """The value of what a shell user typed behind `section.key=`.
+    """The value of the text that a shell user typed behind `section.key=`.
 
     Raises:
-        ValueError: it is of no kind that is allowed; says what to write.
+        ValueError: the text is not a value of the key; the message says what to write.
     """
     # Where a path is wanted, ~ is the home folder.
     if kinds.optional and (text in _NULL or (text == "~" and not kinds.path)):
@@ -83,10 +83,10 @@ def typed_value(text: str, kinds: Kinds) -> Any:
 
 
 def recipe_value(value: Any, kinds: Kinds) -> Any:
-    """The value of what a recipe's YAML says, whose numbers may have come as strings (`1e-3`).
+    """The value of a recipe's key. YAML reads some numbers (`1e-3`) as strings.
 
     Raises:
-        ValueError: it is of no kind that is allowed.
+        ValueError: it is not a value of the key.
     """
     if isinstance(value, list) and kinds.item is not None:
         return [recipe_value(item, kinds.item) for item in value]
@@ -113,7 +113,7 @@ def with_home(text: str) -> str:
     """The path with `~` (or `~name`) at its beginning replaced by the home folder.
 
     Raises:
-        ValueError: whose home folder it is, is not known.
+        ValueError: the user or their home folder is not known.
     """
     if not text.startswith("~"):
         return text
@@ -134,13 +134,13 @@ def _string(text: str, kinds: Kinds) -> str:
 
 
 def _is_list(text: str, kinds: Kinds) -> bool:
-    """A string may hold commas: there a list needs its brackets, elsewhere it may do without."""
+    """Whether a list needs brackets: it does if its key may also be a string, which can hold commas."""
     bracketed = text.startswith("[") and text.endswith("]")
     return bracketed or not kinds.scalars or ("," in text and str not in kinds.scalars)
 
 
 def _items(text: str) -> list[str]:
-    """The items between commas; one in quotes may hold a comma, and a comma may stand behind the last."""
+    """The items between commas. A quoted item may hold a comma, and a comma may follow the last item."""
     inner = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     items: list[str] = []
     place = 0

@@ -1,4 +1,4 @@
-"""The DeepSpeed JSON and the recipe, merged once into what `deepspeed.initialize` is given."""
+"""Merges the DeepSpeed JSON and the recipe into the configuration for `deepspeed.initialize`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from mmae.disk.regular_file import read_regular_text
 from mmae.errors import InputError, did_you_mean
 
 _KINDS: Final = frozenset({"int", "float", "constrained-int", "constrained-float"})
-"""Members of a union, which pydantic reports behind the key."""
+"""Members of a union, which pydantic appends to the key in errors."""
 
 
 def load_deepspeed_json(name_or_path: str) -> tuple[Path, DeepSpeedJson]:
     """The checked JSON for a packaged name (`zero2`) or a path.
 
     Raises:
-        InputError: no such file, not JSON, an unknown key (the nearest is named), or a wrong value.
+        InputError: the file is missing, is not JSON, or has an unknown key (the nearest is named) or a wrong value.
     """
     path = find(name_or_path, "ds_configs", ".json", "--deepspeed_config")
     try:
@@ -42,7 +42,7 @@ def load_deepspeed_json(name_or_path: str) -> tuple[Path, DeepSpeedJson]:
 
 
 def merge(path: Path, parsed: DeepSpeedJson, train: TrainConfig, split: BatchSplit) -> dict[str, Any]:
-    """What `deepspeed.initialize` is given: the JSON, with batch, clipping and precision of the recipe.
+    """The configuration for `deepspeed.initialize`: the JSON, with batch, clipping and precision of the recipe.
 
     Raises:
         InputError: the JSON says another batch or clipping than the recipe, or contradicts itself.
@@ -56,7 +56,7 @@ def merge(path: Path, parsed: DeepSpeedJson, train: TrainConfig, split: BatchSpl
         "gradient_accumulation_steps": ("train.global_batch / (ranks x micro-batch)", split.accumulation),
         "gradient_clipping": ("train.clip_grad", train.clip_grad),
     }
-    # What is not said stays unsaid, so that DeepSpeed's own defaults hold.
+    # Absent keys stay absent, so that DeepSpeed's defaults apply.
     merged = parsed.model_dump(exclude_unset=True)
     zero = merged.setdefault("zero_optimization", {})
     zero["stage"] = parsed.zero_optimization.stage
@@ -76,13 +76,13 @@ def merge(path: Path, parsed: DeepSpeedJson, train: TrainConfig, split: BatchSpl
 
 
 def zero_stage_of(merged: dict[str, Any]) -> int:
-    """0 .. 3."""
+    """The ZeRO stage, 0 to 3."""
     stage: int = merged["zero_optimization"]["stage"]
     return stage
 
 
 def precision_of(merged: dict[str, Any]) -> str:
-    """`bf16`, `fp16` or `fp32`."""
+    """The precision: `bf16`, `fp16` or `fp32`."""
     return next((name for name in ("bf16", "fp16") if merged.get(name, {}).get("enabled")), "fp32")
 
 

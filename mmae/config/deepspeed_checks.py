@@ -1,4 +1,4 @@
-"""Contradictions within a DeepSpeed JSON: what DeepSpeed would refuse once the ranks have met."""
+"""Contradictions within a DeepSpeed JSON, which DeepSpeed itself would refuse only after the ranks have met."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def contradiction(parsed: DeepSpeedJson, precision: str) -> str | None:
     """The first contradiction in one line, or None.
 
     Args:
-        precision: in force: the recipe's, or else the JSON's.
+        precision: the one in use: the recipe's, or else the JSON's.
     """
     for problems in (_precision(parsed, precision), _offload(parsed), _gradients(parsed)):
         for problem in problems:

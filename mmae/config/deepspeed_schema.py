@@ -1,4 +1,4 @@
-"""What a DeepSpeed JSON may say here. DeepSpeed accepts misspelt keys in silence; this schema does not.
+"""The keys that a DeepSpeed JSON may have. DeepSpeed accepts misspelt keys without a warning; this schema does not.
 
 Only ZeRO, precision and communication belong into these files: batch, clipping, optimiser and schedule come
 from the recipe. Batch keys are known so that a JSON that repeats the recipe's numbers is accepted.
@@ -22,7 +22,7 @@ Size = Annotated[int | float, Field(ge=0)]
 class Bf16(_Strict):
     enabled: bool = True
     check_grad_overflow: Literal[True] = True
-    """Without it a gradient that is not finite would destroy the weights."""
+    """Always on: otherwise a gradient that is not finite would destroy the weights."""
     immediate_grad_update: bool = False
 
 
@@ -130,9 +130,9 @@ _FROM_RECIPE = {
     "scheduler": "train.max_steps, train.warmup_steps, train.min_lr",
     "activation_checkpointing": "train.activation_checkpointing",
 }
-"""DeepSpeed sections whose content a recipe holds, and where."""
+"""DeepSpeed sections that belong in the recipe -> the recipe's keys."""
 
 
 def belongs_to_recipe(key: str) -> str | None:
-    """Where the recipe says what this section of a DeepSpeed JSON would say, or None."""
+    """The recipe's keys for this section of a DeepSpeed JSON, or None."""
     return _FROM_RECIPE.get(key)

@@ -19,7 +19,7 @@ def find(name_or_path: str, package: str, suffix: str, what: str) -> Path:
     """The file for a packaged name (`debug`) or a path (`my/recipe.yaml`).
 
     Raises:
-        InputError: there is neither such a file nor such a packaged name.
+        InputError: neither a file nor a packaged file has this name.
     """
     path = Path(name_or_path)
     if path.suffix == suffix or len(path.parts) > 1:

@@ -1,4 +1,4 @@
-"""How commands that take a recipe are told it: `--config RECIPE` or `RECIPE`, and `section.key=value` beside it."""
+"""Arguments of commands that take a recipe: `--config RECIPE` or `RECIPE`, and `section.key=value` overrides."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 from mmae.errors import InputError
 
 _OVERRIDE: Final = re.compile(r"[^/=]+=.*|(run|data|model|train|val|checkpoint|log)\.\w+", re.DOTALL)
-"""A word with a key in front, whether the key is known or not; or a key whose value was forgotten."""
+"""An override, with a known or unknown key, or a key without a value. Other words name a recipe."""
 
 
 _WHAT: Final = "packaged recipe (debug, vit_l) or YAML file"

@@ -23,7 +23,7 @@ from mmae.errors import InputError, did_you_mean
 
 
 def load_config(recipe: str, overrides: list[str], trust: bool = False) -> Config:
-    """The run that a recipe (packaged name or path) and `section.key=value` overrides describe.
+    """The configuration from a recipe (packaged name or path) and `section.key=value` overrides.
 
     Args:
         trust: the recipe may name a command (`pipe:`), and be the file of another user's run.
@@ -37,10 +37,10 @@ def load_config(recipe: str, overrides: list[str], trust: bool = False) -> Confi
 
 
 def parse_overrides(overrides: list[str]) -> Flat:
-    """`["train.seed=3"]` -> `{"train.seed": 3}`; the type of a key says what its text means.
+    """`["train.seed=3"]` -> `{"train.seed": 3}`. The type of a key decides how its text is read.
 
     Raises:
-        InputError: no `section.key=value`, an unknown key, or a text that its type cannot be.
+        InputError: an override has another form, an unknown key, or a value of the wrong type.
     """
     flat: Flat = {}
     keys = [override.partition("=")[0] for override in overrides]
@@ -58,24 +58,24 @@ def parse_overrides(overrides: list[str]) -> Flat:
 
 
 def from_a_file(flat: Flat, trust: bool) -> Flat:
-    """Values of a recipe's or run's file: a command (`pipe:`) becomes one that is not run, unless it is trusted."""
+    """Values from a recipe's or run's file. A command (`pipe:`) is disabled, unless the file is trusted."""
     if trust or "data.shards" not in flat:
         return flat
     return {**flat, "data.shards": map_locations(flat["data.shards"], without_commands)}
 
 
 def read_recipe(path: Path, trust: bool = False) -> Flat:
-    """What a recipe's file says, by dotted key: sections of keys, or the dotted keys of a run's config.yaml.
+    """The values of a recipe's file by dotted key. It has sections of keys, or the dotted keys of a run's config.yaml.
 
     Args:
         trust: the file may name a command (`pipe:`), and be that of another user's run.
 
     Raises:
-        InputError: the file is no recipe, or a value is not of its key's type.
+        InputError: the file is not a recipe, or a value has the wrong type.
     """
     tree = read_yaml(path)
     if isinstance(tree, dict) and any("." in str(key) for key in tree):
-        # Dotted keys: what a run wrote of itself.
+        # Dotted keys: a run wrote this file.
         check_owner((path.parent, path), trust)
     flat = with_new_names(_flatten_yaml(tree, path), str(path))
     for key, value in flat.items():
@@ -106,7 +106,7 @@ def build_config(flat: Flat, origin: str, said: Collection[str] = ()) -> Config:
 
     Args:
         origin: names the file in messages.
-        said: keys whose values are the command line's.
+        said: keys with values from the command line.
 
     Raises:
         InputError: an unknown key, a value of the wrong kind, or values that contradict.

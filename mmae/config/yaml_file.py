@@ -1,6 +1,6 @@
-"""YAML from a file, safely: no objects, no key said twice, and nothing that YAML 1.1 reads otherwise than it looks.
+"""Safe YAML from a file: no objects, no repeated keys, and no value that YAML 1.1 reads otherwise than it looks.
 
-PyYAML would silently keep the last of two keys, and take `010` for 8, `no` for false, and `10:20` for 620.
+PyYAML would silently keep the last of two equal keys, and read `010` as 8, `no` as false, and `10:20` as 620.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _PLAIN: Final = {
     "tag:yaml.org,2002:float": (re.compile(r"[^_:]*"), "write a decimal number"),
     "tag:yaml.org,2002:timestamp": (re.compile(r"(?!)"), "no key is a date"),
 }
-"""Tag of what stands without quotes -> what it may look like, and what else to write."""
+"""Tag of a value without quotes -> the form that it may have, and what to write instead."""
 
 
 def read_yaml(path: Path) -> Any:
-    """What the file holds, in plain types.
+    """The content of the file, in plain types.
 
     Raises:
-        InputError: the file cannot be read, is not YAML, says a key twice, or holds what YAML 1.1 would twist.
+        InputError: the file cannot be read, is not YAML, repeats a key, or has a value that YAML 1.1 would change.
     """
     try:
         return _load(read_regular_text(path), path)
@@ -36,7 +36,7 @@ def read_yaml(path: Path) -> Any:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text") from error
     except (yaml.YAMLError, ValueError) as error:
-        # ValueError: a number or date that cannot be.
+        # ValueError: an impossible number or date.
         problem = str(error).replace("\n", " ")
         raise InputError(f"{path}: not a YAML recipe: {problem}") from error
     except RecursionError:
@@ -56,9 +56,9 @@ def _load(text: str, path: Path) -> Any:
 
 
 def _check(loader: yaml.SafeLoader, node: yaml.Node, key: str, path: Path, seen: set[int]) -> None:
-    """Raise InputError for what is not what it looks like, with its place."""
+    """Raise InputError, with file and line, for a value that YAML 1.1 reads otherwise than it looks."""
     if id(node) in seen:
-        # Aliases of aliases make a few lines as large as one likes; an alias within itself, endless.
+        # A few lines with aliases of aliases can expand without limit, and an alias within itself has no end.
         if not isinstance(node, yaml.ScalarNode):
             raise InputError(f"{_place(node, path)}: {key}: an alias (*name) of a list or mapping: write it out")
         return

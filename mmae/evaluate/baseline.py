@@ -1,8 +1,8 @@
-"""`mmae baseline RUN`: a run's validation losses beside what constant predictions would score on the same pixels.
+"""`mmae baseline RUN`: a run's validation losses beside the losses of constant predictions on the same pixels.
 
 The constants are fitted on the training tiles: the mean of each channel, and the class frequencies of a label map.
-A model that does not beat them has learned nothing from its visible tokens. With `--hide` whole input modalities are
-hidden: a model that predicts those better than the constants has learned how the others tell of them.
+A model that does not beat them has learned nothing from its visible tokens. With `--hide`, whole input modalities are
+hidden: a model that predicts them better than the constants do has learned to derive them from the other modalities.
 """
 
 from __future__ import annotations
@@ -43,13 +43,15 @@ HEADINGS: Final = MappingProxyType(
 )
 
 FIT_TILES = 2048
-"""Training tiles that the constants are fitted on, at most: means of so many tiles no longer move."""
+"""The most training tiles that the constants are fitted on: more tiles no longer change the means."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", metavar="RUN", help="a run's folder (run.dir)")
     parser.add_argument(
-        "--shards", action="append", help="where the shards are, if not at the run's data.shards any more; once a set"
+        "--shards",
+        action="append",
+        help="where the shards are now, if not at the run's data.shards; once a set",
     )
     parser.add_argument(
         "--hide", metavar="A,B", help="run the latest checkpoint with no token of these input modalities visible"
@@ -62,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from mmae.run.folder import open_run
 
     check_json_path(args.json)
-    # Before seconds of imports.
+    # A bad path is reported before imports that take seconds.
     folder = open_run(args.run, args.trust)
     config = folder.stored_config(args.trust)
     assert config is not None
@@ -89,7 +91,7 @@ def hidden_names(said: str | None, model: ModelConfig) -> tuple[str, ...]:
     """The modalities of `--hide`, in the model's order.
 
     Raises:
-        InputError: one is no input of the model, or the others have fewer tokens than the encoder is given.
+        InputError: a name is not an input of the model, or the others have fewer tokens than the encoder needs.
     """
     names = [name.strip() for name in said.split(",")] if said is not None else []
     for name in names:
@@ -107,7 +109,7 @@ def hidden_names(said: str | None, model: ModelConfig) -> tuple[str, ...]:
 def _scores(
     config: Config, shards: list[str] | None, band_stats: dict[str, Any], model: MultiMAE | None, hidden: Sequence[str]
 ) -> dict[str, dict[str, Score]]:
-    """Scores on the validation split of the constant predictions, and of a model where there is one."""
+    """Scores on the validation split: of the constant predictions, and of the model if one is given."""
     import torch
 
     from mmae.data.checks.stats_cover import check_levels, check_split
@@ -149,7 +151,7 @@ def _scores(
 
 
 def _trained_rows(constant: dict[str, Score], log: Path) -> list[Row]:
-    """Beside the constants' losses the first and the last validation of the run."""
+    """The losses of the constants, and of the run's first and last validation."""
     losses = [record["losses"] for record in LogRecords(log).all("val")] or [{}]
     rows: list[Row] = []
     for name, each in constant.items():

@@ -1,4 +1,4 @@
-"""Predictions that look at nothing: the mean of each channel, and the class frequencies of a label map."""
+"""Predictions that ignore the input: the mean of each channel, and the class frequencies of a label map."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def constant_output(constants: Mapping[str, Tensor], inputs: Inputs, config: Mod
 
 
 def _sum_and_count(name: str, inputs: Inputs) -> Tensor:
-    """Of each channel the sum over data and how many there were; of classes how often each occurs: (2, C) float64."""
+    """For channels the sum and the number of values, for classes the number of pixels of each: (2, C) float64."""
     modality = output_source(name)
     values, valid = inputs.values[modality.name], inputs.valid[modality.name]
     if modality.categorical:

@@ -1,4 +1,4 @@
-"""Pixels of modalities as colours, and grids of them. Arrays in, an image out; knows nothing of models or runs."""
+"""Pixels of modalities as colours, and grids of them. Models and runs are not used here."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def hide(picture_hw3: NDArray[np.uint8], hidden_grid: NDArray[np.bool_]) -> NDAr
 
 
 def grid(rows: Sequence[tuple[str, Sequence[NDArray[np.uint8]]]], columns: Sequence[str], side: int = 168) -> Image:
-    """A labelled grid: a row a modality, a column a kind of picture; each cell enlarged without smoothing."""
+    """A labelled grid: a row for each modality, a column for each kind of picture, enlarged without smoothing."""
     from PIL import Image, ImageDraw
 
     gap, left, top = 4, 76, 20
@@ -95,7 +95,7 @@ def grid(rows: Sequence[tuple[str, Sequence[NDArray[np.uint8]]]], columns: Seque
 
 
 def side_by_side(pictures: Sequence[Image], gap: int = 12) -> Image:
-    """One image of at least one."""
+    """One image from at least one."""
     from PIL import Image
 
     width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)

@@ -1,4 +1,4 @@
-"""`mmae reconstruct RUN`: what a run's model makes of tiles it sees a part of, as a PNG grid a tile."""
+"""`mmae reconstruct RUN`: reconstructions of partly hidden tiles by a run's model, one PNG for each tile."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tiles", type=int, default=1, help="how many tiles of the split (default 1)")
     parser.add_argument("--split", default="val", help="split to take them from (default val)")
     parser.add_argument(
-        "--shards", action="append", help="where the shards are, if not at the run's data.shards any more; once a set"
+        "--shards",
+        action="append",
+        help="where the shards are now, if not at the run's data.shards; once a set",
     )
     parser.add_argument("--step", type=int, help="checkpoint to use; the latest if not said")
     add_trust_argument(parser, "a run")
@@ -26,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from mmae.errors import InputError
     from mmae.run.folder import open_run
 
-    # Before seconds of imports.
+    # A bad path is reported before imports that take seconds.
     run_folder = open_run(args.run, args.trust)
     if args.tiles < 1:
         raise InputError(f"--tiles {args.tiles}: at least one tile is needed")

@@ -1,4 +1,4 @@
-"""The scores of any predictions over many tiles, on the very pixels that validation scores."""
+"""Scores of any predictions over many tiles, on the same pixels as validation."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Predict = Callable[[Inputs, MaskPlan], ModelOutput]
 
 @dataclass(frozen=True)
 class Score:
-    """Of one output over all tiles.
+    """The scores of one output over all tiles.
 
     Attributes:
-        loss: mean over the tiles that are scored; NaN where there is none.
-        accuracy: share of the scored pixels whose likeliest class is right; NaN without any, or without classes.
+        loss: mean over the tiles that are scored; NaN if there are none.
+        accuracy: share of scored pixels with the right class as the likeliest; NaN without pixels or classes.
     """
 
     loss: float
@@ -52,7 +52,7 @@ def _scores(outputs: tuple[str, ...], sum_4O: Tensor) -> dict[str, Score]:
 
 
 def _hits_and_pixels(name: str, output: ModelOutput, inputs: Inputs, plan: MaskPlan, config: ModelConfig) -> Tensor:
-    """Scored pixels whose likeliest class is right, and all of them: int64 (2,), 0 without classes."""
+    """Number of scored pixels with the right class, and of all scored pixels: int64 (2,); 0 without classes."""
     source = output_source(name)
     if not source.categorical:
         return torch.zeros(2, dtype=torch.int64, device=inputs.key_B.device)

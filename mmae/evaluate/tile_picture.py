@@ -1,4 +1,4 @@
-"""The picture of one tile: a row an output, with what the model was given, what it saw, predicted and should have."""
+"""The picture of one tile: one row for each output, with input, visible part, prediction and target."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ COLUMNS: Final = ("input", "visible", "prediction", "target")
 
 
 def draw(tile: int, config: ModelConfig, inputs: Inputs, plan: MaskPlan, output: ModelOutput) -> Image:
-    """The grid of one tile of a batch: a row an output; input, what was visible of it, prediction, target."""
+    """The grid of one tile of a batch: one row for each output, with input, visible part, prediction and target."""
     rows = [(name, _row(name, tile, config, inputs, plan, output)) for name in config.outputs]
     return grid(rows, COLUMNS)
 

@@ -1,6 +1,6 @@
-"""Pictures of a validation: what the model makes of the first tiles of the `val` split, always the same ones.
+"""Pictures of a validation: reconstructions of the first tiles of the `val` split, which are always the same.
 
-They are taken from the validation's own forward passes, so no rank computes anything more or less than the others.
+They come from the validation's own forward passes, so that all ranks compute the same.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class ValPictures:
     """Holds the first `count` real tiles that this rank validates, and draws them. Nothing in it raises.
 
     Args:
-        module: a `PretrainModule`, whose model's predictions are looked at.
-        count: 0 looks at nothing.
+        module: a `PretrainModule`; its model's predictions are drawn.
+        count: number of tiles; 0 draws nothing.
     """
 
     def __init__(self, module: Any, config: ModelConfig, count: int) -> None:
@@ -42,11 +42,11 @@ class ValPictures:
             return
         try:
             self._take(inputs, plan, output)
-        except Exception as error:  # a picture must not end a training
+        except Exception as error:  # A picture must not end a training.
             self._fail(error)
 
     def draw(self, path: Path, say: Callable[[str], None]) -> Path | None:
-        """Write all tiles as one PNG; None where there is nothing to draw, or it failed, which is said."""
+        """Write all tiles as one PNG. None if there is nothing to draw, or if it failed, which is reported."""
         self._stop()
         drawn = self._draw(path) if self._tiles and not self._failed else None
         if self._failed:
@@ -59,7 +59,7 @@ class ValPictures:
             picture = side_by_side([draw(0, self._config, *tile) for tile in self._tiles])
             with atomic_file(path) as file:
                 picture.save(file, format="PNG")
-        except Exception as error:  # a picture must not end a training
+        except Exception as error:  # A picture must not end a training.
             self._fail(error)
             return None
         return path

@@ -1,4 +1,4 @@
-"""Dirichlet shares from counter-based uniforms: the same draws on every device, without waiting for any.
+"""Dirichlet shares from counter-based uniforms: the same draws on every device, without synchronising.
 
 A Dirichlet is a vector of gamma variates divided by its sum. Everything is done on logarithms in float64: a small
 concentration underflows otherwise, and devices agree on a rounded share unless their logarithms differ by an ulp

@@ -20,7 +20,7 @@ Grid = tuple[int, int]
 
 
 class Features(NamedTuple):
-    """What the encoder makes of a batch.
+    """The encoder's output for a batch.
 
     Attributes:
         maps: modality -> (B, h, w, D) over the grid of patches, in the model's order; 0 where a token was not visible.
@@ -35,7 +35,7 @@ def features(model: MultiMAE, values: Mapping[str, Tensor], mask: Mapping[str, T
     """Encode a batch. Gradients flow; `torch.no_grad`, `model.eval` and autocast are the caller's.
 
     Args:
-        model: whose tokenizer and encoder are used, and nothing else.
+        model: only its tokenizer and encoder are used.
         values: any subset of the model's input modalities: normalised floats (B, C, H, W), or class ids (B, h, w) of
             an integer dtype at the modality's stride (H / 4 for `semseg`). H and W are any multiples of the patch
             size, the same for all; positions are those of that grid.
@@ -47,7 +47,7 @@ def features(model: MultiMAE, values: Mapping[str, Tensor], mask: Mapping[str, T
         Token maps and global tokens, in the weights' dtype.
 
     Raises:
-        ValueError: no modality, one that is no input of the model, or a shape or dtype that does not fit; it says what.
+        ValueError: there is no modality, one is not an input of the model, or a shape or dtype does not fit.
     """
     names = _names(model, values)
     batch, grid_hw = _common_grid(model, names, values)
@@ -89,7 +89,7 @@ def _names(model: MultiMAE, values: Mapping[str, Tensor]) -> list[str]:
         raise ValueError(f"no modality is given; this model's inputs are {', '.join(inputs)}")
     for name in values:
         if name not in inputs:
-            raise ValueError(f"{name!r} is no input of this model, whose inputs are {', '.join(inputs)}")
+            raise ValueError(f"{name!r} is no input of this model; its inputs are {', '.join(inputs)}")
     return [name for name in inputs if name in values]
 
 

@@ -3,8 +3,8 @@
 Xavier-uniform weights (Glorot and Bengio, AISTATS 2010, eq. 16) with q, k, v treated as separate matrices, as
 MultiMAE (Bachmann et al., ECCV 2022) initialises; embeddings and tokens from a truncated normal.
 
-What a module gets depends on (seed, its name, its shape) and on nothing else: not on what building other modules drew,
-on the device, on the precision, or on whether DeepSpeed's `zero.Init` shards weights while they are built.
+The weights of a module depend on (seed, its name, its shape) only: not on the random numbers of other modules, the
+device, the precision, or whether DeepSpeed's `zero.Init` shards weights while they are built.
 """
 
 from __future__ import annotations

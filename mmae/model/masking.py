@@ -99,9 +99,9 @@ def _hidden(keep_BK: Tensor, num_tokens: int) -> Tensor:
 
 
 def plan_masks_without(hidden: Sequence[str], token_valid_BN: Tensor, key_B: Tensor, config: ModelConfig) -> MaskPlan:
-    """Draw visible tokens as `plan_masks` would for a model whose inputs are the others alone.
+    """Draw visible tokens like `plan_masks`, for a model that has the other inputs only.
 
-    No token of a hidden modality is visible, not even where a tile is filled up with tokens without data.
+    No token of a hidden modality is visible, not even if a tile is filled up with tokens without data.
 
     Args:
         hidden: some of `config.in_domains`; the others have at least `config.num_encoded_tokens` tokens.

@@ -26,7 +26,7 @@ class MultiMAE(nn.Module):
     Args:
         config: the model's configuration, already checked.
         variant: encoder size; that of `config.size` if None.
-        recompute: what of which encoder and decoder blocks the backward pass computes again.
+        recompute: what the backward pass recomputes, and in which encoder and decoder blocks.
         seed: of the initial weights.
     """
 

@@ -1,4 +1,4 @@
-"""Which parameters decay: by the meaning of the published parameter, never by the number of axes (stacks have more)."""
+"""Weight decay by the meaning of the published parameter, not by the number of axes (stacked parameters have more)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Activation checkpointing: what the backward pass computes again, to trade time for the memory of activations.
+"""Activation recomputation (activation checkpointing): the backward pass computes activations again to save memory.
 
 none        keep everything
 selective   keep the results of matrix products and attention, compute the cheap rest again
@@ -21,7 +21,7 @@ Checkpointing = Literal["none", "selective", "full"]
 
 @dataclass(frozen=True)
 class Recompute:
-    """How, and for which blocks: those whose number is a multiple of `every`."""
+    """The mode, and the blocks: those with a number that is a multiple of `every`."""
 
     how: Checkpointing = "none"
     every: int = 1
@@ -40,7 +40,7 @@ _KEPT: Final = frozenset(
         _aten._scaled_dot_product_cudnn_attention.default,
     }
 )
-"""Results that cost much to compute again, for the bytes they take."""
+"""Results that are expensive to recompute, relative to their bytes."""
 
 
 def run_blocks(
@@ -54,7 +54,7 @@ def run_blocks(
 
 
 def _run(block: nn.Module, how: Checkpointing, *args: Any) -> Tensor:
-    # Blocks draw no random numbers, so no random state is kept for them: reading a device's waits for it.
+    # Blocks draw no random numbers, so no random state is kept: reading the device's state would wait for the device.
     match how:
         case "none":
             out = block(*args)

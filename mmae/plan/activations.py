@@ -1,7 +1,7 @@
 """Bytes a tile that a training step keeps on the device, in closed form: eager, with fused attention.
 
-What autograd saves is counted tensor by tensor. Beside it stand the most that the loss needs for a moment, and the most
-that the backward pass through one block needs: what it computes again, and its gradients.
+The tensors that autograd saves are counted one by one. Two peaks are added: the most that the loss needs for a moment,
+and the most that the backward pass through one block needs for recomputed tensors and gradients.
 
 Shape letters as in `mmae.types`; I is the hidden width of a block's MLP, b the bytes of a number.
 """
@@ -19,7 +19,7 @@ from mmae.model.counts.parameter_counts import CLASS_WIDTH, DECODER_MLP_RATIO
 FLOAT: Final = 4
 INT: Final = 8
 _ROWS: Final = 32
-"""Attention kernels keep a logsumexp for so many queries at a time."""
+"""Attention kernels keep logsumexps for a multiple of this number of queries."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class Activations:
 
     @property
     def kept(self) -> int:
-        """From the forward pass for the backward pass."""
+        """Bytes that the forward pass keeps for the backward pass."""
         return self.tokenizer + self.encoder + self.decoders + self.losses
 
     @property
     def peak(self) -> int:
-        """The most that lives at once."""
+        """The most bytes in use at the same time."""
         encoder = self.tokenizer + self.encoder
         return max(
             self.kept + self.loss_moment,
@@ -61,7 +61,7 @@ class Activations:
 
 
 def activations(config: ModelConfig, recomputation: Recomputation, number_bytes: int) -> Activations:
-    """What a training step keeps for each tile.
+    """The bytes that a training step keeps for each tile.
 
     Args:
         number_bytes: of the weights' dtype, b: 2 or 4.
@@ -80,7 +80,7 @@ def activations(config: ModelConfig, recomputation: Recomputation, number_bytes:
         decoders=around + decoder_block.stack(config.decoder_depth, recomputation),
         losses=_losses(config),
         loss_moment=_loss_moment(config, number_bytes),
-        # What the output projections read is gone by then.
+        # The inputs of the output projections are free by then.
         decoder_moment=decoder_block.moment(_of_last(recomputation, config.decoder_depth)) - decoder_block.unit,
         encoder_moment=block.moment(_of_last(recomputation, variant.depth)),
     )

@@ -1,4 +1,4 @@
-"""Amounts as people write them: 80GB, 1.2M."""
+"""Reads amounts as people write them: 80GB, 1.2M."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def bytes_of(text: str, option: str) -> int:
     """`80GB` -> 80 000 000 000.
 
     Raises:
-        InputError: not such an amount, or none.
+        InputError: the text is not an amount of memory.
     """
     return _amount(text, _MEMORY, option, "an amount of memory, such as 80GB or 40GiB")
 
@@ -26,7 +26,7 @@ def count_of(text: str, option: str) -> int:
     """`1.2M` -> 1 200 000.
 
     Raises:
-        InputError: not such a number, or below 1.
+        InputError: the text is not such a number, or is below 1.
     """
     return _amount(text, _COUNT, option, "a number, such as 1.2M or 50000")
 
@@ -35,7 +35,7 @@ def share_of(text: str, option: str) -> float:
     """`0.35` -> 0.35.
 
     Raises:
-        InputError: not a number above 0 and at most 1.
+        InputError: the text is not a number above 0 and at most 1.
     """
     try:
         share = float(text)
@@ -50,7 +50,7 @@ def rate_of(text: str, option: str) -> float:
     """`12.5` -> 12.5e9, bytes a second.
 
     Raises:
-        InputError: not a number above 0.
+        InputError: the text is not a number above 0.
     """
     try:
         rate = float(text)

@@ -1,4 +1,4 @@
-"""`mmae plan RECIPE`: what a run will need, before it is started. No GPU is needed, and no model is built."""
+"""`mmae plan RECIPE`: the memory, time and disk of a run before its start. It needs no GPU and builds no model."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _MOST: Final = 1_000_000
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe_arguments(parser)
     parser.add_argument("--gpus", type=int, required=True, metavar="N", help="GPUs of a node")
-    parser.add_argument("--gpu-memory", required=True, metavar="SIZE", help="of a GPU: 80GB, 40GiB")
-    parser.add_argument("--nodes", type=int, default=1, metavar="M", help="nodes of so many GPUs (default: 1)")
-    parser.add_argument("--tiles", metavar="COUNT", help="of an epoch (default: the shards', or MMEarth's 1.2M)")
+    parser.add_argument("--gpu-memory", required=True, metavar="SIZE", help="memory of a GPU: 80GB, 40GiB")
+    parser.add_argument("--nodes", type=int, default=1, metavar="M", help="nodes with --gpus GPUs each (default: 1)")
+    parser.add_argument("--tiles", metavar="COUNT", help="tiles of an epoch (default: the shards', or MMEarth's 1.2M)")
     parser.add_argument("--mfu", metavar="SHARE", help="model FLOPs utilisation (default: what was measured)")
     parser.add_argument(
         "--peak-tflops", type=float, default=PEAK_TFLOPS, metavar="T",
-        help=f"of a GPU, which --mfu is a share of (default: {PEAK_TFLOPS:.0f}, an H100's in bf16)",
+        help=f"peak of a GPU, of which --mfu is a share (default: {PEAK_TFLOPS:.0f}, an H100's in bf16)",
     )  # fmt: skip
     parser.add_argument(
         "--bandwidth", metavar="GB/S", help="bus bandwidth of an all-reduce, as mmae doctor --bandwidth measures it"
     )
-    parser.add_argument("--deepspeed_config", metavar="JSON", help="only this one: packaged name or JSON file")
-    parser.add_argument("--all", action="store_true", help="every micro-batch, not only each way's best")
+    parser.add_argument("--deepspeed_config", metavar="JSON", help="use only this one: packaged name or JSON file")
+    parser.add_argument("--all", action="store_true", help="show every micro-batch, not only the best of each way")
     add_trust_argument(parser, "a run's recipe")
     add_json_argument(parser)
 
@@ -81,7 +81,7 @@ def _machines(args: argparse.Namespace) -> Machines:
 
 
 def _speed(args: argparse.Namespace, config: Config) -> tuple[Speed, str]:
-    """And where the utilisation is from, in words."""
+    """The speed of a GPU, and a note on where the utilisation comes from."""
     flops = args.peak_tflops * 1e12
     if args.mfu is not None:
         return Speed(share_of(args.mfu, "--mfu"), flops), "--mfu"

@@ -1,4 +1,4 @@
-"""Every way to run a recipe on given GPUs: ZeRO stage, checkpointing and micro-batch, each with what it needs."""
+"""All ways to run a recipe on given GPUs: ZeRO stage, recomputation and micro-batch, each with what it needs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from mmae.plan.traffic import traffic_bytes
 Mode = Literal["none", "selective", "full"]
 MODES: Final[tuple[Mode, ...]] = ("none", "selective", "full")
 FILES: Final = ("zero1", "zero0", "zero2", "zero3", "zero3_lean", "zero2_offload", "zero3_offload")
-"""DeepSpeed JSONs, the first choice first. ZeRO-1 needs less memory than ZeRO-0, if half as much communication again,
-and is the stage whose speed was measured; ZeRO-0 keeps DeepSpeed's slower norm of gradients."""
+"""DeepSpeed JSONs, the preferred ones first. ZeRO-1 needs less memory than ZeRO-0, though 1.5 times the communication,
+and its speed was measured. ZeRO-0 keeps DeepSpeed's slower norm of gradients."""
 NUMBER_BYTES: Final = {"bf16": 2, "fp16": 2, "fp32": 4}
 RESERVE: Final = 0.1
-"""Share of a GPU's memory that is left free: CUDA's context, libraries' workspaces, what lies between allocations."""
+"""Share of a GPU's memory that is left free, for CUDA's context, libraries' workspaces and fragmentation."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class Line:
 
     Attributes:
         file: DeepSpeed JSON.
-        needs: of each rank.
-        speed: tiles a second of one GPU; None where nothing that is known tells.
-        checkpoint: bytes of one.
+        needs: memory of each rank.
+        speed: tiles a second of one GPU; None if it cannot be estimated.
+        checkpoint: bytes of one checkpoint.
         network: bytes that one GPU sends in a step.
-        capacity: bytes of a GPU.
+        capacity: bytes of a GPU's memory.
     """
 
     file: str
@@ -67,19 +67,19 @@ class Line:
 
     @property
     def step_seconds(self) -> float | None:
-        """Of computing alone."""
+        """Seconds of a step without the network."""
         return self.split.micro * self.split.accumulation / self.speed if self.speed else None
 
     @property
     def fits(self) -> Literal["yes", "tight", "no"]:
-        """Tight: into the GPU, but not beside the reserve."""
+        """Tight: it fits the GPU, but leaves less than the reserve free."""
         if self.needs.peak > self.capacity:
             return "no"
         return "yes" if self.needs.peak <= (1 - RESERVE) * self.capacity else "tight"
 
 
 def all_lines(config: Config, files: Sequence[str], machines: Machines, speed: Speed | None) -> list[Line]:
-    """Every line, file by file.
+    """All lines, file by file.
 
     Raises:
         InputError: a DeepSpeed JSON that does not go with the recipe, or GPUs that cannot share the global batch.
@@ -89,7 +89,7 @@ def all_lines(config: Config, files: Sequence[str], machines: Machines, speed: S
 
 
 def micro_batches(config: Config, world: int) -> Iterator[BatchSplit]:
-    """Powers of two, and what is left of a rank's share of the global batch when it is halved and halved again.
+    """Powers of two, and a rank's share of the global batch divided by powers of two.
 
     Raises:
         InputError: `world` does not divide the global batch.
@@ -103,7 +103,7 @@ def micro_batches(config: Config, world: int) -> Iterator[BatchSplit]:
 def lines_of(
     config: Config, file: str, splits: Sequence[BatchSplit], machines: Machines, speed: Speed | None
 ) -> Iterator[Line]:
-    """Of one DeepSpeed JSON, with each checkpointing mode and each of these splits."""
+    """The lines of one DeepSpeed JSON, with each mode of recomputation and each of these splits."""
     path, parsed = load_deepspeed_json(file)
     precision = _precision(path, parsed, config, machines.world)
     number_bytes, zero = NUMBER_BYTES[precision], parsed.zero_optimization
@@ -131,13 +131,13 @@ def lines_of(
 
 
 def _precision(path: Path, parsed: DeepSpeedJson, config: Config, world: int) -> str:
-    """That training would take, after the same checks."""
+    """The precision that training would use, after the same checks."""
     train = config.train
     return precision_of(merge(path, parsed, train, split_global_batch(train.global_batch, train.micro_batch, world)))
 
 
 def best_of_each(lines: Sequence[Line]) -> list[Line]:
-    """Of each JSON and checkpointing mode the best line, in the order given."""
+    """The best line of each JSON and mode of recomputation, in the given order."""
     groups: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
         groups.setdefault((line.file, line.mode), []).append(line)
@@ -145,7 +145,7 @@ def best_of_each(lines: Sequence[Line]) -> list[Line]:
 
 
 def recommended(lines: Sequence[Line]) -> Line | None:
-    """The fastest line that fits beside the reserve, the first choice among equals; None where none fits."""
+    """The fastest line that leaves the reserve free, the preferred one among equals; None if none fits."""
     fitting = [line for line in lines if line.fits == "yes"]
     return max(fitting, key=_worth, default=None)
 
@@ -154,5 +154,5 @@ def _worth(line: Line) -> tuple[object, ...]:
     fit = {"yes": 2, "tight": 1, "no": 0}[line.fits]
     if not fit:
         return 0, 0.0, 0.0, -line.needs.peak
-    # Among lines of one speed the one that computes less again, then the largest micro-batch.
+    # Among lines of equal speed: the one that recomputes less, then the one with the largest micro-batch.
     return fit, round(line.speed, 3) if line.speed else 0.0, -MODES.index(line.mode), line.split.micro

@@ -1,4 +1,4 @@
-"""Figures that were measured, each with what it was measured on. They stand in mmae/bench/README.md too."""
+"""Measured figures, each with its conditions. They stand in mmae/bench/README.md too."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from mmae.config.schema import TrainConfig
 from mmae.model.counts.peak_flops import DENSE_BF16
 
 PEAK_TFLOPS: Final = DENSE_BF16["H100"] / 1e12
-"""Of an H100 SXM. The utilisations below are shares of it."""
+"""Peak of an H100 SXM in bf16 and fp16, dense, by its datasheet. The utilisations below are shares of it."""
 
 
 @dataclass(frozen=True)
 class Utilisation:
-    """Model FLOPs utilisation of whole training steps on one H100 80GB, bf16, ZeRO-1, nothing computed again.
+    """Model FLOPs utilisation of whole training steps on one H100 80GB, bf16, ZeRO-1, without recomputation.
 
     Attributes:
         size: of the encoder.
-        micro_batch: that it was measured at.
+        micro_batch: the measured one.
         eager: a share of `PEAK_TFLOPS`.
         compiled: with `train.compile`.
     """
@@ -45,26 +45,26 @@ HOST_SECONDS_A_BLOCK: Final = MappingProxyType({False: 512 / 5494 / 12, True: 51
 the pace. From vit_b (12 blocks) at micro-batch 512: 5 494 and 6 470 tiles/s."""
 
 RECOMPUTED_TIME: Final = MappingProxyType({False: 3187 / 2630, True: 1952 / 1520})
-"""A step that computes all blocks again, by one that does not: vit_l eager, and vit_h compiled."""
+"""Time of a step that recomputes all blocks, divided by one that does not: vit_l eager, and vit_h compiled."""
 
 SELECTIVE_TIME: Final = 1.10
-"""The same for selective checkpointing: assumed, not measured."""
+"""The same for selective recomputation: assumed, not measured."""
 
 TILE_BYTES: Final = MappingProxyType({"small": 20.4e6 / 360, "fast": 29.7e6 / 360, "none": 97.5e6 / 360})
-"""Of a tile in shards by codec: 360 real tiles of 64 px with all 15 datasets."""
+"""Bytes of a tile in shards by codec: 360 real tiles of 64 px with all 15 datasets."""
 
 LOADER_TILES_PER_CORE: Final = MappingProxyType({"small": 5613.0, "fast": 11849.0})
 """Tiles/s of one loader process by codec: Sentinel-2, ASTER and WorldCover, files in the page cache."""
 
 
 def utilisation(size: str, compiled: bool) -> float:
-    """The measured one of the nearest size."""
+    """The measured utilisation of the nearest size."""
     known = UTILISATIONS[size]
     return known.compiled if compiled else known.eager
 
 
 def slowdown(how: Literal["none", "selective", "full"], train: TrainConfig) -> float:
-    """Time of a step with checkpointing by that of one without."""
+    """Time of a step with recomputation, divided by the time without."""
     match how:
         case "none":
             more = 0.0

@@ -24,7 +24,7 @@ STORED_BYTES: Final = MappingProxyType(
         "dynamic_world": 1,
     }
 )
-"""Bytes of a pixel of MMEarth's datasets, all bands."""
+"""Bytes of a pixel of MMEarth's datasets, with all bands."""
 
 
 @dataclass(frozen=True)
@@ -34,13 +34,13 @@ class Memory:
     Attributes:
         states: weights and optimiser.
         buffers: for communication.
-        activations: at their most, of a micro-batch.
+        activations: the most of a micro-batch.
         tiles: of the step and of the next one, as they are stored, and the inputs made of them.
         gradients: when most of them exist.
         forward: the most that is in use when the backward pass begins.
         backward: when it ends.
         optimiser: while weights are updated.
-        host: in the host's memory, loader processes apart.
+        host: in the host's memory, without loader processes.
     """
 
     states: int

@@ -70,20 +70,20 @@ def row_of(line: Line, config: Config, tiles: Tiles, chosen: bool) -> dict[str, 
 
 
 def network_of(line: Line, bandwidth: float | None) -> dict[str, Value]:
-    """A line by the keys of `NETWORK_COLUMNS`, for so many bus bytes a second; nothing where that is not known."""
+    """A line by the keys of `NETWORK_COLUMNS`, for this many bus bytes a second; empty if that is not known."""
     if bandwidth is None:
         return {}
     return {"network_seconds": line.network / bandwidth, "network_share": network_share(line, bandwidth)}
 
 
 def network_share(line: Line, bandwidth: float) -> float | None:
-    """Of a step, if communication and computing take turns; None where nothing tells how long computing takes."""
+    """Share of a step, if communication and computing alternate; None if the time of computing is not known."""
     seconds, computing = line.network / bandwidth, line.step_seconds
     return None if computing is None else seconds / (seconds + computing)
 
 
 def notes_of(config: Config, machines: Machines, tiles: Tiles, speed_source: str, choice: Line | None) -> list[str]:
-    """What the table rests on, and what the recommended line asks of loaders and disks."""
+    """The assumptions of the table, and the demand of the recommended line on loaders and disks."""
     flops, train = model_flops(config.model).total.model, config.train
     steps = tiles.count // train.global_batch
     epochs = train.max_steps * train.global_batch / tiles.count
@@ -92,15 +92,15 @@ def notes_of(config: Config, machines: Machines, tiles: Tiles, speed_source: str
         f"{tiles.count:,} {noun_of(tiles.count, 'tile')} an epoch make {steps:,} {noun_of(steps, 'step')} of "
         f"{train.global_batch}; the recipe's {train.max_steps:,} {noun_of(train.max_steps, 'step')} see "
         f"{epochs:.1f} epochs",
-        "peak: the most of a step's phases, so less than the sum; activations of eager steps",
-        f"time: utilisation {speed_source}; neither the network nor validation is in it; selective is assumed to "
+        "peak: the largest phase of a step, so less than the sum; activations are those of eager steps",
+        f"time: utilisation {speed_source}; without network and validation; selective is assumed to "
         f"take {SELECTIVE_TIME:.2f} times as long; offloading and fp32 are not estimated",
         f"fits: yes leaves {RESERVE:.0%} of a GPU free, tight does not",
         "network: GB that a GPU sends in a step (ZeRO-3: at most); --bandwidth says what share of a step that takes",
         f"shards: {tiles.bytes / 1e9:.1f} GB ({tiles.source})",
     ]
     if choice is None:
-        return [*notes, "nothing fits beside the reserve: take more GPUs, larger ones, or a smaller model"]
+        return [*notes, "nothing fits with the reserve left free: take more GPUs, larger ones, or a smaller model"]
     if choice.speed is not None:
         rate = choice.speed * machines.gpus
         known = LOADER_TILES_PER_CORE.get(tiles.codec, LOADER_TILES_PER_CORE["small"])

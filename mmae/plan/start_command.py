@@ -1,4 +1,4 @@
-"""The command that starts a run as a line says."""
+"""The command that starts a run with the settings of a line."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mmae.plan.lines import Line, Machines
 def launch_command(
     recipe: str, line: Line, machines: Machines, train: TrainConfig, overrides: Sequence[str], shards: bool
 ) -> str:
-    """A line for a shell; placeholders in capitals.
+    """A shell command, with placeholders in capitals.
 
     Args:
-        overrides: that were said, all of which stay but for those that the line decides.
-        shards: whether the recipe or an override names them.
+        overrides: those of the user. All are kept, except those that the line decides.
+        shards: whether the recipe or an override names the shards.
     """
     decided = {
         "train.micro_batch": (line.split.micro, train.micro_batch),

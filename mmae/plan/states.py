@@ -16,7 +16,7 @@ from mmae.plan.activations import FLOAT
 
 MOMENTS: Final = 2 * FLOAT
 BUCKET: Final = 500_000_000
-"""Numbers reduced at a time where the JSON does not say, and always at stage 0 (DeepSpeed's defaults)."""
+"""Numbers reduced at a time by default, and always at stage 0 (DeepSpeed's defaults)."""
 _FETCHED: Final = 50_000_000
 _KEPT_WHOLE: Final = 100_000
 _LIVE: Final = 1_000_000_000
@@ -47,12 +47,12 @@ class StateBytes:
 
     @property
     def steady(self) -> int:
-        """Between two steps, communication buffers apart."""
+        """Bytes between two steps, without communication buffers."""
         return self.weights + self.optimiser
 
 
 def state_bytes(sizes: Mapping[str, int], zero: Zero, world: int, number_bytes: int, accumulation: int) -> StateBytes:
-    """What one of `world` ranks holds.
+    """The memory that one of `world` ranks holds.
 
     Args:
         sizes: numbers in each learned tensor.
@@ -132,10 +132,10 @@ def _sharded(sizes: Mapping[str, int], zero: Zero, world: int, number_bytes: int
         weights=whole + (0 if weights_off else part),
         optimiser=0 if states_off else states,
         buffers=bucket + fetched,
-        # Its part of all gradients has a place for good.
+        # Memory for its part of all gradients is kept throughout.
         first_gradients=0 if states_off else part,
         last_gradients=(0 if states_off else part) + min(numbers * number_bytes, bucket),
-        # Small tensors are let go of meanwhile.
+        # Small tensors are released in the meantime.
         optimiser_moment=0 if states_off else part + bucket + flat - whole,
         host=(part if weights_off else 0) + (states + own * FLOAT + part if states_off else 0),
     )

@@ -1,4 +1,4 @@
-"""How many tiles an epoch has, and what they take on disk: from the shards' index, or as was measured."""
+"""The number of tiles of an epoch and their size on disk: from the shards' index, or from measurements."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from mmae.errors import InputError
 from mmae.plan.measured import TILE_BYTES
 
 MMEARTH: Final = 1_200_000
-"""Tiles, about, of MMEarth."""
+"""Tiles of MMEarth, about."""
 CODEC: Final = "small"
-"""That `mmae repack` writes unless told otherwise."""
+"""The codec that `mmae repack` uses by default."""
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """What a run reads.
+    """The tiles that a run reads.
 
     Attributes:
         count: training tiles of an epoch.
         bytes: of all shards.
         codec: of the shards.
-        source: where these are from, in words.
+        source: a note on where these figures come from.
     """
 
     count: int
@@ -36,13 +36,13 @@ class Tiles:
 
 
 def tiles_of(data: DataConfig, said: int | None) -> Tiles:
-    """From the index of local shards where there are any.
+    """The tiles from the index of local shards, if there are any.
 
     Args:
         said: tiles an epoch, instead of the index's.
 
     Raises:
-        InputError: a folder without shards, or a damaged index.
+        InputError: a folder has no shards, or its index is damaged.
     """
     folders = [Path(place) for place in data.locations if "://" not in place and not place.startswith("pipe:")]
     if not folders or len(folders) != len(data.locations):

@@ -1,4 +1,4 @@
-"""How long a run takes, what it leaves on disk, and what its loaders must deliver."""
+"""Time of a run, its files on disk, and the speed that its loaders need."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mmae.plan.measured import HOST_SECONDS_A_BLOCK, LOADER_TILES_PER_CORE, slow
 
 @dataclass(frozen=True)
 class Speed:
-    """What a GPU does at its best: `mfu` of `peak_flops` a second."""
+    """The speed of a GPU: the share `mfu` of `peak_flops` operations a second."""
 
     mfu: float
     peak_flops: float
 
 
 def tiles_per_second(config: Config, how: Literal["none", "selective", "full"], micro: int, speed: Speed) -> float:
-    """Of one GPU. The network between GPUs is not in it: a step is the longer of the GPU's and its host's time."""
+    """Speed of one GPU, without the network: a step takes the longer of the GPU's time and its host's time."""
     flops = training_flops_per_tile(config.model)
     slower = slowdown(how, config.train)
     device = micro * flops / (speed.mfu * speed.peak_flops)
@@ -29,7 +29,7 @@ def tiles_per_second(config: Config, how: Literal["none", "selective", "full"], 
 
 
 def checkpoint_bytes(numbers: int, stage: int, number_bytes: int) -> int:
-    """Of one checkpoint: master weights and two moments, and below stage 3 the weights as the model computes with them.
+    """Bytes of a checkpoint: master weights and two moments, and below stage 3 the weights in the compute dtype.
 
     In float32 at stage 0 the weights are their own masters.
     """
@@ -40,5 +40,5 @@ def checkpoint_bytes(numbers: int, stage: int, number_bytes: int) -> int:
 
 
 def loader_cores(tiles_per_second_a_node: float, codec: str) -> float:
-    """Cores that decode so many tiles a second, by what one was measured to."""
+    """Cores that decode this many tiles a second, by the measured speed of one."""
     return tiles_per_second_a_node / LOADER_TILES_PER_CORE.get(codec, LOADER_TILES_PER_CORE["small"])

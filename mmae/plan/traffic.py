@@ -5,7 +5,7 @@ reduction
 that all ranks need sends 2 (N - 1) / N S on each rank's link, and one that scatters or gathers it half of that: what
 nccl-tests calls bus bytes (its doc/PERFORMANCE.md), so that they divide by a bus bandwidth.
 
-At stages 1 and 2 every rank is given all reduced gradients, though it keeps but its part, and then the new weights.
+At stages 1 and 2 every rank gets all reduced gradients, of which it keeps its part, and then the new weights.
 At stage 2 and 3 gradients are reduced for every micro-batch.
 """
 
@@ -40,19 +40,19 @@ def traffic_bytes(
             whole = accumulation * 2 * gradients + weights
         case _:
             small = kept_whole(sizes, zero, world)
-            # Where all of them may stay, the backward pass finds them; the small ones are gathered once a step.
+            # If all weights may stay gathered, the backward pass finds them. Small tensors are gathered once a step.
             times = 1 if gathered(sizes, zero, world) >= numbers - small else 2
             whole = accumulation * (gradients + times * (numbers - small) * number_bytes) + small * number_bytes
     return whole * (world - 1) // world
 
 
 def reduced_bytes(parsed: DeepSpeedJson, number_bytes: int) -> int:
-    """Of a number of the gradients on its way."""
+    """Bytes of one number of the gradients on the network."""
     said = parsed.communication_data_type
     return number_bytes if said is None else COMMUNICATED_BYTES[said]
 
 
 def bucket_bytes(sizes: Mapping[str, int], parsed: DeepSpeedJson, number_bytes: int) -> int:
-    """Of the gradients that are reduced at once."""
+    """Numbers of the gradients that are reduced at once."""
     said = parsed.zero_optimization.reduce_bucket_size if parsed.zero_optimization.stage else None
     return min(sum(sizes.values()), BUCKET if said is None else int(said)) * reduced_bytes(parsed, number_bytes)

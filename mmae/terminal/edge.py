@@ -1,6 +1,6 @@
-"""The edge of every command: how its words are read, and how it ends when something outside it goes wrong.
+"""The edge of every command: how its arguments are read, and how it ends after an error from outside.
 
-What a user, a file system or a closed pipe brings about is one line and an exit status; a traceback is a fault of ours.
+An error caused by the user, the file system or a closed pipe is one line and an exit status. A traceback means a bug.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EXIT_INTERRUPTED: Final = 128 + signal.SIGINT
 EXIT_CLOSED_PIPE: Final = 128 + signal.SIGPIPE
 
 _ELSEWHERE: Final = "choose another place"
-_RIGHTS: Final = "get the right to it from its owner, or choose another place"
+_RIGHTS: Final = "ask its owner for the permission, or choose another place"
 _ROOM: Final = "make room there, then run again"
 _REMEDIES: Final = {
     errno.EACCES: _RIGHTS,
@@ -33,37 +33,37 @@ _REMEDIES: Final = {
     errno.EROFS: _ELSEWHERE,
     errno.ENOSPC: _ROOM,
     errno.EDQUOT: _ROOM,
-    errno.ENOENT: "look whether its name is right, and whether it was removed meanwhile",
-    errno.ENOTDIR: "look whether its name is right",
+    errno.ENOENT: "check its name, and whether it has been removed",
+    errno.ENOTDIR: "check its name",
     errno.EISDIR: "name a file",
     errno.EEXIST: "choose another name, or remove it",
     errno.ENOTEMPTY: "choose another name, or remove it",
     errno.ENAMETOOLONG: "choose a shorter name",
-    errno.ELOOP: "its symbolic links lead in a circle: put them right",
+    errno.ELOOP: "its symbolic links form a circle: correct them",
     errno.EMFILE: "allow more open files (ulimit -n)",
-    errno.ENFILE: "the machine has too many open files: end what you do not need",
-    errno.EIO: "look at the disk, or at the network that it hangs on",
-    errno.ESTALE: "mount that file system anew",
+    errno.ENFILE: "the machine has too many open files: end some programs",
+    errno.EIO: "check the disk, or the network that it is reached by",
+    errno.ESTALE: "mount that file system again",
 }
-"""What to do about an error of the operating system; any other one is a fault of ours."""
+"""What to do about an error of the operating system. Any other error is a bug."""
 
 _HOME: Final = re.compile(r"(?P<option>--[\w-]+=)?(?P<place>~(?:/.*)?)", re.DOTALL)
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaint is an InputError, and so one line."""
+    """A parser that reports errors as InputError, and so in one line."""
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"command line: {message} (see {self.prog} --help)")
 
 
 def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
-    """The words of a command. Options may stand between other words, and `~` is the home folder.
+    """The arguments of a command. Options may stand between other words, and `~` is the home folder.
 
-    A shell leaves `--out=~/x` and `"~/x"` as they are, and a folder named `~` would be made.
+    A shell does not expand `--out=~/x` and `"~/x"`, and a folder with the name `~` would be created.
     """
     words = [_with_home(word) for word in words]
-    # Behind `--` all words are plain: parsing them between options forgets that (Python 3.11).
+    # Behind `--` no word is an option, which `parse_intermixed_args` ignores (Python 3.11).
     return parser.parse_args(words) if "--" in words else parser.parse_intermixed_args(words)
 
 
@@ -74,7 +74,7 @@ def _with_home(word: str) -> str:
 
 @dataclass(frozen=True)
 class Ending:
-    """How a command ends that something outside it has stopped: its status, and what is to be said, if anything."""
+    """The end of a command after an error from outside: its exit status, and its message (may be empty)."""
 
     status: int
     line: str
@@ -83,18 +83,18 @@ class Ending:
 def guarded(
     work: Callable[[], int], *, name: str = "mmae: ", say: Callable[[BaseException, str], None] | None = None
 ) -> int:
-    """Run a command; what stops it from outside becomes one line, and a status.
+    """Run a command. An error from outside becomes one line and an exit status.
 
     Args:
         work: the command; returns its exit status.
-        name: stands in front of the line.
-        say: prints the line of an error, in place of stderr.
+        name: is put in front of the line.
+        say: prints the line of an error instead of stderr.
 
     Returns:
-        that of `work`, or of the `Ending`.
+        the exit status: that of `work`, or of the `Ending`.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A file's name need not be text that the terminal knows.
+        # A file's name may have characters that the terminal cannot show.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         status = work()
@@ -112,10 +112,10 @@ def guarded(
 
 
 def ending(error: BaseException) -> Ending | None:
-    """What an error is to a user; None for a fault of ours.
+    """The end of a command after this error; None for a bug.
 
-    The status is 2 for bad input and for what the file system refuses, 1 where the memory is too small, 130 for an
-    interrupt, and 141 where nobody reads the output any more.
+    The status is 2 for bad input and refusals of the file system, 1 if memory is exhausted, 130 for an interrupt, and
+    141 if the reader of the output has ended.
     """
     if isinstance(error, SystemExit | GeneratorExit):
         return None
@@ -130,7 +130,7 @@ def ending(error: BaseException) -> Ending | None:
 
 
 def _refusal(error: OSError) -> Ending | None:
-    """What the operating system has refused."""
+    """The end after an error of the operating system."""
     if isinstance(error, BrokenPipeError) and any(map(_has_no_reader, (sys.stdout, sys.stderr))):
         return Ending(EXIT_CLOSED_PIPE, "")
     if error.errno not in _REMEDIES:
@@ -140,7 +140,7 @@ def _refusal(error: OSError) -> Ending | None:
 
 
 def _was_interrupted(error: BaseException) -> bool:
-    """An interrupt that came while a library was imported, or in clean-up, stands behind what was raised then."""
+    """Whether an interrupt caused the error. During an import or clean-up it is hidden behind another error."""
     seen: set[int] = set()
     behind: BaseException | None = error
     while behind is not None and id(behind) not in seen:
@@ -164,7 +164,7 @@ def _has_no_reader(stream: TextIO | None) -> bool:
 
 
 def _let_go_of_output() -> None:
-    """Python would try once more at its end to print what could not be printed, and complain."""
+    """Drop output that could not be printed. Python would try again at exit, and complain."""
     if sys.stdout is None:
         return
     try:

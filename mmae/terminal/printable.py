@@ -1,4 +1,4 @@
-"""Text that leaves for a terminal or a log: what files and paths hold cannot steer a terminal or forge a line."""
+"""Makes text safe for a terminal or a log: names from files and paths cannot control a terminal or forge a line."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ def printable(text: object) -> str:
     r"""The text as one line of visible characters, any other as `\x1b`, `\n`, `\u202e`.
 
     Control characters would move the cursor or set a terminal's title, line ends would forge a message of ours, and
-    marks of writing direction would show a name in another order than it has. Bytes that are not UTF-8 in a file's
-    name are shown in the same way, where printing them would fail.
+    marks of writing direction would show a name in another order. Bytes of a file's name that are not UTF-8 are shown
+    in the same way, because printing them would fail.
     """
     words = str(text)
     if words.isprintable():

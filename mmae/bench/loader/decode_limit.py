@@ -1,4 +1,4 @@
-"""The most that a loader could reach: Blosc2 decoding frames from memory into batch arrays, and nothing else."""
+"""The limit of any loader: Blosc2 decodes frames from memory into batch arrays, and nothing else happens."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mmae.data.shards.index import Index
 
-# More than any cache holds, and little enough for every process of a machine.
+# More than any CPU cache holds, and small enough for every process of a machine.
 _MAX_TILES: Final = 2048
 _LARGE_TILES: Final = 256
 

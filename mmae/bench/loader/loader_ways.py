@@ -30,14 +30,14 @@ _SHUFFLE_BUFFER: Final = 1000
 
 @dataclass(frozen=True)
 class Work:
-    """What every way is asked for: batches of `batch` tiles of some datasets, measured over `tiles` of them."""
+    """The work of every way: batches of `batch` tiles of some datasets, measured over `tiles` tiles."""
 
     datasets: tuple[str, ...]
     tiles: int
     batch: int
 
     def skip(self, workers: int) -> int:
-        """Batches until a stream flows: what its workers read ahead, twice."""
+        """Batches before the measurement begins: twice those that workers read in advance."""
         return 2 + 2 * _PREFETCH * workers
 
 

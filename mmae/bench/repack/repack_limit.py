@@ -1,4 +1,4 @@
-"""The most that a repack could reach: inflate and compress in memory, and nothing else."""
+"""The limit of any repack: inflate and compress in memory, and nothing else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Inflate = Callable[[bytes, int], bytes]
 
-# More than any cache holds, and little enough for every process of a machine.
+# More than any CPU cache holds, and small enough for every process of a machine.
 _MAX_TILES: Final = 1024
 _GZIP: Final = 1
 _SHUFFLE: Final = 2

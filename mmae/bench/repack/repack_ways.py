@@ -23,7 +23,7 @@ from mmae.errors import InputError
 
 @dataclass(frozen=True)
 class Job:
-    """What every way is asked for: all `tiles` of a file into shards of `per_shard` under `scratch`."""
+    """The work of every way: all `tiles` of a file into shards of `per_shard` tiles under `scratch`."""
 
     file: Path
     tiles: int
@@ -53,7 +53,7 @@ class Stock:
 
 
 def _in_processes(job: Job, folder: Path, parts: list[list[int]]) -> None:
-    context = multiprocessing.get_context("fork")  # what has been imported here is not imported again
+    context = multiprocessing.get_context("fork")  # Modules that are imported here are not imported again.
     running = [
         context.Process(target=_write_part, args=(job, folder, number, rows)) for number, rows in enumerate(parts)
     ]

@@ -35,18 +35,18 @@ def check_sample(
 ) -> None:
     """Refuse tiles whose stored values cannot be what the statistics say, or that have bands without statistics.
 
-    A few tiles of each Sentinel-2 level are read; of a set that is fetched, only from the first of its shards. What
-    cannot be read is left to the reader of the training.
+    A few tiles of each Sentinel-2 level are read; from a remote set, only tiles of its first shard. Unreadable tiles
+    are ignored here: the training's reader will report them.
 
     Args:
         each: the shard set.
         positions: of the split's tiles in its index, in stored order.
         split: its name, for the message.
-        sets: shard sets that are looked at: of many, fewer tiles each.
-        units: compare the values; False: only see that each band with data has statistics.
+        sets: number of shard sets: the more sets, the fewer tiles of each are read.
+        units: whether values are compared. False: only check that each band with data has statistics.
 
     Raises:
-        InputError: it says what is wrong, and what to do.
+        InputError: the values do not fit; the message says what to do.
     """
     index = each.index
     where = f"{index.folder} ({split})"
@@ -77,11 +77,11 @@ def check_values(
     Args:
         where: names the tiles in the message.
         arrays: dataset -> (T, C, H, W) as stored.
-        units: compare the values; False: only see that each band with data has statistics.
+        units: whether values are compared. False: only check that each band with data has statistics.
         switch: what turns `units` off, for the message.
 
     Raises:
-        InputError: it says what is wrong, and what to do.
+        InputError: the values do not fit; the message says what to do.
     """
     rows = [MODALITIES[name] for name in domains]
     for entry, dataset in {stats_entry(row, level): row.dataset for row in rows if not row.categorical}.items():

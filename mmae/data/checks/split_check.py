@@ -1,4 +1,4 @@
-"""What a start of training has to say about its splits: no validation, one that means little, tiles taken twice."""
+"""Warnings of a start about its splits: no validation, validation tiles that are trained on, repeated tiles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SplitCheck:
-    """What was found.
+    """The result of the check.
 
     Attributes:
         validates: any set has a tile in val.
@@ -31,7 +31,7 @@ class SplitCheck:
     repeated: int
 
     def lines(self) -> Iterator[str]:
-        """What to say, a line each."""
+        """The messages, one line each."""
         if not self.validates:
             yield (
                 "there is no validation: no set in data.shards has a tile in val "
@@ -50,7 +50,7 @@ class SplitCheck:
 
 
 def check_splits(tiles: TrainingTiles) -> SplitCheck:
-    """Look at the splits of a run's sets. Takes seconds for a million tiles."""
+    """Check the splits of a run's sets. This takes seconds for a million tiles."""
     taken = [each.index.tile_id[at] for each, at in zip(tiles.sets, tiles.positions, strict=True)]
     ids = np.concatenate(taken)
     return SplitCheck(

@@ -38,7 +38,7 @@ def mixture_band_stats(tiles: TrainingTiles) -> Mapping[str, Any]:
 
 
 def _entries() -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Entry -> the levels whose tiles it is of, by their index."""
+    """Entry -> the indices of the levels that its tiles have."""
     found: dict[str, list[int]] = {}
     for row in MODALITIES.values():
         for number, level in enumerate(S2_LEVELS):
@@ -49,7 +49,7 @@ def _entries() -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _weight(tiles: TrainingTiles, number: int, levels: tuple[int, ...]) -> float:
-    """Tiles of these levels that an epoch reads of a set."""
+    """The number of tiles of these levels that an epoch reads from a set."""
     level_N = tiles.sets[number].index.level[tiles.positions[number]]
     slots = sum(part.count for part in tiles.mixture.parts if part.set == number)
     return slots * int(np.isin(level_N, levels).sum()) / max(1, len(level_N))

@@ -1,6 +1,7 @@
-"""Whether stored values can be what the band statistics in force say: scale, offset, level, order of the bands.
+"""Checks that stored values fit the band statistics in use: scale, offset, level, order of the bands.
 
-Statistics of the whole world meet tiles of one desert or one sea, so only what no place on Earth explains is a problem.
+Statistics are of the whole world, and the tiles may all show one desert or one sea. So a problem is reported only if no
+place on Earth could explain the values.
 Shape letters: T tiles, C bands, n pixels of a tile.
 """
 
@@ -19,13 +20,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SAMPLE_TILES: Final = 32
-"""Tiles of a level that are looked at."""
+"""Number of tiles of a level that are read."""
 
 _FEW_TILES: Final = 8
-"""With fewer, all may be of one lake or one field."""
+"""With fewer tiles, all may show one lake or one field."""
 
 _MAX_PIXELS: Final = 1024
-"""Pixels of a tile that are looked at: every k-th."""
+"""Number of pixels of a tile that are used: every k-th."""
 
 _SCALE: Final = (0.002, 200.0)
 """Mean value over expected mean: deep water is at 0.01, snow at 5; reflectance stored as 0..1 is at 0.0001."""
@@ -50,7 +51,7 @@ _UNKNOWN_CODES: Final = 0.01
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """What a sample holds of each band, float64 (C,); NaN for a band without data.
+    """Measures of each band of a sample, float64 (C,); NaN for a band without data.
 
     `mean_C` is the median over tiles of their means: one damaged tile says nothing about units.
     """
@@ -126,7 +127,7 @@ def _look(values_TCn: NDArray[np.float64]) -> _Seen:
     for band, row in enumerate(values_CN):
         valid = row[~np.isnan(row)]
         if len(valid):
-            # Numbers beyond float64 are damage, or nobody's units: they are far off all the same.
+            # Numbers beyond float64 come from damage or from wrong units; they are reported as far off.
             with np.errstate(over="ignore", invalid="ignore"):
                 std_C[band], dark_C[band] = valid.std(), np.percentile(valid, 1)
             tiles_Tn = values_TCn[~np.isnan(values_TCn[:, band]).all(1), band]
@@ -248,7 +249,7 @@ def _decibel(entry: str, seen: _Seen, numbers: BandNumbers) -> Iterator[str]:
 
 
 def _far_off(entry: str, seen: _Seen, numbers: BandNumbers) -> Iterator[str]:
-    # Tiles that are standardised by themselves may have any scale.
+    # Tiles of a modality that is standardised for each tile may have any scale.
     if any(row.dataset == entry and row.standardise for row in MODALITIES.values()):
         return
     both = numbers.known & ~np.isnan(seen.mean_C)

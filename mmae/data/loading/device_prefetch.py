@@ -14,8 +14,8 @@ from mmae.types import Batch
 def on_device(batches: Iterator[Batch], device: torch.device, ahead: int = 1) -> Iterator[Batch]:
     """The batches on a device, in order.
 
-    On a CUDA device the next `ahead` are being copied, beside whatever the device computes, when one is handed over;
-    they should come in pinned memory, or copying waits. On a CPU nothing is read ahead.
+    On a CUDA device the next `ahead` batches are copied while the device computes. They should come in pinned memory;
+    otherwise copies are synchronous. On a CPU nothing is read in advance.
     """
     if device.type != "cuda":
         for batch in batches:
@@ -31,7 +31,7 @@ def on_device(batches: Iterator[Batch], device: torch.device, ahead: int = 1) ->
         batch, arrived = waiting.popleft()
         current = torch.cuda.current_stream(device)
         current.wait_event(arrived)
-        # Its memory belongs to the copying stream: it must not be given away before this one has read it.
+        # The memory belongs to the copying stream, which must not reuse it before the computing stream has read it.
         batch.record_stream(current)
         yield batch
 

@@ -1,7 +1,7 @@
-"""Micro-batches from shards: worker processes decode ahead, the training process gets them in order.
+"""Micro-batches from shards. Worker processes decode them in advance, and the training process gets them in order.
 
-Which tiles a micro-batch holds is decided in `order`; a worker is handed the answer and only reads.
-So neither the number of workers nor their speed changes what a step sees.
+`sampling/order.py` decides which tiles a micro-batch holds, and a worker only reads them. So neither the number of
+workers nor their speed changes what a step sees.
 """
 
 from __future__ import annotations
@@ -47,14 +47,14 @@ def train_batches(
     """A rank's micro-batches of the steps `start_step` .. `stop_step`-1, `split.accumulation` a step, in order.
 
     Args:
-        tiles: what training reads, or the index of the only shard set.
+        tiles: the tiles that training reads, or the index of the only shard set.
         domains: modality names; only the datasets that hold them are read.
         seed: of the tiles' random draws.
         order: of those tiles.
         pin: hand over batches in pinned memory (needs a CUDA device).
 
     Raises:
-        InputError: a dataset is missing or a shard cannot be read, also where a worker found out.
+        InputError: a dataset is missing or a shard cannot be read, here or in a worker.
     """
     if not isinstance(tiles, TrainingTiles):
         tiles = training_tiles(_sets(tiles), config, seed)

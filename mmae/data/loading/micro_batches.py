@@ -26,7 +26,7 @@ Pixels = Mapping[str, "NDArray[Any]"]
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """What becomes a `Batch`; the attributes are the same."""
+    """The arrays of a `Batch`, with the same attributes."""
 
     pixels: Pixels
     level_B: NDArray[np.uint8]
@@ -36,7 +36,7 @@ class Arrays:
     damaged: tuple[Damage, ...]
 
     def batch(self) -> Batch:
-        """The batch on the same memory."""
+        """A `Batch` that shares these arrays' memory."""
         return Batch(
             pixels={name: torch.from_numpy(array) for name, array in self.pixels.items()},
             level_B=torch.from_numpy(self.level_B),
@@ -48,13 +48,13 @@ class Arrays:
 
 
 class MicroBatches:
-    """Reads micro-batches of some datasets; shards are opened by the process that reads.
+    """Reads micro-batches of some datasets. Shards are opened in the process that reads.
 
     Args:
-        sets: whose tiles are asked for.
+        sets: the shard sets that requests refer to.
         datasets: stored alike in each set.
         seed: of the tiles' random draws.
-        skip: go on without damaged tiles.
+        skip: whether damaged tiles are skipped.
     """
 
     def __init__(self, sets: Sequence[ShardSet], datasets: Sequence[str], seed: int, skip: bool = False) -> None:
@@ -68,7 +68,7 @@ class MicroBatches:
         """The micro-batch, in the given arrays or in new ones.
 
         Raises:
-            DamagedTile: a tile is damaged, and damaged tiles are not to be skipped.
+            DamagedTile: a tile is damaged, and `skip` is False.
             InputError: a shard is missing.
         """
         places, size = request.places, len(request.places)
@@ -92,7 +92,7 @@ class MicroBatches:
         return Arrays(pixels, level_B, row_B, key_B, real_B, damaged)
 
     def _fill(self, pixels: Pixels, places: Places, real_B: NDArray[np.bool_]) -> tuple[Damage, ...]:
-        """Decode every tile into its slot; one that is damaged is zeros there, and not real any more."""
+        """Decode every tile into its slot. A damaged tile becomes zeros, and its `real_B` becomes False."""
         damaged = []
         for slot, (number, position) in enumerate(zip(places.set_B.tolist(), places.tile_B.tolist(), strict=True)):
             try:

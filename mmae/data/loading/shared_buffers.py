@@ -1,8 +1,7 @@
 """Memory that workers decode into and the training process reads from: no array is copied or sent on the way.
 
-A worker that made its arrays itself would have to copy them into shared memory, new and never touched, for every
-micro-batch: that costs more time than decoding does. A buffer holds the arrays of one micro-batch, and is used again
-as soon as nothing refers to what was handed over in it.
+Otherwise a worker would copy its arrays into new shared memory for every micro-batch, which takes more time than
+decoding. A buffer holds the arrays of one micro-batch. It is used again when nothing refers to these arrays.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ _NUMBERS: Final = count()
 class SharedBuffers:
     """A fixed number of buffers, made before workers are forked.
 
-    They are anonymous memory, which forked processes share and no limit on /dev/shm concerns.
+    They are anonymous memory. Forked processes share it, and it does not count towards the limit of /dev/shm.
 
     Args:
         infos: dataset -> dtype and shape of a tile's array.
@@ -49,23 +48,23 @@ class SharedBuffers:
         self._free = deque(range(number_of))
         self._written: dict[int, dict[str, NDArray[Any]]] = {}
         self.number: Final = next(_NUMBERS)
-        """What another process calls them by."""
+        """The number by which another process refers to these buffers."""
         _ALL[self.number] = self
 
     @staticmethod
     def of(number: int) -> SharedBuffers:
-        """Those of this process that have a number."""
+        """The buffers of this process by their number."""
         return _ALL[number]
 
     def take(self) -> int | None:
-        """A buffer that nobody uses; None where all are in use. For the process that made them."""
+        """A free buffer; None if all are in use. For the process that created them."""
         try:
             return self._free.pop()
         except IndexError:
             return None
 
     def to_write(self, buffer: int) -> dict[str, NDArray[Any]]:
-        """Dataset -> (tiles, *shape), to be filled. For the worker that was told the buffer."""
+        """Dataset -> (tiles, *shape), for the worker to fill."""
         if buffer not in self._written:
             self._written[buffer] = self._arrays(self._memory[buffer])
         return self._written[buffer]

@@ -29,21 +29,21 @@ if TYPE_CHECKING:
 
 _OF_THE_TRAINER: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 _KILLED_S: Final = 10.0
-"""How long a killed worker is waited for: one that waits for a disk ends only when that answers."""
+"""Seconds to wait for the end of a killed worker: one that waits for a disk ends only after the disk answers."""
 
 
 def batches_from_workers(
     reading: MicroBatches, requests: Requests, config: DataConfig, *, tiles: int, in_hand: int, pin: bool
 ) -> Iterator[Batch]:
-    """The micro-batch of each request, read by `data.workers` processes, or in this one where there are none.
+    """The micro-batch of each request, read by `data.workers` processes, or by this process if that is 0.
 
     Args:
         tiles: of a micro-batch.
-        in_hand: micro-batches that the caller holds at a time; more are no error, but cost copies.
+        in_hand: micro-batches that the caller holds at a time. More are possible, but then they are copied.
         pin: hand over pinned memory.
 
     Raises:
-        InputError: also where a worker found out.
+        InputError: raised here or in a worker.
     """
     buffers = (
         SharedBuffers(reading.infos, tiles, config.workers * config.prefetch + in_hand) if config.workers else None
@@ -56,12 +56,12 @@ def batches_from_workers(
         prefetch_factor=config.prefetch if config.workers else None,
         pin_memory=pin,
         worker_init_fn=_belong_to_the_trainer,
-        # Forked, they share the buffers and the index.
+        # Forked workers share the buffers and the index.
         multiprocessing_context="fork" if config.workers else None,
-        # An own generator: starting workers must not advance the global one, or a resumed run would differ.
+        # A separate generator: if starting workers advanced the global one, a resumed run would differ.
         generator=torch.Generator(),
     )
-    # Forked with the signals blocked, a worker cannot fall to one before it has learnt to ignore it.
+    # Signals are blocked during the fork, so that none can end a worker before it ignores them.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_THE_TRAINER)
     try:
         items = iter(loader)
@@ -78,18 +78,18 @@ def batches_from_workers(
                 raise item
             yield item.batch() if isinstance(item, _Filled) else item
     finally:
-        # The last reference: its workers end here, also where the iteration is abandoned.
+        # This is the last reference, so the workers end here, also if the iteration is abandoned.
         del items
-        # Only of an error's traceback it is not: torch looks after the workers yet, and takes a killed one for lost.
+        # An error's traceback may hold another reference. Then torch still watches the workers.
         if closed() is None:
-            # One that hangs, as a file system may let it, torch gives up on after seconds and leaves behind.
+            # torch gives up on a worker that hangs in a file system after some seconds, and leaves it behind.
             end()
             atexit.unregister(end)
 
 
 @dataclass(frozen=True, eq=False)
 class _Filled:
-    """What a worker sends of a micro-batch whose pixels stand in a buffer of the training process."""
+    """What a worker sends for a micro-batch: all but the pixels, which are in a buffer of the training process."""
 
     arrays: Arrays
     owner: int
@@ -103,7 +103,7 @@ class _Filled:
 
 
 class _Items(Dataset["Batch | _Filled | InputError"]):
-    """The micro-batch of a request, in the buffer that it came with."""
+    """Reads the micro-batch of a request into the buffer that came with the request."""
 
     def __init__(self, reading: MicroBatches, buffers: SharedBuffers | None) -> None:
         self._reading = reading
@@ -111,7 +111,7 @@ class _Items(Dataset["Batch | _Filled | InputError"]):
 
     def __getitem__(self, asked: tuple[Request, int | None]) -> Batch | _Filled | InputError:
         request, buffer = asked
-        # Raised in a worker, torch would wrap the one line in two tracebacks: it is handed over instead.
+        # The error is returned, because torch would wrap a raised one in two tracebacks.
         try:
             if self._buffers is None or buffer is None:
                 return self._reading.read(request).batch()
@@ -122,7 +122,7 @@ class _Items(Dataset["Batch | _Filled | InputError"]):
 
 
 class _Sampler:
-    """Requests and buffers, made as they are asked for: a run has more steps than a list should hold."""
+    """Requests with buffers, created on demand: a run has too many steps for a list."""
 
     def __init__(self, requests: Requests, buffers: SharedBuffers | None) -> None:
         self._requests = requests
@@ -134,14 +134,14 @@ class _Sampler:
 
 
 def _kill(workers: Sequence[BaseProcess], owner: int) -> None:
-    # A process that was forked meanwhile may let go of its copy of an iteration: they are not its workers.
+    # A process forked since then may delete its copy of an iteration, but these are not its workers.
     for worker in workers if os.getpid() == owner else ():
         worker.kill()
         worker.join(_KILLED_S)
 
 
 def _belong_to_the_trainer(_worker: int) -> None:
-    # Schedulers signal every process of a job. The trainer answers by saving, for which it may need its workers.
+    # Schedulers send signals to every process of a job. The trainer then saves, and may need its workers for that.
     for number in _OF_THE_TRAINER:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_THE_TRAINER)

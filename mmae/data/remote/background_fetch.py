@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 class BackgroundFetch:
-    """A thread that fetches shards in the order in which they will be needed, and keeps them until they are taken.
+    """A thread that fetches shards in the order of their use, and keeps them until they are taken.
 
-    The thread ends when there is nothing to do for it, and begins again when there is.
+    The thread ends when it has no work, and starts again with new work.
 
     Args:
-        fetch: a shard's file, held; None where it cannot be had just now. Errors are left to whoever needs the
-            shard in the end.
+        fetch: returns a shard's file, held in the cache; None if that is not possible now. Errors are ignored here:
+            the reader of the shard will meet them again.
         most: shards kept at a time.
-        retry_s: seconds until what could not be had is tried again.
+        retry_s: seconds until a shard that could not be fetched is tried again.
     """
 
     def __init__(self, fetch: Callable[[int], LockedFile | None], most: int, retry_s: float = 1.0) -> None:
@@ -35,7 +35,7 @@ class BackgroundFetch:
         self._thread: threading.Thread | None = None
 
     def want(self, shards: Sequence[int]) -> None:
-        """Fetch these, soonest first, and forget what was wanted before; returns at once."""
+        """Fetch these shards, the soonest needed first, instead of those of the call before. Returns at once."""
         wanted = dict.fromkeys(shards)
         with self._changed:
             for shard in self._ready.keys() - wanted:
@@ -44,7 +44,7 @@ class BackgroundFetch:
             self._wake()
 
     def take(self, shard: int) -> LockedFile | None:
-        """A shard's file if it is ready; from here on it is the caller's to close."""
+        """A shard's file if it is ready; the caller must close it."""
         with self._changed:
             if shard in self._wanted:
                 self._wanted.remove(shard)
@@ -53,7 +53,7 @@ class BackgroundFetch:
             return file
 
     def release(self) -> bool:
-        """Close the file that is needed last, for good; False where there is none."""
+        """Close the file that is needed last, and do not fetch it again; False if there is none."""
         with self._changed:
             if self._ready:
                 self._ready.popitem()[1].close()
@@ -61,7 +61,7 @@ class BackgroundFetch:
             return False
 
     def close(self) -> None:
-        """Want nothing, keep nothing."""
+        """Stop fetching, and close all files."""
         self.want(())
 
     def _has_work(self) -> bool:
@@ -82,20 +82,20 @@ class BackgroundFetch:
                 shard = self._wanted[0]
             if not self._fetched(shard):
                 with self._changed:
-                    # Others first, then this one again.
+                    # The other shards come first, then this one again.
                     if self._wanted and self._wanted[0] == shard:
                         self._wanted.rotate(-1)
                         self._changed.wait(self._retry_s)
 
     def _fetched(self, shard: int) -> bool:
-        """Fetch a shard; False where it is to be tried again."""
+        """Fetch a shard; False if it must be tried again."""
         file, failed = None, False
         try:
             file = self._fetch(shard)
         except InputError:
             failed = True
         with self._changed:
-            # What is wanted may have changed in the meantime.
+            # The list of wanted shards may have changed in the meantime.
             wanted = shard in self._wanted
             if wanted and (file or failed):
                 self._wanted.remove(shard)

@@ -1,8 +1,8 @@
 """A bounded folder of files fetched from elsewhere, shared by the processes of a machine.
 
 Each file set has a folder `mmae-<hash>` in it. A file takes its name when it is whole; before that it is
-`.<name>.<bytes>.part`. Who fetches a file or removes it holds it locked, who uses it holds it locked together
-with others who use it: nothing else is written down, so that nothing is left to clean up after a crash.
+`.<name>.<bytes>.part`. A process that fetches or removes a file holds an exclusive lock on it; processes that use it
+hold shared locks. There is no other record of use, so there is nothing to clean up after a crash.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ class Wanted:
 
 
 class Cache:
-    """Files in `root`, those of any set, that together take no more than `limit` bytes.
+    """A cache in the folder `root` for files of any set, which together take at most `limit` bytes.
 
-    Only the files that are in use at once may exceed that. Unused ones make room, the longest unused first; other
-    files in `root` are neither counted nor touched.
+    Only files that are in use at the same time may exceed the limit. Unused files are removed, the least recently used
+    first. Other files in `root` are neither counted nor touched.
 
     Args:
         limit: bytes.
         room_s: seconds to wait for others to release files before `limit` is exceeded.
-        wait_s: seconds to wait for another process that fetches a file without getting any further.
+        wait_s: seconds to wait for another process whose download makes no progress.
 
     Raises:
         InputError: `root` cannot be made.
@@ -65,7 +65,7 @@ class Cache:
         return self._root / set_folder(set_hash)
 
     def hold(self, wanted: Wanted) -> LockedFile | None:
-        """The file, kept from removal until it is closed; None where it is not there."""
+        """The file, protected from removal until it is closed; None if it is not in the cache."""
         path = self.folder(wanted.set_hash) / wanted.name
         watch = Watch(path, self._wait_s)
         while True:
@@ -85,14 +85,14 @@ class Cache:
             watch.sleep()
 
     def fetch(self, wanted: Wanted, fill: Callable[[IO[bytes]], None], release: Callable[[], bool]) -> LockedFile:
-        """As `hold`, but the file is fetched if it is not there: by one process while others wait for it.
+        """Like `hold`, but a missing file is fetched: by one process, while the others wait for it.
 
         Args:
-            fill: makes the file whole, given what an earlier attempt left of it; unbuffered, readable too.
-            release: closes a held file that this process can do without; False where there is none.
+            fill: completes the file, which may hold a part from an earlier attempt; unbuffered, also readable.
+            release: closes a held file that this process does not need now; False if there is none.
 
         Raises:
-            InputError: from `fill`; the disk is full; another process fetches it and gets no further.
+            InputError: raised by `fill`; or the disk is full, or another process fetches the file without progress.
         """
         watch = Watch(self._part_path(wanted), self._wait_s)
         while True:
@@ -107,7 +107,7 @@ class Cache:
                 watch.sleep()
 
     def fetch_in_background(self, wanted: Wanted, fill: Callable[[IO[bytes]], None]) -> LockedFile | None:
-        """As `fetch`; None where that would exceed the limit, or another process fetches it already."""
+        """Like `fetch`; None if that would exceed the limit, or another process is fetching the file."""
         if held := self.hold(wanted):
             return held
         if part := self._part(wanted):
@@ -122,12 +122,12 @@ class Cache:
         return self.folder(wanted.set_hash) / part_name(wanted.name, wanted.bytes)
 
     def _part(self, wanted: Wanted) -> LockedFile | None:
-        """The unfinished file, for this process alone; None where another has it, or it has just been finished."""
+        """The unfinished file, locked; None if another process holds it, or has just finished it."""
         path = self._part_path(wanted)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             part = LockedFile(path, os.O_RDWR | os.O_CREAT)
-        except FileNotFoundError:  # the folder was empty and has been removed by another process
+        except FileNotFoundError:  # The folder was empty, and another process has removed it.
             return None
         except OSError as error:
             raise self._unwritable(error) from None
@@ -155,7 +155,7 @@ class Cache:
         return InputError(f"{self._root}: cannot be written ({error.strerror}): {remedy}")
 
     def _make_room(self, release: Callable[[], bool]) -> None:
-        """Remove files, wait for others to release theirs, or say that the limit is exceeded and go on."""
+        """Remove unused files and wait for others to release theirs; warn and go on if the limit is exceeded."""
         until = time.monotonic() + (0 if self._exceeded else self._room_s)
         while not evict(self._root, self._limit):
             if release():

@@ -1,4 +1,4 @@
-"""Shards of a set elsewhere, fetched as they are needed into a cache on this machine."""
+"""Shards of a remote set, fetched into a cache on this machine when they are needed."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 class CachedShards:
-    """The shards of a set elsewhere: each is fetched whole when asked for, checked, and kept within the cache's bound.
+    """The shards of a remote set. Each is fetched whole at its first use, checked, and kept within the cache's limit.
 
-    For one reading thread; it may be pickled and used after a fork, the other process then holds files of its own.
+    For one reading thread. It may be pickled and used after a fork: the other process then holds its own files.
 
     Args:
         remote: where they are.
         cache: where they are kept.
         index: the files of the set's index, which are in the cache already.
         shards: as in the index.
-        at_once: shards that this process keeps from removal: those that were asked for last.
+        at_once: number of shards that this process protects from removal: those that were asked for last.
         ahead: shards fetched before they are asked for.
         patience: with the network.
     """
@@ -70,7 +70,7 @@ class CachedShards:
         self._begin()
 
     def _hold_index(self) -> None:
-        # As long as this is in use: others' need of room should not remove the index.
+        # While this object is in use, other processes must not evict the index.
         if not self._index_held:
             self._index_held = [held for wanted in self._index if (held := self._cache.hold(wanted))]
 
@@ -80,7 +80,7 @@ class CachedShards:
         It stays there until `at_once` others have been asked for, or `will_need` leaves it out.
 
         Raises:
-            InputError: it cannot be had.
+            InputError: the shard cannot be fetched.
         """
         held = self._held.get(shard)
         if held is None:
@@ -93,16 +93,16 @@ class CachedShards:
         return held.path
 
     def will_need(self, shards: Sequence[int]) -> None:
-        """Fetch these in the background as far as the cache has room, soonest first; others may be removed.
+        """Fetch these shards in the background while the cache has room, the soonest needed first; others may go.
 
-        What was said before is forgotten.
+        This replaces the shards of the call before.
         """
         for shard in self._held.keys() - set(shards):
             self._held.pop(shard).close()
         self._ahead.want([shard for shard in shards if shard not in self._held])
 
     def close(self) -> None:
-        """Hold nothing any longer; what is asked for afterwards is held again."""
+        """Release all files. A shard that is asked for later is held again."""
         self._ahead.close()
         while self._held:
             self._release_oldest()

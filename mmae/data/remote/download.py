@@ -1,4 +1,4 @@
-"""Bytes from elsewhere into a local file, in as many attempts as it takes, and checked."""
+"""Downloads to a local file: repeated until the file is complete, and checked."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def download(remote: Remote, name: str, size: int, digest: str, file: IO[bytes],
     Args:
         size: its bytes.
         digest: its xxh3-128, hexadecimal.
-        file: unbuffered, open for reading and writing; what it holds is taken for the beginning, as far as the
-            hash bears that out.
+        file: unbuffered, open for reading and writing. Its content is taken as the beginning of the download; if the
+            hash then differs, the download starts again.
 
     Raises:
-        InputError: it cannot be had, or is not what it should be.
+        InputError: the file cannot be fetched, or has another content.
         OSError: `file` cannot be written.
     """
     attempts = Attempts(remote.shown(name), patience)
@@ -47,7 +47,7 @@ def download(remote: Remote, name: str, size: int, digest: str, file: IO[bytes],
 
 
 def _hash_of(file: IO[bytes], size: int) -> xxhash.xxh3_128:
-    """The hash of what a file holds, its place moved behind that; a file that is too long is emptied."""
+    """The hash of a file's content, with the position moved to its end. A file that is too long is emptied."""
     hasher = xxhash.xxh3_128()
     if file.seek(0, 2) > size:
         _restart(file, hasher)
@@ -83,10 +83,10 @@ def _write_all(file: IO[bytes], chunk: bytes) -> None:
 
 
 def fetch_text(remote: Remote, name: str, patience: Patience) -> bytes:
-    """The content of a small file that is not known before.
+    """The content of a small file with unknown size and hash.
 
     Raises:
-        InputError: it cannot be had, or is not small.
+        InputError: the file cannot be fetched, or is not small.
     """
     attempts = Attempts(remote.shown(name), patience)
     while True:

@@ -1,4 +1,4 @@
-"""What a cache of fetched files holds, and what of it may go: a file that is locked is in use."""
+"""The files in a cache, and which of them may be removed: a locked file is in use."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class _Entry:
 
 
 def evict(root: Path, limit: int) -> bool:
-    """Remove files that nobody uses, the longest unused first, until what is left takes `limit` bytes at most.
+    """Remove unused files, the least recently used first, until the others take at most `limit` bytes.
 
     Returns:
-        whether it does.
+        whether that was possible.
     """
     entries = sorted(_entries(root), key=lambda entry: entry.used)
     excess = sum(entry.bytes for entry in entries) - limit
@@ -60,17 +60,17 @@ def _entries(root: Path) -> Iterator[_Entry]:
                 if part or _WHOLE.fullmatch(file.name):
                     with suppress(FileNotFoundError):
                         status = file.stat(follow_symlinks=False)
-                        # What is being fetched counts as if it were there: others plan with it.
+                        # A file that is being fetched counts with its full size: other processes rely on that.
                         size = max(int(part[1]), status.st_size) if part else status.st_size
                         yield _Entry(Path(file.path), size, status.st_mtime)
 
 
 def _remove(path: Path) -> bool:
-    """Remove a file that nobody uses; False where somebody does."""
+    """Remove a file unless a process uses it; returns whether it was removed."""
     try:
         file = LockedFile(path, os.O_RDONLY)
     except FileNotFoundError:
-        return True  # by another process, just now
+        return True  # Another process has just removed it.
     except OSError:
         return False
     with closing(file):

@@ -33,7 +33,7 @@ _TRANSIENT: Final = frozenset(
 
 
 class HttpRemote:
-    """A folder of a web server; see `transport.Remote`. A query in its address goes behind each file's name."""
+    """A folder of a web server; see `transport.Remote`. A query in its address is appended to each file's name."""
 
     def __init__(self, location: str, patience: Patience) -> None:
         self._location = location
@@ -68,7 +68,7 @@ class HttpRemote:
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:
-    # Not `iter_content`: that waits for whole chunks, for ever where a server drips.
+    # `iter_content` would wait for whole chunks, without end if a server sends very slowly.
     try:
         while chunk := response.raw.read1(_CHUNK, decode_content=True):
             yield chunk
@@ -106,7 +106,7 @@ def _retry_after(value: str | None) -> float | None:
 
 
 def _reason(error: BaseException) -> str:
-    """What is behind an error, in the system's words: the library's own repeat the address with its token."""
+    """The system's message behind an error. The library's own message would repeat the address with its token."""
     chain = [error]
     while (below := chain[-1].__cause__ or chain[-1].__context__ or getattr(chain[-1], "reason", None)) is not None:
         if not isinstance(below, BaseException) or below in chain:

@@ -1,4 +1,4 @@
-"""Files in any store that fsspec knows: s3, gs and others; credentials are found as the store's own tools find them."""
+"""Files in any store that fsspec knows: s3, gs and others. Credentials are found as by the store's tools."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class FsspecRemote:
     """A folder at an fsspec address; see `transport.Remote`.
 
     Raises:
-        InputError: no such kind of store, or the package for it is not installed.
+        InputError: the kind of store is unknown, or its package is not installed.
     """
 
     def __init__(self, location: str, patience: Patience) -> None:
@@ -51,7 +51,7 @@ class FsspecRemote:
             yield chunk
 
     def _called(self, function: Callable[[], Any]) -> Any:
-        """The function's result, within `stall_s`: stores have time limits of their own, or none.
+        """The function's result, within `stall_s`: stores have their own time limits, or no limit.
 
         Raises:
             Refused, Interrupted: instead of what the store raises.
@@ -61,7 +61,7 @@ class FsspecRemote:
         def call() -> None:
             try:
                 done.append((function(), None))
-            except Exception as error:  # each store has errors of its own
+            except Exception as error:  # Each store has its own errors.
                 done.append((None, error))
 
         thread = threading.Thread(target=call, daemon=True)
@@ -80,6 +80,6 @@ class FsspecRemote:
 def _open(address: str) -> Any:
     import fsspec
 
-    # Looked up by each process anew: fsspec's own threads do not survive a fork.
+    # Each process looks it up again, because fsspec's threads do not survive a fork.
     store, path = fsspec.url_to_fs(address)
     return store.open(path, "rb", block_size=_READ, cache_type="none")

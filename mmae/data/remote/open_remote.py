@@ -10,10 +10,10 @@ from mmae.errors import InputError
 
 
 def open_remote(location: str, patience: Patience) -> Remote:
-    """The folder at an address, by its scheme; nothing is asked of it yet.
+    """The folder at an address, by its scheme. Nothing is sent yet.
 
     Raises:
-        InputError: an address that nothing here can read.
+        InputError: no transport can read this address.
     """
     try:
         urlsplit(location)

@@ -1,4 +1,4 @@
-"""Shards wherever they are: in a folder, or at an address."""
+"""Opens a shard set: in a local folder, or at an address."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mmae.data.shards.index import Index, open_index
 from mmae.data.shards.index_json import JSON_NAME, NPZ_NAME, ArraysInfo, ShardInfo, parse_head
 from mmae.errors import InputError
 
-# A wrong address should be told of while somebody still looks.
+# A wrong address should be reported soon after the start, while its user still watches.
 _FIRST_CONTACT_S: Final = 60.0
 _MOST_HELD: Final = 256
 
@@ -28,16 +28,16 @@ _MOST_HELD: Final = 256
 def open_shards(
     location: str, cache_dir: Path | str | None, cache_gb: float, patience: Patience | None = None
 ) -> tuple[Index, CachedShards | None]:
-    """The index of a shard set, and where its shards are to be had: None for a folder of this machine.
+    """The index of a shard set, and the store of its shards: None for a local folder.
 
     Args:
-        location: a folder; or an address of one: `https://`, `s3://`, `gs://` and what else fsspec knows, or
-            `pipe:COMMAND` where the command writes the file whose name takes the place of `{}`.
-        cache_dir: where files from an address are kept. Several sets and processes may share it.
-        cache_gb: what they may take there, in GB (10^9 bytes).
+        location: a folder or its address: `https://`, `s3://`, `gs://` and other schemes of fsspec, or `pipe:COMMAND`:
+            a command that writes a file to its output, with `{}` for the name of the file.
+        cache_dir: folder for files from an address. Several sets and processes may share it.
+        cache_gb: the most that they may take there, in GB (10^9 bytes).
 
     Raises:
-        InputError: no such set, a damaged one, or a cache that cannot hold one shard of it.
+        InputError: the set is missing or damaged, or the cache cannot hold one of its shards.
     """
     if not is_remote(location):
         return open_index(location), None
@@ -67,12 +67,12 @@ def open_shards(
 
 
 def _room(cache_gb: float, arrays: ArraysInfo, shards: Sequence[ShardInfo]) -> int:
-    """Shards that the cache holds beside the index, at least one."""
+    """The number of shards that fit the cache beside the index, at least one."""
     largest = max((shard.bytes for shard in shards), default=1)
     room = (round(cache_gb * 1e9) - arrays.bytes) // max(largest, 1)
     if room < 1:
         need = (arrays.bytes + 4 * largest) / 1e9
-        raise InputError(f"data.cache_gb: {cache_gb:g} holds not even one shard: give {need:.3g} or more")
+        raise InputError(f"data.cache_gb: {cache_gb:g} is too small for one shard: give {need:.3g} or more")
     return room
 
 
@@ -84,7 +84,7 @@ def _open_fetched(cache: Cache, files: Mapping[Wanted, Callable[[IO[bytes]], Non
         except InputError:
             if last:
                 raise
-            # Damaged since they were fetched: they were compared then.
+            # The files were checked when they were fetched, so they have been damaged since.
             for file in held:
                 file.path.unlink(missing_ok=True)
         finally:

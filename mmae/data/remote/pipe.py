@@ -43,10 +43,10 @@ class PipeRemote:
     def open(self, name: str, offset: int) -> Iterator[Body]:
         from webdataset.gopen import Pipe
 
-        # From the start whatever the offset: a command knows none.
+        # Always from the start, because a command has no offset.
         command = self._command.replace(_PLACE, name)
         with tempfile.TemporaryFile() as said:
-            # A group of its own: what the shell has started ends with it.
+            # A process group of its own, so that everything that the shell has started can be ended with it.
             pipe = Pipe(
                 command,
                 mode="rb",

@@ -1,4 +1,4 @@
-"""Files at an address: what every way of fetching them shares, and the patience that goes into it."""
+"""What all transports share: their interface, and the rules for repeated attempts."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from mmae.terminal.plurals import counted
 
 _LOG: Final = logging.getLogger(__name__)
 _WORTH_TELLING_S: Final = 4.0
-_JITTER: Final = random.SystemRandom()  # the seeded one is a run's, and the same in all workers
+_JITTER: Final = random.SystemRandom()  # The seeded generator belongs to the run and is the same in all workers.
 
 
 class Refused(Exception):  # noqa: N818
-    """The file will not come, however often one asks: the message says why, without secrets."""
+    """The file cannot be fetched, and another attempt would not help. The message says why, without secrets."""
 
 
 class Interrupted(Exception):  # noqa: N818
-    """The file did not come this time.
+    """This attempt failed; another one may succeed.
 
     Attributes:
-        after_s: seconds after which the other side wants to be asked again, if it said so.
+        after_s: seconds until the next attempt, if the server has said so.
     """
 
     def __init__(self, why: str, after_s: float | None = None) -> None:
@@ -35,19 +35,19 @@ class Interrupted(Exception):  # noqa: N818
 
 
 class Wrong(Interrupted):
-    """What came is not what was asked for. Asking again may help, but not many times."""
+    """The answer has the wrong content. Another attempt may help, but many will not."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to put up with a network.
+    """Time limits for a network.
 
     Attributes:
-        connect_s: until a connection stands.
-        stall_s: without a byte, or at fewer than `slowest` bytes a second: the connection is given up for another.
-        give_up_s: without getting further by `slowest` bytes a second, over all attempts.
+        connect_s: until a connection is established.
+        stall_s: without a byte, or with fewer than `slowest` bytes a second. A new connection is then made.
+        give_up_s: without progress of `slowest` bytes a second, over all attempts.
         first_delay_s, longest_delay_s: between attempts; doubled each time, and drawn from the upper half.
-        tries: of content that is wrong, or a command that fails.
+        tries: number of attempts where the content is wrong or a command fails.
     """
 
     connect_s: float = 10.0
@@ -60,10 +60,10 @@ class Patience:
 
 
 class Remote(Protocol):
-    """A folder elsewhere. It may be pickled and used after a fork, by several threads: connections are not kept."""
+    """A remote folder. It keeps no connections, so it may be pickled, and used after a fork or by several threads."""
 
     def open(self, name: str, offset: int) -> AbstractContextManager[Body]:
-        """A file's bytes from `offset` on, or from its start where that cannot be had.
+        """A file's bytes from `offset` on, or from its start if the server cannot do that.
 
         Raises:
             Refused, Interrupted: also while the body is read.
@@ -82,7 +82,7 @@ class Body:
 
 
 class Attempts:
-    """The attempts at one file: waits between them, and says when to stop.
+    """The attempts to fetch one file: waits between them, and decides when to stop.
 
     Args:
         what: names the file in messages.
@@ -101,10 +101,10 @@ class Attempts:
 
         Args:
             error: how the last one ended.
-            reached: bytes of the file that are there now. To get further, and not too slowly, earns new patience.
+            reached: bytes of the file so far. Progress at a sufficient speed restarts the time limits.
 
         Raises:
-            InputError: there is to be no other attempt.
+            InputError: the limits are exceeded.
         """
         now, patience = time.monotonic(), self._patience
         if isinstance(error, Wrong):
@@ -118,7 +118,7 @@ class Attempts:
         delay = min(patience.longest_delay_s, patience.first_delay_s * 2.0 ** min(self._failed - 1, 30))
         delay = max(error.after_s or 0.0, delay * _JITTER.uniform(0.5, 1.0))
         if now + delay - self._since > patience.give_up_s:
-            raise refused(self._what, f"{error}; no further for {patience.give_up_s:g} s")
+            raise refused(self._what, f"{error}; no progress for {patience.give_up_s:g} s")
         if delay >= _WORTH_TELLING_S:
             _LOG.warning("%s: %s; trying again in %.0f s", self._what, error, delay)
         time.sleep(delay)
@@ -129,10 +129,10 @@ def refused(what: str, why: str) -> InputError:
 
 
 def fast_enough(chunks: Iterator[bytes], patience: Patience) -> Iterator[bytes]:
-    """The chunks, as long as they come at no fewer than `slowest` bytes a second over each `stall_s`.
+    """The chunks, while at least `slowest` bytes a second arrive over each `stall_s`.
 
     Raises:
-        Interrupted: they do not.
+        Interrupted: fewer bytes arrive.
     """
     began, came = time.monotonic(), 0
     for chunk in chunks:

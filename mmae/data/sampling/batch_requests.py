@@ -1,4 +1,4 @@
-"""What a rank asks its workers to read, micro-batch by micro-batch: pure, so that a grid of worlds can be tested.
+"""The requests of a rank to its workers, one for each micro-batch. Pure functions: tests cover a grid of worlds.
 
 Shape suffix: B tiles.
 """
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Request:
     """One micro-batch to read: positions in the sets' indexes, which of them count (bool, B), and the epoch.
 
-    `ahead`, where it is given, are shards that its reader should fetch in the background, soonest first.
+    `ahead`, if given, lists shards that the reader should fetch in the background, the soonest needed first.
     """
 
     places: Places

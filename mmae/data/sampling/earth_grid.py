@@ -1,4 +1,4 @@
-"""Cubic cells around the Earth's centre: places near one another share a cell or lie in two that touch."""
+"""A grid of cubic cells around the Earth's centre: places near one another lie in one cell or in adjacent cells."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EARTH_KM: Final = 6371.0
 
 
 def unit_vectors(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Places in degrees (N,) as points of the unit sphere (N, 3), which knows neither poles nor a date line."""
+    """Places in degrees (N,) as points of the unit sphere (N, 3), where poles and the date line are not special."""
     phi, lam = np.radians(lat), np.radians(lon)
     return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=1)
 

@@ -1,4 +1,4 @@
-"""A list of tile ids to train on: a text file, one a line."""
+"""A list of tile ids to train on: a text file with one id on each line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class KeyList:
         return xxhash.xxh3_128_hexdigest(b"\n".join(self.sorted.tolist()))
 
     def first_of(self, some: NDArray[Any]) -> str:
-        """Whichever of some of its ids stands first in the file."""
+        """The one of these ids that comes first in the file."""
         among = set(some.tolist())
         return next(key for key in self.listed if key in among).decode()
 
@@ -45,7 +45,7 @@ def read_keys(path: Path) -> KeyList:
     """The ids that a file lists. Empty lines are left out, and space around an id.
 
     Raises:
-        InputError: no such file, not text, or no id in it.
+        InputError: the file is missing, is not text, or holds no id.
     """
     try:
         text = read_regular(path).decode("utf-8-sig")

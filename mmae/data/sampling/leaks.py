@@ -1,4 +1,4 @@
-"""Tiles of one split that show ground which another split shows too: a validation loss of theirs says nothing."""
+"""Tiles of one split that show the same ground as another split: validation losses on them are too good."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Leak:
     """How many tiles of a split show ground that another split shows too, and the first of them.
 
     Attributes:
-        split: whose tiles are counted.
+        split: the split of the counted tiles.
         other: the split with which the ground is shared.
         of: tiles of `split`.
         same_id, same_place, overlapping: each tile is counted once, as the closest of these.
@@ -73,26 +73,26 @@ class Leak:
 
 
 def leak(tiles: TrainingTiles) -> Leak | None:
-    """What the val splits of a run's sets share with the tiles that are trained on; None where that is nothing."""
+    """The tiles that the val splits of a run's sets share with its training tiles; None if there are none."""
     val = [ground_of(each.index, _positions(each.index, _VAL)) for each in tiles.sets]
     trained = [ground_of(each.index, at) for each, at in zip(tiles.sets, tiles.positions, strict=True)]
     return _leak(_VAL, joined(val), _TRAIN, joined(trained))
 
 
 def leaks_of_set(index: Index) -> list[Leak]:
-    """What the splits of one set share with one another."""
+    """The tiles that the splits of one set share with one another."""
     return leaks_between({name: ground_of(index, _positions(index, name)) for name in index.splits})
 
 
 def leaks_between(splits: Mapping[str, Ground]) -> list[Leak]:
-    """What splits share with one another; what a split shares with train is counted among the other's tiles."""
+    """The tiles that splits share. Where one of two splits is train, the tiles of the other one are counted."""
     names = sorted(splits, key=lambda name: name != _TRAIN)
     found = (_leak(name, splits[name], other, splits[other]) for other, name in combinations(names, 2))
     return [each for each in found if each is not None]
 
 
 def warnings(leaks: list[Leak]) -> Iterator[str]:
-    """A line for each leak of a set, which says what to do."""
+    """One line for each leak of a set, with what to do."""
     for each in leaks:
         yield (
             f"WARNING: {each}: losses on {each.split} look better than they are; keep such tiles in one split "

@@ -1,8 +1,8 @@
-"""What an epoch holds where shard sets are mixed by weight: pure functions over integers.
+"""The tiles of an epoch when shard sets are mixed by weight: pure functions over integers.
 
 An epoch is a row of slots, part after part: every tile of set 0, every tile of set 0 again, ..., a fresh choice of
-tiles of set 0, every tile of set 1, ... Its length never changes. In which order the slots are read is decided in
-`order`; with one set of weight 1 the slots are the tiles.
+tiles of set 0, every tile of set 1, ... Its length never changes. `order` decides in which order the slots
+are read. With one set of weight 1 the slots are the tiles.
 
 Shape suffixes: B tiles asked for, L slots of an epoch.
 """
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Part:
-    """A pass through a set, whole or not: `count` of its `tiles` tiles, in the slots from `start` on."""
+    """A complete or partial pass through a set: `count` of its `tiles` tiles, in the slots from `start` on."""
 
     set: int
     repeat: int
@@ -76,7 +76,7 @@ class Mixture:
         seed: of the choices.
 
     Raises:
-        InputError: a weight so small that nothing is taken of its set.
+        InputError: a weight is so small that no tile of its set is taken.
     """
 
     sizes: tuple[int, ...]
@@ -111,7 +111,7 @@ class Mixture:
         return sum(part.count for part in self.parts)
 
     def locate(self, epoch: int, slots_B: NDArray[np.int64]) -> Places:
-        """Which tiles stand in the given slots of an epoch."""
+        """The tiles in the given slots of an epoch."""
         starts = np.array([part.start for part in self.parts], np.int64)
         part_B = np.searchsorted(starts, slots_B, side="right") - 1
         tile_B = slots_B - starts[part_B]
@@ -123,7 +123,7 @@ class Mixture:
         return Places(set_B, repeat_B, tile_B)
 
     def windows(self, shards: Sequence[NDArray[np.int32]], window: int, epoch: int) -> NDArray[np.int64]:
-        """The window that each slot of an epoch is read in, int64 (L,), from 0.
+        """The number of the window in which each slot of an epoch is read, int64 (L,), from 0.
 
         Each pass through a set reads its shards anew; the shards of all passes are drawn into windows together.
 

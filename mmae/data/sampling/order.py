@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mmae.config.batch_split import BatchSplit
 
 ORDER_VERSION: Final = 1
-"""Part of what makes a run reproducible: raised whenever a step would read other tiles."""
+"""Version of the order. It must increase with every change that makes a step read other tiles."""
 
 
 def epoch_order(num_tiles: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -46,14 +46,14 @@ def windowed_order(window_N: NDArray[np.int64], seed: int, epoch: int) -> NDArra
 
 
 def window_numbers(num_shards: int, window: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Which window an epoch reads each shard in, int64 (num_shards,): `window` shards each, the last perhaps fewer."""
+    """The window of each shard in an epoch, int64 (num_shards,): `window` shards each, the last one perhaps fewer."""
     numbers = np.empty(num_shards, dtype=np.int64)
     numbers[_permutation(num_shards, seed, epoch, Stream.SHARD_ORDER)] = np.arange(num_shards) // window
     return numbers
 
 
 def hashes(seed: int, epoch: int, rows_N: NDArray[np.int64], stream: Stream) -> NDArray[np.int64]:
-    """A random number for each of `rows_N`, int64 (N,), which nothing but the arguments decides."""
+    """A random number for each of `rows_N`, int64 (N,), which depends on the arguments only."""
     key_N = tile_keys(seed, epoch, rows_N)
     return mix(key_N ^ mix(np.full_like(key_N, int(stream))))
 
@@ -77,13 +77,13 @@ def _current_order(num_tiles: int, seed: int, windows: Windows | None, epoch: in
 
 @dataclass(frozen=True)
 class TrainOrder:
-    """The way of a training run through its split, step by step.
+    """The tiles of each step of a training run.
 
     An epoch drops only its last, incomplete global batch; another epoch drops other tiles.
 
     Args:
         num_tiles: that an epoch reads.
-        windows: where an epoch shuffles within windows only.
+        windows: given if an epoch shuffles within windows only.
 
     Raises:
         InputError: the split holds fewer tiles than one global batch.
@@ -134,7 +134,7 @@ def validation_batches(
     """A rank's validation batches: positions int64 (B,) within the split and which of them count, bool (B,).
 
     Over all ranks every tile counts once. Every rank gets the same number of full batches, so that
-    no rank waits for another: the last ones are padded with repeats of the last tile that do not count.
+    no rank waits for another. The last batches are padded with repeats of the last tile, which do not count.
     """
     rounds = -(-num_tiles // (micro * world))
     batches = []

@@ -1,4 +1,4 @@
-"""Which tiles of a split training is given: pure functions over what the index says of them.
+"""The choice of training tiles from a split: pure functions over the index.
 
 Shape suffixes: N tiles, K keys.
 """
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 def fraction_of(rows_N: NDArray[np.int64], fraction: float, seed: int) -> NDArray[np.bool_]:
-    """Which tiles are among a share of them, bool (N,): round(fraction x N), at least one where there is one.
+    """The chosen share of the tiles, bool (N,): round(fraction x N) tiles, at least one if there is any.
 
-    A smaller fraction takes a subset of what a larger one takes, and where the tiles are stored does not matter.
+    A smaller fraction takes a subset of a larger one. The choice does not depend on where tiles are stored.
 
     Args:
         rows_N: source rows, each once.
@@ -33,7 +33,7 @@ def fraction_of(rows_N: NDArray[np.int64], fraction: float, seed: int) -> NDArra
 
 
 def named(tile_ids_N: NDArray[np.bytes_], keys_K: NDArray[np.bytes_]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which tiles are named by a list, bool (N,), and which entries of the list name any, bool (K,).
+    """Which tiles a list names, bool (N,), and which entries of the list name a tile, bool (K,).
 
     Args:
         keys_K: tile ids, ascending, each once.

@@ -1,4 +1,4 @@
-"""Which shards are read next, so that they can be fetched before they are asked for.
+"""The shards that are read next, so that they can be fetched before they are needed.
 
 Shape suffix: L slots of an epoch.
 """
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from mmae.data.sampling.training_tiles import TrainingTiles
 
 Shards = tuple[tuple[int, ...], ...]
-"""Of each set, numbers of shards in its index."""
+"""For each set, numbers of shards in its index."""
 
 
 @dataclass
 class ShardLookahead:
-    """The shards of the window that a run reads and of the next one, told once a window.
+    """The shards of the window that a run reads and of the next window, returned once for each window.
 
     Args:
         tiles: what the run reads.
-        order: in which order.
+        order: the order in which it reads them.
     """
 
     tiles: TrainingTiles
@@ -36,9 +36,9 @@ class ShardLookahead:
     _told: tuple[int, int] = field(default=(-1, -1), init=False)
 
     def at(self, step: int) -> Shards | None:
-        """What to fetch from this step on, soonest first; None where that was said before.
+        """The shards to fetch from this step on, the soonest needed first; None if an earlier call returned them.
 
-        Steps are asked for in ascending order.
+        The steps of successive calls ascend.
         """
         epoch, slots = self.order.global_batch_at(step)
         windows_L = self._windows(epoch)
@@ -46,7 +46,7 @@ class ShardLookahead:
         if (epoch, window) == self._told:
             return None
         self._told = epoch, window
-        # The epoch after begins with a window of its own.
+        # The next epoch begins with a window of its own.
         following = (epoch, window + 1) if (windows_L == window + 1).any() else (epoch + 1, 0)
         now, then = self._shards(epoch, window), self._shards(*following)
         return tuple(tuple(dict.fromkeys(soon + later)) for soon, later in zip(now, then, strict=True))
@@ -67,7 +67,7 @@ class ShardLookahead:
 
 
 def share(shards: Shards, number: int, of: int) -> Shards:
-    """The same shards from another place on, so that `of` readers begin with different ones."""
+    """The same shards, rotated, so that `of` readers begin with different ones."""
     rotated = []
     for each in shards:
         start = number * len(each) // of

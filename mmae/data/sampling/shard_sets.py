@@ -34,10 +34,10 @@ class ShardSet:
 
 
 def moved(config: DataConfig, locations: Sequence[str] | None) -> DataConfig:
-    """The same sets where they lie now, in the same order.
+    """The same configuration with new locations of its sets, in the same order.
 
     Raises:
-        InputError: not as many locations as sets.
+        InputError: the numbers of locations and sets differ.
     """
     if locations is None:
         return config
@@ -62,7 +62,7 @@ def open_sets(config: DataConfig) -> tuple[ShardSet, ...]:
 
 
 def _check_different(indexes: Sequence[Index]) -> None:
-    """Raise InputError where a set is named twice. Its content tells: paths can be written in many ways."""
+    """Raise InputError if a set is named twice. Sets are compared by content: a path can be written in many ways."""
     first: dict[str, int] = {}
     for number, index in enumerate(indexes):
         other = first.setdefault(index.fingerprint, number)
@@ -74,7 +74,7 @@ def _check_different(indexes: Sequence[Index]) -> None:
 
 
 def check_cache(sets: Sequence[ShardSet], config: DataConfig) -> None:
-    """Refuse to train from an address through a cache that would be emptied before its shards are read.
+    """Refuse a cache that would evict the shards of an address before they are read.
 
     Raises:
         InputError: the cache holds neither every train shard nor, with `data.window`, two windows.
@@ -117,10 +117,10 @@ def needed_datasets(index: Index, domains: Sequence[str]) -> tuple[str, ...]:
 
 
 def common_datasets(sets: Sequence[ShardSet], domains: Sequence[str]) -> tuple[str, ...]:
-    """`needed_datasets` of sets whose tiles stand in the same batches.
+    """The `needed_datasets` of several sets, whose tiles are mixed in batches.
 
     Raises:
-        InputError: a set lacks one, or stores it otherwise than the first set.
+        InputError: a set lacks a dataset, or stores it differently from the first set.
     """
     first = sets[0].index
     names = needed_datasets(first, domains)
@@ -137,10 +137,10 @@ def common_datasets(sets: Sequence[ShardSet], domains: Sequence[str]) -> tuple[s
 
 
 def split_positions(sets: Sequence[ShardSet], split: str) -> list[NDArray[np.int64]]:
-    """Positions of a split's tiles in each set's index, all of them, int64; none where a set has no such split.
+    """Positions of all tiles of a split in each set's index, int64; empty for a set without this split.
 
     Raises:
-        InputError: no set has any.
+        InputError: no set has a tile of this split.
     """
     if not any(has_split(each.index, split) for each in sets):
         return [sets[0].index.positions(split)]
@@ -148,5 +148,5 @@ def split_positions(sets: Sequence[ShardSet], split: str) -> list[NDArray[np.int
 
 
 def has_split(index: Index, split: str) -> bool:
-    """Whether any tile is of a split."""
+    """Whether a split has a tile."""
     return any(shard.split == split and shard.tiles for shard in index.shards)

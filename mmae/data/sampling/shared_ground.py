@@ -1,7 +1,7 @@
-"""Which tiles show ground that other tiles show too: by their ids, their places, and their footprints.
+"""Finds tiles that show the same ground as other tiles: by their ids, places and footprints.
 
-A footprint is a square around a tile's place, its sides to the north and east. Grids of maps are turned against that
-by a few degrees, and the Earth is no sphere, so squares that overlap by less than a pixel only touch.
+A footprint is a square around a tile's place, with sides along north and east. Map grids are rotated against that
+by a few degrees, and the Earth is not a sphere, so an overlap of less than a pixel does not count.
 
 Shape suffixes: N tiles, A tiles that are asked about, T tiles that these are compared with.
 """
@@ -56,7 +56,7 @@ class Ground:
 
 
 def ground_of(index: Index, positions: NDArray[np.int64]) -> Ground:
-    """The ground of the tiles at some positions of an index."""
+    """The ground of the tiles at the given positions of an index."""
     side = np.full(len(positions), footprint_km(index.datasets))
     return Ground(index.tile_id[positions], index.lat[positions], index.lon[positions], side)
 
@@ -77,11 +77,11 @@ def footprint_km(datasets: Mapping[str, DatasetInfo]) -> float:
 
 
 def shared_ground(asked: Ground, others: Ground) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Which tiles show what one of the others shows. Takes time in proportion to the number of tiles.
+    """Which tiles share ground with one of the others. The time is proportional to the number of tiles.
 
     Returns:
         kind_A: `APART`, or the closest of `SAME_ID`, `SAME_PLACE` and `OVERLAPPING`.
-        other_A: int64, one of the others with which it is shared; -1 where there is none.
+        other_A: int64, a tile with which the ground is shared; -1 if there is none.
     """
     other_A = _equal(asked.tile_id, others.tile_id)
     kind_A = np.where(other_A >= 0, SAME_ID, APART).astype(np.uint8)
@@ -118,7 +118,7 @@ def _metres(ground: Ground) -> NDArray[np.int64]:
 def _overlapping(asked: Ground, others: Ground) -> NDArray[np.int64]:
     """The number of a tile whose footprint overlaps, int64 (A,); -1 where there is none. All places are known."""
     found_A = np.full(len(asked), -1)
-    # Of tiles at one place the largest stands for all.
+    # The largest of several tiles at one place represents them.
     metres = _metres(others)
     order = np.lexsort((-others.side_km, metres))
     single = order[np.flatnonzero(np.diff(metres[order], prepend=metres[order[0]] - 1))]
@@ -129,7 +129,7 @@ def _overlapping(asked: Ground, others: Ground) -> NDArray[np.int64]:
     by_cell = np.argsort(cells_T, kind="stable")
     cells_T, numbers_T = cells_T[by_cell], single[by_cell]
     cells_A = grid.keys(asked.lat, asked.lon)
-    # Searching in order is several times faster: what is looked at lies in the processor's cache.
+    # Searching in sorted order is several times faster, because the data is in the processor's cache.
     ordered = np.argsort(cells_A)
     cells_A, asked = cells_A[ordered], asked[ordered]
     for column in grid.columns:

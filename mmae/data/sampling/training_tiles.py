@@ -1,4 +1,4 @@
-"""What training takes of its shard sets, and in which order it reads that."""
+"""The tiles that training takes from its shard sets, and their order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class TrainingTiles:
-    """What training reads.
+    """The tiles that training reads.
 
     Attributes:
         sets: in the order of `data.shards`.
@@ -57,7 +57,7 @@ class TrainingTiles:
         return TrainOrder(count, global_batch, seed, lambda epoch: self.mixture.windows(shards, window, epoch))
 
     def sample(self, count: int) -> Places:
-        """About `count` tiles, or all: the first of each set, in proportion to what an epoch takes of it."""
+        """About `count` tiles, or all: the first ones of each set, in proportion to the set's share of an epoch."""
         every = max(1.0, self.mixture.num_slots / count)
         shares = [
             sum(part.count for part in self.mixture.parts if part.set == number) / every
@@ -75,7 +75,7 @@ class TrainingTiles:
 
 
 def training_tiles(sets: Sequence[ShardSet], config: DataConfig, seed: int) -> TrainingTiles:
-    """What training takes of each set: its train split, less what `data.keys` and `data.fraction` leave out.
+    """The training tiles of each set: its train split, reduced by `data.keys` and `data.fraction`.
 
     Raises:
         InputError: a set has no train split, the list of keys names a tile that none has, or nothing is left.

@@ -1,4 +1,4 @@
-"""Blosc2 chunks, through libblosc2 itself where the wheel ships it: it keeps its working memory between calls.
+"""Blosc2 chunks. If the wheel ships libblosc2, it is called directly: it keeps its working memory between calls.
 
 The Python wrapper makes a context for each array, which costs more than a small array itself. Only functions
 without structures are called, so that no layout of another version is relied on. The interpreter's lock is held
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 HEADER_BYTES: Final = 32
-"""Of a chunk, and the most that a chunk may be longer than what it holds."""
+"""Bytes of a chunk's header, which is also the most that a chunk may be longer than its content."""
 
-# Left to itself Blosc2 chooses by machine and version; bytes must depend on the array alone.
+# By default Blosc2 chooses by machine and version, but the bytes must depend on the array alone.
 BLOCK_SIZE: Final = 1 << 15
 LEVEL: Final = 1
 
@@ -60,7 +60,7 @@ _FILTERS: Final = slice(16, 22)
 
 @cache
 def library() -> Any:
-    """libblosc2; None where the wheel ships none, or where `BLOSC_*` variables would change what it does."""
+    """libblosc2. None if the wheel does not ship it, or if `BLOSC_*` variables would change its output."""
     if any(name.startswith("BLOSC_") for name in os.environ):
         return None
     try:
@@ -78,7 +78,7 @@ def compress(plain: NDArray[Any], settings: Settings) -> bytes | memoryview:
     """A C-contiguous array of at least one byte as one chunk; the same bytes with and without `library`.
 
     Raises:
-        RuntimeError: Blosc2 could not.
+        RuntimeError: Blosc2 failed.
     """
     loaded = library()
     return _by_wrapper(plain, settings) if loaded is None else _by_library(loaded, plain, settings)
@@ -106,7 +106,7 @@ def _by_wrapper(plain: NDArray[Any], settings: Settings) -> bytes:
 
 
 def _by_library(loaded: Any, plain: NDArray[Any], settings: Settings) -> memoryview:
-    set_up(loaded, settings)  # each time: the state is the process's, and others may use the library too
+    set_up(loaded, settings)  # Set each time: other code of the process may use the library too.
     buffer = np.empty(plain.nbytes + HEADER_BYTES, np.uint8)
     shuffle, itemsize = settings.filter.value, plain.itemsize
     source, target = address(plain), address(buffer)
@@ -114,7 +114,7 @@ def _by_library(loaded: Any, plain: NDArray[Any], settings: Settings) -> memoryv
     if length <= 0:
         raise RuntimeError(f"Blosc2 failed to compress ({length})")
     chunk = buffer.data
-    if chunk[_FLAGS] >> 5 != settings.flag:  # another thread has set up another codec in between
+    if chunk[_FLAGS] >> 5 != settings.flag:  # Another thread has set another codec in the meantime.
         return memoryview(_by_wrapper(plain, settings))
     # This function puts the filter in the last of six places, the wrapper in the first; and it leaves out a shuffle
     # of single bytes, which changes nothing but a flag.

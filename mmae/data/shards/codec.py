@@ -39,7 +39,7 @@ DTYPES: Final = tuple(
 
 MAX_NDIM: Final = 8
 MAX_NBYTES: Final = 1 << 28
-"""No array of one tile is larger: a header that says so is damaged or hostile."""
+"""The most bytes of one tile's array. A header with a larger size is damaged or hostile."""
 
 _PREFIX: Final = struct.Struct("<4sBBBB")
 _DTYPE_CODES: Final = MappingProxyType({dtype: code for code, dtype in enumerate(DTYPES)})
@@ -54,7 +54,7 @@ _RUN_BITS: Final = 0x70
 
 
 class CodecError(ValueError):
-    """Bytes that are not an array of this format, or do not fit where they are decoded to."""
+    """The bytes are not an array of this format, or the array does not fit the destination."""
 
 
 class _Header(NamedTuple):
@@ -76,7 +76,7 @@ def encode(array: NDArray[Any], codec: str = "small") -> bytes:
     dtype, heads = _heads(array.dtype, array.shape)
     if codec not in CODECS:
         raise CodecError(f"unknown codec {codec!r} (known: {', '.join(CODECS)})")
-    # Not ascontiguousarray: it makes an axis where there is none.
+    # `ascontiguousarray` would add an axis to an array without axes.
     plain = np.asarray(array, dtype=dtype, order="C")
     number, payload = _payload(plain, CODECS.index(codec))
     return heads[number] + payload
@@ -84,7 +84,7 @@ def encode(array: NDArray[Any], codec: str = "small") -> bytes:
 
 @lru_cache(maxsize=1 << 10)
 def _heads(dtype: np.dtype[Any], shape: tuple[int, ...]) -> tuple[np.dtype[Any], tuple[bytes, ...]]:
-    """The dtype that is stored, and what comes before the payload, by codec. A set has few dtypes and shapes."""
+    """The stored dtype, and the bytes before the payload by codec. Cached, because a set has few dtypes and shapes."""
     stored = dtype.newbyteorder("<")
     if stored not in _DTYPE_CODES:
         raise CodecError(f"dtype {dtype} cannot be stored (known: {', '.join(d.name for d in DTYPES)})")
@@ -127,7 +127,7 @@ def decode_into(buffer: Readable, out: NDArray[Any]) -> None:
 
 
 def _payload(plain: NDArray[Any], number: int) -> tuple[int, bytes | memoryview]:
-    """The codec that was used, and its bytes: what does not shrink is stored raw, which also decodes faster."""
+    """The codec in use and its bytes. An array that does not shrink is stored raw, which also decodes faster."""
     if number == 0 or plain.nbytes <= _CHUNK.size:
         return 0, plain.tobytes()
     chunk = blosc.compress(plain, _BLOSC2[number])

@@ -1,4 +1,4 @@
-"""What the index knows of each tile: one array an attribute, checked for contradictions."""
+"""The index's facts about each tile: one array for each attribute, checked for contradictions."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ DTYPES: Final = MappingProxyType(
 
 
 def check_types(columns: Columns, datasets: int) -> None:
-    """Raise ValueError where a column is not of its dtype and shape."""
+    """Raise ValueError if a column has another dtype or shape than it should."""
     count = len(columns)
     wide = {"size": (count, datasets), "checksum": (count, datasets + 1)}
     for name, dtype in DTYPES.items():
@@ -94,7 +94,7 @@ def check_types(columns: Columns, datasets: int) -> None:
 
 
 def chunks(count: int) -> Iterator[slice]:
-    """Slices that cover `count` tiles: millions of them should not cost a temporary of their size."""
+    """Slices that cover `count` tiles, so that millions of tiles need no temporary array of their size."""
     return (slice(begin, begin + _CHUNK_TILES) for begin in range(0, count, _CHUNK_TILES))
 
 
@@ -105,10 +105,10 @@ def check_values(
     shard_bytes: NDArray[np.int64],
     shard_split: NDArray[np.uint8],
 ) -> None:
-    """Raise ValueError where tiles of a part contradict one another or the rest of the index.
+    """Raise ValueError if tiles of a part contradict one another or the rest of the index.
 
     Args:
-        known: column -> its values lie in 0 .. this - 1.
+        known: column -> number of allowed values, which are 0 .. number - 1.
         shard_bytes: size of each shard.
         shard_split: split of each shard.
     """

@@ -54,7 +54,7 @@ _CONSTANT: Final = "constant."
 
 @dataclass(frozen=True, eq=False)
 class Index(Columns):
-    """A shard folder's index: `Columns`, and what holds for the whole set.
+    """A shard folder's index: `Columns`, and facts about the whole set.
 
     The arrays are read-only and mapped from the file: processes on a machine share them. A pickled index opens
     the folder again where it is loaded.
@@ -171,7 +171,7 @@ def _map_arrays(path: Path, expected: ArraysInfo) -> tuple[dict[str, NDArray[Any
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}): repack, or copy the folder again") from None
     with file:
-        # The size first: what is mapped must be there, a missing page would kill the process.
+        # The size is checked first: access to a mapped page behind the end of the file would kill the process.
         if file.seek(0, 2) != expected.bytes or stream_hash(file) != expected.hash:
             raise InputError(
                 f"{path.parent}: {NPZ_NAME} does not belong to {JSON_NAME}: repack, or copy the folder again"
@@ -187,7 +187,7 @@ def _reopen(folder: Path, fingerprint: str) -> Index:
 
 
 def _check(index: Index, mapping: mmap.mmap) -> None:
-    """Raise ValueError where the index contradicts itself: readers trust offsets without looking."""
+    """Raise ValueError if the index contradicts itself: readers use offsets without further checks."""
     count = len(index)
     check_types(index, len(index.datasets))
     for name, info in index.datasets.items():
@@ -198,7 +198,7 @@ def _check(index: Index, mapping: mmap.mmap) -> None:
     shard_split = np.array([index.splits.index(shard.split) for shard in index.shards], np.uint8)
     for part in chunks(count):
         check_values(index, part, known, shard_bytes, shard_split)
-        mapping.madvise(mmap.MADV_DONTNEED)  # a look over every tile should not make them all resident
+        mapping.madvise(mmap.MADV_DONTNEED)  # Checking every tile should not keep all pages in memory.
     tiles = np.bincount(index.shard, minlength=len(index.shards))
     if tiles.tolist() != [shard.tiles for shard in index.shards]:
         raise ValueError("a shard's number of tiles is not that of the columns")

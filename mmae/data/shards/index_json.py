@@ -22,11 +22,11 @@ JSON_NAME: Final = "index.json"
 NPZ_NAME: Final = "index.npz"
 
 _DIGEST: Final = "digest"
-"""Key of the hash over the rest of the file."""
+"""The key whose value is the hash of the rest of the file."""
 
 _MOST_AXES: Final = 8
 _MOST_BYTES: Final = 2**31 - 1
-"""Of a dataset's tile: Blosc2 compresses no more at once."""
+"""Most bytes of one dataset's tile: Blosc2 cannot compress more in one chunk."""
 _SHARD_NAME: Final = re.compile(r"\w+-\d{6,}\.tar", re.ASCII)
 _HASH: Final = re.compile(r"[0-9a-f]*")
 
@@ -143,7 +143,7 @@ def parse_head(text: bytes, where: PurePath | str) -> Head:
         )
         _check(head, content["tiles"])
         digest = content.pop(_DIGEST)
-        # The second comparison sees what is no content: white space, a missing end.
+        # The second comparison also finds changes outside the content: white space, a missing end.
         if xxhash.xxh3_128_hexdigest(_text(content)) != digest or _text(content | {_DIGEST: digest}) != text:
             raise ValueError("it is not as it was written")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -162,7 +162,7 @@ def _parse(text: bytes, where: PurePath | str) -> dict[str, Any]:
         raise InputError(f"{where}: not an index of mmae shards: give the folder that `mmae repack SRC OUT` wrote")
     version = content.get("version")
     if not isinstance(version, int) or version < 1:
-        raise InputError(f"{where}: format {version!r} is none: repack")
+        raise InputError(f"{where}: unsupported index format {version!r}: run mmae repack again")
     if version < VERSION:
         raise InputError(
             f"{where}: written by an older mmae (format {version}, this one reads {VERSION}): repack into a new folder"
@@ -175,7 +175,7 @@ def _parse(text: bytes, where: PurePath | str) -> dict[str, Any]:
 
 
 def _check(head: Head, tiles: Any) -> None:
-    """Raise ValueError or TypeError for what would lead a reader astray: names become paths, sizes become buffers."""
+    """Raise ValueError or TypeError for values that are unsafe to use: names become paths, sizes become buffers."""
     if not all(_SHARD_NAME.fullmatch(shard.name) for shard in head.shards):
         raise ValueError("a shard's name is not <split>-<number>.tar")
     if len({shard.name for shard in head.shards}) != len(head.shards):

@@ -1,7 +1,7 @@
 """Arrays in an uncompressed `.npz` that are mapped rather than read: processes on a machine share their pages.
 
 `numpy.load` reads the same file. Each array's data begins at a multiple of 64 bytes of the file, which numpy's own
-`savez` does not see to: the gap is an extra field of the member's zip header, as Android's zipalign leaves it.
+`savez` does not do. The gap is an extra field of the member's zip header, as in files that Android's zipalign writes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PADDING_ID: Final = 0xD935
 _ENCRYPTED: Final = 1
 
 UNREADABLE_NPZ: Final = (zipfile.BadZipFile, ValueError, OverflowError, NotImplementedError, EOFError, struct.error)
-"""What `map_npz` raises."""
+"""The errors that `map_npz` raises."""
 _HEADER_READERS: Final = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
@@ -82,10 +82,10 @@ def _view(mapping: mmap.mmap, file: IO[bytes], entry: zipfile.ZipInfo) -> NDArra
         raise ValueError(f"{entry.filename} is of npy version {version}")
     try:
         shape, fortran, dtype = _HEADER_READERS[version](file)
-    except Exception as error:  # a parser of Python text: there is no list of what it raises
+    except Exception as error:  # It is parsed as Python text, and the possible errors are not documented.
         raise ValueError(f"{entry.filename} has no npy header ({type(error).__name__})") from error
     if dtype.hasobject or any(length < 0 for length in shape):
-        raise ValueError(f"{entry.filename} is no plain array")
+        raise ValueError(f"{entry.filename} is not a plain array")
     data = file.tell()
     if data + math.prod(shape) * dtype.itemsize != begin + entry.file_size or begin + entry.file_size > len(mapping):
         raise ValueError(f"{entry.filename} is not of the size that its header says")

@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 # Each takes a file descriptor, and 1024 of those is a common limit.
 MAX_OPEN_SHARDS: Final = 512
-# Asking for what is in memory already would cost more than looking at a few places.
+# A request for data that is already in memory would cost more than this check of a few places.
 _PROBES: Final = 4
 
 
 class OpenShards:
-    """Files opened when first read, by the process that reads. The one unused for longest is closed for another.
+    """Files that the reading process opens at the first read. A new file closes the least recently used one.
 
-    After a fork both processes may go on: reads take their place with them, so nothing is shared but the file.
+    After a fork both processes may read: each read has its own offset, so they share nothing but the file.
 
     Args:
-        path: where a shard lies; asked each time that it has to be opened, may raise InputError.
+        path: returns the path of a shard. It is called at each opening, and may raise InputError.
     """
 
     def __init__(self, path: Callable[[int], Path]) -> None:
@@ -99,5 +99,5 @@ class OpenShards:
 def _in_memory(file: int, offset: int) -> bool:
     try:
         return os.preadv(file, (bytearray(1),), offset, os.RWF_NOWAIT) >= 0
-    except OSError:  # it would have to wait, or cannot tell
+    except OSError:  # The system would have to wait for the disk, or cannot answer.
         return False

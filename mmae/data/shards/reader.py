@@ -1,7 +1,7 @@
-"""Tiles by position, straight from the shards' files into the arrays that want them.
+"""Tiles by position, decoded from the shards' files directly into batch arrays.
 
-Files are read rather than mapped: a file that is cut or a disk that fails is then an error of one tile instead of
-the end of the process, and the memory of a process does not grow with what it has seen.
+Files are read, not mapped. So a truncated file or a failing disk is an error of one tile and does not kill the process,
+and the memory of a process does not grow with the number of tiles that it has read.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 
 __all__ = ["DamagedTile", "ShardReader", "ShardStore"]
 
-# Bytes between two wanted members that cost less to read than to go around.
+# If fewer bytes lie between two wanted members, one longer read is cheaper than two.
 _WORTH_A_READ: Final = 1 << 14
 
 
 class ShardStore(Protocol):
-    """Where shards are on this machine."""
+    """Finds the local files of shards."""
 
     def path(self, shard: int) -> Path:
         """The whole file of a shard, fetched first if need be.
 
         Raises:
-            InputError: it cannot be had.
+            InputError: the shard cannot be fetched.
         """
 
 
@@ -81,7 +81,7 @@ class ShardReader:
         index = self._index
         last = max((column for column, name in enumerate(index.datasets) if name in self._names), default=-1)
         infos = list(index.datasets.items())[: last + 1]
-        # One a column up to the last that is wanted; None where the column is not.
+        # One entry for each column up to the last wanted one; None for a column that is not wanted.
         self._columns = tuple(
             (name, SlotDecoder(info.dtype, info.shape)) if name in self._names else None for name, info in infos
         )
@@ -185,7 +185,7 @@ class ShardReader:
                 raise self._damaged(position, name, start, str(error)) from error
 
     def _grow(self, position: int, run: list[_Member], length: int) -> None:
-        # No memory for what cannot be: a member larger than its array raw is damaged before it is read.
+        # A member that is larger than its raw array is damaged; no memory is taken for it.
         for name, decoder, start, _, size, _ in run:
             if size > decoder.max_bytes:
                 raise self._damaged(position, name, start, f"{size} bytes, {decoder.max_bytes} at most are expected")

@@ -1,4 +1,4 @@
-"""Encoded arrays of one dataset -> slots of batch arrays, at the least cost an array.
+"""Decodes arrays of one dataset into slots of batch arrays, with as little work for each array as possible.
 
 All arrays of a dataset have one dtype and shape, so their headers are all but equal. A header is checked in full
 (`codec`) when it is first met, and compared with the known ones from then on.
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # A chunk's header, in which only the compressed bytes follow from the array's content.
 _BEFORE_PACKED: Final = 12
 _AFTER_PACKED: Final = 16
-# Sound headers of a dataset differ in few flags only; damaged ones should not fill the memory.
+# Valid headers of a dataset differ in a few flags only; the cache must not grow with damaged ones.
 _MAX_KNOWN: Final = 64
 
 
@@ -57,7 +57,7 @@ class SlotDecoder:
         self._address = 0
         self._slots = 0
         self.max_bytes: Final = self._start + self._nbytes
-        """No encoded array of the dataset is longer: what does not shrink is stored raw."""
+        """The most bytes of an encoded array: an array that does not shrink is stored raw."""
 
     def decode(self, window: Window, start: int, size: int, out: NDArray[Any], slot: int) -> None:
         """Decode the `size` bytes at `start` of a window into `out[slot]`.
@@ -95,7 +95,7 @@ class SlotDecoder:
             raise ValueError(f"{self._dtype} {self._shape} does not fit into slots of {out.dtype} {out.shape}")
         if not (out.flags.c_contiguous and out.flags.writeable):
             raise ValueError("the slots to decode into must be C-contiguous and writable")
-        # Weakly: a batch that was handed over should not live until the next one comes.
+        # A weak reference, so that a batch does not stay in memory until the next one.
         self._bound = weakref.ref(out)
         self._address = blosc.address(out)
         self._slots = len(out)

@@ -53,7 +53,7 @@ def constant_array(entry: Any) -> NDArray[Any]:
     """The array that an entry of `constants` describes: its dtype, its shape, one element's bytes in hexadecimal.
 
     Raises:
-        CodecError: it describes none that a shard may hold.
+        CodecError: it does not describe an array that a shard may hold.
     """
     try:
         code, shape, bits = entry

@@ -1,4 +1,4 @@
-"""Band statistics from a file of the user's: checked, and made standard JSON."""
+"""Band statistics from a user's file, checked and as standard JSON."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mmae.errors import InputError
 def read_band_stats(path: Path) -> dict[str, Any]:
     """{entry: {mean, std, ...: one number a band}}, as `mmae stats` and MMEarth write it; null for what is not finite.
 
-    Whether every modality finds its entry is seen where they are used.
+    Whether every modality has its entry is checked where the statistics are used.
 
     Raises:
-        InputError: no such file, not JSON, or something else in it.
+        InputError: the file is missing, is not JSON, or holds something else.
     """
     try:
         stats = json.loads(read_regular(path))

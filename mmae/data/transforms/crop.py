@@ -1,4 +1,4 @@
-"""Where each pixel of a sample lies in its tile: crop, flips and quarter turns as one index.
+"""The position of each pixel of a sample in its tile: crop, flips and quarter turns as one index.
 
 The three become one gather on the stored integers, so that no pixel is copied twice and no value is changed.
 """

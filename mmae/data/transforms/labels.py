@@ -15,7 +15,7 @@ Reduction = Literal["nearest", "majority"]
 
 
 def class_table(modality: Modality, device: torch.device) -> Tensor:
-    """Class id of every code from -1 to one above the largest, int64; what is no class's code has the no-data id."""
+    """Class id of every code from -1 to one above the largest, int64; a code of no class has the no-data id."""
     codes = modality.class_codes
     table = torch.full((max(codes) + 3,), modality.no_data_class, dtype=torch.int64)
     table[torch.tensor(codes) + 1] = torch.arange(len(codes))
@@ -40,6 +40,6 @@ def reduce_labels(ids_BHW: Tensor, stride: int, reduction: Reduction, no_data_cl
     votes_Bhwv = blocks.transpose(2, 3).flatten(3)
     class_c = torch.arange(no_data_class, device=ids_BHW.device)
     count_Bhwc = (votes_Bhwv[..., None] == class_c).sum(3)
-    # The class id within the score leaves no ties, whose winner argmax would not promise.
+    # The score includes the class id, so that there are no ties, for which argmax guarantees no winner.
     winner_Bhw = (count_Bhwc * no_data_class - class_c).argmax(-1)
     return torch.where(count_Bhwc.sum(-1) > 0, winner_Bhw, no_data_class)

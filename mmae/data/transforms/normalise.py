@@ -25,7 +25,7 @@ class Normalisation:
         mean_SC: float32 (levels, C), in the stored units.
         scale_SC: float32 (levels, C), 1 / standard deviation; 0 for a band whose deviation is 0 or unknown.
         known_SC: bool (levels, C), whether there are statistics.
-        complete: whether there are for every level and band.
+        complete: whether every level and band has statistics.
     """
 
     mean_SC: Tensor
@@ -34,14 +34,14 @@ class Normalisation:
     complete: bool
 
     def __call__(self, stored_BCHW: Tensor, level_B: Tensor) -> Tensor:
-        """(stored - mean) / std as float32 (B, C, H, W); 0 where std is 0. What is no data stays for the caller."""
+        """(stored - mean) / std as float32 (B, C, H, W); 0 where std is 0. The caller masks pixels without data."""
         level_B = level_B.to(torch.int64)
         mean_BC11 = self.mean_SC[level_B][:, :, None, None]
         scale_BC11 = self.scale_SC[level_B][:, :, None, None]
         return (stored_BCHW.to(torch.float32) - mean_BC11) * scale_BC11
 
     def usable(self, valid_BCHW: Tensor, level_B: Tensor) -> Tensor:
-        """The valid pixels that can be normalised, bool (B, C, H, W): a number without statistics says nothing."""
+        """The valid pixels that can be normalised, bool (B, C, H, W): those of bands with statistics."""
         return valid_BCHW if self.complete else valid_BCHW & self.known_SC[level_B.to(torch.int64)][:, :, None, None]
 
 
@@ -59,7 +59,7 @@ def normalisation(modality: Modality, band_stats: Mapping[str, Any], device: tor
     unknown = BandNumbers(*np.full((2, len(modality.bands)), np.nan))
     mean_SC, std_SC = (np.stack([getattr(line or unknown, field) for line in lines]) for field in ("mean_C", "std_C"))
     known_SC = ~np.isnan(mean_SC)
-    # A deviation of 0 (a band that never changes) or of nothing measured never divides.
+    # A deviation that is 0 (a band that never changes) or unknown is never a divisor.
     divides_SC = known_SC & (std_SC > 0)
     mean_SC = np.where(divides_SC, mean_SC, 0)
     scale_SC = np.divide(1.0, std_SC, out=np.zeros_like(std_SC), where=divides_SC)

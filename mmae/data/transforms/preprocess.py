@@ -1,4 +1,4 @@
-"""From stored integers to what the model sees, on the model's device, a whole batch at a time.
+"""From stored integers to the model's inputs, on the model's device, for a whole batch at once.
 
 The order matters: validity is decided on stored values, class codes are translated once, and only then
 is a number normalised. Nothing here waits for the device, and every shape is known beforehand.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Preprocess:
-    """Makes the model's inputs for the modalities of `model.domains`.
+    """Computes the model's inputs for the modalities of `model.domains`.
 
     With `train`, samples are cropped and flipped at random as `data.crop` and `data.flip` say; without,
     the crop is the middle of the tile and nothing is flipped.

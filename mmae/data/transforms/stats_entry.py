@@ -1,7 +1,7 @@
-"""One entry of the band statistics as numbers, whoever wrote it; what was never seen is NaN.
+"""One entry of the band statistics as numbers; a band that was never measured is NaN.
 
-A deviation of 0 is that of a band that never changes: it has data, and nothing is divided. Where the mean is also a
-no-data value, no data was ever seen: so MMEarth writes B10 of L2A, and so older shard sets hold levels without tiles.
+A band with deviation 0 never changes: it has data, and is not divided. If its mean is also a no-data value, it was
+never measured. MMEarth writes B10 of L2A so, and older shard sets write levels without tiles so.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class BandNumbers:
 
     @property
     def known(self) -> NDArray[np.bool_]:
-        """The bands of which data was seen, bool (C,)."""
+        """The bands with data, bool (C,)."""
         known_C: NDArray[np.bool_] = ~np.isnan(self.mean_C)
         return known_C
 

@@ -1,4 +1,4 @@
-"""What is data and what is not: decided on stored values, before any arithmetic touches them."""
+"""Which pixels are data: decided on stored values, before any arithmetic."""
 
 from __future__ import annotations
 

@@ -33,12 +33,12 @@ class Flops:
 
     @property
     def model(self) -> int:
-        """What the model needs, which a model FLOPs utilisation (MFU) counts."""
+        """The operations that the model needs, as counted in a model FLOPs utilisation (MFU)."""
         return self.forward + self.backward
 
     @property
     def hardware(self) -> int:
-        """What is really computed."""
+        """All operations, including recomputed ones."""
         return self.model + self.recomputed
 
     def __add__(self, other: Flops) -> Flops:
@@ -60,11 +60,11 @@ class ModelFlops:
 
 @dataclass(frozen=True)
 class Recomputation:
-    """What the backward pass computes again, as in `train.activation_checkpointing` and beside it.
+    """What the backward pass recomputes, by `train.activation_checkpointing` and in attention kernels.
 
     Attributes:
         how: `full` computes a block again but for what nothing needs; `selective` no matrix product and no attention.
-        every: only blocks whose number is a multiple of it.
+        every: only blocks with a number that is a multiple of it.
         fused_attention: kernels that do not keep the scores compute them again; plain matrix products keep them.
     """
 
@@ -115,7 +115,7 @@ class _Block:
         return self.first + self.attention + self.last
 
     def flops(self, depth: int, recomputation: Recomputation, last_is_kept: bool) -> Flops:
-        """Of `depth` such blocks."""
+        """Operations of `depth` such blocks."""
         again = 0
         if recomputation.how == "full":
             blocks = -(-depth // recomputation.every)

@@ -1,4 +1,4 @@
-"""How many numbers a model learns, in closed form: no model is built, and torch is not needed."""
+"""The number of a model's parameters in closed form: no model is built, and torch is not needed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ParameterCounts:
 
 
 def parameter_counts(config: ModelConfig, variant: Variant | None = None) -> ParameterCounts:
-    """Numbers that are learned, the loss balancer's included: exact."""
+    """The exact number of learned parameters, including those of the loss balancer."""
     variant = variant or config.variant
     outputs = len(config.outputs)
     block = _block_parameters(variant.dim, variant.mlp_dim)
@@ -55,7 +55,7 @@ def patch_values(output: str, config: ModelConfig) -> int:
 
 
 def _weights(inputs: int, outputs: int) -> int:
-    """Of a linear layer with bias."""
+    """Parameters of a linear layer with bias."""
     return inputs * outputs + outputs
 
 

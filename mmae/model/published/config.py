@@ -32,7 +32,7 @@ class PublishedModel:
     Attributes:
         config: `size` is that of the table's row with these numbers, or the default where there is none.
         variant: numbers of the encoder.
-        notes: what neither weights nor options say, and was assumed; a line each.
+        notes: assumptions where neither weights nor options decide, one line each.
     """
 
     config: ModelConfig
@@ -51,7 +51,7 @@ def infer_model(
     Args:
         num_heads: of the encoder, where its size is not in the table of sizes and the options do not say.
         decoder_num_heads: where the options do not say.
-        ignored: options that are not known, and that change no number, says the user.
+        ignored: unknown options that, by the user's word, change no number.
 
     Raises:
         InputError: weights that show a size are missing or odd, a modality is unknown, options contradict the weights,
@@ -140,7 +140,7 @@ def _heads(published: PublishedFile, said: int | None) -> Any:
 
 
 def _check_name(published: PublishedFile, size: str, variant: Variant, num_heads: int | None) -> None:
-    """Refuse a model whose name could mean other heads than those that the table of sizes gives its shapes."""
+    """Refuse a model if its name could mean another number of heads than the table of sizes has for its shapes."""
     name = published.args.get("model")
     if name is None or _heads(published, num_heads) is not None:
         return

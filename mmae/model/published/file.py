@@ -32,7 +32,7 @@ _PLAIN: Final = (str, int, float, bool, type(None))
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """What a published checkpoint holds that outlives its training.
+    """The lasting content of a published checkpoint.
 
     Attributes:
         path: for messages.
@@ -107,7 +107,7 @@ def published_checkpoint(
 def _readable_by_attribute(options: Mapping[str, Any]) -> OrderedDict[str, Any]:
     """Options that the published code reads as those of a Namespace (`args.input_size`), of a plain type all the same.
 
-    `torch.load` takes a Namespace only from those who allow it; an OrderedDict, and its attributes, from everybody.
+    `torch.load` reads a Namespace only if the caller allows it, but an OrderedDict with attributes always.
     """
     args = OrderedDict(options)
     vars(args).update(options)

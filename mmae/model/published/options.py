@@ -1,4 +1,4 @@
-"""What the options of a published checkpoint say of its numbers: each is honoured, known to change none, or refused.
+"""The options of a published checkpoint: each is applied, known to change no number, or refused.
 
 The options are those of its training's command line. A model can differ by an option that no weight shows: an option
 that is not known here is therefore refused by its name, until the user says that it changes nothing.
@@ -33,7 +33,7 @@ _FIXED: Final = {
     "decoder_use_xattn": "a decoder's queries look at the encoder's tokens",
     "standardize_depth": "elevation is standardised in each tile",
 }
-"""Options that this model has switched on: it has no other way."""
+"""Options that are always on in this model."""
 _INPUTS: Final = ("imagenet_default_mean_and_std",)
 """Options about how inputs are normalised, which a model folder says by its band statistics."""
 
@@ -50,7 +50,7 @@ _HARMLESS: Final = (
     # Devices and processes.
     "device world_size rank local_rank gpu distributed dist_on_itp dist_url dist_backend find_unused_params"
 )
-"""Options of which neither the weights' meaning nor the loss depends, whatever they say."""
+"""Options that change neither the meaning of weights nor the loss, whatever their value."""
 
 _ELSEWHERE: Final = ("model", "num_heads", "task_balancer")
 KNOWN: Final = frozenset((*TAKEN, *_SHOWN, *_DOMAINS, *_FIXED, *_INPUTS, *_HARMLESS.split(), *_ELSEWHERE))

@@ -15,12 +15,12 @@ from mmae.errors import InputError
 from mmae.terminal.error_line import first_line
 
 _REFUSED: Final = re.compile(r"(?:GLOBAL|function|class) ([\w.]+)")
-"""How torch names what a pickle asks for and may not have."""
+"""Finds the name of a refused class or function in torch's message."""
 _CAUSE: Final = re.compile(r"WeightsUnpickler error:\s+(.+)")
 
 
 def load_plain(path: Path) -> Any:
-    """What a file holds, on the CPU.
+    """The content of a file, on the CPU.
 
     Raises:
         InputError: no such file, a damaged one, or one that asks for anything else; nothing it asks for is run.
@@ -34,12 +34,12 @@ def load_plain(path: Path) -> Any:
     except PermissionError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
     except Exception as error:
-        # A damaged or hostile stream fails in any way that an interpreter of pickles can.
+        # A damaged or hostile pickle can raise any error.
         raise InputError(f"{path} {_why(error)}") from None
 
 
 def _check_sums(path: Path) -> None:
-    """torch does not look at the checksums that its own archives carry."""
+    """Check the checksums of the archive, which torch itself ignores."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
@@ -48,7 +48,7 @@ def _check_sums(path: Path) -> None:
 
 
 def _why(error: Exception) -> str:
-    """One line for torch's page, which advises to trust the file."""
+    """One line instead of torch's long message, which advises to trust the file."""
     if refused := _REFUSED.search(str(error)):
         return (
             f"asks for {refused.group(1).rstrip('.')} in its pickle: nothing was run; only tensors, plain values and "

@@ -86,8 +86,8 @@ def to_published(state: Mapping[str, Tensor], config: ModelConfig, variant: Vari
     """
     if config.positions == "learned":
         raise InputError(
-            "learned positions (model.positions=learned) have no place in the published model, whose positions are "
-            "those of a 224 px image: export a model folder instead"
+            "learned positions (model.positions=learned) have no place in the published model, which has the "
+            "positions of a 224 px image: export a model folder instead"
         )
     variant = variant or config.variant
     places = _places({name: tensor.shape for name, tensor in state.items()}, config)

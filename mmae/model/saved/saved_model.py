@@ -85,7 +85,7 @@ def load_model(folder: str | Path, trust: bool = False) -> MultiMAE:
 def initial_weights(model: MultiMAE, source: str | Path, trust: bool = False) -> dict[str, Tensor]:
     """Weights to start a model from, by the model's own names; the model's weights may be sharded.
 
-    A model that learns positions can start from one whose positions are fixed.
+    A model with learned positions can start from one with fixed positions.
 
     Args:
         source: a model folder, or a published checkpoint's file.

@@ -78,7 +78,7 @@ def test_a_server_without_parts_of_files_begins_again(web: Web) -> None:
 def test_a_server_without_parts_that_always_cuts_is_given_up(web: Web) -> None:
     web.ranges = False
     web.faults[NAME].extend([cut(100_000)] * 1000)
-    with pytest.raises(InputError, match=r"no further for 0\.5 s"):
+    with pytest.raises(InputError, match=r"no progress for 0\.5 s"):
         get(web.url, patience=replace(PATIENT, give_up_s=0.5))
 
 
@@ -92,7 +92,7 @@ def test_a_connection_that_stands_still_is_replaced(web: Web, fault: object) -> 
 @pytest.mark.parametrize("fault", [drip, silence])
 def test_a_server_that_never_gets_on_is_given_up(web: Web, fault: object) -> None:
     web.faults[NAME].extend([fault] * 1000)  # type: ignore[list-item]
-    with pytest.raises(InputError, match=rf"{NAME}: cannot be fetched .*no further for 1 s"):
+    with pytest.raises(InputError, match=rf"{NAME}: cannot be fetched .*no progress for 1 s"):
         get(web.url, patience=replace(STALLING, give_up_s=1, slowest=10_000))
 
 
@@ -118,7 +118,7 @@ def test_retry_after_may_be_a_date_or_nonsense(web: Web) -> None:
 
 def test_a_wait_beyond_all_patience_is_not_begun(web: Web) -> None:
     web.faults[NAME].append(status(503, Retry_After="86400"))
-    with pytest.raises(InputError, match="HTTP 503 Service Unavailable; no further for 300 s"):
+    with pytest.raises(InputError, match="HTTP 503 Service Unavailable; no progress for 300 s"):
         get(web.url)
 
 
@@ -149,7 +149,7 @@ def test_too_much_is_not_taken_in(web: Web, tmp_path: Path) -> None:
 
 def test_nobody_listens() -> None:
     patience = replace(PATIENT, give_up_s=0.2)
-    with pytest.raises(InputError, match=r"Connection refused; no further for 0\.2 s"):
+    with pytest.raises(InputError, match=r"Connection refused; no progress for 0\.2 s"):
         get("http://127.0.0.1:9", patience=patience)
 
 

@@ -138,7 +138,7 @@ def test_a_small_cache_is_enough_and_never_exceeded(web: Web, tmp_path: Path) ->
 
 def test_a_cache_below_one_shard_is_refused(web: Web, tmp_path: Path) -> None:
     limit = index_bytes(web) + largest(web) // 2
-    with pytest.raises(InputError, match=r"data\.cache_gb: .* holds not even one shard: give .* or more"):
+    with pytest.raises(InputError, match=r"data\.cache_gb: .* is too small for one shard: give .* or more"):
         opened(web.url, tmp_path / "cache", limit)
     with pytest.raises(InputError, match=r"data\.cache_dir: name a folder"):
         open_shards(web.url, None, 1.0)
