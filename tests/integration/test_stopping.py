@@ -98,6 +98,18 @@ def test_a_signal_before_the_ranks_have_met_ends_at_once(synthetic_shards: Path,
 
 
 @pytest.mark.slow
+def test_a_launcher_that_is_killed_leaves_ranks_that_save_and_end(synthetic_shards: Path, tmp_path: Path) -> None:
+    with started(launcher_words(synthetic_shards, "run", *FOR_LONG), tmp_path, "run") as live:
+        live.wait_for_step(2)
+        live.process.kill()
+        # stderr is closed when all have ended.
+        done = live.finish(deadline=200)
+        assert live.everything() == []
+    assert done.status == -signal.SIGKILL
+    assert f"stopped at step {done.last_json['step']} (SIGTERM), saved in" in done.err
+
+
+@pytest.mark.slow
 def test_ranks_that_do_not_stop_are_killed_after_the_grace(synthetic_shards: Path, tmp_path: Path) -> None:
     words = launcher_words(synthetic_shards, "run", *FOR_LONG)
     with started(words, tmp_path, "run", MMAE_GRACE="2") as live:
