@@ -25,14 +25,14 @@ def test_a_word_may_have_an_alias(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (BOMB, r"an alias \(\*name\) of a list or mapping.*line 2"),
+        (BOMB, r"an alias \(\*name\) of a list or mapping"),
         ("a: &a [*a]\n", "an alias"),
         ("a: &a {x: 1}\nb: {<<: *a}\n", "an alias"),
         ("a: *nowhere\n", "undefined alias"),
         ("[" * 10_000, "not a YAML recipe"),
-        ("? [a]\n: 1\n", "a key that is no word"),
-        ("? {a: 1}\n: 1\n", "a key that is no word"),
-        ("a: 2001-99-99\n", "not a YAML recipe"),
+        ("? [a]\n: 1\n", "a key must be a word"),
+        ("? {a: 1}\n: 1\n", "a key must be a word"),
+        ("a: 2001-99-99\n", "YAML 1.1 reads 2001-99-99 as a date"),
         (f"a: {'9' * 10_000}\n", "not a YAML recipe"),
         ("a: !!python/object/apply:os.system [touch x]\n", "could not determine a constructor"),
         ("a: \x1b]0;title\x07\n", "not a YAML recipe"),
