@@ -44,7 +44,7 @@ def interrupted_import() -> ImportError:
         (
             PermissionError(errno.EACCES, "Permission denied", "/a/b"),
             2,
-            "mmae: error: /a/b: Permission denied: get the",
+            "mmae: error: /a/b: Permission denied: ask its owner",
         ),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", b"/a"), 2, "mmae: error: /a: No such file or"),
         (OSError(errno.ENOSPC, "No space left on device"), 2, "mmae: error: No space left on device: make room"),

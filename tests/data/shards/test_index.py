@@ -258,7 +258,7 @@ def test_arrays_of_another_set_are_refused(tmp_path: Path) -> None:
         ({"format": "other"}, "not an index of mmae shards"),
         ({"version": 3}, r"written by a newer mmae \(format 3, this one reads 2\): upgrade mmae, or repack"),
         ({"version": 1}, r"written by an older mmae \(format 1, this one reads 2\): repack into a new folder"),
-        ({"version": "1"}, "format '1' is none"),
+        ({"version": "1"}, "unsupported index format '1'"),
         ({"splits": ["train"]}, "of no known split"),
         ({"splits": ["val", "train", "test"]}, "in a shard of another split"),
         ({"shards": []}, "do not follow from its shards"),
