@@ -17,7 +17,6 @@ def test_a_command_with_a_header_is_taken_as_typed() -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ["data.shards=[https://me:t0ken@host/a, {b: c}]"],
         ["data.shards=[https://me:t0ken@host/a, https://me:t0ken@host/a]"],
         [f"data.shards={HEADER}", "data.weights=[1, 2]"],
         [f"train.seed={HEADER}"],
