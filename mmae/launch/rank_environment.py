@@ -84,12 +84,16 @@ def of_the_user(environment: Mapping[str, str], home: Path, folder: Path) -> tup
     The files lie in the home folder and in the working directory; lines are in the order that DeepSpeed reads.
 
     Raises:
-        InputError: a line is not `NAME=value`.
+        InputError: a file cannot be read, or a line is not `NAME=value`.
     """
     kept: list[str] = []
     left_out: list[str] = []
     for path in dict.fromkeys(files_of_deepspeed(environment, home, folder)):
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: it cannot be read ({error}): correct it, or move it away") from error
+        for line in text.splitlines():
             if not line.strip() or line.startswith("#"):
                 continue
             key, separator, value = line.partition("=")
@@ -112,17 +116,13 @@ def of_remote_ranks(environment: Mapping[str, str], home: Path, folder: Path) ->
     Values of these files stay as they are written there, where a training has the other host's shell expand them.
 
     Raises:
-        InputError: a line of the user's own files is not `NAME=value`.
+        InputError: as `of_the_user`.
     """
-    by_deepspeed = {
-        name: value
-        for name, value in environment.items()
-        if name.startswith(EXPORTED_BY_DEEPSPEED) and not is_secret(name, value)
-    }
+    by_deepspeed = {name: value for name, value in environment.items() if name.startswith(EXPORTED_BY_DEEPSPEED)}
     lines = [line.partition("=") for line in of_the_user(environment, home, folder)[0]]
     theirs = {name.strip(): value.strip() for name, _, value in lines}
     values = by_deepspeed | _of_the_launcher(environment, folder) | theirs
-    return {name: value for name, value in values.items() if _NAME.fullmatch(name)}
+    return {name: value for name, value in values.items() if _NAME.fullmatch(name) and not is_secret(name, value)}
 
 
 def write_exports(path: Path, own: str | None) -> None:

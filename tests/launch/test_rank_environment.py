@@ -70,6 +70,9 @@ def test_the_users_own_file_is_taken_in_without_its_secrets(tmp_path: Path) -> N
     (folder / ".deepspeed_env").write_text("nonsense\n")
     with pytest.raises(InputError, match="'nonsense' is not of the form NAME=value"):
         of_the_user({}, home, folder)
+    (folder / ".deepspeed_env").write_bytes(b"X=\xff\n")
+    with pytest.raises(InputError, match="deepspeed_env: it cannot be read"):
+        of_the_user({}, home, folder)
 
 
 def test_only_its_owner_reads_the_file(tmp_path: Path) -> None:
@@ -81,6 +84,7 @@ def test_only_its_owner_reads_the_file(tmp_path: Path) -> None:
 SHELL = {
     "PYTHONPATH": "/mine", "PYTHON-X": "1", "NCCL_DEBUG": "TRACE", "GLOO_SOCKET_IFNAME": "eth0", "UCX_TLS": "a b",
     "OMP_NUM_THREADS": "4", "TORCH_EXTENSIONS_DIR": "/ops 50%", "CUDA_VISIBLE_DEVICES": "3", "HOME": "/me", **SECRETS,
+    "MMAE_COMMAND": "train data.shards=https://me:word@host/shards",
 }  # fmt: skip
 
 
@@ -99,7 +103,7 @@ def started_by_deepspeed(shell: dict[str, str], home: Path, folder: Path) -> dic
     line = "".join(f"export {name}={value}; " for name, value in runner.exports.items()).replace("%%", "%")
     done = subprocess.run(["bash", "-c", f"{line} env -0"], stdout=subprocess.PIPE, text=True, check=True, env={})
     pairs = dict(entry.split("=", maxsplit=1) for entry in done.stdout.split("\0") if entry)
-    return {name: value for name, value in pairs.items() if name not in {"PATH", "PWD", "SHLVL", "_"}}
+    return {name: value for name, value in pairs.items() if name not in {"PATH", "PWD", "SHLVL", "_", "MMAE_COMMAND"}}
 
 
 @pytest.mark.process
