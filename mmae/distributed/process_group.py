@@ -39,13 +39,22 @@ def join() -> int:
         this process's rank.
     """
     import deepspeed
-    import torch
     import torch.distributed as dist
 
     if "RANK" not in os.environ:
         os.environ.update(
             RANK="0", LOCAL_RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(free_port())
         )
+    prepare()
+    with store_on_loopback(), _without_shared_buffers():
+        deepspeed.init_distributed(verbose=False)
+    return dist.get_rank()
+
+
+def prepare() -> None:
+    """Choose this rank's network interface, GPU and number of threads, from the variables that a launcher sets."""
+    import torch
+
     meet_here(os.environ)
     choose_interface(os.environ)
     if torch.cuda.is_available():
@@ -53,9 +62,6 @@ def join() -> int:
     elif "OMP_NUM_THREADS" not in os.environ:
         # Each rank would start as many threads as there are cores, and they would slow one another down.
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_world_size()))
-    with store_on_loopback(), _without_shared_buffers():
-        deepspeed.init_distributed(verbose=False)
-    return dist.get_rank()
 
 
 def leave() -> None:

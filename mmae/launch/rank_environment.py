@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -52,18 +52,24 @@ def exports(environment: Mapping[str, str], folder: Path, python: Path) -> list[
     Raises:
         InputError: a value cannot be written.
     """
-    values = {name: value for name, value in environment.items() if ALLOWED.fullmatch(name)}
-    values["PYTHONPATH"] = ":".join(filter(None, [str(folder), values.get("PYTHONPATH", "")]))
     lines = [f"PATH={exported(str(python.parent), before=':$PATH')}"]
-    for name, value in sorted(values.items()):
-        # MMAE_COMMAND repeats words that are on the command line anyway.
-        if name in OF_EACH_NODE or (is_secret(name, value) and name != "MMAE_COMMAND"):
-            continue
+    for name, value in sorted(_of_the_launcher(environment, folder).items()):
         try:
             lines.append(f"{name}={exported(value)}")
         except InputError as error:
             raise InputError(f"{name}: {error}") from None
     return lines
+
+
+def _of_the_launcher(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
+    values = {name: value for name, value in environment.items() if ALLOWED.fullmatch(name)}
+    values["PYTHONPATH"] = ":".join(filter(None, [str(folder), values.get("PYTHONPATH", "")]))
+    return {
+        name: value
+        for name, value in values.items()
+        # MMAE_COMMAND repeats words that are on the command line anyway.
+        if name not in OF_EACH_NODE and (name == "MMAE_COMMAND" or not is_secret(name, value))
+    }
 
 
 def files_of_deepspeed(environment: Mapping[str, str], home: Path, folder: Path) -> tuple[Path, Path]:
@@ -78,12 +84,16 @@ def of_the_user(environment: Mapping[str, str], home: Path, folder: Path) -> tup
     The files lie in the home folder and in the working directory; lines are in the order that DeepSpeed reads.
 
     Raises:
-        InputError: a line is not `NAME=value`.
+        InputError: a file cannot be read, or a line is not `NAME=value`.
     """
     kept: list[str] = []
     left_out: list[str] = []
     for path in dict.fromkeys(files_of_deepspeed(environment, home, folder)):
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: it cannot be read ({error}): correct it, or move it away") from error
+        for line in text.splitlines():
             if not line.strip() or line.startswith("#"):
                 continue
             key, separator, value = line.partition("=")
@@ -99,17 +109,20 @@ def write(path: Path, lines: Iterable[str]) -> None:
         file.write("".join(f"{line}\n" for line in lines).encode())
 
 
-def passed_on(shell: Mapping[str, str], files: Sequence[Path]) -> dict[str, str]:
-    """The variables of `shell` that DeepSpeed exports by itself, then the files' lines NAME=VALUE. Later ones win.
+def of_remote_ranks(environment: Mapping[str, str], home: Path, folder: Path) -> dict[str, str]:
+    """The variables that a training started in `folder` gives its ranks on other hosts; PATH is not among them.
 
-    Secrets are left out: ssh's command line holds these variables, and every user of both machines can read it.
+    Each source wins over those before it: what DeepSpeed exports by itself, what `exports` adds, the user's own files.
+    Values of these files stay as they are written there, where a training has the other host's shell expand them.
+
+    Raises:
+        InputError: as `of_the_user`.
     """
-    pairs = [(name, value) for name, value in shell.items() if name.startswith(EXPORTED_BY_DEEPSPEED)]
-    for path in files:
-        if path.is_file():
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-            pairs += [(name, value) for name, _, value in (line.partition("=") for line in lines)]
-    return {name: value for name, value in pairs if _NAME.fullmatch(name) and not is_secret(name, value)}
+    by_deepspeed = {name: value for name, value in environment.items() if name.startswith(EXPORTED_BY_DEEPSPEED)}
+    lines = [line.partition("=") for line in of_the_user(environment, home, folder)[0]]
+    theirs = {name.strip(): value.strip() for name, _, value in lines}
+    values = by_deepspeed | _of_the_launcher(environment, folder) | theirs
+    return {name: value for name, value in values.items() if _NAME.fullmatch(name) and not is_secret(name, value)}
 
 
 def write_exports(path: Path, own: str | None) -> None:

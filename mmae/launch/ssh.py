@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final
 
 CONNECT_S: Final = 5
@@ -30,9 +32,13 @@ REASONS: Final = (
 
 
 def over_ssh(name: str, command: list[str], environment: Mapping[str, str]) -> list[str]:
-    """The ssh command that runs a command on a host, in this working directory and with these variables."""
+    """The ssh command that runs a command on a host, in this working directory and with these variables.
+
+    As for a training's ranks, programs beside this Python (ninja) are found first.
+    """
+    path = f'PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"'
     variables = [f"{key}={value}" for key, value in environment.items()]
-    there = f"cd {shlex.quote(os.getcwd())} && exec env {shlex.join([*variables, *command])}"
+    there = f"cd {shlex.quote(os.getcwd())} && exec env {path} {shlex.join([*variables, *command])}"
     options = ("BatchMode=yes", f"ConnectTimeout={CONNECT_S}", "ServerAliveInterval=5", "ServerAliveCountMax=2")
     return ["ssh", "-T", "-x", *(word for option in options for word in ("-o", option)), "--", name, there]
 

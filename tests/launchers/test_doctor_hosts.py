@@ -14,10 +14,10 @@ from tests.support.paths import ROOT
 pytestmark = pytest.mark.slow
 
 
-def doctor(on: Host, folder: Path, shards: Path, names: list[str]) -> Finished:
+def doctor(on: Host, folder: Path, shards: Path, names: list[str], *more: str) -> Finished:
     (folder / "hosts").write_text("".join(f"{name} slots=1\n" for name in names))
-    words = ["mmae", "doctor", "--hostfile", "hosts", "--shards", str(shards), "--run", "run"]
-    return run_command(*on.on(folder), *words, cwd=folder, deadline=60, PYTHONPATH=str(ROOT))
+    words = ["mmae", "doctor", "--hostfile", "hosts", "--shards", str(shards), "--run", "run", *more]
+    return run_command(*on.on(folder), *words, cwd=folder, deadline=240, PYTHONPATH=str(ROOT))
 
 
 def results(done: Finished) -> dict[tuple[str, str], str]:
@@ -36,8 +36,9 @@ def results(done: Finished) -> dict[tuple[str, str], str]:
 
 
 def test_hosts_that_are_well(cluster: list[Host], synthetic_shards: Path, tmp_path: Path) -> None:
-    done = doctor(cluster[0], tmp_path, synthetic_shards, [host.name for host in cluster])
+    done = doctor(cluster[0], tmp_path, synthetic_shards, [host.name for host in cluster], "--bandwidth")
     assert done.status == 0, done.out
+    assert "bus bandwidth: 3 ranks reduce" in results(done)["bandwidth", "all 3"]
     assert "0 failed, 0 to look at" in done.out
     assert results(done)["connect", "node-2"].startswith("ok | to node-1, node-3")
     assert [path.name for path in tmp_path.iterdir()] == ["hosts"]

@@ -1,5 +1,6 @@
 """One rank of the all-reduce that measures the network. An agent starts it: `python -m mmae.doctor.agent.all_reduce`.
 
+The agent sets the variables that a launcher sets for a rank, and the rank prepares itself as that of a training does.
 The first line of its input is its task; it ends when its input ends. Lines with the task's token report its progress.
 """
 
@@ -32,9 +33,8 @@ class Task:
 
     Attributes:
         token: marks its lines, and its keys in the store.
-        device: number of its GPU on the host.
         address, port: of the store; the first rank keeps it, on the socket `listener` (a descriptor; otherwise -1).
-        interface: the interface for gloo, unless the environment names one.
+        meeting_place: where a training's ranks would meet; it decides which interface is used.
         most_bytes: largest number of bytes to reduce at once.
         seconds: approximate time for the measurement.
         limit_s: seconds after which the kernel ends the process, wherever it hangs.
@@ -43,12 +43,11 @@ class Task:
     token: str
     rank: int
     world: int
-    device: int
     backend: str
     address: str
     port: int
     listener: int
-    interface: str
+    meeting_place: str
     most_bytes: int
     seconds: float
     limit_s: float
@@ -60,8 +59,6 @@ def main() -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, task.limit_s)
     threading.Thread(target=_end_with_input, name="input", daemon=True).start()
-    if task.interface:
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", task.interface)
     try:
         size, seconds = _work(task)
     except Exception as error:  # the agent reports it
@@ -89,6 +86,8 @@ def _work(task: Task) -> tuple[int, list[float]]:
     import torch.distributed as dist
     from torch._C._distributed_c10d import PrefixStore, TCPStore
 
+    from mmae.distributed.process_group import prepare
+
     _say(task, "meet")
     limit = timedelta(seconds=task.limit_s)
     first = task.rank == 0
@@ -96,12 +95,8 @@ def _work(task: Task) -> tuple[int, list[float]]:
         task.address, task.port, is_master=first, wait_for_workers=False, timeout=limit,
         master_listen_fd=task.listener if first else None,
     )  # fmt: skip
-    device = torch.device("cpu")
-    if task.backend == "nccl":
-        device = torch.device("cuda", task.device)
-        torch.cuda.set_device(device)
-    else:
-        torch.set_num_threads(1)
+    prepare()
+    device = torch.device("cuda", torch.cuda.current_device()) if task.backend == "nccl" else torch.device("cpu")
     dist.init_process_group(
         task.backend, store=PrefixStore(task.token, store), rank=task.rank, world_size=task.world, timeout=limit
     )

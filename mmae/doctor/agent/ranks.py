@@ -59,11 +59,12 @@ class Ranks:
 
     def start(self, first: int, count: int, task: Mapping[str, object]) -> int:
         """Start ranks `first`, `first + 1`, ...; `task` holds the remaining fields of `Task`."""
-        for device in range(count):
-            rank = first + device
+        for local_rank in range(count):
+            rank = first + local_rank
             listener = self._listener if rank == 0 else None
-            told = {**task, "rank": rank, "device": device, "listener": listener.fileno() if listener else -1}
-            self._ranks.append(_Rank(Task(**told), listener))  # type: ignore[arg-type]
+            told = {**task, "rank": rank, "listener": listener.fileno() if listener else -1}
+            made = Task(**told)  # type: ignore[arg-type]
+            self._ranks.append(_Rank(made, listener, variables_of(made, local_rank, count)))
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -85,8 +86,20 @@ class Ranks:
             self._listener = None
 
 
+def variables_of(task: Task, local_rank: int, count: int) -> dict[str, str]:
+    """The variables that DeepSpeed's launch process would set for a rank.
+
+    Args:
+        count: number of ranks on this host.
+    """
+    return {
+        "RANK": str(task.rank), "WORLD_SIZE": str(task.world), "LOCAL_RANK": str(local_rank), "LOCAL_SIZE": str(count),
+        "MASTER_ADDR": task.meeting_place, "MASTER_PORT": str(task.port),
+    }  # fmt: skip
+
+
 class _Rank:
-    def __init__(self, task: Task, listener: socket.socket | None) -> None:
+    def __init__(self, task: Task, listener: socket.socket | None, variables: Mapping[str, str]) -> None:
         self._token = task.token.encode()
         self._said = RankSaid(task.rank)
         self._words = ""
@@ -95,7 +108,7 @@ class _Rank:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             pass_fds=() if listener is None else (listener.fileno(),),
             # The doctor's own messages are clearer than the warnings of NCCL and gloo.
-            env={**os.environ, "TORCH_CPP_LOG_LEVEL": "ERROR"},
+            env={**os.environ, **variables, "TORCH_CPP_LOG_LEVEL": "ERROR"},
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, name=f"rank {task.rank}", daemon=True)
         self._reader.start()

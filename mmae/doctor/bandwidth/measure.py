@@ -5,6 +5,7 @@ One rank for each host would be too few: the GPUs of a node share its adapters, 
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -73,7 +74,7 @@ def ranks_of(answers: Answers) -> int:
 
 
 def _interface(answers: Answers) -> str:
-    """The interface that gloo uses on a host, and over which the ranks meet."""
+    """The interface that leads from a host to the others, unless the environment names one."""
     said = answers.facts.environment.get("GLOO_SOCKET_IFNAME") if answers.facts else None
     return said or (answers.route.interface if answers.route else "lo")
 
@@ -142,7 +143,9 @@ class AllReduce:
         route, done = asked[0].answers.route, self.measured
         task: dict[str, object] = {
             "token": secrets.token_hex(16), "world": done.ranks, "backend": done.backend,
-            "address": route.address if route else "127.0.0.1", "most_bytes": most_bytes, "seconds": MEASURE_S,
+            "address": route.address if route else "127.0.0.1",
+            "meeting_place": os.environ.get("MASTER_ADDR") or asked[0].host.address,
+            "most_bytes": most_bytes, "seconds": MEASURE_S,
             # If this machine cannot end the ranks, they end by themselves.
             "limit_s": self.limit_s + 2 * _AFTERMATH_S,
         }  # fmt: skip
@@ -150,8 +153,7 @@ class AllReduce:
 
         def start(each: Asked, session: Session) -> None:
             number = asked.index(each)
-            there = task | {"interface": done.interfaces[number]}
-            session.ask(int, "start_ranks", first=sum(counts[:number]), count=counts[number], task=there)
+            session.ask(int, "start_ranks", first=sum(counts[:number]), count=counts[number], task=task)
 
         def meet(_: Asked, session: Session) -> None:
             task["port"] = session.ask(int, "meet", address=task["address"])

@@ -16,7 +16,7 @@ from mmae.doctor.agent.facts import Facts
 from mmae.doctor.agent.storage import Folder, OpCache, Shards
 from mmae.doctor.hosts.session import HELLO_S, Refused, Session, Unreachable
 from mmae.launch.hostfile import Host
-from mmae.launch.rank_environment import files_of_deepspeed, passed_on
+from mmae.launch.rank_environment import of_remote_ranks
 
 _AT_ONCE: Final = 64
 _TORCH_S: Final = 70.0
@@ -96,7 +96,7 @@ def survey(
         shards, run: absolute paths of folders.
         at_last: further questions, before the agents end.
     """
-    environment = passed_on(os.environ, files_of_deepspeed(os.environ, Path.home(), Path()))
+    environment = {} if local else of_remote_ranks(os.environ, Path.home(), Path.cwd())
     asked = [Asked(host, Answers(host.name, host.slots)) for host in hosts]
 
     def greet(each: Asked) -> None:

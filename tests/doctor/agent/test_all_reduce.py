@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmae.doctor.agent.all_reduce import LEAST_BYTES, REPEATS, bus_bandwidth, measured
-from mmae.doctor.agent.ranks import RUNS, Ranks, RankSaid
+from mmae.distributed.launch_environment import NEEDED, check_launch
+from mmae.doctor.agent.all_reduce import LEAST_BYTES, REPEATS, Task, bus_bandwidth, measured
+from mmae.doctor.agent.ranks import RUNS, Ranks, RankSaid, variables_of
 from mmae.doctor.bandwidth.diagnosis import diagnose
 from mmae.processes import started
 from tests.support.paths import ROOT
@@ -65,8 +66,8 @@ def test_a_small_bucket_is_reduced_whole() -> None:
 
 def task(world: int, limit_s: float = 600.0) -> dict[str, object]:
     return {
-        "token": secrets.token_hex(8), "world": world, "backend": "gloo", "address": "127.0.0.1", "interface": "lo",
-        "most_bytes": 2 << 20, "seconds": 0.2, "limit_s": limit_s,
+        "token": secrets.token_hex(8), "world": world, "backend": "gloo", "address": "127.0.0.1",
+        "meeting_place": "127.0.0.1", "most_bytes": 2 << 20, "seconds": 0.2, "limit_s": limit_s,
     }  # fmt: skip
 
 
@@ -100,6 +101,56 @@ def test_a_rank_that_dies_and_one_that_never_comes(ranks: Ranks) -> None:
     assert found[:2] == ("b", "rank 1 was killed by signal 9 meeting the other ranks")
     ranks.end()
     assert children_of(os.getpid()) == []
+
+
+BY_LAUNCHER = {
+    "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_SIZE": "1", "MASTER_ADDR": "localhost",
+    "MASTER_PORT": "9",
+}  # fmt: skip
+AS_THE_DOCTOR = """
+import socket
+from mmae.doctor.agent.all_reduce import Task, _work
+listener = socket.create_server(("127.0.0.1", 0))
+_work(Task("token", 0, 1, "gloo", "127.0.0.1", listener.getsockname()[1], listener.detach(), "", 4096, 0.1, 300.0))
+"""
+AS_A_TRAINING = """
+import os
+from mmae.distributed.network_interface import free_port
+os.environ["MASTER_PORT"] = str(free_port())
+from mmae.distributed.process_group import join
+join()
+"""
+TOLD = """
+import os, torch
+from mmae.distributed.process_group import leave
+leave()
+names = ("MASTER_ADDR", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+print("told", *(os.environ.get(name) for name in names), torch.get_num_threads())
+"""
+
+
+def told(program: str) -> str:
+    own = {name: value for name, value in os.environ.items() if not name.endswith(("_IFNAME", "_THREADS"))}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program + TOLD], env={**own, **BY_LAUNCHER}, cwd=ROOT,
+        stdout=subprocess.PIPE, text=True, check=True, timeout=600,
+    )  # fmt: skip
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.mark.process
+def test_a_rank_prepares_itself_as_that_of_a_training() -> None:
+    assert told(AS_THE_DOCTOR) == told(AS_A_TRAINING)
+    assert told(AS_THE_DOCTOR).startswith("told 127.0.0.1 lo lo ")
+
+
+def test_a_rank_gets_the_variables_of_a_launcher() -> None:
+    made = Task(**task(12), rank=9, port=1234, listener=-1)  # type: ignore[arg-type]
+    given = variables_of(made, 1, 4)
+    check_launch(given)
+    assert given.keys() == {*NEEDED, "LOCAL_SIZE"}
+    assert [given[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_SIZE")] == ["9", "12", "1", "4"]
+    assert (given["MASTER_ADDR"], given["MASTER_PORT"]) == ("127.0.0.1", "1234")
 
 
 @pytest.mark.process

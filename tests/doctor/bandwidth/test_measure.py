@@ -51,7 +51,8 @@ def reduced(*hosts: tuple[Answers, Scripted], limit_s: float = 0.3, need: Demand
     return network
 
 
-def test_each_host_starts_its_slots() -> None:
+def test_each_host_starts_its_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
     first, second = Scripted([DONE]), Scripted([RankSaid(8)], [replace(DONE, rank=8)])
     network = reduced((named("a"), first), (named("b", gpus=4, slots=4), second))
     measured = network.measured
@@ -62,6 +63,7 @@ def test_each_host_starts_its_slots() -> None:
     starts = [next(each for each in agent.asked if each["ask"] == "start_ranks") for agent in (first, second)]
     assert [(each["first"], each["count"], each["task"]["port"]) for each in starts] == [(0, 8, 1234), (8, 4, 1234)]
     assert starts[0]["task"] == starts[1]["task"]
+    assert starts[0]["task"]["meeting_place"] == "a"
     assert first.asked[0] == {"ask": "meet", "address": "10.0.0.1"}
 
 

@@ -31,7 +31,7 @@ case $2 in
   talks) exec yes ;;
   lies) read -r; words=($3); for word in "${words[@]}"; do case $word in mmae-doctor-*) nonce=$word ;; esac; done
         echo "$nonce {\"number\": 1, \"answer\": NaN}"; sleep 6000 ;;
-  nopython) exec bash -c "${3/python/nopython}" ;;
+  nopython) exec bash -c "${3/ -m mmae/-absent -m mmae}" ;;
   nofolder) cd /; exec bash -c "cd /no/such/folder && true" ;;
   unshared) sed -u 's|/run"|/other"|' | bash -c "$3" ;;
   *) echo "Welcome to $2"; echo '{"number": 1, "answer": 0}'; exec bash -c "$3" ;;
@@ -132,13 +132,16 @@ def test_a_run_folder_to_come(tmp_path: Path) -> None:
     assert not (tmp_path / "to").exists()
 
 
-def test_what_ssh_is_given(tmp_path: Path) -> None:
+def test_what_ssh_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = over_ssh("me@node", ["python", "-m", "x y"], {"A": "b; rm -rf $HOME"})
     assert words[-3:-1] == ["--", "me@node"]
-    assert words[-1].endswith("exec env 'A=b; rm -rf $HOME' python -m 'x y'")
+    assert words[-1].endswith("""bin:"$PATH" 'A=b; rm -rf $HOME' python -m 'x y'""")
     assert {"BatchMode=yes", "ConnectTimeout=5"} <= set(words)
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "ib0")
     asked("closed")
-    assert "-o BatchMode=yes" in (tmp_path / "seen").read_text()
+    seen = (tmp_path / "seen").read_text()
+    assert "-o BatchMode=yes" in seen
+    assert " GLOO_SOCKET_IFNAME=ib0 " in seen
 
 
 def test_no_ssh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
