@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmae.terminal.plurals import counted
 from tests.support.commands import SMALL
 from tests.support.compare import (
     final_weights,
@@ -178,7 +179,7 @@ def _converted(run: Path) -> str:
 
 def _words(source: Shape, target: Shape) -> str:
     pairs = (
-        (f"{source.ranks} ranks", f"{target.ranks} ranks"),
+        (counted(source.ranks, "rank"), counted(target.ranks, "rank")),
         (f"ZeRO-{source.stage}", f"ZeRO-{target.stage}"),
         (source.precision, target.precision),
     )

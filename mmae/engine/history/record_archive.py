@@ -77,10 +77,13 @@ def _split(path: Path, target: Path, chunks: Chunks) -> None:
 
 
 def _line_chunks(path: Path, step: int) -> Iterator[tuple[bool, bytes]]:
+    # A line of samples counts steps from 0: it names the steps that were done before.
+    first = 0 if path.match(SAMPLES) else 1
     with path.open("rb") as lines:
         for line in lines:
-            # A damaged or half-written line stays where it is.
-            yield step_of_record(record_of(line)) > step, line
+            record = record_of(line)
+            # A damaged or half-written line stays where it is, and so does one of no step.
+            yield "step" in record and step_of_record(record) - first >= step, line
 
 
 def _log_chunks(path: Path, step: int, about: Mapping[str, Any]) -> Iterator[tuple[bool, bytes]]:

@@ -24,8 +24,8 @@ def run(tmp_path: Path) -> Path:
     log += [line("resume", 7, wandb="bbbbbbbb", wandb_from=7), *(line("train", step) for step in range(8, 13))]
     texts = {
         "log.jsonl": "".join([*log, line("val", 12), line("end", 12)]),
-        "samples_rank0.jsonl": "".join(line(None, step) for step in range(1, 13)),
-        "samples_rank1.jsonl": "".join(line(None, step) for step in range(1, 13)),
+        "samples_rank0.jsonl": "".join(line(None, step) for step in range(12)),
+        "samples_rank1.jsonl": "".join(line(None, step) for step in range(12)),
         "damaged_rank1.jsonl": line(None, 10),
         "damaged_rank0.jsonl": line(None, 3),
         "quarantine/rank_0.jsonl": line(None, 2) + line(None, 11),
@@ -75,8 +75,8 @@ def test_records_of_later_steps_are_archived_and_one_history_is_left(run: Path) 
     ]  # fmt: skip
     assert read_run(archive).step == 12
     for rank in (0, 1):
-        assert steps(run / f"samples_rank{rank}.jsonl") == list(range(1, 10))
-        assert steps(archive / f"samples_rank{rank}.jsonl") == [10, 11, 12]
+        assert steps(run / f"samples_rank{rank}.jsonl") == list(range(9))
+        assert steps(archive / f"samples_rank{rank}.jsonl") == [9, 10, 11]
     assert (steps(run / "damaged_rank0.jsonl"), steps(run / "damaged_rank1.jsonl")) == ([3], [])
     assert steps(archive / "damaged_rank1.jsonl") == [10]
     assert (steps(run / "quarantine" / "rank_0.jsonl"), steps(archive / "quarantine" / "rank_0.jsonl")) == ([2], [11])
