@@ -52,7 +52,7 @@ from mmae.errors import InputError
 from tests.support.dots_engine import SHAPES, STAGES, engine_of, factors, group_of_one, held, take_step
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning")
+pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning")]
 
 ENGINE = "deepspeed.runtime.engine:DeepSpeedEngine"
 STAGE_1_2 = "deepspeed.runtime.zero.stage_1_and_2:DeepSpeedZeroOptimizer"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 
+import pytest
+
 from mmae.launch.ssh_ranks import kill_command, with_port
 
 
@@ -12,6 +14,7 @@ def test_ssh_gets_its_port_only_where_one_is_said() -> None:
     assert with_port("-o A=b", 2222) == "-o A=b -p 2222"
 
 
+@pytest.mark.process
 def test_the_kill_command_ends_the_job_of_this_address_and_port_and_nothing_else() -> None:
     # The shells stand for DeepSpeed's launch processes, each with a child for a rank.
     words = ["bash", "-c", "sleep 600 & wait"]
