@@ -160,7 +160,7 @@ def test_hidden_modalities_are_told_from_the_others(trained: Finished, home: Pat
 def test_accelerate_starts_the_same_training(synthetic_shards: Path, command: Command, tmp_path: Path) -> None:
     done = command(
         "accelerate", "launch", "--config_file", ROOT / "launchers" / "accelerate.yaml",
-        "--main_process_port", str(free_port()), "-m", "mmae.train",
+        "--num_processes", "2", "--main_process_port", str(free_port()), "-m", "mmae.train",
         "--config", "debug", f"data.shards={synthetic_shards}", "run.dir=run", *SMALL, "train.max_steps=2",
     )  # fmt: skip
     assert done.status == 0, done.err
