@@ -1,8 +1,9 @@
 """Everything that reaches into DeepSpeed behind its public interface, in one place.
 
 Each function says which version it was written for and why it is needed. `tests/engine/test_deepspeed_internals.py`
-checks that the attributes and methods used here exist in the installed DeepSpeed, with the signatures expected here,
-and that each function does what it says. After an upgrade run that test, then read the functions that it names.
+checks that the attributes and methods used here exist in the installed DeepSpeed, with the signatures expected here;
+`test_deepspeed_behaviour.py` beside it, that each function does what it says. After an upgrade run both, then read the
+functions that they name.
 
 Not here: the files of DeepSpeed's checkpoints (`checkpoint/conversion/universal_state.py`), and what belongs to torch
 (`skip_update.py`, `op_build.py`).

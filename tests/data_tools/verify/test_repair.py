@@ -19,12 +19,6 @@ Make = Callable[..., Any]
 SHARD = "train-000000.tar"
 
 
-@pytest.fixture
-def packed(source: Path, tmp_path: Path) -> Path:
-    repack(source, tmp_path / "out", tiles_per_shard=3)
-    return tmp_path / "out"
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
