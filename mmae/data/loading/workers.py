@@ -67,9 +67,8 @@ def batches_from_workers(
         items = iter(loader)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    # After an error elsewhere the interpreter ends with this iteration still open. It would ask the workers to end by
-    # SIGTERM, which they leave to the trainer, and wait for them for ever.
-    end = partial(_kill, tuple(getattr(items, "_workers", ())), os.getpid())
+    workers, trainer = tuple(getattr(items, "_workers", ())), os.getpid()
+    end = partial(_end_with_the_interpreter, workers, trainer)
     atexit.register(end)
     closed = weakref.ref(items)
     try:
@@ -83,7 +82,7 @@ def batches_from_workers(
         # An error's traceback may hold another reference. Then torch still watches the workers.
         if closed() is None:
             # torch gives up on a worker that hangs in a file system after some seconds, and leaves it behind.
-            end()
+            _kill(workers, trainer)
             atexit.unregister(end)
 
 
@@ -135,9 +134,22 @@ class _Sampler:
 
 def _kill(workers: Sequence[BaseProcess], owner: int) -> None:
     # A process forked since then may delete its copy of an iteration, but these are not its workers.
-    for worker in workers if os.getpid() == owner else ():
+    mine = workers if os.getpid() == owner else ()
+    for worker in mine:
         worker.kill()
+    for worker in mine:
         worker.join(_KILLED_S)
+
+
+def _end_with_the_interpreter(workers: Sequence[BaseProcess], owner: int) -> None:
+    """After an error elsewhere the interpreter ends with an iteration still open.
+
+    It would ask the workers to end by SIGTERM, which they leave to the trainer, and wait for them for ever.
+    """
+    if os.getpid() == owner:
+        # torch still watches the workers: its handler would raise when the first is killed, and the others would live.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    _kill(workers, owner)
 
 
 def _belong_to_the_trainer(_worker: int) -> None:
