@@ -46,10 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     # Imported after the arguments are parsed: help answers at once, and bad input is refused before seconds of imports.
     from mmae.distributed.devices import take_given
-    from mmae.distributed.launch_environment import check_launch
+    from mmae.distributed.launch_environment import check_launch, world_size
     from mmae.distributed.launcher_process import end_with_launchers
     from mmae.distributed.one_node import meet_here
-    from mmae.distributed.process_group import join, leave, world_size
+    from mmae.distributed.process_group import join, leave
     from mmae.engine.telemetry.library_output import Chatter, let_libraries_speak
     from mmae.run.spec import runs
 
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     check_launch(os.environ)
     take_given(os.environ)
     meet_here(os.environ)
-    world = world_size()
+    world = world_size(os.environ)
 
     # A single rank is told of bad input before torch is imported, which takes seconds.
     planned = _plan(args, world) if world == 1 else None
@@ -94,7 +94,8 @@ def run(args: argparse.Namespace) -> int:
         ended, status = ending(error), EXIT_FAILED
         if ended is not None:
             status = ended.status
-            _say(error, f"mmae: {ended.line}")
+            if ended.line:
+                _say(error, f"mmae: {ended.line}")
         elif not was_said(error):
             traceback.print_exception(error)
     finally:

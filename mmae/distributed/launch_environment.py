@@ -36,6 +36,16 @@ def check_launch(environment: Mapping[str, str]) -> None:
         raise InputError(f"RANK={rank} in the environment, but WORLD_SIZE={world}: ranks count from 0")
 
 
+def world_size(environment: Mapping[str, str]) -> int:
+    """Number of ranks that the launcher started; 1 without a launcher."""
+    return int(environment.get("WORLD_SIZE", "1"))
+
+
+def local_world_size(environment: Mapping[str, str]) -> int:
+    """Number of ranks on this node, from the variable of torchrun, accelerate or deepspeed."""
+    return int(environment.get("LOCAL_WORLD_SIZE", environment.get("LOCAL_SIZE", "1")))
+
+
 def _is_time(said: str) -> bool:
     try:
         return 0 < float(said) < math.inf

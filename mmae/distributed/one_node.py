@@ -11,11 +11,13 @@ import socket
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from torch._C._distributed_c10d import TCPStore
-
+from mmae.distributed.launch_environment import local_world_size, world_size
 from mmae.distributed.network_interface import interface_of
+
+if TYPE_CHECKING:
+    from torch._C._distributed_c10d import TCPStore
 
 LOOPBACK: Final = "127.0.0.1"
 _INTERFACES: Final = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
@@ -23,8 +25,7 @@ _INTERFACES: Final = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 def is_one_node(environment: Mapping[str, str]) -> bool:
     """Whether the launcher says that all ranks are on this machine."""
-    world = environment.get("WORLD_SIZE", "1")
-    return environment.get("LOCAL_WORLD_SIZE", environment.get("LOCAL_SIZE", "1")) == world
+    return local_world_size(environment) == world_size(environment)
 
 
 def meet_here(environment: MutableMapping[str, str]) -> None:
@@ -48,6 +49,9 @@ def open_store(environment: Mapping[str, str], timeout: timedelta) -> TCPStore:
     Raises:
         OSError, RuntimeError: the store cannot be opened or reached.
     """
+    # Not above: bad input is refused before the seconds that an import of torch takes.
+    from torch._C._distributed_c10d import TCPStore
+
     keeps = environment.get("RANK", "0") == "0" and not keeps_store(environment)
     address, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
     own = socket.create_server((LOOPBACK, port)).detach() if keeps and is_one_node(environment) else None

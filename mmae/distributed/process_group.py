@@ -9,22 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from mmae.distributed.launch_environment import local_world_size
 from mmae.distributed.network_interface import choose_interface, free_port
 from mmae.distributed.one_node import meet_here, store_on_loopback
 
 _GLOO_THREAD: Final = "pt_gloo_runloop"
 _QUIET_S: Final = 0.1
 _LET_GO_S: Final = 10.0
-
-
-def world_size() -> int:
-    """Number of ranks that the launcher started; 1 without a launcher."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def local_world_size() -> int:
-    """Number of ranks on this node, from the variable of torchrun, accelerate or deepspeed."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("LOCAL_SIZE", "1")))
 
 
 def is_local_main() -> bool:
@@ -61,7 +52,7 @@ def prepare() -> None:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     elif "OMP_NUM_THREADS" not in os.environ:
         # Each rank would start as many threads as there are cores, and they would slow one another down.
-        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_world_size()))
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local_world_size(os.environ)))
 
 
 def leave() -> None:
