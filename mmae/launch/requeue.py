@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mmae.errors import EXIT_BAD_INPUT, EXIT_LOST_NUMBERS, EXIT_LOST_RANK
+from mmae.errors import EXIT_BAD_INPUT, EXIT_LOST_NUMBERS, EXIT_LOST_RANK, InputError
 from mmae.run.state import read_run
 
 OF_A_SCHEDULER: Final = frozenset({"SIGTERM", "SIGUSR1", "the end of the Slurm job"})
@@ -22,18 +23,14 @@ class Ended:
     """A job whose ranks have ended.
 
     Attributes:
-        status: exit status of the launch.
         stopping: name of the last signal that asked the ranks to stop; empty for none.
-        restarts: how often the launch might start again.
         before, after: names of the run's checkpoints before and after the launch.
         shown: what `scontrol show job` says.
         requeues: how often the job had been queued again when it began.
         most_requeues: how often it may be.
     """
 
-    status: int
     stopping: str
-    restarts: int
     before: list[str]
     after: list[str]
     shown: str
@@ -52,17 +49,34 @@ def stopped_by_scheduler(run: Path) -> str | None:
     return found.why if found.state == "stopped" and reasons <= OF_A_SCHEDULER else None
 
 
-def why_unfinished(ended: Ended, run: Path) -> str | None:
+def why_unfinished(status: int, stopping: str, restarts: int, run: Path) -> str | None:
     """Why the training may go on in another job; None if it is done, has failed, or was stopped by its user.
+
+    Args:
+        status: exit status of the launch.
+        stopping: name of the last signal that asked the ranks to stop; empty for none.
+        restarts: how often the launch might start again.
 
     Raises:
         InputError: the folder holds no run.
     """
-    if ended.status == 0:
+    if status == 0:
         return stopped_by_scheduler(run)
-    if ended.stopping and ended.status not in {EXIT_BAD_INPUT, EXIT_LOST_NUMBERS}:
+    if stopping and status not in {EXIT_BAD_INPUT, EXIT_LOST_NUMBERS}:
         return "before the ranks could save"
-    return "a rank was lost" if ended.status == EXIT_LOST_RANK and ended.restarts else None
+    return "a rank was lost" if status == EXIT_LOST_RANK and restarts else None
+
+
+def most_requeues(environment: Mapping[str, str]) -> int:
+    """How often a job may be queued again, from MMAE_REQUEUES; 99 times if that is not set.
+
+    Raises:
+        InputError: it is not a number.
+    """
+    said = environment.get("MMAE_REQUEUES") or "99"
+    if not (said.isascii() and said.isdigit()):
+        raise InputError(f"MMAE_REQUEUES={said}: not a number of times, as in MMAE_REQUEUES=99")
+    return int(said)
 
 
 def decide(ended: Ended, why: str) -> tuple[bool, str]:

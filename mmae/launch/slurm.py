@@ -15,12 +15,12 @@ from typing import Final
 
 from mmae.errors import InputError
 from mmae.launch.entry import entry, is_dry_run, remember_call, take_restarts
-from mmae.launch.requeue import Ended, decide, why_unfinished
+from mmae.launch.requeue import Ended, decide, most_requeues, why_unfinished
 from mmae.launch.supervision.first_error import first_of_log
 from mmae.launch.supervision.launched_job import Job, unblock_signals
-from mmae.launch.supervision.local_ranks import killed_rank
 from mmae.launch.supervision.supervise import supervise
 from mmae.launch.training_words import training_config
+from mmae.run.layout import CHECKPOINT_GLOB, CHECKPOINTS
 
 SCRIPT: Final = "slurm.sbatch"
 GRACE_S: Final = 240
@@ -65,9 +65,6 @@ class SlurmStep(Job):
         told = re.search(r"^KillWait *= *(\d+)", _scontrol("show", "config"), re.MULTILINE)
         return min(grace, (int(told[1]) if told else _KILL_WAIT_S) * 3 // 4)
 
-    def finish(self, status: int) -> int:
-        return super().finish(killed_rank(status))
-
     def conclude(self, status: int) -> int:
         if status and self._log_begin is not None and (line := first_of_log(_lines_of_log(self._log_begin))):
             self.say(f"first error: {line}")
@@ -76,13 +73,17 @@ class SlurmStep(Job):
         return status
 
     def _is_to_be_requeued(self, status: int) -> bool:
-        ended = Ended(
-            status, self.stopping, self._restarts, self._before, self._checkpoints(), self._shown(),
-            int(os.environ.get("SLURM_RESTART_COUNT", "0")), int(os.environ.get("MMAE_REQUEUES", "99")),
-        )  # fmt: skip
-        why = why_unfinished(ended, self._run)
+        try:
+            why = why_unfinished(status, self.stopping, self._restarts, self._run)
+        except InputError as error:
+            self.say(f"{error}")
+            return False
         if why is None:
             return False
+        ended = Ended(
+            self.stopping, self._before, self._checkpoints(), self._shown(),
+            int(os.environ.get("SLURM_RESTART_COUNT") or 0), most_requeues(os.environ),
+        )  # fmt: skip
         again, line = decide(ended, why)
         self.say(line)
         return again
@@ -91,7 +92,7 @@ class SlurmStep(Job):
         return _scontrol("show", "job", "--oneliner", self._number)
 
     def _checkpoints(self) -> list[str]:
-        return sorted(path.name for path in (self._run / "checkpoints").glob("global_step*"))
+        return sorted(path.name for path in (self._run / CHECKPOINTS).glob(CHECKPOINT_GLOB))
 
 
 def meeting_node(nodes: str) -> str:
@@ -162,10 +163,12 @@ def main(*words: str) -> int:
     nodes = os.environ.get("SLURM_JOB_NODELIST")
     if not nodes:
         raise InputError("this is no Slurm job: give the script to sbatch")
+    most_requeues(os.environ)
     run = Path(training_config(training).run.dir)
     remember_call(SCRIPT, words, program=submit_command())
     os.environ["MASTER_ADDR"] = meeting_node(nodes)
-    os.environ.setdefault("MASTER_PORT", str(20_000 + int(os.environ["SLURM_JOB_ID"]) % 10_000))
+    port = 20_000 + int(os.environ["SLURM_JOB_ID"]) % 10_000
+    os.environ["MASTER_PORT"] = os.environ.get("MASTER_PORT") or str(port)
     os.environ["MMAE_GRACE"] = os.environ.get("MMAE_GRACE") or str(GRACE_S)
     command = [*_SRUN, f"--cpus-per-task={os.environ.get('SLURM_CPUS_PER_TASK') or 1}", "bash", "-c", _RANK, "mmae"]
     command += training

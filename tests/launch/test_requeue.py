@@ -8,7 +8,7 @@ import pytest
 
 from mmae.engine.stop_signals import REASONS
 from mmae.errors import InputError
-from mmae.launch.requeue import OF_A_SCHEDULER, Ended, decide, stopped_by_scheduler, why_unfinished
+from mmae.launch.requeue import OF_A_SCHEDULER, Ended, decide, most_requeues, stopped_by_scheduler, why_unfinished
 
 
 def ended(folder: Path, why: str, reasons: list[str]) -> Path:
@@ -45,7 +45,7 @@ def test_without_a_run_there_is_no_answer(tmp_path: Path) -> None:
 
 
 RUNNING = "JobId=41 JobState=RUNNING Reason=None Requeue=1 Restarts=0 PreemptTime=None Nice=0"
-ENDED = Ended(4, "", 1, ["global_step2"], ["global_step2", "global_step4"], RUNNING, 0, 99)
+ENDED = Ended("", ["global_step2"], ["global_step2", "global_step4"], RUNNING, 0, 99)
 
 
 @pytest.mark.parametrize(
@@ -68,15 +68,28 @@ def test_a_job_that_lost_a_rank_is_queued_again_where_that_helps(ended: Ended, a
 
 
 @pytest.mark.parametrize(
-    ("ended", "why"),
+    ("status", "stopping", "restarts", "why"),
     [
-        (ENDED, "a rank was lost"),
-        (replace(ENDED, restarts=0), None),
-        (replace(ENDED, status=1), None),
-        (replace(ENDED, status=1, stopping="SIGUSR1"), "before the ranks could save"),
-        (replace(ENDED, status=2, stopping="SIGUSR1"), None),
-        (replace(ENDED, status=3, stopping="SIGTERM"), None),
+        (4, "", 1, "a rank was lost"),
+        (4, "", 0, None),
+        (1, "", 1, None),
+        (1, "SIGUSR1", 1, "before the ranks could save"),
+        (2, "SIGUSR1", 1, None),
+        (3, "SIGTERM", 1, None),
     ],
 )
-def test_a_job_is_unfinished_when_its_ranks_were_stopped_or_lost(ended: Ended, why: str | None, tmp_path: Path) -> None:
-    assert why_unfinished(ended, tmp_path) == why
+def test_a_job_is_unfinished_when_its_ranks_were_stopped_or_lost(
+    status: int, stopping: str, restarts: int, why: str | None, tmp_path: Path
+) -> None:
+    assert why_unfinished(status, stopping, restarts, tmp_path) == why
+
+
+@pytest.mark.parametrize(("said", "most"), [({}, 99), ({"MMAE_REQUEUES": ""}, 99), ({"MMAE_REQUEUES": "0"}, 0)])
+def test_an_empty_number_of_requeues_is_none_at_all(said: dict[str, str], most: int) -> None:
+    assert most_requeues(said) == most
+
+
+@pytest.mark.parametrize("said", ["often", "-1", "1.5"])
+def test_a_number_of_requeues_that_is_none_is_refused(said: str) -> None:
+    with pytest.raises(InputError, match=f"MMAE_REQUEUES={said}: not a number of times"):
+        most_requeues({"MMAE_REQUEUES": said})
