@@ -18,10 +18,10 @@ from typing import Final
 from mmae.errors import EXIT_LOST_RANK
 from mmae.launch.rank_environment import write_exports
 from mmae.launch.supervision.first_error import Errors
-from mmae.launch.supervision.launched_job import Job, popen, unblock_signals
+from mmae.launch.supervision.launched_job import LARGEST, Job, popen, unblock_signals
+from mmae.run.layout import STOP
 
 _SSH_FAILED: Final = 255
-_LARGEST: Final = 192
 _KILL_S: Final = 60.0
 _LAST_WORDS_S: Final = 5.0
 _SSH_OPTIONS: Final = "PDSH_SSH_ARGS_APPEND"
@@ -74,7 +74,7 @@ class SshRanks(Job):
         self._folder.cleanup()
         if self._asked:
             # If no rank obeyed this request, the next start would.
-            (self._hosts.run / "stop").unlink(missing_ok=True)
+            (self._hosts.run / STOP).unlink(missing_ok=True)
 
     def exports(self) -> Path:
         """Write the variables that the ranks get into a file. The user's own .deepspeed_env is read, and stays."""
@@ -103,7 +103,7 @@ class SshRanks(Job):
     def ask(self, _: signal.Signals) -> bool:
         if not self._hosts.run.is_dir():
             return False
-        (self._hosts.run / "stop").touch()
+        (self._hosts.run / STOP).touch()
         self._asked = True
         return True
 
@@ -128,7 +128,7 @@ class SshRanks(Job):
 
     def finish(self, status: int) -> int:
         self._reader.join(_LAST_WORDS_S)
-        if status > _LARGEST:
+        if status > LARGEST:
             # 255 is ssh's own; DeepSpeed's launch process would end so too for a rank that SIGHUP killed.
             if status != _SSH_FAILED:
                 self.say(f"a rank was killed by signal {256 - status}")

@@ -6,11 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+from abc import abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
+from typing import Final
 
 from mmae.launch.supervision.foreground import as_in_shell
 from mmae.processes import die_with_parent
+
+LARGEST: Final = 192
+"""Above it an exit status is 256 - N: how DeepSpeed's launch process ends where a rank died by signal N."""
 
 
 class Job(AbstractContextManager["Job"]):
@@ -48,9 +53,9 @@ class Job(AbstractContextManager["Job"]):
         status = self._process.poll()
         return None if status is None else as_in_shell(status)
 
+    @abstractmethod
     def ask(self, number: signal.Signals) -> bool:
         """Ask the ranks to save and stop; False if there are none yet, and so nothing to save."""
-        raise NotImplementedError
 
     def end_early(self) -> None:
         """End it before there are ranks."""
@@ -69,10 +74,10 @@ class Job(AbstractContextManager["Job"]):
         return grace
 
     def finish(self, status: int) -> int:
-        """Tidy up after the command has ended, and translate its exit status."""
+        """Tidy up after the command has ended. Returns its exit status; 128 + N where a rank died by signal N."""
         self.kill()
         self._process = None
-        return status
+        return killed_rank(status)
 
     def say_first_error(self) -> None:
         """Repeat which error of the last start came first."""
@@ -85,6 +90,11 @@ class Job(AbstractContextManager["Job"]):
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
+
+
+def killed_rank(status: int) -> int:
+    """128 + N where a rank died by signal N: DeepSpeed's launch process makes 256 - N of that."""
+    return 384 - status if status > LARGEST else status
 
 
 def popen(command: Sequence[str], *, pipe_errors: bool = False) -> subprocess.Popen[bytes]:

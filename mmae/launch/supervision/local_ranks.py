@@ -7,14 +7,11 @@ import signal
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
 
 from mmae.launch.supervision.first_error import first_of_file
 from mmae.launch.supervision.launched_job import Job
 from mmae.processes import children_of
 from mmae.terminal.error_line import ERRORS
-
-_LARGEST: Final = 192
 
 
 class LocalRanks(Job):
@@ -45,14 +42,6 @@ class LocalRanks(Job):
         launches = children_of(self._process.pid) if self._process else []
         return [rank for launch in launches for rank in children_of(launch)]
 
-    def finish(self, status: int) -> int:
-        return killed_rank(super().finish(status))
-
     def say_first_error(self) -> None:
         if line := first_of_file(self._errors):
             self.say(f"the first error: {line}")
-
-
-def killed_rank(status: int) -> int:
-    """128 + N where a rank died by signal N: DeepSpeed's launch process makes 256 - N of that."""
-    return 384 - status if status > _LARGEST else status

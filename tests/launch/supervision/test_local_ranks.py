@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mmae.launch.supervision.foreground import as_in_shell
-from mmae.launch.supervision.local_ranks import killed_rank
+from mmae.launch.supervision.launched_job import killed_rank
 
 
 @pytest.mark.parametrize(("status", "expected"), [(0, 0), (4, 4), (137, 137), (247, 137), (241, 143)])
