@@ -56,6 +56,20 @@ def parent_of(pid: int) -> int:
         return 0
 
 
+def command_words(pid: int) -> list[str]:
+    """The words of a process's command line; none where it cannot be read."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
+def command_of(pid: int) -> str:
+    """The beginning of a process's command line, for people; empty where it cannot be read."""
+    words = " ".join(command_words(pid))
+    return "".join(letter if letter.isprintable() else " " for letter in words)[:80].strip()
+
+
 def children_of(parent: int) -> list[int]:
     """Living processes that it has started; none where the system does not tell."""
     everyone = (int(path.name) for path in Path("/proc").glob("[0-9]*"))

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from mmae.processes import die_with_parent, parent_of, started
+from mmae.processes import command_words, die_with_parent, parent_of, started
 
 LAUNCH: Final = "deepspeed.launcher.launch"
 _AGENTS: Final = frozenset({"torchrun", "accelerate", "torch.distributed.run", "torch.distributed.launch"})
@@ -68,7 +68,4 @@ def _watch(known: dict[int, str]) -> None:
 
 def _words(pid: int) -> list[str]:
     """The first words of a process's command: the program, and the module that Python runs."""
-    try:
-        return [word.decode(errors="replace") for word in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[:5]]
-    except OSError:
-        return []
+    return command_words(pid)[:5]

@@ -29,9 +29,10 @@ from mmae.distributed.collectives import on_rank_0
 from mmae.distributed.one_node import LOOPBACK, is_one_node
 from mmae.distributed.tcp_probe import Listener, unreachable
 from mmae.distributed.watchdog_rules import DEAD_SECONDS, SUSPECT_SECONDS, Pulse, Verdict, Watch
-from mmae.errors import EXIT_BAD_INPUT, EXIT_LOST_RANK, InputError
+from mmae.errors import EXIT_FAILED, EXIT_LOST_RANK
 from mmae.processes import started, this_machine
-from mmae.terminal.error_line import say_error, typed_line
+from mmae.terminal.edge import ending
+from mmae.terminal.error_line import first_line, say_error, typed_line
 
 PERIOD: Final = 1.0
 """Seconds between two pulses."""
@@ -143,9 +144,10 @@ class Watchdog:
             say_error(f"mmae: rank {self._rank} on {self._own.host} failed with {line}")
             if self._rank == 0 and self._write_end is not None:
                 self._write_end(self._own.step, line)
-        status = EXIT_BAD_INPUT if isinstance(error, InputError) else 1
+        told = ending(error)
+        status = told.status if told is not None else EXIT_FAILED
         with self._lock:
-            self._own = replace(self._own, failed=status, why=f"{error}".strip().partition("\n")[0][:500])
+            self._own = replace(self._own, failed=status, why=first_line(error)[:500])
         # Rank 0 keeps the store.
         time.sleep(max(_LINGER, 2 * self._period) if self._rank == 0 else 1.5 * self._period)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from mmae.processes import parent_of
+from mmae.processes import command_of, parent_of
 
 LOCK: Final = "lock"
 _LOOK_S: Final = 5.0
@@ -110,15 +110,6 @@ def waiting_line(lock: Path, op: str, holder: Holder) -> str:
         "This start goes on when the build is done. "
         f"To go on without it: {stop}, or start with TORCH_EXTENSIONS_DIR=FOLDER, a folder of your own"
     )
-
-
-def command_of(pid: int) -> str:
-    """The beginning of a process's command line; empty where it cannot be read."""
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return ""
-    return "".join(letter if letter.isprintable() else " " for letter in words)[:80].strip()
 
 
 def _watch(lock: Path, op: str, say: Callable[[str], None], look_s: float, done: threading.Event) -> None:

@@ -13,8 +13,8 @@ from contextlib import redirect_stdout
 from types import TracebackType
 from typing import Final
 
-from mmae.engine.op_lock import command_of
 from mmae.errors import InputError
+from mmae.processes import command_of
 
 _SPEAKERS: Final = ("DeepSpeed", "torch.utils.cpp_extension")
 _FACTS: Final = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "CUDA_VISIBLE_DEVICES", "MASTER_ADDR", "MASTER_PORT")

@@ -99,7 +99,7 @@ class RankLog:
         Args:
             by_another: another rank is at fault, and the watchdog is about to name it.
         """
-        logging.getLogger("mmae").error("rank %d failed", self._rank, exc_info=error)
+        self.record(error)
         if by_another:
             return
         if self.is_first():
@@ -107,6 +107,10 @@ class RankLog:
         where = f": traceback in {self._path}" if self._path is not None else ""
         line = f"mmae: rank {self._rank} on {socket.gethostname()} failed with {typed_line(error)}{where}"
         say_error(line)
+
+    def record(self, error: BaseException) -> None:
+        """Record an error with its traceback, in the file only."""
+        logging.getLogger("mmae").error("rank %d failed", self._rank, exc_info=error)
 
     def close(self) -> None:
         """Restore logging and warnings as they were before."""

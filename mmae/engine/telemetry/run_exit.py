@@ -22,6 +22,7 @@ from mmae.engine.telemetry.step_observer import StepObserver
 from mmae.errors import DoesNotFitError, InputError
 from mmae.run.log_reader import END, ends_in_a_torn_line
 from mmae.run.spec import RunSpec
+from mmae.terminal.edge import ending
 from mmae.terminal.error_line import say_error, typed_line
 
 _SAID: Final = "(see this rank's log file)"
@@ -77,12 +78,16 @@ class RunEnd:
         ended = error
         if error is not None and is_out_of_memory(error):
             ended = self._explained(error)
-        if isinstance(ended, Exception) and not isinstance(ended, InputError):
+        told = ending(ended) if isinstance(ended, Exception) else None
+        if isinstance(ended, Exception) and told is None:
             self._rank_log.failed(ended, by_another=is_of_communication(ended))
             ended.add_note(_SAID)
-        if isinstance(ended, InputError) and not isinstance(ended, DoesNotFitError) and self._found_alone():
-            # The other ranks may never reach this error.
-            say_error(f"mmae: error: rank {dist.get_rank()}: {ended}")
+        if ended is not None and told is not None:
+            if not isinstance(ended, InputError):
+                self._rank_log.record(ended)
+            if not isinstance(ended, DoesNotFitError) and self._found_alone():
+                # The other ranks may never reach this error.
+                say_error(f"mmae: error: rank {dist.get_rank()}: {told.line.removeprefix('error: ')}")
         for close in (self._write_records, self._write_end, self._close):
             # A later error must not hide the first one.
             with suppress(Exception):
@@ -106,7 +111,7 @@ class RunEnd:
             return
         if self._observer is not None and self._log is not None:
             said = hide_in_text(typed_line(error), self._secrets)
-            self._log.write("end", step=self._observer.records.step, why="error", error=said)
+            self._log.write(END, step=self._observer.records.step, why="error", error=said)
 
     def _close(self, _error: BaseException | None) -> None:
         if self._observer is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -92,6 +94,18 @@ def test_bad_input_that_one_rank_finds_is_said_by_it(
         run(tmp_path, rank, InputError("a shard is damaged"))
     # The first rank of a node is spoken for by the command.
     assert capfd.readouterr().err == ("mmae: error: rank 1: a shard is damaged\n" if rank == 1 else "")
+
+
+def test_a_refusal_of_the_system_is_one_line_and_its_traceback_stays_in_the_file(
+    tmp_path: Path, rank: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    refused = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/x")
+    with pytest.raises(OSError, match="No space left") as raised:
+        run(tmp_path, rank, refused)
+    assert not run_exit.was_said(raised.value)
+    said = "mmae: error: rank 1: /data/x: No space left on device: make room there, then run again\n"
+    assert capfd.readouterr().err == (said if rank == 1 else "")
+    assert "Traceback" in (tmp_path / "logs" / f"rank_{rank}.log").read_text()
 
 
 def test_a_failure_is_told_with_its_log_file(tmp_path: Path, rank: int, capfd: pytest.CaptureFixture[str]) -> None:
