@@ -36,11 +36,3 @@ prepare_environment() {
   # The deepspeed command starts ranks with the python and ninja that stand first in PATH.
   export PATH="$root/.venv/bin:$PATH"
 }
-
-# The first start of a rank builds the op. Without this line the silent minute would look like a hang.
-say_if_op_must_be_built() {
-  if ! python -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' &&
-    ! find "${TORCH_EXTENSIONS_DIR:-$HOME/.cache/torch_extensions}" -name 'deepspeed_shm_comm*.so' 2>/dev/null | grep -q .; then
-    echo "    (the first start on this machine builds DeepSpeed's CPU communication op: about 90 s more, once)"
-  fi
-}

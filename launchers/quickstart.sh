@@ -49,7 +49,6 @@ mmae repack "$data" "$shards" "${val[@]}"
 train=(bash "$root/launchers/single_node.sh" --config debug --deepspeed_config zero1 "data.shards=$shards" "run.dir=$run")
 
 say "4/7 train the debug recipe on the GPUs given, or two CPU ranks, stop half-way, save"
-say_if_op_must_be_built
 "${train[@]}" train.stop_at=12
 
 say "5/7 start again: it resumes from the ZeRO checkpoint and trains to the end"

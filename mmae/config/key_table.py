@@ -29,7 +29,7 @@ def key_table() -> str:
     rows = ["| key | default | meaning | on resume |", "| --- | --- | --- | --- |"]
     for section, entry in _keys():
         key = f"{section}.{entry.name}"
-        meaning = meanings[_section(section).__name__, entry.name]
+        meaning = meanings[schema.section_type(section).__name__, entry.name]
         rows.append(f"| `{key}` | `{_default(entry)}` | {meaning} | {policy[key]} |")
     return "\n".join(rows) + "\n"
 
@@ -49,12 +49,8 @@ def with_table(text: str) -> str:
 
 def _keys() -> Iterator[tuple[str, Field[Any]]]:
     for section in fields(schema.Config):
-        for entry in fields(_section(section.name)):
+        for entry in fields(schema.section_type(section.name)):
             yield section.name, entry
-
-
-def _section(name: str) -> Any:
-    return type(getattr(schema.Config(), name))
 
 
 def _default(entry: Field[Any]) -> str:

@@ -16,7 +16,7 @@ from mmae.addresses import hide_in_words, map_locations, without_commands
 from mmae.config.config_values import Kinds, kinds_of, recipe_value, typed_value
 from mmae.config.packaged_files import find
 from mmae.config.renamed_keys import new_name, old_sections, with_new_names
-from mmae.config.schema import COMMAND_LINE, Config, Flat, resume_policy, section_type
+from mmae.config.schema import COMMAND_LINE, Config, Flat, section_type
 from mmae.config.yaml_file import read_yaml
 from mmae.disk.ownership import check_owner
 from mmae.errors import InputError, did_you_mean
@@ -151,7 +151,7 @@ def _flatten_yaml(tree: Any, path: Path) -> Flat:
 
 
 def _check_key(key: str, origin: str) -> None:
-    known = list(resume_policy())
+    known = list(_kinds())
     if key not in known:
         section, _, name = key.partition(".")
         alike = [each for each in known if each.partition(".")[2] == (name or section)]

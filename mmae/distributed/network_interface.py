@@ -10,6 +10,7 @@ import fcntl
 import socket
 import struct
 from collections.abc import MutableMapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +32,7 @@ def interface_to(host: str) -> str | None:
         _, own = own_address(host, socket.AF_INET)
     except OSError:
         return None
-    return None if own.startswith("127.") else interface_of(own) or None
+    return None if is_loopback(own) else interface_of(own) or None
 
 
 def own_address(host: str, family: socket.AddressFamily = socket.AF_UNSPEC) -> tuple[socket.AddressFamily, str]:
@@ -44,6 +45,14 @@ def own_address(host: str, family: socket.AddressFamily = socket.AF_UNSPEC) -> t
     with socket.socket(family, kind) as probe:
         probe.connect(there)
         return family, str(probe.getsockname()[0])
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an IPv4 or IPv6 address leads each machine to itself; False for text that is no address."""
+    try:
+        return ip_address(address.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
 
 
 def free_port() -> int:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmae.addresses import is_remote
 from mmae.config.recipe_arguments import add_recipe_arguments, recipe_or_none
 from mmae.disk.ownership import add_trust_argument
 from mmae.doctor.checks.findings import failed
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     local = len(hosts) == 1
     folder, config = _run(args.run, args.trust)
     shards = [args.shards] if args.shards else list(config.data.locations) if config else []
-    local_sets = [str(Path(each).absolute()) for each in shards if ":" not in each]
+    local_sets = [str(Path(each).absolute()) for each in shards if not is_remote(each)]
     run_folder = str(folder.path.absolute()) if folder else None
     answers = survey(hosts, local_sets, run_folder, local=local, at_last=network)
     findings = all_findings(answers, _needed(folder, config))

@@ -2,6 +2,6 @@
 
 Here: a program for each launcher (`single_node`, `multi_node`, `slurm`, `prebuild`), hostfiles, ssh and its check,
 quoting for remote shells, and the environment that ranks get. Room: `supervision` (a launch, from its start to its
-end). Nothing here imports torch or deepspeed. Not here: what ranks do once they run (`mmae.distributed`). Start with
+end). Only `prebuild` imports torch or deepspeed. Not here: what ranks do once they run (`mmae.distributed`). Start with
 `single_node.py`, then `supervision/supervise.py`.
 """

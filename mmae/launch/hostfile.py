@@ -6,11 +6,11 @@ import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
 from mmae.disk.regular_file import read_regular_text
+from mmae.distributed.network_interface import is_loopback
 from mmae.errors import InputError, did_you_mean
 
 _NAME: Final = re.compile(r"(?:[A-Za-z_][\w.-]*@)?[A-Za-z0-9](?:[A-Za-z0-9._:-]*[A-Za-z0-9])?", re.ASCII)
@@ -176,7 +176,7 @@ def meeting_place(hosts: list[str], override: str = "", resolve: Callable[[str],
         addresses = (resolve or _addresses)(name)
     except OSError as error:
         raise InputError(f"{name}: its address is not known here ({error}): {advice}") from None
-    if wrong := [address for address in addresses if ip_address(address.partition("%")[0]).is_loopback]:
+    if wrong := [address for address in addresses if is_loopback(address)]:
         raise InputError(
             f"{name} resolves to {wrong[0]}, where other nodes would look for it on themselves: correct /etc/hosts, or "
             + advice

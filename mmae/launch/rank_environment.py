@@ -12,6 +12,7 @@ from typing import Final
 from mmae.disk.files import atomic_file
 from mmae.distributed.devices import DEVICES, VISIBLE
 from mmae.errors import InputError
+from mmae.launch.entry import COMMAND
 from mmae.launch.shell_quoting import exported
 
 ALLOWED: Final = re.compile(
@@ -68,7 +69,7 @@ def _of_the_launcher(environment: Mapping[str, str], folder: Path) -> dict[str, 
         name: value
         for name, value in values.items()
         # MMAE_COMMAND repeats words that are on the command line anyway.
-        if name not in OF_EACH_NODE and (name == "MMAE_COMMAND" or not is_secret(name, value))
+        if name not in OF_EACH_NODE and (name == COMMAND or not is_secret(name, value))
     }
 
 

@@ -161,9 +161,9 @@ def check_over_ssh(slots: Mapping[str, Sequence[int]], environment: Mapping[str,
     allowed = given(environment)
     if allowed is None:
         return
-    if all([str(slot) for slot in used] == list(allowed) for used in slots.values()):
+    host = next((host for host, used in slots.items() if [str(slot) for slot in used] != list(allowed)), None)
+    if host is None:
         return
-    host = next(host for host, used in slots.items() if [str(slot) for slot in used] != list(allowed))
     advice = f"unset {VISIBLE}, and let the hostfile or --include HOST:SLOTS name the GPUs of each host"
     raise InputError(
         f"{VISIBLE}={environment[VISIBLE]} is set here, and does not hold on other hosts: "

@@ -16,14 +16,13 @@ from mmae.plan.memory import Memory, memory
 from mmae.plan.parameter_sizes import parameter_sizes
 from mmae.plan.states import state_bytes
 from mmae.plan.time_and_disk import Speed, checkpoint_bytes, tiles_per_second
-from mmae.plan.traffic import traffic_bytes
+from mmae.plan.traffic import NUMBER_BYTES, traffic_bytes
 
 Mode = Literal["none", "selective", "full"]
 MODES: Final[tuple[Mode, ...]] = ("none", "selective", "full")
 FILES: Final = ("zero1", "zero0", "zero2", "zero3", "zero3_lean", "zero2_offload", "zero3_offload")
 """DeepSpeed JSONs, the preferred ones first. ZeRO-1 needs less memory than ZeRO-0, though 1.5 times the communication,
 and its speed was measured. ZeRO-0 keeps DeepSpeed's slower norm of gradients."""
-NUMBER_BYTES: Final = {"bf16": 2, "fp16": 2, "fp32": 4}
 RESERVE: Final = 0.1
 """Share of a GPU's memory that is left free, for CUDA's context, libraries' workspaces and fragmentation."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from mmae.addresses import is_remote
 from mmae.config.schema import DataConfig
 from mmae.data.shards.index_json import JSON_NAME, parse_head
 from mmae.disk.regular_file import read_regular
@@ -44,7 +45,7 @@ def tiles_of(data: DataConfig, said: int | None) -> Tiles:
     Raises:
         InputError: a folder has no shards, or its index is damaged.
     """
-    folders = [Path(place) for place in data.locations if "://" not in place and not place.startswith("pipe:")]
+    folders = [Path(place) for place in data.locations if not is_remote(place)]
     if not folders or len(folders) != len(data.locations):
         count = said or MMEARTH
         per_tile = TILE_BYTES[CODEC]

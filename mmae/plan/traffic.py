@@ -1,9 +1,8 @@
 """Bytes that training sends over the network, by each rank in a step.
 
 As deepspeed 0.19.8 does it, counted in real engines (`tests/support/carried_bytes.py`). Of a whole of S bytes a
-reduction
-that all ranks need sends 2 (N - 1) / N S on each rank's link, and one that scatters or gathers it half of that: what
-nccl-tests calls bus bytes (its doc/PERFORMANCE.md), so that they divide by a bus bandwidth.
+reduction that all ranks need sends 2 (N - 1) / N S on each rank's link, and one that scatters or gathers it half of
+that: what nccl-tests calls bus bytes (its doc/PERFORMANCE.md), so that they divide by a bus bandwidth.
 
 At stages 1 and 2 every rank gets all reduced gradients, of which it keeps its part, and then the new weights.
 At stage 2 and 3 gradients are reduced for every micro-batch.
@@ -12,11 +11,13 @@ At stage 2 and 3 gradients are reduced for every micro-batch.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from mmae.config.deepspeed_schema import DeepSpeedJson
 from mmae.plan.states import BUCKET, gathered, kept_whole
 
-COMMUNICATED_BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
+NUMBER_BYTES: Final = {"bf16": 2, "fp16": 2, "fp32": 4}
+"""Of one number in each dtype that DeepSpeed computes or communicates in."""
 
 
 def traffic_bytes(
@@ -49,7 +50,7 @@ def traffic_bytes(
 def reduced_bytes(parsed: DeepSpeedJson, number_bytes: int) -> int:
     """Bytes of one number of the gradients on the network."""
     said = parsed.communication_data_type
-    return number_bytes if said is None else COMMUNICATED_BYTES[said]
+    return number_bytes if said is None else NUMBER_BYTES[said]
 
 
 def bucket_bytes(sizes: Mapping[str, int], parsed: DeepSpeedJson, number_bytes: int) -> int:

@@ -35,6 +35,10 @@ LATEST: Final = "latest"
 """In `CHECKPOINTS`: the name of the newest."""
 STATE: Final = "state.json"
 """In each checkpoint, beside `CONFIG` and `BAND_STATS`."""
+RNG_STATES: Final = "rng_rank_*.safetensors"
+"""In each checkpoint, one for each rank."""
+CONVERTED: Final = ".universal-"
+"""Prefix, before a checkpoint's name, of what a start converts it into for a moment."""
 CHECKPOINT_GLOB: Final = "global_step*"
 _CHECKPOINT: Final = re.compile(r"global_step(0|[1-9]\d{0,17})")
 

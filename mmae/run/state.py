@@ -13,7 +13,7 @@ from mmae.disk.json_text import parse_json
 from mmae.disk.regular_file import read_regular, read_regular_text
 from mmae.errors import InputError
 from mmae.processes import started
-from mmae.run.layout import CHECKPOINT_GLOB, CHECKPOINTS, LOCK, LOG, newest_first
+from mmae.run.layout import CHECKPOINT_GLOB, CHECKPOINTS, DAMAGED_TILES, LOCK, LOG, newest_first
 from mmae.run.log_reader import BEGINS, END, LogRecords, Record
 from mmae.terminal.plurals import counted
 
@@ -98,7 +98,7 @@ def read_run(folder: Path) -> RunState:
         seconds_left=_seconds_left(recent, step, stop) if state in {"training", "saving"} else None,
         checkpoint=checkpoint,
         checkpoint_age=age,
-        damaged_tiles=sum(_lines(each) for each in folder.glob("damaged_rank*.jsonl")),
+        damaged_tiles=sum(_lines(each) for each in folder.glob(DAMAGED_TILES)),
         silence=silence,
         host=host,
         pid=pid,

@@ -11,11 +11,11 @@ import pytest
 from mmae.config.deepspeed import load_deepspeed_json
 from mmae.config.deepspeed_schema import DeepSpeedJson
 from mmae.config.recipe_file import load_config
-from mmae.plan.lines import NUMBER_BYTES, Line, Machines, all_lines
+from mmae.plan.lines import Line, Machines, all_lines
 from mmae.plan.parameter_sizes import parameter_sizes
 from mmae.plan.plan_table import network_share
 from mmae.plan.time_and_disk import Speed
-from mmae.plan.traffic import bucket_bytes, traffic_bytes
+from mmae.plan.traffic import NUMBER_BYTES, bucket_bytes, traffic_bytes
 from tests.support.held_bytes import Held, Job, held_by, merged_config
 
 MILLION = {str(number): 1_000_000 for number in range(10)}

@@ -14,7 +14,7 @@ from typing import Final
 
 from mmae.disk.regular_file import read_regular_text
 from mmae.doctor.agent.facts import torch_built_for, user_name
-from mmae.engine.op_lock import cache_root
+from mmae.engine.op_lock import cache_root, holder_of
 from mmae.errors import InputError
 from mmae.run.layout import LOCK
 from mmae.run.lock_owner import is_here, lives, parse_holder
@@ -124,7 +124,7 @@ def look_at_op_cache() -> OpCache:
             about = lock.stat()
         except OSError:
             continue
-        locks.append(OpLock(str(lock), about.st_mtime, time.time() - about.st_mtime, is_open(lock)))
+        locks.append(OpLock(str(lock), about.st_mtime, time.time() - about.st_mtime, holder_of(lock) is not None))
     return OpCache(str(path), os.access(place, os.W_OK | os.X_OK), uses_batons(), locks)
 
 
@@ -145,18 +145,6 @@ def uses_batons() -> bool:
         return "FileBaton(" in source.read_text(encoding="utf-8")
     except (OSError, ValueError):
         return False
-
-
-def is_open(path: Path) -> bool:
-    """Whether a process of this host has the file open, as far as this user may see."""
-    wanted = path.stat()
-    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if os.path.samestat(descriptor.stat(), wanted):
-                return True
-        except OSError:
-            continue
-    return False
 
 
 def write_token(folder: str, name: str) -> Path:

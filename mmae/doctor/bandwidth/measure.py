@@ -21,13 +21,12 @@ from mmae.doctor.bandwidth.demand import Demand
 from mmae.doctor.bandwidth.diagnosis import Problem, diagnose, is_lost
 from mmae.doctor.hosts.session import Refused, Session
 from mmae.doctor.hosts.survey import Answers, Asked, ask_all
+from mmae.launch.visible_devices import CPU_RANKS
 from mmae.terminal.plurals import counted
 
 LIMIT_S: Final = 90.0
 """Limit for the whole measurement: torch may be read from a slow file system."""
 MEASURE_S: Final = 5.0
-CPU_RANKS: Final = 2
-"""Ranks on a machine without GPUs, if the hostfile does not give its slots."""
 MOST_BYTES: Final[Mapping[str, int]] = {"gloo": 64 << 20, "nccl": 400_000_000}
 """Largest number of bytes reduced at once; nccl's is the bucket size of the packaged DeepSpeed JSONs."""
 _POLL_S: Final = 0.2

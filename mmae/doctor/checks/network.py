@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator, Sequence
 
+from mmae.distributed.network_interface import is_loopback
 from mmae.doctor.checks.findings import Finding
 from mmae.doctor.hosts.survey import Answers
 
@@ -54,13 +54,6 @@ def routes(known: Sequence[Answers]) -> Iterator[Finding]:
             yield Finding("route", each.name, "warn", f"{found}, but {' and '.join(wrong)}", remedy)
         else:
             yield Finding("route", each.name, "ok", found)
-
-
-def is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
 
 
 def names_interface(said: str, interface: str) -> bool:

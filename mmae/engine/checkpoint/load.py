@@ -27,6 +27,7 @@ from mmae.engine.checkpoint.conversion.universal_state import open_full_state
 from mmae.engine.engine_protocol import Engine
 from mmae.engine.optim import group_names
 from mmae.errors import InputError
+from mmae.run.layout import RNG_STATES, of_rank
 from mmae.run.spec import RunSpec
 from mmae.terminal.plurals import counted
 
@@ -75,7 +76,7 @@ def load(engine: Engine, spec: RunSpec, found: ResumePoint) -> LoadResult:
             raise InputError(f"{found.path}: DeepSpeed could not load step {found.state.step} from it")
     load_frozen_tensors(engine.module, found.path)
     reapplied = reapply(engine, recipe)
-    rng = found.path / f"rng_rank_{dist.get_rank()}.safetensors"
+    rng = found.path / of_rank(RNG_STATES, dist.get_rank())
     if rng.is_file():
         restore_generators(load_file(rng))
     return LoadResult(found.state.step, tuple(reapplied))

@@ -30,7 +30,7 @@ from mmae.engine.deepspeed_internals import end_failed_save, replace_writer
 from mmae.engine.engine_protocol import Engine
 from mmae.errors import InputError
 from mmae.run.folder import recipe_text
-from mmae.run.layout import BAND_STATS, CONFIG, STATE, name_of, newest_first, step_of
+from mmae.run.layout import BAND_STATS, CONFIG, RNG_STATES, STATE, name_of, newest_first, of_rank, step_of
 from mmae.run.lock import RunLock
 from mmae.run.spec import RunSpec
 
@@ -157,7 +157,7 @@ class Saver:
             writer.fail(error, temporary)
             end_failed_save(self._engine)
         writer.adopt(temporary / "offloaded_tensors" / f"rank{own:02d}")
-        _put(writer, temporary / f"rng_rank_{own}.safetensors", to_safetensors(generator_state()))
+        _put(writer, temporary / of_rank(RNG_STATES, own), to_safetensors(generator_state()))
         frozen = frozen_tensors(self._engine.module)
         if own:
             return

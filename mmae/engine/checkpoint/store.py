@@ -23,13 +23,13 @@ from typing import Final
 from mmae.disk.files import sync, write_whole
 from mmae.disk.regular_file import read_regular
 from mmae.engine.checkpoint.manifest import MANIFEST, Files, render
-from mmae.run.layout import CHECKPOINT_GLOB, LATEST
+from mmae.run.layout import CHECKPOINT_GLOB, CONVERTED, LATEST
 
 DAMAGED: Final = "damaged-"
 SAVING: Final = ".saving-"
 _REPLACED: Final = ".replaced-"
 _DELETING: Final = ".deleting-"
-_LEFTOVERS: Final = (SAVING, _DELETING, ".universal-")
+_LEFTOVERS: Final = (SAVING, _DELETING, CONVERTED)
 
 
 def pointed_at(checkpoints: Path) -> str:

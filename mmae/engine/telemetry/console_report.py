@@ -20,6 +20,7 @@ from mmae.engine.engine_protocol import Engine
 from mmae.engine.telemetry.run_log import RunLog
 from mmae.engine.telemetry.step_records import Record
 from mmae.engine.validate import Validation
+from mmae.run.log_reader import END
 from mmae.run.spec import RunSpec
 from mmae.terminal.plurals import counted
 
@@ -104,7 +105,7 @@ def validation(log: RunLog, step: int, found: Validation, seconds: float) -> Non
 def lost_numbers(log: RunLog, step: int, line: str) -> None:
     """Record and say that the run ends because of losses or gradients that are not finite."""
     log.say_error(f"lost numbers: {line}")
-    log.write("end", step=step, why="lost numbers")
+    log.write(END, step=step, why="lost numbers")
 
 
 def save_records(log: RunLog, ended: Iterable[SaveResult]) -> None:

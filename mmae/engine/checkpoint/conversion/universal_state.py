@@ -20,6 +20,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mmae.errors import InputError
+from mmae.run.layout import CONVERTED
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """AdamW's state besides the step count, by the names of torch and of DeepSpeed's converter."""
@@ -73,7 +74,7 @@ def open_full_state(checkpoint: Path, zero_stage: int, group_names: list[list[st
     if zero_stage == 0:
         yield FullState(None, read_stage_0(checkpoint, group_names))
         return
-    folder = work / f".universal-{checkpoint.name}"
+    folder = work / f"{CONVERTED}{checkpoint.name}"
     failed: list[str | None] = [_convert(checkpoint, folder) if dist.get_rank() == 0 else None]
     dist.broadcast_object_list(failed)
     try:
