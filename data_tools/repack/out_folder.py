@@ -12,6 +12,7 @@ from data_tools.repack.part_lock import LOCK_SUFFIX
 from mmae.data.shards.index import open_index
 from mmae.data.shards.index_json import JSON_NAME
 from mmae.disk.files import TEMPORARY, atomic_file, sync
+from mmae.disk.json_text import parse_json
 from mmae.disk.regular_file import read_regular
 from mmae.errors import InputError
 
@@ -57,7 +58,7 @@ def _is_ours(path: Path) -> bool:
 
 def _read_shard_plan(out: Path) -> dict[str, Any]:
     try:
-        begun = json.loads(read_regular(out / PLAN_NAME))
+        begun = parse_json(read_regular(out / PLAN_NAME))
     except (OSError, ValueError):
         begun = None
     if not isinstance(begun, dict):

@@ -282,6 +282,17 @@ def test_damaged_json_is_one_line(tmp_path: Path, changed: dict[str, Any], messa
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("depth", [600, 200_000])
+def test_json_that_is_nested_deeply_is_one_line(tmp_path: Path, depth: int) -> None:
+    write(tmp_path)
+    path = tmp_path / "index.json"
+    whole = path.read_text()
+    path.write_text(whole.replace('"band_stats": {', '"band_stats": {"deep": ' + "[" * depth + "]" * depth + ",", 1))
+    with pytest.raises(InputError, match=r"damaged|not JSON") as caught:
+        open_index(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", "null", "\xff"])
 def test_no_json_is_one_line(tmp_path: Path, text: str) -> None:
     write(tmp_path)

@@ -135,6 +135,26 @@ def test_info_is_standard_json(mmearth: Make, tmp_path: Path) -> None:
     assert len(index) == 12
 
 
+def test_a_plan_that_is_nested_deeply_is_one_line(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".repack.json").write_text('{"options":' * 200_000)
+    with pytest.raises(InputError, match="not a plan of mmae repack"):
+        repack(source, tmp_path / "out")
+
+
+def test_an_entry_that_is_nested_deeply_is_skipped_or_one_line(mmearth: Make, tmp_path: Path) -> None:
+    data = mmearth()
+    path = data.write(tmp_path / "source")
+    info = next((tmp_path / "source").glob("*_tile_info.json"))
+    deep = '"deep": ' + "[" * 600 + "NaN" + "]" * 600
+    info.write_text(info.read_text().replace('"tile_0_l1c": {', f'"tile_0_l1c": {{{deep}, ', 1))
+    with pytest.raises(InputError, match=r"row 0 \(tile tile_0_l1c\) of tile_info cannot be read .* --on-error skip"):
+        repack(path, tmp_path / "out")
+    index = repack(path, tmp_path / "some", on_error="skip")
+    assert [(loss.row, loss.dataset) for loss in index.losses] == [(0, "tile_info")]
+    assert len(index) == 11
+
+
 def test_one_tile(mmearth: Make, tmp_path: Path) -> None:
     data = mmearth(rows=2)
     data.splits = {"train": [1]}
