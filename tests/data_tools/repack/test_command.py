@@ -19,6 +19,7 @@ from data_tools.repack.command import add_arguments, repack, run
 from data_tools.repack.part_lock import Part, part_lock
 from data_tools.repack.tile_packer import TilePacker
 from mmae.data.shards.codec import decode
+from mmae.data.shards.index import open_index
 from mmae.data.shards.reader import ShardReader
 from mmae.errors import InputError
 
@@ -181,6 +182,22 @@ def test_a_finished_set_is_left_alone(source: Path, tmp_path: Path, capsys: pyte
     assert repack(source, out).fingerprint == first.fingerprint
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == times
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_an_index_is_read_once(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is hashed whole each time."""
+    read: list[Path] = []
+
+    def reading(folder: Path) -> Any:
+        read.append(folder)
+        return open_index(folder)
+
+    for module in ("mmae.data.shards.index", "data_tools.repack.out_folder"):
+        monkeypatch.setattr(f"{module}.open_index", reading)
+    for _ in ("packed", "finished already"):
+        repack(source, tmp_path / "out")
+        assert read == [tmp_path / "out"]
+        read.clear()
 
 
 def test_what_a_late_kill_leaves_is_removed(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
