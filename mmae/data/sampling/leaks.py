@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Final
@@ -24,6 +24,7 @@ from mmae.terminal.plurals import counted
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from mmae.data.sampling.shard_sets import ShardSet
     from mmae.data.sampling.training_tiles import TrainingTiles
     from mmae.data.shards.index import Index
 
@@ -72,11 +73,15 @@ class Leak:
         )
 
 
-def leak(tiles: TrainingTiles) -> Leak | None:
+def trained_ground(tiles: TrainingTiles) -> Ground:
+    """The ground of the tiles that a run is trained on, set after set."""
+    return joined([ground_of(each.index, at) for each, at in zip(tiles.sets, tiles.positions, strict=True)])
+
+
+def leak(sets: Sequence[ShardSet], trained: Ground) -> Leak | None:
     """The tiles that the val splits of a run's sets share with its training tiles; None if there are none."""
-    val = [ground_of(each.index, _positions(each.index, _VAL)) for each in tiles.sets]
-    trained = [ground_of(each.index, at) for each, at in zip(tiles.sets, tiles.positions, strict=True)]
-    return _leak(_VAL, joined(val), _TRAIN, joined(trained))
+    val = [ground_of(each.index, _positions(each.index, _VAL)) for each in sets]
+    return _leak(_VAL, joined(val), _TRAIN, trained)
 
 
 def leaks_of_set(index: Index) -> list[Leak]:
