@@ -152,6 +152,10 @@ def test_positions(tmp_path: Path) -> None:
     assert index.positions("train").tolist() == [0, 1, 2, 3]
     assert index.positions("val").tolist() == [4]
     assert index.positions("val").dtype == np.int64
+    assert index.of_split("val").tolist() == [4]
+    for nothing in (index.of_split("test"), index.of_split("trian")):
+        assert nothing.tolist() == []
+        assert nothing.dtype == np.int64
     with pytest.raises(InputError, match="no split 'trian' \\(splits: train, val, test\\)"):
         index.positions("trian")
     with pytest.raises(InputError, match="'test' has no tile"):
