@@ -94,7 +94,7 @@ def test_what_no_modality_uses_is_the_first_sets(tmp_path: Path) -> None:
 def test_what_the_run_does_not_use_is_the_first_sets(tmp_path: Path) -> None:
     """Sets whose elevations do not fit together are mixed by a run without elevation."""
     first, second = {"aster": table(1, 1, 2)}, {"aster": table(5, 2, 3), "canopy_height_eth": "?"}
-    found = mixture(tmp_path, (L1C, first), (L2A, second), domains=["rgb", "irred"])
+    found = mixture(tmp_path, (L1C, first), (L2A, second), domains=["rgb", "ired"])
     assert found == first | second | first
 
 
