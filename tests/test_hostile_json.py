@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from data_tools.source import json_files
 from mmae.config.deepspeed import load_deepspeed_json
+from mmae.data.shards.index_json import parse_head
+from mmae.data.transforms import band_stats
 from mmae.engine.checkpoint.contents.train_state import read_state
 from mmae.engine.checkpoint.manifest import read_manifest
 from mmae.errors import InputError
@@ -20,30 +23,44 @@ from mmae.run.log_reader import LogRecords
 from mmae.run.restart import was_followed
 
 DEEP = '{"a":' * 200_000
+PARSED = '{"a":' * 600 + "NaN" + "}" * 600
+"""It is parsed, but Python functions that go into it call themselves too often."""
 
 
-def write(folder: Path, name: str) -> Path:
+def write(folder: Path, name: str, text: str = DEEP) -> Path:
     path = folder / name
-    path.write_text(DEEP)
+    path.write_text(text)
     return path
 
 
+@pytest.mark.parametrize("text", [DEEP, PARSED], ids=["deep", "parsed"])
 @pytest.mark.parametrize(
     ("name", "read"),
     [
         ("config.json", read_model_config),
         ("state.json", read_state),
-        ("band_stats.json", lambda folder: RunFolder(folder).stored_band_stats()),
         ("band_stats.json", lambda folder: read_band_stats(str(folder / "band_stats.json"))),
+        ("band_stats.json", lambda folder: band_stats.read_band_stats(folder / "band_stats.json")),
+        ("band_stats.json", lambda folder: json_files.read_band_stats(folder / "band_stats.json")),
+        ("index.json", lambda folder: parse_head((folder / "index.json").read_bytes(), folder / "index.json")),
         ("ds.json", lambda folder: load_deepspeed_json(str(folder / "ds.json"))),
     ],
 )
-def test_what_is_needed_is_refused_in_one_line(tmp_path: Path, name: str, read: Callable[[Path], object]) -> None:
-    path = write(tmp_path, name)
+def test_what_is_needed_is_refused_in_one_line(
+    tmp_path: Path, name: str, read: Callable[[Path], object], text: str
+) -> None:
+    path = write(tmp_path, name, text)
     with pytest.raises(InputError) as refused:
         read(tmp_path)
     assert str(refused.value).startswith(str(path))
     assert len(str(refused.value)) < 500
+
+
+def test_a_runs_statistics_are_refused_in_one_line(tmp_path: Path) -> None:
+    path = write(tmp_path, "band_stats.json")
+    with pytest.raises(InputError) as refused:
+        RunFolder(tmp_path).stored_band_stats()
+    assert str(refused.value).startswith(str(path))
 
 
 def test_a_manifest_is_damaged(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from data_tools.repack.part_lock import LOCK_SUFFIX
-from mmae.data.shards.index import open_index
+from mmae.data.shards.index import Index, open_index
 from mmae.data.shards.index_json import JSON_NAME
 from mmae.disk.files import TEMPORARY, atomic_file, sync
+from mmae.disk.json_text import parse_json
 from mmae.disk.regular_file import read_regular
 from mmae.errors import InputError
 
@@ -23,14 +24,14 @@ PLAN_NAME: Final = ".repack.json"
 _SHARD_TEMPORARY: Final = re.compile(r"\.(\w+-\d{6,})\.(?:tar|npz)\..*" + re.escape(TEMPORARY), re.ASCII)
 
 
-def is_finished(out: Path, source: Source, options: Mapping[str, Any]) -> bool:
-    """Whether `out` holds the finished set already; False if a repack may start or continue in it.
+def finished_set(out: Path, source: Source, options: Mapping[str, Any]) -> Index | None:
+    """The index of the finished set if `out` holds it already; None if a repack may start or continue in it.
 
     Raises:
         InputError: the folder holds anything else. Nothing is changed.
     """
     if not out.exists():
-        return False
+        return None
     if not out.is_dir():
         raise InputError(f"{out}: is a file: give a folder to write to")
     if (out / JSON_NAME).exists():
@@ -40,15 +41,15 @@ def is_finished(out: Path, source: Source, options: Mapping[str, Any]) -> bool:
             path = out / shard.name
             if not path.is_file() or path.stat().st_size != shard.bytes:
                 raise InputError(f"{path}: missing or cut, though the set was finished: mmae verify --repair mends it")
-        return True
+        return index
     if (out / PLAN_NAME).exists():
         begun = _read_shard_plan(out)
         _same(out, begun.get("source"), begun.get("options"), source, options)
     elif any(not _is_ours(path) for path in out.iterdir()):
         if (out / JSON_NAME).exists():  # finished just now by another, where nothing is locked
-            return is_finished(out, source, options)
+            return finished_set(out, source, options)
         raise InputError(f"{out}: not empty, and not shards of mmae: give another folder, or empty it")
-    return False
+    return None
 
 
 def _is_ours(path: Path) -> bool:
@@ -57,7 +58,7 @@ def _is_ours(path: Path) -> bool:
 
 def _read_shard_plan(out: Path) -> dict[str, Any]:
     try:
-        begun = json.loads(read_regular(out / PLAN_NAME))
+        begun = parse_json(read_regular(out / PLAN_NAME))
     except (OSError, ValueError):
         begun = None
     if not isinstance(begun, dict):

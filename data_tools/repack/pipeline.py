@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from data_tools.repack.build_index import index_of, summary
 from data_tools.repack.geographic_split import ground_of_rows
 from data_tools.repack.job import Recipe, ShardJob, make_job
-from data_tools.repack.out_folder import claim, finish, is_finished, remove_temporaries
+from data_tools.repack.out_folder import claim, finish, finished_set, remove_temporaries
 from data_tools.repack.part_lock import Part, folder_lock, part_lock, remove_locks
 from data_tools.repack.shard_plan import PlannedShard, plan_shards, plan_splits
 from data_tools.repack.shard_record import is_packed, load_record
@@ -21,7 +21,7 @@ from data_tools.source.tile_facts import tile_facts
 from data_tools.workers.pool import in_processes
 from data_tools.workers.progress import progress
 from mmae.data.sampling.leaks import leaks_between, warnings
-from mmae.data.shards.index import Index, open_index
+from mmae.data.shards.index import Index
 from mmae.errors import InputError
 from mmae.terminal.plurals import counted
 from mmae.terminal.printable import printable
@@ -62,11 +62,12 @@ def pack(source: Source, request: Request) -> Index | None:
         OSError: the folder cannot be written.
     """
     out, options = request.out, request.options
-    if is_finished(out, source, options):
+    index = finished_set(out, source, options)
+    if index is not None:
         if any(out.glob(".*")):
             with folder_lock(out):
                 _clear(out)
-        return _as_it_is(out)
+        return _as_it_is(out, index)
     facts = tile_facts(source)
     splits = plan_splits(source, facts, options["val_fraction"], options["seed"])
     # These come before hours of packing, because a user may want to change the splits.
@@ -78,9 +79,10 @@ def pack(source: Source, request: Request) -> Index | None:
     with ExitStack() as stack:
         with folder_lock(out):
             # Another process may have finished while this one waited or read.
-            if is_finished(out, source, options):
+            index = finished_set(out, source, options)
+            if index is not None:
                 _clear(out)
-                return _as_it_is(out)
+                return _as_it_is(out, index)
             claim(out, source, options)
             alone = stack.enter_context(part_lock(out, request.part))
             remove_temporaries(out, None if alone else _stems(mine))
@@ -92,9 +94,9 @@ def _share(planned: Sequence[PlannedShard], part: Part) -> list[PlannedShard]:
     return [shard for number, shard in enumerate(planned) if part.has(number)]
 
 
-def _as_it_is(out: Path) -> Index:
+def _as_it_is(out: Path, index: Index) -> Index:
     print(printable(f"{out}: holds these shards already, nothing to do"))
-    return open_index(out)
+    return index
 
 
 def _clear(out: Path) -> None:
@@ -146,19 +148,24 @@ def _complete(
     """Write the index, unless another part has written it or still has shards to pack."""
     out = request.out
     with folder_lock(out):
-        index, missing = None, set[str]()
+        index, written, missing = None, False, set[str]()
         try:
-            if not is_finished(out, source, request.options):
+            index = finished_set(out, source, request.options)
+            if index is None:
                 records = {shard.name: load_record(out / shard.name) for shard in planned}
                 missing = {name for name, record in records.items() if record is None}
                 whole = [record for record in records.values() if record is not None]
                 if not missing:
                     index = index_of(source, out, request.options, request.computed, facts, splits, whole)
+                    written = True
         except FileNotFoundError:
-            if not is_finished(out, source, request.options):
+            index = finished_set(out, source, request.options)
+            if index is None:
                 raise
-        if is_finished(out, source, request.options):
+        if index is None:
             # Without locks, another part may have finished the set in the meantime.
+            index = finished_set(out, source, request.options)
+        if index is not None:
             _clear(out)
             missing.clear()
     if lost := missing & {shard.name for shard in _share(planned, request.part)}:
@@ -166,7 +173,7 @@ def _complete(
     if missing:
         print(f"{out}: part {request.part} is packed; still to come: {counted(len(missing), 'shard')} of other parts")
         return None
-    if index is not None:
+    if index is not None and written:
         for line in summary(source, index):
             print(printable(line))
-    return open_index(out) if index is None else index
+    return index

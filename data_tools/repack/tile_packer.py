@@ -46,7 +46,7 @@ class PackedTile:
 
 
 class LostTileError(Exception):
-    """A tile cannot be packed. It names the dataset and the fault."""
+    """A tile cannot be packed. It names the dataset (or `tile_info`) and the fault."""
 
     def __init__(self, dataset: str, what: str) -> None:
         super().__init__(dataset, what)
@@ -119,7 +119,7 @@ class TilePacker:
             tile_info: its entry in the tile_info file, as it stands there.
 
         Raises:
-            LostTileError: the source cannot be read there.
+            LostTileError: the source cannot be read there, or its entry is nested too deeply.
         """
         members: dict[str, bytes] = {}
         constants: dict[str, NDArray[Any]] = {}
@@ -137,8 +137,11 @@ class TilePacker:
                 entries.append(packed.entry)
             if array is not None:
                 counted.append((name, array))
+        try:
+            info = info_member(row, tile_id, self._split, level, tile_info, entries)
+        except ValueError as error:
+            raise LostTileError("tile_info", f"cannot be read ({error})") from error
         self._count(level, counted, constants)
-        info = info_member(row, tile_id, self._split, level, tile_info, entries)
         return PackedTile(row, members, constants, info)
 
     def _count(self, level: int, arrays: list[tuple[str, NDArray[Any]]], constants: Mapping[str, NDArray[Any]]) -> None:
@@ -206,11 +209,14 @@ def info_member(row: int, tile_id: str, split: str, level: int, tile_info: str, 
     Args:
         tile_info: JSON text, in which NaN and infinities may occur.
         constants: `"<dataset>":<constant_entry>` of each constant array.
+
+    Raises:
+        ValueError: `tile_info` is not JSON, or is nested deeper than this process can follow.
     """
     entry = parse_json(tile_info)
     try:
         listed = _dumps(entry)
-    except ValueError:
+    except (ValueError, RecursionError):
         listed = _dumps(standard_json(entry))
     # Datasets and splits are plain words; tile ids may hold anything.
     return (

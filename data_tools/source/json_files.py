@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mmae.disk.json_text import standard_json
+from mmae.disk.json_text import parse_json, standard_json
 from mmae.disk.regular_file import read_regular
 from mmae.errors import InputError
 from mmae.modalities import S2_LEVELS
@@ -37,8 +37,8 @@ def read_json(path: Path, remedy: str = _MISSING) -> dict[str, Any]:
         InputError: no such file, not JSON, or not an object.
     """
     try:
-        content = json.loads(read_text(path, remedy))
-    except (ValueError, RecursionError) as error:
+        content = parse_json(read_text(path, remedy))
+    except ValueError as error:
         raise InputError(f"{path}: not JSON ({error}): download it again") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: not a JSON object: download it again")
@@ -72,9 +72,12 @@ def read_band_stats(path: Path) -> dict[str, Any]:
     number.
 
     Raises:
-        InputError: Sentinel-2's mean or std for a level is there, but is not 13 numbers.
+        InputError: Sentinel-2's mean or std for a level is there, but is not 13 numbers; or as `read_json`.
     """
-    stats: dict[str, Any] = standard_json(read_json(path))
+    try:
+        stats: dict[str, Any] = standard_json(read_json(path))
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error}): download it again") from None
     for key in (f"sentinel2_{level}" for level in S2_LEVELS if f"sentinel2_{level}" in stats):
         entry = stats[key]
         for kind in ("mean", "std"):

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mmae.errors import InputError
 from mmae.modalities import MODALITIES
-from mmae.terminal.table import Column, Table, Value
+from mmae.terminal.table import Column, Table, Value, check_json_path, write_json
 
 if TYPE_CHECKING:
     from data_tools.stats.moments import Moments
     from data_tools.workers.worker import Tally
     from mmae.data.shards.index import Index
 
+_OUT: Final = "--out"
 _MEASURES: Final = ("mean", "std", "min", "max")
 COLUMNS: Final = (
     Column("dataset", "dataset"),
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", metavar="A,B", default="train", help="splits to measure (default: train)")
     parser.add_argument("--workers", metavar="N", type=int, help="processes (default: one a core)")
     parser.add_argument(
-        "--out", metavar="FILE", type=Path, help="write the statistics as JSON too; the file must not be there yet"
+        _OUT, metavar="FILE", type=Path, help="write the statistics as JSON too; the file must not be there yet"
     )
 
 
@@ -46,18 +46,16 @@ def run(args: argparse.Namespace) -> int:
     """Exit status 0. Bad input is an InputError."""
     from data_tools.workers.pool import processes
 
-    if args.out is not None:
-        _writable(args.out)
-    processes(args.workers)
-    moments = _measure_all(args.shards, args.split, args.workers)
+    check_json_path(args.out, _OUT)
+    moments = _measure_all(args.shards, args.split, processes(args.workers))
     print(table_of(moments, args.split).text())
     if args.out is not None:
-        _write(args.out, moments.band_stats())
+        write_json(args.out, json.dumps(moments.band_stats(), indent=1, allow_nan=False) + "\n", _OUT)
         print(f"{args.out}: written")
     return 0
 
 
-def _measure_all(folders: Sequence[Path], splits: str, workers: int | None) -> Moments:
+def _measure_all(folders: Sequence[Path], splits: str, workers: int) -> Moments:
     from data_tools.stats.moments import Moments
 
     moments = Moments()
@@ -145,20 +143,3 @@ def _band_names(entry: str) -> dict[int, str]:
         row for row in MODALITIES.values() if entry == row.dataset or (row.by_level and entry.startswith(row.dataset))
     ]
     return {band: name for row in rows for band, name in zip(row.bands, row.band_names, strict=True)}
-
-
-def _writable(path: Path) -> None:
-    from mmae.disk.files import check_place
-
-    if os.path.lexists(path):
-        raise InputError(f"{path}: exists already: give --out another name, or remove it")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{path}: no such folder as {path.parent}: make it, or give --out another name")
-    check_place(path, path, "give --out another place")
-
-
-def _write(path: Path, stats: Mapping[str, Any]) -> None:
-    from mmae.disk.files import atomic_file, writing
-
-    with writing(path, "give --out another place"), atomic_file(path, replace=False) as file:
-        file.write((json.dumps(stats, indent=1, allow_nan=False) + "\n").encode())

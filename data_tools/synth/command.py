@@ -57,7 +57,7 @@ def synthesise(out: Path, tiles: int = 64, size: int = 64, seed: int = 0) -> Non
             or cannot be written to, or a disk that is too small.
     """
     from data_tools.synth.gaps import GAPS
-    from mmae.disk.files import atomic_folder, writing
+    from mmae.disk.files import atomic_folder, check_new_folder, writing
 
     if tiles < len(GAPS):
         raise InputError(f"--tiles {tiles}: every no-data case needs a tile of its own, use {len(GAPS)} or more")
@@ -65,8 +65,7 @@ def synthesise(out: Path, tiles: int = 64, size: int = 64, seed: int = 0) -> Non
         raise InputError(f"--size {size}: use {MIN_SIZE} to {MAX_SIZE}")
     check_seed(seed, "--seed")
     out = Path(os.path.abspath(out))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: exists already: choose another folder, or remove it")
+    check_new_folder(out)
     need_space(out.parent, tiles * _tile_bytes(size, seed), "choose another folder, or fewer --tiles")
     with writing(out, "make room, or choose another folder"):
         out.parent.mkdir(parents=True, exist_ok=True)

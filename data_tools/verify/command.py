@@ -35,12 +35,12 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--splits {args.splits}: needs --against SRC, the HDF5 file that was packed")
     from data_tools.workers.pool import processes
 
-    processes(args.workers)
+    workers = processes(args.workers)
     if args.repair:
         from data_tools.verify.repair import verify_and_repair
 
-        return EXIT_DIFFERENT if verify_and_repair(args.shards, args.against, args.workers, args.splits).count else 0
-    report = verify(args.shards, args.against, args.workers, splits=args.splits)
+        return EXIT_DIFFERENT if verify_and_repair(args.shards, args.against, workers, args.splits).count else 0
+    report = verify(args.shards, args.against, workers, splits=args.splits)
     tell(report, args.against)
     if report.damaged:
         remedy = "--repair" if args.against and not report.other_source else f"--against {report.packed_from} --repair"

@@ -95,12 +95,12 @@ def read_band_stats(path: str) -> dict[str, Any]:
     from mmae.errors import InputError
 
     try:
-        stats = parse_json(read_regular_text(Path(path)))
+        stats = standard_json(parse_json(read_regular_text(Path(path))))
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(stats, dict) or not all(isinstance(entry, dict) for entry in stats.values()):
         raise InputError(f"{path}: band statistics are a mapping of datasets to mean, std, ...")
-    return {entry: standard_json(table) for entry, table in stats.items()}
+    return stats
 
 
 def _extra(published: PublishedFile, outputs: tuple[str, ...]) -> Mapping[str, Any]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from mmae.data.checks.sample_check import check_sample
 from mmae.data.checks.stats_cover import check_levels, check_set
 from mmae.data.checks.stats_mixture import mixture_band_stats
-from mmae.data.sampling.shard_sets import has_split
 from mmae.data.transforms.band_stats import read_band_stats
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def chosen_band_stats(config: Config, tiles: TrainingTiles, goes_on: RunFolder |
         return tiles.sets[0].index.band_stats
     if goes_on is not None and goes_on.band_stats_file.is_file():
         return goes_on.stored_band_stats()
-    return mixture_band_stats(tiles)
+    return mixture_band_stats(tiles, config.model.domains)
 
 
 def check_tiles(config: Config, tiles: TrainingTiles, band_stats: Mapping[str, Any]) -> None:
@@ -50,7 +49,7 @@ def check_tiles(config: Config, tiles: TrainingTiles, band_stats: Mapping[str, A
     for each in tiles.sets:
         check_set(each.index, domains, band_stats)
     parts = [(each, at, "train") for each, at in zip(tiles.sets, tiles.positions, strict=True)]
-    parts += [(each, each.index.positions("val"), "val") for each in tiles.sets if has_split(each.index, "val")]
+    parts += [(each, each.index.of_split("val"), "val") for each in tiles.sets]
     for each, positions, split in parts:
         check_levels(each.index, positions, split, domains, band_stats)
     if os.environ.get("RANK", "0") != "0":

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 Value = str | int | float | None
 WIDTH: Final = 100
 """Characters in a line of a terminal."""
+_JSON: Final = "--json"
 
 
 @dataclass(frozen=True)
@@ -99,11 +100,14 @@ class Table:
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", metavar="FILE", type=Path, help="also write the table there; it must not exist yet")
+    parser.add_argument(_JSON, metavar="FILE", type=Path, help="also write the table there; it must not exist yet")
 
 
-def check_json_path(path: Path | None) -> None:
+def check_json_path(path: Path | None, option: str = _JSON) -> None:
     """Refuse a file that could not be written at the end, before time is spent on the table.
+
+    Args:
+        option: the option that named the file, for the message.
 
     Raises:
         InputError: it exists, or its folder does not, or nothing can be written there.
@@ -111,10 +115,10 @@ def check_json_path(path: Path | None) -> None:
     if path is None:
         return
     if os.path.lexists(path):
-        raise InputError(f"--json {path}: exists already: choose another name, or remove it")
+        raise InputError(f"{option} {path}: exists already: choose another name, or remove it")
     if not path.absolute().parent.is_dir():
-        raise InputError(f"--json {path}: there is no folder {path.absolute().parent}: make it first")
-    check_place(path, f"--json {path}", "choose another place")
+        raise InputError(f"{option} {path}: there is no folder {path.absolute().parent}: make it first")
+    check_place(path, f"{option} {path}", "choose another place")
 
 
 def report(table: Table, path: Path | None, facts: Mapping[str, object]) -> None:
@@ -129,13 +133,16 @@ def report(table: Table, path: Path | None, facts: Mapping[str, object]) -> None
     write_json(path, table.json(facts))
 
 
-def write_json(path: Path, text: str) -> None:
-    """Write what `--json` asked for, whole or not at all.
+def write_json(path: Path, text: str, option: str = _JSON) -> None:
+    """Write what `--json`, or another option, asked for, whole or not at all.
+
+    Args:
+        option: the option that named the file, for the message.
 
     Raises:
         InputError: the file has been created since, or cannot be written.
     """
-    with writing(f"--json {path}", "make room, or choose another name"), atomic_file(path, replace=False) as file:
+    with writing(f"{option} {path}", "make room, or choose another name"), atomic_file(path, replace=False) as file:
         file.write(text.encode())
 
 

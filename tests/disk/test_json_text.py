@@ -16,6 +16,12 @@ def test_whatever_is_wrong_is_a_value_error(text: str | bytes) -> None:
         parse_json(text)
 
 
+def test_what_is_parsed_may_be_too_deep_to_be_made_standard() -> None:
+    value = parse_json("[" * 600 + "NaN" + "]" * 600)
+    with pytest.raises(ValueError, match="nested too deeply"):
+        standard_json(value)
+
+
 def test_what_json_cannot_say_is_null() -> None:
     nan, infinity = float("nan"), float("inf")
     assert standard_json({"a": [nan, 1, {"b": -infinity}], "c": (infinity, "nan", 0.5)}) == {

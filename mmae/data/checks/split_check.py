@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from mmae.data.sampling.leaks import Leak, leak
+from mmae.data.sampling.leaks import Leak, leak, trained_ground
 from mmae.data.sampling.shard_sets import has_split
 from mmae.terminal.plurals import counted
 
@@ -51,10 +49,10 @@ class SplitCheck:
 
 def check_splits(tiles: TrainingTiles) -> SplitCheck:
     """Check the splits of a run's sets. This takes seconds for a million tiles."""
-    taken = [each.index.tile_id[at] for each, at in zip(tiles.sets, tiles.positions, strict=True)]
-    ids = np.concatenate(taken)
+    trained = trained_ground(tiles)
+    different, _ = trained.ids
     return SplitCheck(
         validates=any(has_split(each.index, "val") for each in tiles.sets),
-        leaked=leak(tiles),
-        repeated=len(ids) - len(np.unique(ids)),
+        leaked=leak(tiles.sets, trained),
+        repeated=len(trained) - len(different),
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mmae.data.sampling.shard_sets import has_split, needed_datasets
+from mmae.data.sampling.shard_sets import needed_datasets
 from mmae.data.transforms.shapes import check_counts, check_shapes
 from mmae.data.transforms.stats_entry import band_numbers
 from mmae.errors import InputError
@@ -77,14 +77,13 @@ def check_set(index: Index, domains: Sequence[str], band_stats: Mapping[str, Any
 
 
 def check_split(each: ShardSet, split: str, domains: Sequence[str], band_stats: Mapping[str, Any]) -> None:
-    """`check_set`, and `check_levels` of a split if the set has it.
+    """`check_set`, and `check_levels` of a split's tiles; the set may have none.
 
     Raises:
         InputError: the first problem, with the set and what to do.
     """
     check_set(each.index, domains, band_stats)
-    if has_split(each.index, split):
-        check_levels(each.index, each.index.positions(split), split, domains, band_stats)
+    check_levels(each.index, each.index.of_split(split), split, domains, band_stats)
 
 
 def check_bands(

@@ -19,28 +19,32 @@ if TYPE_CHECKING:
 _EXTREMES = (("min", min), ("max", max))
 
 
-def mixture_band_stats(tiles: TrainingTiles) -> Mapping[str, Any]:
+def mixture_band_stats(tiles: TrainingTiles, domains: Sequence[str]) -> Mapping[str, Any]:
     """The statistics of all tiles that an epoch reads, in the layout of MMEarth's `band_stats`.
 
     Means and variances of the sets are pooled, each set counting as many times as an epoch reads tiles of the entry's
-    level from it. An entry on which all sets agree stays as it is; so does one that no modality uses (the first set's).
+    level from it. An entry on which all sets agree stays as it is. Of one that no modality of `domains` uses, the first
+    set's is taken.
+
+    Args:
+        domains: names of the modalities that the run uses.
 
     Raises:
         InputError: an entry is not a list of numbers a statistic, or has another number of bands in another set.
     """
     stats = [each.index.band_stats for each in tiles.sets]
     joined = {entry: table for each in reversed(stats) for entry, table in each.items()}
-    for entry, levels in _entries():
+    for entry, levels in _entries(domains):
         given = [(each, _weight(tiles, number, levels)) for number, each in enumerate(stats) if entry in each]
         if any(each[entry] != joined[entry] for each, _ in given):
             joined[entry] = _pooled(entry, given)
     return joined
 
 
-def _entries() -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Entry -> the indices of the levels that its tiles have."""
+def _entries(domains: Sequence[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Entry that modalities use -> the indices of the levels that its tiles have."""
     found: dict[str, list[int]] = {}
-    for row in MODALITIES.values():
+    for row in (MODALITIES[name] for name in domains):
         for number, level in enumerate(S2_LEVELS):
             levels = found.setdefault(stats_entry(row, level), [])
             if number not in levels:

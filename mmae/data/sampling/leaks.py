@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Final
@@ -22,8 +22,7 @@ from mmae.data.sampling.shared_ground import (
 from mmae.terminal.plurals import counted
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from mmae.data.sampling.shard_sets import ShardSet
     from mmae.data.sampling.training_tiles import TrainingTiles
     from mmae.data.shards.index import Index
 
@@ -72,16 +71,20 @@ class Leak:
         )
 
 
-def leak(tiles: TrainingTiles) -> Leak | None:
+def trained_ground(tiles: TrainingTiles) -> Ground:
+    """The ground of the tiles that a run is trained on, set after set."""
+    return joined([ground_of(each.index, at) for each, at in zip(tiles.sets, tiles.positions, strict=True)])
+
+
+def leak(sets: Sequence[ShardSet], trained: Ground) -> Leak | None:
     """The tiles that the val splits of a run's sets share with its training tiles; None if there are none."""
-    val = [ground_of(each.index, _positions(each.index, _VAL)) for each in tiles.sets]
-    trained = [ground_of(each.index, at) for each, at in zip(tiles.sets, tiles.positions, strict=True)]
-    return _leak(_VAL, joined(val), _TRAIN, joined(trained))
+    val = [ground_of(each.index, each.index.of_split(_VAL)) for each in sets]
+    return _leak(_VAL, joined(val), _TRAIN, trained)
 
 
 def leaks_of_set(index: Index) -> list[Leak]:
     """The tiles that the splits of one set share with one another."""
-    return leaks_between({name: ground_of(index, _positions(index, name)) for name in index.splits})
+    return leaks_between({name: ground_of(index, index.of_split(name)) for name in index.splits})
 
 
 def leaks_between(splits: Mapping[str, Ground]) -> list[Leak]:
@@ -98,11 +101,6 @@ def warnings(leaks: list[Leak]) -> Iterator[str]:
             f"WARNING: {each}: losses on {each.split} look better than they are; keep such tiles in one split "
             "(repack with --splits FILE, or without a val and with --val-fraction)"
         )
-
-
-def _positions(index: Index, split: str) -> NDArray[np.int64]:
-    """Of a split's tiles; none where the set has no such split."""
-    return np.flatnonzero(index.split == index.splits.index(split)) if split in index.splits else np.empty(0, np.int64)
 
 
 def _leak(split: str, asked: Ground, other: str, others: Ground) -> Leak | None:

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from mmae.data.remote.open_shards import open_shards
 from mmae.errors import InputError
 from mmae.modalities import MODALITIES
 from mmae.terminal.plurals import counted
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from mmae.config.schema import DataConfig
@@ -142,9 +141,8 @@ def split_positions(sets: Sequence[ShardSet], split: str) -> list[NDArray[np.int
     Raises:
         InputError: no set has a tile of this split.
     """
-    if not any(has_split(each.index, split) for each in sets):
-        return [sets[0].index.positions(split)]
-    return [each.index.positions(split) if has_split(each.index, split) else np.empty(0, np.int64) for each in sets]
+    found = [each.index.of_split(split) for each in sets]
+    return found if any(map(len, found)) else [sets[0].index.positions(split)]
 
 
 def has_split(index: Index, split: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -51,6 +52,11 @@ class Ground:
     def __len__(self) -> int:
         return len(self.tile_id)
 
+    @cached_property
+    def ids(self) -> tuple[NDArray[np.bytes_], NDArray[np.int64]]:
+        """The tile ids, each once and in order, and the first tile with each. They are sorted at the first use."""
+        return np.unique(self.tile_id, return_index=True)
+
     def __getitem__(self, some: NDArray[np.int64] | NDArray[np.bool_]) -> Ground:
         return Ground(self.tile_id[some], self.lat[some], self.lon[some], self.side_km[some])
 
@@ -83,7 +89,7 @@ def shared_ground(asked: Ground, others: Ground) -> tuple[NDArray[np.uint8], NDA
         kind_A: `APART`, or the closest of `SAME_ID`, `SAME_PLACE` and `OVERLAPPING`.
         other_A: int64, a tile with which the ground is shared; -1 if there is none.
     """
-    other_A = _equal(asked.tile_id, others.tile_id)
+    other_A = _equal(asked.tile_id, *others.ids) if len(asked) else np.empty(0, np.int64)
     kind_A = np.where(other_A >= 0, SAME_ID, APART).astype(np.uint8)
     placed_T = np.flatnonzero(np.isfinite(others.lat) & np.isfinite(others.lon))
     for kind, find in ((SAME_PLACE, _same_place), (OVERLAPPING, _overlapping)):
@@ -95,17 +101,21 @@ def shared_ground(asked: Ground, others: Ground) -> tuple[NDArray[np.uint8], NDA
     return kind_A, other_A
 
 
-def _equal(asked_A: NDArray[np.generic], keys_T: NDArray[np.generic]) -> NDArray[np.int64]:
-    """The number of the first equal key, int64 (A,); -1 where there is none."""
-    if len(asked_A) == 0 or len(keys_T) == 0:
+def _equal(asked_A: NDArray[np.generic], known: NDArray[np.generic], first: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The number of the first equal key, int64 (A,); -1 where there is none.
+
+    Args:
+        known: the keys, each once and in order.
+        first: the number of the first key equal to each.
+    """
+    if len(known) == 0:
         return np.full(len(asked_A), -1)
-    known, first = np.unique(keys_T, return_index=True)
     place_A = np.minimum(np.searchsorted(known, asked_A), len(known) - 1)
     return np.where(known[place_A] == asked_A, first[place_A], -1)
 
 
 def _same_place(asked: Ground, others: Ground) -> NDArray[np.int64]:
-    return _equal(_metres(asked), _metres(others))
+    return _equal(_metres(asked), *np.unique(_metres(others), return_index=True))
 
 
 def _metres(ground: Ground) -> NDArray[np.int64]:

@@ -83,6 +83,12 @@ class Index(Columns):
     source: SourceInfo
     losses: tuple[Loss, ...]
 
+    def of_split(self, split: str) -> NDArray[np.int64]:
+        """Positions of a split's tiles in stored order, int64; none if the set has no such split, or no tile in it."""
+        if split not in self.splits:
+            return np.empty(0, np.int64)
+        return np.flatnonzero(self.split == self.splits.index(split)).astype(np.int64, copy=False)
+
     def positions(self, split: str) -> NDArray[np.int64]:
         """Positions of a split's tiles in stored order, int64, at least one.
 
@@ -91,7 +97,7 @@ class Index(Columns):
         """
         if split not in self.splits:
             raise InputError(f"{self.folder}: no split {split!r} (splits: {', '.join(self.splits)})")
-        found = np.flatnonzero(self.split == self.splits.index(split)).astype(np.int64, copy=False)
+        found = self.of_split(split)
         if len(found) == 0:
             remedy = {
                 "train": "repack a source whose splits file puts tiles into train",

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import xxhash
 
+from mmae.disk.json_text import parse_json
 from mmae.errors import InputError
 
 FORMAT: Final = "mmae-shards"
@@ -146,7 +147,7 @@ def parse_head(text: bytes, where: PurePath | str) -> Head:
         # The second comparison also finds changes outside the content: white space, a missing end.
         if xxhash.xxh3_128_hexdigest(_text(content)) != digest or _text(content | {_DIGEST: digest}) != text:
             raise ValueError("it is not as it was written")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{where}: the index is damaged ({str(error) or type(error).__name__}): repack, or copy the folder again"
         ) from error
@@ -155,8 +156,8 @@ def parse_head(text: bytes, where: PurePath | str) -> Head:
 
 def _parse(text: bytes, where: PurePath | str) -> dict[str, Any]:
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
+        content = parse_json(text)
+    except ValueError:
         raise InputError(f"{where}: not JSON: repack, or copy the folder again") from None
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{where}: not an index of mmae shards: give the folder that `mmae repack SRC OUT` wrote")

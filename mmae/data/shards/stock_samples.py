@@ -9,7 +9,6 @@ An array that is constant over a tile has no member in the shard: it stands in t
 
 from __future__ import annotations
 
-import json
 import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from mmae.data.shards.codec import DTYPES, MAX_NBYTES, MAX_NDIM, CodecError, decode
+from mmae.disk.json_text import parse_json
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,8 +69,8 @@ def constant_array(entry: Any) -> NDArray[Any]:
 
 def _info(member: object) -> dict[str, Any]:
     try:
-        info = json.loads(member) if isinstance(member, bytes) else member
-    except (ValueError, RecursionError) as error:
+        info = parse_json(member) if isinstance(member, bytes) else member
+    except ValueError as error:
         raise CodecError(f"the .json member is not JSON ({error})") from None
     if not isinstance(info, dict) or not isinstance(info.get("constants"), dict):
         raise CodecError("no .json member that lists constant arrays: is this a tile of mmae repack?")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from mmae.disk.json_text import standard_json
+from mmae.disk.json_text import parse_json, standard_json
 from mmae.disk.regular_file import read_regular
 from mmae.errors import InputError
 
@@ -20,10 +19,11 @@ def read_band_stats(path: Path) -> dict[str, Any]:
         InputError: the file is missing, is not JSON, or holds something else.
     """
     try:
-        stats = json.loads(read_regular(path))
+        stats = parse_json(read_regular(path))
+        standard: dict[str, Any] = standard_json(stats)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}): give data.band_stats a file") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         raise InputError(f"{path}: not JSON: give data.band_stats what mmae stats wrote") from None
     if not isinstance(stats, dict) or not stats:
         raise InputError(f"{path}: not an object with an entry a dataset: give data.band_stats what mmae stats wrote")
@@ -34,7 +34,7 @@ def read_band_stats(path: Path) -> dict[str, Any]:
                 raise InputError(f"{path}: {entry}.{kind} is not a list of numbers, one a band: compute it again")
             if kind == "std" and any(number is not None and number < 0 for number in listed):
                 raise InputError(f"{path}: {entry}.std holds a negative number: compute it again")
-    return {entry: standard_json(numbers) for entry, numbers in stats.items()}
+    return standard
 
 
 def _number(value: object) -> bool:

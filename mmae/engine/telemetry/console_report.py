@@ -12,7 +12,6 @@ import torch.distributed as dist
 
 from mmae.config.batch_split import why_smaller
 from mmae.data.checks.split_check import check_splits
-from mmae.data.sampling.shard_sets import has_split
 from mmae.disk.json_text import standard_json
 from mmae.engine.checkpoint.background_save import SaveResult
 from mmae.engine.checkpoint.load import LoadResult, ResumePoint, difference
@@ -56,7 +55,7 @@ def announce(
     log.write(
         "resume" if found else "start",
         validation_tiles=sum(
-            len(each.index.positions("val")) for each in spec.tiles.sets if has_split(each.index, "val")
+            shard.tiles for each in spec.tiles.sets for shard in each.index.shards if shard.split == "val"
         ),
         validation_tiles_trained_on=checked.leaked.tiles if checked and checked.leaked else 0,
         step=found.state.step if found else 0,

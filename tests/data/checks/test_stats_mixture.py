@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,24 @@ from mmae.data.checks.stats_mixture import mixture_band_stats
 from mmae.data.sampling.shard_sets import ShardSet
 from mmae.data.sampling.training_tiles import training_tiles
 from mmae.errors import InputError
+from mmae.modalities import MODALITIES
 from tests.support.other_stats import set_with_stats
 from tests.support.tiny_sets import STATS
 
 L1C, L2A = [0, 2, 4, 6], [1, 3]
 
 
-def mixture(folder: Path, *sets: tuple[list[int], dict[str, Any]], weights: tuple[float, ...] | None = None) -> Any:
+def mixture(
+    folder: Path,
+    *sets: tuple[list[int], dict[str, Any]],
+    weights: tuple[float, ...] | None = None,
+    domains: Sequence[str] = tuple(MODALITIES),
+) -> Any:
     opened = [
         ShardSet(set_with_stats(folder / str(number), {"train": rows}, stats))
         for number, (rows, stats) in enumerate(sets)
     ]
-    return mixture_band_stats(training_tiles(opened, DataConfig(weights=weights), 0))
+    return mixture_band_stats(training_tiles(opened, DataConfig(weights=weights), 0), domains)
 
 
 def table(mean: float, std: float, bands: int = 13, **more: Any) -> dict[str, Any]:
@@ -82,6 +89,13 @@ def test_b10_of_l2a_stays_what_mmearth_writes(tmp_path: Path) -> None:
 
 def test_what_no_modality_uses_is_the_first_sets(tmp_path: Path) -> None:
     assert mixture(tmp_path, (L1C, {"era5": 1}), (L2A, {"era5": 2, "month": 3})) == {"era5": 1, "month": 3}
+
+
+def test_what_the_run_does_not_use_is_the_first_sets(tmp_path: Path) -> None:
+    """Sets whose elevations do not fit together are mixed by a run without elevation."""
+    first, second = {"aster": table(1, 1, 2)}, {"aster": table(5, 2, 3), "canopy_height_eth": "?"}
+    found = mixture(tmp_path, (L1C, first), (L2A, second), domains=["rgb", "ired"])
+    assert found == first | second | first
 
 
 def test_sets_that_do_not_fit_together(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mmae.config.schema import DataConfig
-from mmae.data.sampling.leaks import Leak, leak, leaks_of_set, warnings
+from mmae.data.sampling.leaks import Leak, leak, leaks_of_set, trained_ground, warnings
 from mmae.data.sampling.shard_sets import ShardSet
 from mmae.data.sampling.training_tiles import training_tiles
 from mmae.data.shards.index import Index
@@ -13,7 +13,8 @@ from tests.support.tiny_sets import write_set
 
 
 def found(*sets: Index, **config: object) -> Leak | None:
-    return leak(training_tiles([ShardSet(each) for each in sets], DataConfig(**config), seed=0))  # type: ignore[arg-type]
+    tiles = training_tiles([ShardSet(each) for each in sets], DataConfig(**config), seed=0)  # type: ignore[arg-type]
+    return leak(tiles.sets, trained_ground(tiles))
 
 
 def same_ids(count: int, of: int, *first: str) -> Leak:

@@ -152,6 +152,10 @@ def test_positions(tmp_path: Path) -> None:
     assert index.positions("train").tolist() == [0, 1, 2, 3]
     assert index.positions("val").tolist() == [4]
     assert index.positions("val").dtype == np.int64
+    assert index.of_split("val").tolist() == [4]
+    for nothing in (index.of_split("test"), index.of_split("trian")):
+        assert nothing.tolist() == []
+        assert nothing.dtype == np.int64
     with pytest.raises(InputError, match="no split 'trian' \\(splits: train, val, test\\)"):
         index.positions("trian")
     with pytest.raises(InputError, match="'test' has no tile"):
@@ -278,6 +282,17 @@ def test_damaged_json_is_one_line(tmp_path: Path, changed: dict[str, Any], messa
     path = tmp_path / "index.json"
     sign(path, {**json.loads(path.read_text()), **changed})
     with pytest.raises(InputError, match=message) as caught:
+        open_index(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("depth", [600, 200_000])
+def test_json_that_is_nested_deeply_is_one_line(tmp_path: Path, depth: int) -> None:
+    write(tmp_path)
+    path = tmp_path / "index.json"
+    whole = path.read_text()
+    path.write_text(whole.replace('"band_stats": {', '"band_stats": {"deep": ' + "[" * depth + "]" * depth + ",", 1))
+    with pytest.raises(InputError, match=r"damaged|not JSON") as caught:
         open_index(tmp_path)
     assert "\n" not in str(caught.value)
 

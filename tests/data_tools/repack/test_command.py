@@ -19,6 +19,7 @@ from data_tools.repack.command import add_arguments, repack, run
 from data_tools.repack.part_lock import Part, part_lock
 from data_tools.repack.tile_packer import TilePacker
 from mmae.data.shards.codec import decode
+from mmae.data.shards.index import open_index
 from mmae.data.shards.reader import ShardReader
 from mmae.errors import InputError
 
@@ -135,6 +136,26 @@ def test_info_is_standard_json(mmearth: Make, tmp_path: Path) -> None:
     assert len(index) == 12
 
 
+def test_a_plan_that_is_nested_deeply_is_one_line(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".repack.json").write_text('{"options":' * 200_000)
+    with pytest.raises(InputError, match="not a plan of mmae repack"):
+        repack(source, tmp_path / "out")
+
+
+def test_an_entry_that_is_nested_deeply_is_skipped_or_one_line(mmearth: Make, tmp_path: Path) -> None:
+    data = mmearth()
+    path = data.write(tmp_path / "source")
+    info = next((tmp_path / "source").glob("*_tile_info.json"))
+    deep = '"deep": ' + "[" * 600 + "NaN" + "]" * 600
+    info.write_text(info.read_text().replace('"tile_0_l1c": {', f'"tile_0_l1c": {{{deep}, ', 1))
+    with pytest.raises(InputError, match=r"row 0 \(tile tile_0_l1c\) of tile_info cannot be read .* --on-error skip"):
+        repack(path, tmp_path / "out")
+    index = repack(path, tmp_path / "some", on_error="skip")
+    assert [(loss.row, loss.dataset) for loss in index.losses] == [(0, "tile_info")]
+    assert len(index) == 11
+
+
 def test_one_tile(mmearth: Make, tmp_path: Path) -> None:
     data = mmearth(rows=2)
     data.splits = {"train": [1]}
@@ -161,6 +182,22 @@ def test_a_finished_set_is_left_alone(source: Path, tmp_path: Path, capsys: pyte
     assert repack(source, out).fingerprint == first.fingerprint
     assert {path.name: path.stat().st_mtime_ns for path in out.iterdir()} == times
     assert "nothing to do" in capsys.readouterr().out
+
+
+def test_an_index_is_read_once(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is hashed whole each time."""
+    read: list[Path] = []
+
+    def reading(folder: Path) -> Any:
+        read.append(folder)
+        return open_index(folder)
+
+    for module in ("mmae.data.shards.index", "data_tools.repack.out_folder"):
+        monkeypatch.setattr(f"{module}.open_index", reading)
+    for _ in ("packed", "finished already"):
+        repack(source, tmp_path / "out")
+        assert read == [tmp_path / "out"]
+        read.clear()
 
 
 def test_what_a_late_kill_leaves_is_removed(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

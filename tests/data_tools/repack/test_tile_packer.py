@@ -96,6 +96,16 @@ def test_members_and_constants() -> None:
     assert json.loads(tile.info)["constants"] == {"b": ["<u4", [1, 2], "07000000"]}
 
 
+def test_a_tile_with_an_entry_that_is_nested_too_deeply_is_lost() -> None:
+    moments = Moments()
+    made = packer({"aster": Arrays(np.arange(8, dtype=np.int16).reshape(2, 4))}, moments, ("aster",))
+    with pytest.raises(LostTileError) as caught:
+        made.pack(0, 0, "x", 0, "[" * 600 + "NaN" + "]" * 600)
+    assert (caught.value.dataset, caught.value.what) == ("tile_info", "cannot be read (it is nested too deeply)")
+    made.finish()
+    assert moments.counts() == {}
+
+
 def test_a_lost_tile_is_not_counted() -> None:
     moments = Moments()
     good = np.arange(8, dtype=np.int16).reshape(2, 4)

@@ -105,7 +105,8 @@ def test_what_is_there_is_not_overwritten(packed: Path, tmp_path: Path, kind: st
         out.write_text("mine")
     elif kind == "link":
         out.symlink_to("elsewhere")
-    with pytest.raises(InputError, match="no such folder" if kind == "no folder" else "exists already"):
+    what = "there is no folder" if kind == "no folder" else "exists already"
+    with pytest.raises(InputError, match=f"--out {out}: {what}"):
         command(packed, "--out", out)
     assert kind != "file" or out.read_text() == "mine"
     assert kind != "link" or not out.exists()

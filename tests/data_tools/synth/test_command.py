@@ -226,8 +226,8 @@ def test_sizes_that_cannot_be_are_refused(tmp_path: Path, tiles: int, size: int,
 
 def test_what_is_there_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    for out in (tmp_path, tmp_path / "file"):
-        with pytest.raises(InputError, match="exists already"):
+    for out, what in ((tmp_path, "is not empty"), (tmp_path / "file", "is a file")):
+        with pytest.raises(InputError, match=f"{out} {what}: choose a new folder"):
             synthesise(out, 16, 8)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     with pytest.raises(InputError, match="cannot be written"):

@@ -30,6 +30,14 @@ def test_a_sound_set(packed: Path, source: Path) -> None:
         assert (report.tiles, report.shards, report.differences) == (12, 4, [])
 
 
+def test_an_entry_of_the_source_that_is_nested_deeply_is_a_difference(packed: Path, source: Path) -> None:
+    path = next(source.parent.glob("*_tile_info.json"))
+    deep = '"deep": ' + "[" * 600 + "]" * 600
+    path.write_text(path.read_text().replace('"tile_0_l1c": {', f'"tile_0_l1c": {{{deep}, ', 1))
+    (difference,) = verify(packed, source).differences
+    assert difference.what == "tile_info of the source cannot be compared (it is nested too deeply)"
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("name", ["data_1M_v001_64", "data_100k_v001"])
 def test_real_tiles(shared: Path, tmp_path: Path, name: str) -> None:
