@@ -135,7 +135,7 @@ def test_a_process_that_is_gone_died(run: Run, gone: int) -> None:
         assert read_run(run.folder).state == "died"
 
 
-@pytest.mark.parametrize(("host", "pid"), [("elsewhere", 1), (HOST, os.getpid())])
+@pytest.mark.parametrize(("host", "pid"), [("elsewhere", 1), (HOST, os.getpid())], ids=["elsewhere", "here"])
 def test_a_long_silence_is_told(run: Run, host: str, pid: int) -> None:
     run.start(ago=9000, host=host, pid=pid)
     run.train(10, ago=110)
