@@ -95,7 +95,9 @@ class Live:
         """What the training and its ranks said, and where its processes wait; it is ended for that."""
         left = self.everything()
         waits = [f"{pid}: {_read(pid, 'wchan')} {_read(pid, 'cmdline')[-150:]}" for pid in left]
-        kill([*left, self.process.pid])
+        kill(left)
+        # Whatever it started in its session holds its pipes.
+        os.killpg(self.process.pid, signal.SIGKILL)
         done = self.finish(60)
         logs = [f"{file}: {file.read_text(errors='replace')[-3000:]}" for file in self.folder.glob("logs/*")]
         return "\n".join([*waits, done.out[-3000:], done.err[-3000:], *logs])
