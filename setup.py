@@ -57,6 +57,7 @@ setup(
             "mypy>=1.10",
             "pytest>=8",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
             "ruff==0.17.6",
             "tensorboard>=2.14",
             "types-PyYAML",
