@@ -201,7 +201,7 @@ def test_a_damaged_shard_is_one_clear_line(workers: int, monkeypatch: pytest.Mon
 def validation_of(workers: int, position: int) -> Any:
     """Batches of one tile, up to and beyond a position."""
     index = FakeIndex()
-    index.positions = lambda split: np.arange(position - 1, position + 1)  # type: ignore[method-assign]
+    index.of_split = lambda split: np.arange(position - 1, position + 1)  # type: ignore[method-assign]
     return loader.validation_batches(
         cast(Index, index),
         DOMAINS,
