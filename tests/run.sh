@@ -40,4 +40,4 @@ echo "==> pytest"
 # One thread a process: trainings start two ranks, and threads of both on the same cores slow each other down.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 # Two at a time, because a test of a training waits for much of its time. Tests of a file share what it sets up.
-python -m pytest -n "${TEST_PROCESSES:-2}" --dist loadfile ${select[@]+"${select[@]}"} "$@"
+python -m pytest -n "${TEST_PROCESSES:-2}" --dist loadfile --no-loadscope-reorder ${select[@]+"${select[@]}"} "$@"
