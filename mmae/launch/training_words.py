@@ -10,6 +10,7 @@ from typing import Final
 from mmae.config.recipe_arguments import recipe_of
 from mmae.config.recipe_file import load_config
 from mmae.config.schema import Config
+from mmae.errors import InputError
 from mmae.terminal.edge import Parser, parse
 from mmae.train import add_arguments
 
@@ -35,9 +36,11 @@ def program_of(words: Sequence[str]) -> Program:
     """The program that the words behind a launcher's own ask for: `--module MODULE WORDS`, or a training.
 
     Raises:
-        InputError: they do not describe a training.
+        InputError: no module is named, or the words do not describe a training.
     """
-    if list(words[:1]) == [MODULE] and len(words) > 1:
+    if list(words[:1]) == [MODULE]:
+        if len(words) < 2:
+            raise InputError(f"{MODULE} needs a module, as python -m does")
         return Program(words[1], list(words[2:]), verbose=False, run=None)
     config = training_config(words)
     return Program("mmae.train", list(words), config.log.verbose, Path(config.run.dir))

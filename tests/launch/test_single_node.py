@@ -60,7 +60,7 @@ def test_deepspeed_speaks_where_that_is_asked_for() -> None:
         (["--restrats", "3", *TRAINING], "unrecognized arguments: --restrats"),
         ([*TRAINING, "run.dri=x"], "unknown key 'run.dri'"),
         ([], "--config"),
-        (["--module"], "--config"),
+        (["--module"], "--module needs a module"),
     ],
 )
 def test_words_that_nobody_knows_are_refused_before_a_start(words: list[str], why: str) -> None:

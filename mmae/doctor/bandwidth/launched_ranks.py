@@ -15,15 +15,16 @@ import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final, Self
 
 from mmae.distributed.network_interface import free_port
 from mmae.doctor.agent.messages import parse, parse_json
-from mmae.doctor.bandwidth.rank import MARK, PHASES, RankSaid
+from mmae.doctor.bandwidth.rank import MARK, PHASES, RUNS, RankSaid
 from mmae.launch import multi_node, single_node
 from mmae.launch.entry import entry
+from mmae.launch.supervision.launched_job import LARGEST
 from mmae.launch.supervision.local_ranks import LocalRanks
 from mmae.launch.supervision.supervise import supervise
 from mmae.processes import die_with_parent
@@ -38,6 +39,9 @@ _LAST_WORDS_S: Final = 2.0
 _LONGEST: Final = 4096
 _KEPT: Final = 200
 _ERROR: Final = re.compile(r"^error: |\b\w*(Error|Exception): ")
+_GONE: Final = re.compile(r"pdsh@[^:]*: (?P<host>\S+): ssh exited with exit code (?P<status>\d+)$")
+"""pdsh says it when DeepSpeed's process on a host ends, or ssh fails."""
+_SSH_FAILED: Final = 255
 
 
 class LaunchedRanks:
@@ -45,12 +49,13 @@ class LaunchedRanks:
 
     Args:
         words: of the launcher, as `main` takes them.
-        world: number of ranks.
+        addresses: of the host of each rank, in the order of the ranks.
         environment: variables that the launcher gets beside those of this process.
     """
 
-    def __init__(self, words: Sequence[str], world: int, environment: Mapping[str, str]) -> None:
-        self._said = [RankSaid(rank) for rank in range(world)]
+    def __init__(self, words: Sequence[str], addresses: Sequence[str], environment: Mapping[str, str]) -> None:
+        self._addresses = addresses
+        self._said = [RankSaid(rank) for rank in range(len(addresses))]
         self._words: deque[str] = deque(maxlen=_KEPT)
         kept = {name: value for name, value in os.environ.items() if name != "DRY_RUN"}
         # As in an environment that is activated: the launcher finds `deepspeed` beside this Python.
@@ -109,6 +114,20 @@ class LaunchedRanks:
                     self._take(parse_json(report))
             elif words.strip():
                 self._words.append(words.strip())
+                if gone := _GONE.search(words.strip()):
+                    self._lose(gone["host"], int(gone["status"]))
+
+    def _lose(self, label: str, status: int) -> None:
+        """Take the ranks of a host for ended. A rank that has reported its own end keeps that."""
+        own = (line.partition(f"{label}: ")[2] for line in self._words if line.startswith(f"{label}: "))
+        why = next(filter(_ERROR.search, own), "")
+        if LARGEST < status < _SSH_FAILED:
+            status -= 256
+        for number, address in enumerate(self._addresses):
+            said = self._said[number]
+            # pdsh may shorten a name.
+            if label in {address, address.partition(".")[0]} and said.phase != "done" and said.status == RUNS:
+                self._said[number] = replace(said, status=status, why=said.why or why)
 
     def _take(self, news: object) -> None:
         if not isinstance(news, dict) or news.get("rank") not in range(len(self._said)):

@@ -155,12 +155,13 @@ class AllReduce:
         if not _all_speak(asked):
             self._conclude({}, asked, "")
             return
-        with LaunchedRanks([*words, *task.words()], self.measured.ranks, environment) as ranks:
+        # DeepSpeed numbers ranks in the order of the hosts.
+        addresses = [each.host.address for each in asked for _ in range(ranks_of(each.answers))]
+        with LaunchedRanks([*words, *task.words()], addresses, environment) as ranks:
             self._watch(pool, asked, ranks)
             why_ended = "" if ranks.all_done else ranks.why_ended()
             said, left = {}, iter(ranks.said())
             for each in asked:
-                # DeepSpeed numbers ranks in the order of the hosts.
                 said[each.host.name] = [next(left) for _ in range(ranks_of(each.answers))]
         self._conclude(said, asked, why_ended)
 

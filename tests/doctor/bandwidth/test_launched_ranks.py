@@ -33,7 +33,7 @@ def launch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], L
 
     def made(program: str) -> LaunchedRanks:
         path = f"{faked(tmp_path, program)}:{os.environ['PATH']}"
-        return LaunchedRanks(WORDS, 2, {"PATH": path, "PIDS": str(tmp_path / "pids")})
+        return LaunchedRanks(WORDS, ["node-1.at.home", "node-2"], {"PATH": path, "PIDS": str(tmp_path / "pids")})
 
     return made
 
@@ -79,6 +79,31 @@ def test_what_ranks_report_is_kept_and_all_else_is_not(launch: Callable[[str], L
 
 
 @pytest.mark.parametrize(
+    ("code", "label", "lost"),
+    [
+        (1, "node-2", RankSaid(1, "launch", "ImportError: x", status=1)),
+        (247, "node-2", RankSaid(1, "launch", "ImportError: x", status=-9)),
+        (255, "node-2", RankSaid(1, "launch", "ImportError: x", status=255)),
+        (1, "node-1", RankSaid(0, "meet", status=1)),
+        (1, "node", None),
+    ],
+)
+def test_a_host_whose_launch_ends_has_lost_its_ranks(
+    code: int, label: str, lost: RankSaid | None, launch: Callable[[str], LaunchedRanks]
+) -> None:
+    lines = (
+        'mmae-bandwidth-rank {"rank": 0, "phase": "meet"}', "node-2: Traceback", "node-2: ImportError: x",
+        f"pdsh@node-1: {label}: ssh exited with exit code {code}",
+    )  # fmt: skip
+    with launch("\n".join(f"echo '{line}'" for line in lines)) as ranks:
+        wait_until(lambda: ranks.why_ended() != "")
+        expected = [RankSaid(0, "meet"), RankSaid(1)]
+        if lost:
+            expected[lost.rank] = lost
+        assert ranks.said() == expected
+
+
+@pytest.mark.parametrize(
     ("program", "words"),
     [
         (
@@ -114,7 +139,7 @@ def test_all_that_was_started_ends_with_the_measurement(launch: Callable[[str], 
 KILLED = """
 import os, sys, time
 from mmae.doctor.bandwidth.launched_ranks import LaunchedRanks
-LaunchedRanks(sys.argv[1:], 2, {"PATH": os.environ["PATH_OF_RANKS"]})
+LaunchedRanks(sys.argv[1:], ["a", "a"], {"PATH": os.environ["PATH_OF_RANKS"]})
 time.sleep(600)
 """
 

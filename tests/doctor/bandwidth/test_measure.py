@@ -49,11 +49,13 @@ class Launched:
     def __init__(self, *reports: list[RankSaid], why_ended: str = "") -> None:
         self.reports, self.ended = list(reports), why_ended
         self.words: list[str] = []
+        self.addresses: list[str] = []
         self.environment: dict[str, str] = {}
 
-    def __call__(self, words: list[str], world: int, environment: dict[str, str]) -> Launched:
+    def __call__(self, words: list[str], addresses: list[str], environment: dict[str, str]) -> Launched:
         self.words, self.environment = words, environment
-        assert all(len(said) == world for said in self.reports)
+        self.addresses = addresses
+        assert all(len(said) == len(addresses) for said in self.reports)
         return self
 
     def __enter__(self) -> Launched:
@@ -105,6 +107,7 @@ def test_the_ranks_of_a_hostfile_are_started_as_those_of_a_training(
     # The median's, not the hiccup's.
     assert found.bandwidth == pytest.approx((1 << 20) / 0.02 * 2 * 11 / 12)
     assert launched.words[-1] == "ended"
+    assert launched.addresses == [*["a"] * 8, *["b"] * 4]
     # At a port that the first host has found free.
     gpus, *words = launched.words[:-1]
     assert (gpus, launched.environment) == ("", {})
