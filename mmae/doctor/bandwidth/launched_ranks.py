@@ -24,7 +24,7 @@ from mmae.doctor.agent.messages import parse, parse_json
 from mmae.doctor.bandwidth.rank import MARK, PHASES, RUNS, RankSaid
 from mmae.launch import multi_node, single_node
 from mmae.launch.entry import entry
-from mmae.launch.supervision.launched_job import LARGEST
+from mmae.launch.supervision.launched_job import killed_rank
 from mmae.launch.supervision.local_ranks import LocalRanks
 from mmae.launch.supervision.supervise import supervise
 from mmae.processes import die_with_parent
@@ -42,6 +42,7 @@ _ERROR: Final = re.compile(r"^error: |\b\w*(Error|Exception): ")
 _GONE: Final = re.compile(r"pdsh@[^:]*: (?P<host>\S+): ssh exited with exit code (?P<status>\d+)$")
 """pdsh says it when DeepSpeed's process on a host ends, or ssh fails."""
 _SSH_FAILED: Final = 255
+_SIGNAL: Final = 128
 
 
 class LaunchedRanks:
@@ -121,8 +122,9 @@ class LaunchedRanks:
         """Take the ranks of a host for ended. A rank that has reported its own end keeps that."""
         own = (line.partition(f"{label}: ")[2] for line in self._words if line.startswith(f"{label}: "))
         why = next(filter(_ERROR.search, own), "")
-        if LARGEST < status < _SSH_FAILED:
-            status -= 256
+        # A rank that a signal ended, or the launch process itself.
+        if status != _SSH_FAILED and (shell := killed_rank(status)) > _SIGNAL:
+            status = _SIGNAL - shell
         for number, address in enumerate(self._addresses):
             said = self._said[number]
             # pdsh may shorten a name.

@@ -97,6 +97,7 @@ def task_of(words: Sequence[str]) -> Task:
 
 def main(words: Sequence[str]) -> int:
     task = task_of(words)
+    die_with_parent(signal.SIGTERM, os.getppid())
     # The kernel's timer also works while a library hangs and Python code cannot run.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, task.limit_s)

@@ -83,6 +83,7 @@ def test_what_ranks_report_is_kept_and_all_else_is_not(launch: Callable[[str], L
     [
         (1, "node-2", RankSaid(1, "launch", "ImportError: x", status=1)),
         (247, "node-2", RankSaid(1, "launch", "ImportError: x", status=-9)),
+        (137, "node-2", RankSaid(1, "launch", "ImportError: x", status=-9)),
         (255, "node-2", RankSaid(1, "launch", "ImportError: x", status=255)),
         (1, "node-1", RankSaid(0, "meet", status=1)),
         (1, "node", None),

@@ -69,15 +69,21 @@ def test_a_task_goes_through_the_words_of_a_launcher() -> None:
     assert task_of(["--local_rank=1", *words[2:]]) == TASK
 
 
+def rank_words(task: Task) -> list[str]:
+    return [sys.executable, "-u", "-W", "ignore", "-m", MODULE, "--local_rank=0", *task.words()[2:]]
+
+
+def variables_of(world: int) -> dict[str, str]:
+    """The variables that DeepSpeed's launch process sets for rank 0."""
+    given = {"RANK": 0, "WORLD_SIZE": world, "LOCAL_RANK": 0, "LOCAL_SIZE": world, "MASTER_PORT": free_port()}
+    return {"MASTER_ADDR": "localhost", **{name: str(value) for name, value in given.items()}}
+
+
 @contextmanager
-def rank_of(world: int, task: Task = TASK, number: int = 0) -> Iterator[subprocess.Popen[str]]:
-    """A rank as DeepSpeed's launch process starts it."""
-    given = {"RANK": number, "WORLD_SIZE": world, "LOCAL_RANK": number, "LOCAL_SIZE": world, "MASTER_PORT": free_port()}
-    words = [sys.executable, "-u", "-W", "ignore", "-m", MODULE, "--local_rank=0", *task.words()[2:]]
-    variables = {name: str(value) for name, value in given.items()}
-    with subprocess.Popen(
-        words, env={**os.environ, "MASTER_ADDR": "localhost", **variables}, cwd=ROOT, stdout=subprocess.PIPE, text=True
-    ) as process:
+def rank_of(world: int, task: Task = TASK) -> Iterator[subprocess.Popen[str]]:
+    """Rank 0, as DeepSpeed's launch process starts it."""
+    environment = {**os.environ, **variables_of(world)}
+    with subprocess.Popen(rank_words(task), env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
         finally:
@@ -138,6 +144,29 @@ def test_a_rank_that_fails_says_why_and_stays_until_it_is_ended() -> None:
         ended(workers)
 
 
+KILLED = """
+import subprocess, sys
+print(subprocess.Popen(sys.argv[1:]).pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.process
+def test_a_rank_ends_with_the_process_that_started_it() -> None:
+    words = [sys.executable, "-c", KILLED, *rank_words(TASK)]
+    environment = {**os.environ, **variables_of(2)}
+    with subprocess.Popen(
+        words, env=environment, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        rank = int(parent.stdout.readline())
+        reports(parent, "meet")
+        pids = [rank, *children_of(rank)]
+        assert len(pids) == 2
+        parent.kill()
+        ended(pids)
+
+
 @pytest.mark.process
 def test_a_rank_that_nobody_ends_ends_itself() -> None:
     with rank_of(2, Task("gloo", 1, 1.0, 4.0)) as process:
@@ -147,9 +176,6 @@ def test_a_rank_that_nobody_ends_ends_itself() -> None:
         ended(workers)
 
 
-BY_LAUNCHER = {
-    "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_SIZE": "1", "MASTER_ADDR": "localhost",
-}  # fmt: skip
 AS_THE_DOCTOR = """
 from mmae.doctor.bandwidth.rank import meet
 meet("gloo", 300.0)
@@ -173,7 +199,7 @@ def told(program: str) -> str:
     own = {name: value for name, value in os.environ.items() if not name.endswith(("_IFNAME", "_THREADS"))}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program + TOLD],
-        env={**own, **BY_LAUNCHER, "MASTER_PORT": str(free_port())}, cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        env={**own, **variables_of(1)}, cwd=ROOT, stdout=subprocess.PIPE, text=True,
         check=True, timeout=600,
     )  # fmt: skip
     return done.stdout.splitlines()[-1]
@@ -181,5 +207,6 @@ def told(program: str) -> str:
 
 @pytest.mark.process
 def test_a_rank_prepares_itself_as_that_of_a_training() -> None:
-    assert told(AS_THE_DOCTOR) == told(AS_A_TRAINING)
-    assert told(AS_THE_DOCTOR).startswith("told 127.0.0.1 lo lo ")
+    found = told(AS_THE_DOCTOR)
+    assert found == told(AS_A_TRAINING)
+    assert found.startswith("told 127.0.0.1 lo lo ")
