@@ -10,7 +10,7 @@ import torch
 
 from mmae.cli import main
 from mmae.distributed.code_hash import code_hash
-from mmae.doctor.agent.all_reduce import REPEATS
+from mmae.doctor.bandwidth.rank import REPEATS
 from mmae.errors import EXIT_BAD_INPUT, EXIT_FAILED
 
 Capture = pytest.CaptureFixture[str]

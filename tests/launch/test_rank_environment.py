@@ -107,7 +107,7 @@ def started_by_deepspeed(shell: dict[str, str], home: Path, folder: Path) -> dic
 
 
 @pytest.mark.process
-def test_the_doctors_ranks_on_other_hosts_get_the_variables_of_a_trainings(tmp_path: Path) -> None:
+def test_the_doctors_questions_are_asked_with_the_variables_of_a_trainings_ranks(tmp_path: Path) -> None:
     home, folder = tmp_path / "home", tmp_path / "work"
     for place in (home, folder):
         place.mkdir()

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from mmae.doctor.agent.all_reduce import LEAST_BYTES, REPEATS
-from mmae.doctor.bandwidth.measure import AllReduce
 from mmae.doctor.hosts.survey import Answers, partners, survey
 from mmae.launch.hostfile import Host
 from mmae.launch.ssh import over_ssh, printable
@@ -103,17 +101,6 @@ def test_hosts_behind_banners_and_beside_a_silent_one(tmp_path: Path) -> None:
     assert found["closed"].silent is not None
     # Nothing stays behind.
     assert list(run.iterdir()) == []
-
-
-def test_ranks_of_two_hosts_reduce() -> None:
-    network = AllReduce()
-    survey([Host("localhost", 2), Host("127.0.0.1", 1)], [], None, local=False, hello_s=60.0, at_last=network)
-    measured = network.measured
-    assert measured.problems == []
-    assert (measured.ranks, measured.backend, measured.interfaces) == (3, "gloo", ["lo", "lo"])
-    assert measured.size >= LEAST_BYTES
-    assert len(measured.seconds) == REPEATS
-    assert 1e6 < measured.bandwidth < 1e12
 
 
 def test_a_run_folder_that_only_the_first_sees(tmp_path: Path) -> None:
