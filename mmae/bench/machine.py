@@ -1,4 +1,4 @@
-"""The machine of a measurement, and the memory that a process does not share."""
+"""Facts about the machine that measures, and the memory that a process does not share with others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PACKAGES: Final = ("numpy", "torch", "blosc2", "h5py", "webdataset", "zlib-ng", 
 
 
 def facts() -> dict[str, object]:
-    """CPU, cores that may be used, memory, load before the run, Python and package versions."""
+    """CPU, usable cores, memory, load before the run, and the versions of Python and packages."""
     return {
         "cpu": _cpu_name(),
         "cores": usable_cores(),

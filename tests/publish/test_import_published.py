@@ -161,7 +161,7 @@ def test_what_does_not_fit_is_named_and_counted(
             expected = "encoder.0.norm1.bias has shape (63,), this model needs (64,) (3 in all)"
         case "learned":
             weights["input_adapters.rgb.pos_emb"] = weights["input_adapters.rgb.pos_emb"] + 0.01
-            expected = "learned positions are not read"
+            expected = "only a run with model.positions=learned"
     file = save_published(tmp_path / "x.pth", weights, options(CONFIG))
     status, said = run("import-published", file, tmp_path / "model")
     assert (status, said.count("\n")) == (2, 1)
@@ -176,7 +176,7 @@ def test_band_statistics_are_kept(run: Run, file: Path, tmp_path: Path) -> None:
     assert (status, "note" in said) == (0, False)
     assert read_model_config(tmp_path / "model").band_stats == stats
     _, said = run("import-published", file, tmp_path / "bare")
-    assert "note: the file holds no band statistics" in said
+    assert "note: the file has no band statistics" in said
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", '{"a": 1}', None])
@@ -206,7 +206,7 @@ def test_an_option_that_is_not_known_needs_a_word_of_the_user(
     file = save_published(tmp_path / "x.pth", weights, options(CONFIG, rotary=True, note="mine"))
     status, said = run("import-published", file, tmp_path / "model", "--ignore-option", "note")
     assert (status, said.count("\n")) == (2, 1)
-    assert "option rotary=True is not known" in said
+    assert "option rotary=True is unknown" in said
     assert not (tmp_path / "model").exists()
     words = ("--ignore-option", "note", "--ignore-option", "rotary")
     assert run("import-published", file, tmp_path / "model", *words)[0] == 0
