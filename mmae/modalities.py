@@ -28,7 +28,7 @@ class Modality:
         dataset: the HDF5 dataset of MMEarth that holds it.
         bands: indices along the dataset's band axis, in the order the model sees them.
         band_names: one name a band.
-        units: of the stored numbers.
+        units: the units of the stored numbers.
         no_data: stored values that mean "nothing was measured here".
         class_codes: stored codes of a categorical modality; code i becomes class id i, and
             id `len(class_codes)` stands for no data. Empty for continuous modalities.

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from data_tools.source.dataset import Source
 
-_SWITCH: Final = "if they are right all the same, say --no-unit-check"
+_SWITCH: Final = "if they are right all the same, add --no-unit-check"
 
 
 def check_source(source: Source, computed: Mapping[str, tuple[str, ...]]) -> None:
-    """Refuse a source whose values cannot be what its statistics say; say which dataset no modality can be made of.
+    """Refuse a source whose values cannot fit its statistics. Report each dataset from which no modality can be made.
 
     A few tiles of each Sentinel-2 level are read. Tiles that cannot be read are left to the packing.
 

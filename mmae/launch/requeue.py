@@ -83,7 +83,7 @@ def decide(ended: Ended, why: str) -> tuple[bool, str]:
     """Whether to queue the job again, and a line that says so.
 
     Args:
-        why: it is unfinished.
+        why: the reason why the training is unfinished.
     """
     told = f"stopped ({why}), not finished"
     again = _RESTARTS.search(ended.shown)

@@ -153,6 +153,5 @@ def test_how_to_go_on_names_the_command_without_passwords(monkeypatch: pytest.Mo
     monkeypatch.setenv("MMAE_COMMAND", "bash launch.sh data.shards=s3://a:b@c/d data.shards=pipe:curl\\ -u\\ b\\ {}")
     line = how_to_go_on(0, None, ("SIGINT",), 4)
     assert line.endswith(
-        "nothing was learned that could be saved; go on with: bash launch.sh "
-        "'data.shards=s3://***@c/d' 'data.shards=pipe:curl ***'"
+        "there was nothing to save; go on with: bash launch.sh 'data.shards=s3://***@c/d' 'data.shards=pipe:curl ***'"
     )

@@ -65,9 +65,9 @@ def test_a_runs_own_recipe_is_a_recipe(folder: RunFolder) -> None:
 
 def test_what_must_be_said_to_go_on_can_be_pasted(folder: RunFolder) -> None:
     old = config(train__opt_betas=[0.9, 0.95], train__skip_grad_norm=1.0)
-    with pytest.raises(InputError, match=r"say 'train.opt_betas=\[0.8,0.9\]' on the command line"):
+    with pytest.raises(InputError, match=r"add 'train.opt_betas=\[0.8,0.9\]' to the command line"):
         changes_on_resume(old, config(train__opt_betas=[0.8, 0.9], train__skip_grad_norm=1.0), {}, folder)
-    with pytest.raises(InputError, match=r"say train.skip_grad_norm=null on the command line"):
+    with pytest.raises(InputError, match=r"add train.skip_grad_norm=null to the command line"):
         changes_on_resume(old, config(train__opt_betas=[0.9, 0.95]), {}, folder)
 
 
@@ -88,7 +88,7 @@ def test_free_keys_change_in_silence(folder: RunFolder) -> None:
 
 def test_explicit_keys_change_only_when_said(folder: RunFolder) -> None:
     new = config(train__max_steps=50)
-    with pytest.raises(InputError, match=r"say train\.max_steps=50 on the command line"):
+    with pytest.raises(InputError, match=r"add train\.max_steps=50 to the command line"):
         changes_on_resume(config(), new, {}, folder)
     said = {"train.max_steps": 50}
     assert changes_on_resume(config(), new, said, folder) == {"train.max_steps": (1000, 50)}

@@ -38,8 +38,8 @@ def check_levels(
     """Refuse tiles whose Sentinel-2 level has no statistics; it would be learned as constant.
 
     Args:
-        positions: of the tiles in the index, int64, all of one split.
-        split: its name, for the message.
+        positions: the tiles' positions in the index, int64, all of one split.
+        split: the split's name, for the message.
 
     Raises:
         InputError: there are such tiles; it counts them and names the first.

@@ -70,7 +70,7 @@ def _pooled(entry: str, given: Sequence[tuple[Mapping[str, Any], float]]) -> dic
     if len(bands) > 1:
         raise InputError(
             f"band statistics: the sets of data.shards have {' and '.join(map(str, sorted(bands)))} numbers of "
-            f"{entry}: repack one of them, or say data.band_stats=FILE"
+            f"{entry}: repack one of them, or set data.band_stats=FILE"
         )
     mean_C, std_C = _pool([numbers for numbers, _, _ in seen], np.array([weight for _, _, weight in seen]))
     # What MMEarth writes for a band that a level does not have stays as it is.

@@ -32,7 +32,7 @@ class Facts:
 
     Attributes:
         machine: identifies the boot of the machine and its process namespace; equal for two names of one machine.
-        versions: of packages, "absent" where one is missing.
+        versions: the versions of packages; "absent" if one is missing.
         cuda: CUDA version that torch was built for; "" for none.
         driver: driver version; "" if there is none.
         gpus: number that the driver lists; -1 if it did not answer.

@@ -49,10 +49,10 @@ def supervise(job: Job, restarts: int) -> int:
 
 
 def seconds(environment: Mapping[str, str], name: str, default: float) -> float:
-    """A number of seconds that a variable gives.
+    """The number of seconds in a variable.
 
     Raises:
-        InputError: it is none.
+        InputError: its text is not a number of seconds.
     """
     text = environment.get(name) or str(default)
     try:

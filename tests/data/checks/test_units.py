@@ -135,7 +135,7 @@ def test_class_codes() -> None:
     assert code_problem("esa_worldcover", np.zeros((2, 0))) is None
     found = code_problem("esa_worldcover", np.array([[1, 10], [4, 4]]))
     assert found is not None
-    assert found.startswith("75% of the pixels hold codes that are no class (1, 4)")
+    assert found.startswith("75% of the pixels hold codes that belong to no class (1, 4)")
     assert code_problem("dynamic_world", np.array([250, 10, 0])) is None, "all of them mean no data"
 
 

@@ -65,5 +65,5 @@ def test_what_was_changed_holds_from_the_next_step_on() -> None:
 def test_another_number_of_groups_is_refused() -> None:
     new = engine(TrainConfig(), decays=(0.05,))
     recipe = hyper_parameters(engine(TrainConfig()))
-    with pytest.raises(InputError, match="has 1 parameter groups, this model has 2"):
+    with pytest.raises(InputError, match="has 1 parameter groups, but this model has 2"):
         reapply(new, recipe)
