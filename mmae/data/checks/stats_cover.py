@@ -11,7 +11,7 @@ from mmae.data.sampling.shard_sets import needed_datasets
 from mmae.data.transforms.shapes import check_counts, check_shapes
 from mmae.data.transforms.stats_entry import band_numbers
 from mmae.errors import InputError
-from mmae.modalities import MODALITIES, S2_LEVELS, S2Level, stats_entry
+from mmae.modalities import MODALITIES, S2_LEVELS, S2Level, entry_levels, stats_entry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,7 +103,7 @@ def check_bands(
     unknown_C = np.full(values_TCn.shape[1], np.nan)
     mean_C, std_C = (unknown_C, unknown_C) if numbers is None else (numbers.mean_C, numbers.std_C)
     for row in (MODALITIES[name] for name in domains):
-        if row.categorical or entry not in {stats_entry(row, level) for level in S2_LEVELS}:
+        if row.categorical or entry not in entry_levels(row.dataset):
             continue
         for band, name in zip(row.bands, row.band_names, strict=True):
             values_Tn = values_TCn[:, band]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from mmae.errors import InputError
-from mmae.modalities import DATASET_BANDS, MODALITIES, S2_LEVELS, stats_entry
+from mmae.modalities import DATASET_BANDS, MODALITIES, entry_levels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,7 +57,7 @@ def check_counts(
         InputError: an entry does not fit; it is named with both counts.
     """
     for row in (MODALITIES[name] for name in domains if not MODALITIES[name].categorical):
-        for entry in dict.fromkeys(stats_entry(row, level) for level in S2_LEVELS):
+        for entry in entry_levels(row.dataset):
             table, bands = band_stats.get(entry), shapes[row.dataset][0]
             for kind in ("mean", "std"):
                 listed = table.get(kind) if isinstance(table, Mapping) else None
