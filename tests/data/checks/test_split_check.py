@@ -1,4 +1,4 @@
-"""What a start says about its splits."""
+"""Messages of a start about its splits."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def test_nothing_to_say(one: Index, two: Index) -> None:
     assert not list(check(one, two).lines())
 
 
-def test_no_validation_is_said(two: Index) -> None:
+def test_a_run_without_validation_is_reported(two: Index) -> None:
     (line,) = check(two).lines()
     assert line.startswith("there is no validation: no set in data.shards has a tile in val")
     assert "--val-fraction 0.01" in line
 
 
-def test_a_split_without_a_tile_is_none(tmp_path: Path) -> None:
+def test_a_split_without_a_tile_does_not_count(tmp_path: Path) -> None:
     assert not check(write_set(tmp_path / "set", {"train": [1], "val": []})).validates
 
 

@@ -69,7 +69,7 @@ def write(folder: Path, count: int = 5, options: Mapping[str, Any] | None = None
     )
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_a_written_index_is_read(tmp_path: Path) -> None:
     index = write(tmp_path)
     assert len(index) == 5
     assert index.datasets == DATASETS

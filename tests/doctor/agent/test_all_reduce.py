@@ -163,7 +163,7 @@ def test_a_rank_that_nobody_ends_ends_itself(ranks: Ranks) -> None:
 def children_of(pid: int) -> list[int]:
     """The ranks that it has started, in their order."""
     pids: list[int] = []
-    # A thread that has been joined may be listed for a moment more, and a child that has ended.
+    # A joined thread may stay listed for a moment, and so may a child that has ended.
     for path in Path(f"/proc/{pid}/task").iterdir():
         with suppress(OSError):
             pids += map(int, (path / "children").read_text().split())

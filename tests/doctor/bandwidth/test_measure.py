@@ -1,4 +1,4 @@
-"""All hosts' ranks started, watched and judged: over agents that are real, and over some that are made up."""
+"""Ranks of all hosts are started, watched and judged, with real agents and with made-up ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def named(name: str, gpus: int = 8, slots: int | None = 8, **more: Any) -> Answe
 
 
 class Scripted:
-    """Answers of an agent: the last one again and again, once there is no other."""
+    """An agent with given answers. It repeats the last one."""
 
     def __init__(self, *ranks: list[RankSaid] | Exception) -> None:
         self.ranks, self.asked = list(ranks), list[dict[str, Any]]()
@@ -74,7 +74,7 @@ def test_one_that_never_comes_is_named_when_the_time_is_over() -> None:
     assert "file system" in found[2]
 
 
-def test_what_an_agent_refuses_leaves_its_other_answers() -> None:
+def test_a_refusal_leaves_the_agents_earlier_answers() -> None:
     answers = named("a")
     network = reduced((answers, Scripted(Refused("no memory"))), (named("b"), Scripted([RankSaid(8)])))
     assert network.measured.problems == [("a", "not measured: no memory", "see what it says")]
@@ -100,7 +100,7 @@ def test_a_host_that_is_gone_meanwhile() -> None:
         ({"a": [DONE], "b": [RankSaid(1, "measure")]}, "b", "rank 1 hung in an all-reduce: 5 s are over"),
     ],
 )  # fmt: skip
-def test_who_keeps_the_others_up(said: dict[str, list[RankSaid]], host: str, words: str) -> None:
+def test_the_host_that_delays_the_others_is_named(said: dict[str, list[RankSaid]], host: str, words: str) -> None:
     assert [each[:2] for each in diagnose(said, 5.0)] == [(host, words)]
 
 
@@ -116,7 +116,7 @@ def test_who_keeps_the_others_up(said: dict[str, list[RankSaid]], host: str, wor
         ([named("a", reached={"b": Reached("", 0.0, "refused")}), named("b")], "does not reach b"),
     ],
 )
-def test_what_is_not_tried(hosts: list[Answers], words: str | None) -> None:
+def test_impossible_measurements_are_not_tried(hosts: list[Answers], words: str | None) -> None:
     found = why_not(hosts)
     assert (found == []) if words is None else words in found[0][1]
 
@@ -126,7 +126,7 @@ def test_ranks_of_a_host(gpus: int, slots: int | None, ranks: int) -> None:
     assert ranks_of(named("a", gpus, slots)) == ranks
 
 
-def test_one_rank_is_no_fault() -> None:
+def test_a_single_rank_is_not_a_fault() -> None:
     network = reduced((named("a", gpus=1, slots=1), Scripted([DONE])))
     (found,) = bandwidth(network.measured, "a")
     assert (found.level, found.found) == ("note", "not measured: one rank reduces with nobody")

@@ -62,7 +62,7 @@ def test_shapes_decide(config: ModelConfig) -> None:
     assert found.variant == config.variant
 
 
-def test_options_say_what_no_shape_shows() -> None:
+def test_options_decide_what_no_shape_shows() -> None:
     config = ModelConfig(
         size="nano",
         in_domains=("semseg", "rgb"),
@@ -113,7 +113,7 @@ def test_a_size_outside_the_table_needs_its_heads() -> None:
     assert infer(meta_weights(ModelConfig(size="nano")), num_heads=4).variant.num_heads == 4
 
 
-def test_decoder_heads_said_by_hand() -> None:
+def test_the_user_gives_the_decoder_heads() -> None:
     weights = meta_weights(ModelConfig(size="nano"))
     assert infer(weights, {"decoder_num_heads": 4}, decoder_num_heads=2).config.decoder_num_heads == 2
     with pytest.raises(InputError, match=r"decoder_dim=128 is not divisible by model\.decoder_num_heads=3"):
@@ -209,7 +209,7 @@ def test_an_option_that_changes_numbers_is_refused_by_its_name(
             published_weights(path, SMALL, SMALL.variant)
 
 
-def test_options_that_change_no_number_and_those_that_say_what_is_so() -> None:
+def test_options_that_change_no_number_or_agree_with_the_weights_are_accepted() -> None:
     said = {
         "decoder_use_task_queries": True, "decoder_use_xattn": 1, "standardize_depth": True, "patch_size": 8,
         "num_global_tokens": 1, "decoder_dim": 128, "decoder_depth": 2, "extra_norm_pix_loss": True,
@@ -257,7 +257,7 @@ def test_a_file_without_global_tokens_gets_the_true_reason() -> None:
     assert "axes were expected" not in str(raised.value)
 
 
-def test_weights_for_a_model_that_is_decided(config: ModelConfig, variant: Variant, tmp_path: Path) -> None:
+def test_weights_for_a_model_with_known_settings(config: ModelConfig, variant: Variant, tmp_path: Path) -> None:
     # Another order of the same modalities is the same model.
     weights = published_model(config, variant, seed=5)
     path = save_published(tmp_path / "x.pth", weights, options(config))
@@ -285,7 +285,7 @@ def test_weights_of_another_model(
     assert str(raised.value).startswith(f"{path}: ")
 
 
-def test_encoder_heads_that_the_options_say(config: ModelConfig, variant: Variant, tmp_path: Path) -> None:
+def test_the_options_give_the_encoder_heads(config: ModelConfig, variant: Variant, tmp_path: Path) -> None:
     args = argparse.Namespace(num_heads=2)
     path = save_published(tmp_path / "x.pth", published_model(config, variant), args)
     with pytest.raises(InputError, match="its num_heads is 2, but this model's is 4"):

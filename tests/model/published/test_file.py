@@ -121,19 +121,21 @@ def test_options_are_plain(value: Any, tmp_path: Path) -> None:
         ({"model": {}, "loss_balancer": {"log_vars": 3}}, "log_vars under 'model' is a int"),
     ],
 )
-def test_what_is_no_published_checkpoint(checkpoint: Any, message: str, tmp_path: Path) -> None:
+def test_torch_saves_that_are_not_published_checkpoints_are_refused(
+    checkpoint: Any, message: str, tmp_path: Path
+) -> None:
     torch.save(checkpoint, tmp_path / "x.pth")
     with pytest.raises(InputError, match=message):
         read_published(tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize("content", [b"", b"hello\n", b"\x80\x02", b"PK\x03\x04" + bytes(100)])
-def test_what_is_no_torch_save(content: bytes, tmp_path: Path) -> None:
+def test_files_that_are_not_torch_saves_are_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.pth").write_bytes(content)
     assert "cannot be read as a torch save" in refusal(tmp_path / "x.pth")
 
 
-def test_no_file_and_a_folder(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     assert "is not a file" in refusal(tmp_path / "x.pth")
     assert "is not a file" in refusal(tmp_path)
 
@@ -174,7 +176,7 @@ def test_a_balancer_that_learns_nothing(weights: dict[str, Tensor], tmp_path: Pa
     assert read_published(path).log_vars is None
 
 
-def test_what_is_written_is_read_back(config: ModelConfig, variant: Variant, tmp_path: Path) -> None:
+def test_a_written_file_is_read_back(config: ModelConfig, variant: Variant, tmp_path: Path) -> None:
     config = replace(config, in_domains=("semseg", "rgb"), num_encoded_tokens=5, alphas=(0.5, 2.0))
     state = MultiMAE(config, variant).state_dict()
     log_vars = dict(zip(config.outputs, LOG_VARS, strict=False))
@@ -188,7 +190,7 @@ def test_what_is_written_is_read_back(config: ModelConfig, variant: Variant, tmp
     assert all(torch.equal(published.weights[name], tensor) for name, tensor in checkpoint["model"].items())
 
 
-def test_what_is_written_is_of_plain_types_and_its_options_are_read_by_attribute(
+def test_a_written_file_has_plain_types_and_options_as_attributes(
     config: ModelConfig, variant: Variant, tmp_path: Path
 ) -> None:
     state = MultiMAE(config, variant).state_dict()
