@@ -95,7 +95,7 @@ def decide(ended: Ended, why: str) -> tuple[bool, str]:
     if ended.requeues >= ended.most_requeues:
         return False, f"{told}, but queued again {ended.requeues} times already (MMAE_REQUEUES)"
     if _in_vain(ended, why):
-        return False, f"{told}, and nothing new is saved: queued again it would come no further"
+        return False, f"{told}, and nothing new is saved: another attempt would get no further"
     return True, f"{told}: queueing again"
 
 

@@ -58,9 +58,10 @@ def check_levels(
             which = f"{len(positions)} {split} tiles cannot be normalised (first {first!r}):"
         splits = TRAIN if split == TRAIN else f"{TRAIN},{split}"
         raise InputError(
-            f"{index.folder}: {which} the band statistics have no entry {entry!r}, which {', '.join(names)} need: say "
-            f"data.band_stats=FILE with it, as MMEarth's band_stats file, or what mmae stats {index.folder} --split "
-            f"{splits} --out FILE computes{'; or leave these tiles out with data.keys' if split == TRAIN else ''}"
+            f"{index.folder}: {which} the band statistics have no entry {entry!r}, which {', '.join(names)} need: set "
+            f"data.band_stats=FILE to a file that has it, such as MMEarth's band_stats file or one made by mmae stats "
+            f"{index.folder} --split {splits} --out FILE"
+            f"{'; or leave these tiles out with data.keys' if split == TRAIN else ''}"
         )
 
 
@@ -118,6 +119,6 @@ def check_bands(
             if wrong_Tn.any():
                 raise InputError(
                     f"{where}: {wrong_Tn.any(1).sum()} of {len(values_Tn)} tiles hold data of {row.dataset} {name} "
-                    f"(modality {row.name}), and the band statistics of {entry} {said}: say data.band_stats=FILE with "
-                    "it (mmae stats computes it from tiles that have the band), or leave the modality out"
+                    f"(modality {row.name}), but the band statistics of {entry} {said}: set data.band_stats=FILE "
+                    "to a file that fits (mmae stats makes one from tiles with the band), or leave the modality out"
                 )

@@ -37,4 +37,4 @@ def test_leaks_and_repeated_tiles_are_counted(tmp_path: Path, one: Index) -> Non
     assert (found.validates, found.repeated) == (True, 2)
     leaked, repeated = found.lines()
     assert leaked.startswith("WARNING: 1 of 2 tiles of val show ground that train shows too")
-    assert repeated.startswith("WARNING: 2 tiles of train bear the id of another tile of train")
+    assert repeated.startswith("WARNING: 2 tiles of train have the id of another tile of train")

@@ -129,7 +129,7 @@ def test_ranks_of_a_host(gpus: int, slots: int | None, ranks: int) -> None:
 def test_a_single_rank_is_not_a_fault() -> None:
     network = reduced((named("a", gpus=1, slots=1), Scripted([DONE])))
     (found,) = bandwidth(network.measured, "a")
-    assert (found.level, found.found) == ("note", "not measured: one rank reduces with nobody")
+    assert (found.level, found.found) == ("note", "not measured: a single rank has no partner")
 
 
 def test_problems_fail() -> None:
