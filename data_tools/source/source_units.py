@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from data_tools.source.dataset import Source
 
-_SWITCH: Final = "if they are right all the same, add --no-unit-check"
+_SWITCH: Final = "if they are right all the same, use --no-unit-check"
 
 
 def check_source(source: Source, computed: Mapping[str, tuple[str, ...]]) -> None:

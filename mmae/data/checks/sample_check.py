@@ -88,10 +88,10 @@ def check_values(
         values_TCn = np.stack([thinned(tile_CHW, entry) for tile_CHW in arrays[dataset]])
         check_bands(where, entry, domains, band_stats, values_TCn)
         if units and (problem := unit_problem(entry, values_TCn, band_stats)):
-            raise InputError(f"{where}: {entry}: {problem}; if they are right all the same, add {switch}")
+            raise InputError(f"{where}: {entry}: {problem}; if they are right all the same, use {switch}")
     for dataset in {row.dataset for row in rows if row.categorical} if units else ():
         if problem := code_problem(dataset, arrays[dataset]):
-            raise InputError(f"{where}: {dataset}: {problem}; if they are right all the same, add {switch}")
+            raise InputError(f"{where}: {dataset}: {problem}; if they are right all the same, use {switch}")
 
 
 def _tiles(each: ShardSet, names: Sequence[str], positions: NDArray[np.int64]) -> Iterator[Tile]:

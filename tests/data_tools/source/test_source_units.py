@@ -27,7 +27,7 @@ def small(data: Any) -> Any:
 
 def test_other_units_are_refused_and_nothing_is_written(mmearth: Make, tmp_path: Path) -> None:
     source = small(mmearth()).write(tmp_path / "source")
-    with pytest.raises(InputError, match=r"data\.h5: sentinel2_l1c: scale: values are .*add --no-unit-check"):
+    with pytest.raises(InputError, match=r"data\.h5: sentinel2_l1c: scale: values are .*use --no-unit-check"):
         repack(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert len(repack(source, tmp_path / "out", check_units=False)) == 12
