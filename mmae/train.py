@@ -123,7 +123,7 @@ def train(
     """Train to the end, to `train.stop_at`, or until asked to stop. Every rank of the process group calls this.
 
     Args:
-        lock: of the run's folder; the caller holds it and releases it. None: nobody else writes there.
+        lock: the lock of the run's folder, which the caller holds and releases. None: nobody else writes there.
         stop: reasons to stop that come from outside. None: there are none.
         rank_watchdog: watches the other ranks. None: nothing does.
 

@@ -8,9 +8,9 @@
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
-# shellcheck source=../launchers/environment.sh
-source launchers/environment.sh
-prepare_environment "$root" dev
+# shellcheck source=../launchers/prepare_venv.sh
+source launchers/prepare_venv.sh
+prepare_venv "$root" dev
 # shellcheck source=install.sh
 source tests/install.sh
 

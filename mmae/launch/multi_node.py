@@ -14,7 +14,7 @@ from typing import Final
 from mmae.distributed.devices import DEVICES
 from mmae.errors import EXIT_BAD_INPUT, InputError
 from mmae.launch.entry import COMMAND, entry, is_dry_run, remember_call
-from mmae.launch.hostfile import meeting_place, read_slots, refuse_ipv6, slots_used, taking_part
+from mmae.launch.hostfile import meeting_place, read_slots, refuse_ipv6, slots_used
 from mmae.launch.rank_environment import is_secret, leaking
 from mmae.launch.shell_quoting import word
 from mmae.launch.ssh_ranks import Hosts, SshRanks
@@ -81,10 +81,10 @@ def plan_start(words: Sequence[str], environment: Mapping[str, str], folder: Pat
             raise InputError(f"{what}, {path}: DeepSpeed does not quote it for other nodes: use a plain path")
     nodes = options.num_nodes if options.num_gpus is None else options.num_nodes or sys.maxsize
     slots = read_slots(options.hostfile)
-    hosts = taking_part(slots, options.include, options.exclude, nodes)
+    used = slots_used(slots, options.include, options.exclude, nodes, options.num_gpus)
+    hosts = list(used)
     if options.no_ssh and (options.node_rank is None or not 0 <= options.node_rank < len(hosts)):
         raise InputError(f"--no_ssh: give --node_rank, 0 to {len(hosts) - 1}: this node's place in the hostfile")
-    used = slots_used(slots, hosts, options.include, options.exclude, options.num_gpus)
     own = None
     if options.no_ssh:
         filtered = bool(options.include or options.exclude)

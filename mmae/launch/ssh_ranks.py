@@ -32,7 +32,7 @@ class Hosts:
     """How the ranks of a job are reached.
 
     Attributes:
-        names: of the hosts, as ssh takes them.
+        names: the names of the hosts, as ssh takes them.
         address: where the ranks meet, with `port`.
         ssh_port: None for ssh's own choice.
         pdsh_options: further options of pdsh.

@@ -1,5 +1,5 @@
-"""Models in the forms of others.
+"""Models in the formats of other projects.
 
-Here: importing checkpoints of the published code. Not here: `mmae export`, which is `mmae/export.py`.
+Here: the import of checkpoints of the published code. Not here: `mmae export`, which is `mmae/export.py`.
 Start with `import_published.py`.
 """

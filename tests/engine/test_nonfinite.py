@@ -71,7 +71,7 @@ def reasons(handler: NonFiniteHandler) -> list[tuple[int, str]]:
     return cast(Quarantined, handler._quarantine).written
 
 
-def test_good_steps_are_not_worth_a_word(handler: NonFiniteHandler, engine: FakeEngine) -> None:
+def test_good_steps_give_no_line(handler: NonFiniteHandler, engine: FakeEngine) -> None:
     for step in (1, 2, 3):
         assert handler.after_step(step, stats(), []) == 0
     assert handler.agreed(9, everything=True).bad == 0
@@ -130,7 +130,7 @@ def test_a_step_that_deepspeed_skipped_is_counted_once(handler: NonFiniteHandler
 
 
 @pytest.mark.parametrize("handler", ["fp16"], indirect=True)
-def test_an_overflow_in_fp16_is_no_bad_step(handler: NonFiniteHandler, engine: FakeEngine) -> None:
+def test_an_overflow_in_fp16_is_not_a_bad_step(handler: NonFiniteHandler, engine: FakeEngine) -> None:
     engine.applied, engine.norm = False, None
     handler.after_step(1, stats(), [])
     assert handler.agreed(9, everything=True).bad == 0

@@ -63,7 +63,7 @@ def test_deepspeed_speaks_where_that_is_asked_for() -> None:
         (["--module"], "--module needs a module"),
     ],
 )
-def test_words_that_nobody_knows_are_refused_before_a_start(words: list[str], why: str) -> None:
+def test_unknown_words_are_refused_before_a_start(words: list[str], why: str) -> None:
     with pytest.raises(InputError, match=why):
         plan_start(words, {}, lambda: 0, 20_000)
 

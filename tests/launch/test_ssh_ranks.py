@@ -1,4 +1,4 @@
-"""What ranks on other hosts are ended by."""
+"""The commands that end ranks on other hosts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmae.launch.ssh_ranks import Hosts, SshRanks, kill_command, with_port
 from mmae.run.layout import STOP
 
 
-def test_ssh_gets_its_port_only_where_one_is_said() -> None:
+def test_ssh_gets_a_port_only_if_one_is_given() -> None:
     assert with_port("-o A=b", None) == "-o A=b"
     assert with_port("-o A=b", 2222) == "-o A=b -p 2222"
 

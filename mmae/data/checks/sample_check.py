@@ -40,8 +40,8 @@ def check_sample(
 
     Args:
         each: the shard set.
-        positions: of the split's tiles in its index, in stored order.
-        split: its name, for the message.
+        positions: the positions of the split's tiles in the set's index, in stored order.
+        split: the split's name, for the message.
         sets: number of shard sets: the more sets, the fewer tiles of each are read.
         units: whether values are compared. False: only check that each band with data has statistics.
 
@@ -88,10 +88,10 @@ def check_values(
         values_TCn = np.stack([thinned(tile_CHW, entry) for tile_CHW in arrays[dataset]])
         check_bands(where, entry, domains, band_stats, values_TCn)
         if units and (problem := unit_problem(entry, values_TCn, band_stats)):
-            raise InputError(f"{where}: {entry}: {problem}; if they are right all the same, say {switch}")
+            raise InputError(f"{where}: {entry}: {problem}; if they are right all the same, use {switch}")
     for dataset in {row.dataset for row in rows if row.categorical} if units else ():
         if problem := code_problem(dataset, arrays[dataset]):
-            raise InputError(f"{where}: {dataset}: {problem}; if they are right all the same, say {switch}")
+            raise InputError(f"{where}: {dataset}: {problem}; if they are right all the same, use {switch}")
 
 
 def _tiles(each: ShardSet, names: Sequence[str], positions: NDArray[np.int64]) -> Iterator[Tile]:

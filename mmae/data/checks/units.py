@@ -104,7 +104,7 @@ def unit_problem(entry: str, values_TCn: NDArray[np.float64], band_stats: Mappin
 def code_problem(dataset: str, codes: NDArray[Any]) -> str | None:
     """Why a sample of stored class codes is not of the dataset's table, in words; None where it may be.
 
-    Dynamic World is not judged: every code that is no class of it means no data.
+    Dynamic World is not judged, because each of its codes without a class means no data.
     """
     row = next(row for row in MODALITIES.values() if row.dataset == dataset)
     listed = {*row.class_codes, *map(int, row.no_data)}
@@ -116,8 +116,8 @@ def code_problem(dataset: str, codes: NDArray[Any]) -> str | None:
     some = ", ".join(map(str, np.unique(codes[unknown])[:5].tolist()))
     known = ", ".join(map(str, row.class_codes))
     return (
-        f"{unknown.mean():.0%} of the pixels hold codes that are no class ({some}); the classes are stored as {known}: "
-        "translate them before mmae repack"
+        f"{unknown.mean():.0%} of the pixels hold codes that belong to no class ({some}); the stored classes are "
+        f"{known}: translate them before mmae repack"
     )
 
 
@@ -187,7 +187,7 @@ def _spread(seen: _Seen, numbers: BandNumbers, both: NDArray[np.bool_]) -> Itera
     both = both & (numbers.std_C > 0)
     if seen.tiles < _FEW_TILES or not both.any():
         return
-    # Bands that do not vary at all say nothing: the tiles may be empty.
+    # Bands that do not vary at all prove nothing, because the tiles may be empty.
     ratio_C = np.where(both & (seen.std_C > 0), seen.std_C / np.where(both, numbers.std_C, 1), np.nan)
     if np.isnan(ratio_C).all():
         return

@@ -140,7 +140,7 @@ class AllReduce:
         if done.problems:
             return
         if done.ranks == 1:
-            done.skipped = "one rank reduces with nobody"
+            done.skipped = "a single rank has no partner"
             return
         most_bytes = MOST_BYTES[done.backend]
         if self.demand_of is not None:

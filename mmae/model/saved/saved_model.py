@@ -49,7 +49,7 @@ def save_model(
         with atomic_folder(folder) as partial:
             (partial / CONFIG_NAME).write_text(description, encoding="utf-8")
             _save_weights(partial, state)
-            # Or whoever shares a group with the user would have to be trusted by every command that reads the model.
+            # Otherwise every command that reads the model would have to trust all members of the user's group.
             for path in (partial, *partial.iterdir()):
                 keep_from_others(path)
 

@@ -1,4 +1,4 @@
-"""Micro-batches in order from worker processes, read through a stand-in for the shards."""
+"""Micro-batches come in order from worker processes. A fake reader replaces the shards."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def same(ours: Sequence[Batch], others: Sequence[Batch]) -> None:
             torch.testing.assert_close(getattr(one, name), getattr(other, name))
 
 
-def test_a_batch_holds_what_is_stored() -> None:
+def test_a_batch_holds_the_stored_values() -> None:
     batch = next(train(workers=0))
     assert {name: (pixels.dtype, tuple(pixels.shape)) for name, pixels in batch.pixels.items()} == {
         "sentinel2": (torch.uint16, (3, 13, 4, 4)),
@@ -160,7 +160,7 @@ def test_a_later_start_goes_on_where_the_run_was(workers: int) -> None:
     same(list(train(workers, start=3)), list(train(workers=0))[6:])
 
 
-def test_nothing_to_do_is_no_batch() -> None:
+def test_without_steps_there_is_no_batch() -> None:
     assert list(train(workers=0, start=2, stop=2)) == []
 
 
