@@ -239,7 +239,7 @@ def test_where_all_gpus_are_hidden_cpus_reduce(monkeypatch: pytest.MonkeyPatch) 
 
 def test_one_rank_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     (found,) = bandwidth(reduced(monkeypatch, Launched(), named("a", gpus=1, slots=1)), "a")
-    assert (found.level, found.found) == ("note", "not measured: one rank reduces with nobody")
+    assert (found.level, found.found) == ("note", "not measured: a single rank has no partner")
 
 
 def test_problems_fail() -> None:
