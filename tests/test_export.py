@@ -111,3 +111,16 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(
     assert said.startswith(f"mmae: error: {tmp_path / 'model'}: cannot be written ({REASON}")
     assert said.count("\n") == 1
     assert set(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.usefixtures("never_loaded")
+def test_an_option_of_another_format_is_refused(
+    run_folder: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    option = {"--side": {"type": int, "help": "pixels"}}
+    monkeypatch.setattr("mmae.publish.published_file.OPTIONS", option)
+    with pytest.raises(SystemExit):
+        main(["export", "--help"])
+    assert "published: pixels" in capsys.readouterr().out
+    assert main(["export", str(run_folder.path), str(tmp_path / "model"), "--side", "56"]) == 2
+    assert capsys.readouterr().err == "mmae: error: --side: --format folder does not take it; leave it out\n"
