@@ -38,7 +38,7 @@ def grid_of(config: ModelConfig, image_hw: tuple[int, int]) -> tuple[int, int]:
 def timm_arguments(model: MultiMAE, channels: int, image_hw: tuple[int, int]) -> dict[str, Any]:
     """Arguments of `timm.create_model(ARCHITECTURE, ...)`, JSON-able.
 
-    `num_classes` and `global_pool` stand beside them in a `config.json`: transformers gives timm both by itself.
+    `num_classes` stands beside them in a `config.json`: transformers gives it to timm by itself.
     """
     variant, global_tokens = model.variant, model.config.num_global_tokens
     return {
@@ -54,6 +54,8 @@ def timm_arguments(model: MultiMAE, channels: int, image_hw: tuple[int, int]) ->
         "reg_tokens": max(0, global_tokens - 1),
         "no_embed_class": True,
         "final_norm": False,
+        # timm refuses its default, the class token, where there is none.
+        **({} if global_tokens else {"global_pool": pooling(model)}),
     }
 
 
