@@ -22,6 +22,7 @@ FORMATS: Final = MappingProxyType(
         "onnx": ("mmae.publish.onnx_folder", "the encoder at one image size, a folder with model.onnx"),
         "torch-export": ("mmae.publish.program_file", "the same as torch's ExportedProgram, one file"),
         "terratorch": ("mmae.publish.terratorch_folder", "a backbone for TerraTorch and its configuration"),
+        "torchgeo": ("mmae.publish.torchgeo_folder", "weights of one image and their entry for TorchGeo"),
         "torchgeo-bench": ("mmae.publish.bench_folder", "a model for torchgeo-bench and its configuration"),
     }
 )

@@ -41,7 +41,7 @@ def write(out: Path, source: Source, args: argparse.Namespace) -> None:
     inputs = plugin_inputs(source, listed("--modalities", args.modalities), args.level, only_sentinel2=True)
     values = {"_target_": f"{PACKAGE}.MmaeBench", "name": f"mmae-{source.model.config.size}", "pooling": "mean"}
     with new_folder(out) as partial:
-        write_package(partial / PACKAGE, {"bench_model": "__init__"}, source, inputs)
+        write_package(partial / PACKAGE, {"optical_bands": "optical_bands", "bench_model": "__init__"}, source, inputs)
         (partial / "conf" / "model").mkdir(parents=True)
         (partial / "conf" / "model" / "mmae.yaml").write_text(_HEAD + yaml.safe_dump(values, sort_keys=False), "utf-8")
     print(f"bands {', '.join(inputs.bands.names)}: see {out / 'conf' / 'model' / 'mmae.yaml'}")
