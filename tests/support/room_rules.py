@@ -121,6 +121,7 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
 
 DATA_TOOLS_GROUND = frozenset(
     {
+        "disk.content_hash",
         "disk.file_lock",
         "disk.files",
         "disk.free_space",
