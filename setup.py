@@ -31,6 +31,7 @@ setup(
         "deflate>=0.7",
         "fsspec>=2024.2",
         "h5py>=3.10",
+        "huggingface_hub>=1.0",
         "ninja",
         "numpy>=1.26",
         "pillow>=10",
