@@ -64,5 +64,3 @@ def export(*words: object) -> int:
 
 def near(ours: Tensor, theirs: Tensor) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
-
-

@@ -89,6 +89,13 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "contents": frozenset(),
             "conversion": frozenset(),
         },
+        "mmae.publish": {
+            "": frozenset(),
+            "images": frozenset({""}),
+            "programs": frozenset({"", "images"}),
+            "carried": frozenset(),
+            "plugins": frozenset({"", "images", "programs"}),
+        },
         "mmae.launch": {
             "supervision": frozenset(),
             "": frozenset({"supervision"}),

@@ -20,7 +20,7 @@ from mmae.model.published.config import published_weights
 from mmae.model.saved.saved_config import CONFIG_NAME, SavedModel, describe, read_model_config
 from mmae.model.saved.weights_file import WEIGHTS_NAME, new_folder, save_weights
 
-__all__ = ["SavedModel", "initial_weights", "load_model", "read_model_config", "save_model"]
+__all__ = ["WEIGHTS_NAME", "SavedModel", "initial_weights", "load_model", "read_model_config", "save_model"]
 
 
 def save_model(

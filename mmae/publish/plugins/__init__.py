@@ -1,5 +1,1 @@
-"""Modules that an export copies beside its weights. They run in other tools' environments, without this project.
-
-They import one another, torch, timm, safetensors and the tool that loads them, and nothing of `mmae`. In a copy, the
-name of the package is another (`plugin_folder.py`).
-"""
+"""Folders that TerraTorch and torchgeo-bench load as plug-ins. Their code lies in `mmae/publish/carried`."""

@@ -11,7 +11,7 @@ import numpy as np
 from mmae.data.transforms.stats_entry import BandNumbers, band_numbers
 from mmae.errors import InputError
 from mmae.modalities import S2_LEVELS, Modality, S2Level, stats_entry
-from mmae.publish.image_bands import ImageBands
+from mmae.publish.images.image_bands import ImageBands
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from mmae.modalities import MODALITIES
 from mmae.model.features import features
 from mmae.model.mmae import MultiMAE
 from mmae.publish.export_options import image_size, listed
-from mmae.publish.input_table import input_names, input_shape, input_table
-from mmae.publish.timm_names import grid_of
+from mmae.publish.images.timm_names import grid_of
+from mmae.publish.programs.input_table import input_names, input_shape, input_table
 
 if TYPE_CHECKING:
     import argparse

@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 from torchgeo_bench.models import BenchModel, InputUnit
 
-from mmae.publish.plugins.optical_bands import channels_of
-from mmae.publish.plugins.plain_encoder import PlainEncoder
+from mmae.publish.carried.optical_bands import channels_of
+from mmae.publish.carried.plain_encoder import PlainEncoder
+
 
 def statistics_of(encoder: PlainEncoder, channels: Mapping[str, int], count: int) -> tuple[list[float], list[float]]:
     """Mean and deviation of the encoder's training for each channel of a data set; 0 and 1 where it has none."""
@@ -60,7 +61,9 @@ class MmaeBench(BenchModel):  # type: ignore[misc]
             if any(band in channels for band in named)
         }
         if not self.places:
-            raise ValueError(f"no band of the data set ({', '.join(band.name for band in bands)}) is one of the encoder's")
+            raise ValueError(
+                f"no band of the data set ({', '.join(band.name for band in bands)}) is one of the encoder's"
+            )
         if pooling == "global" and not len(encoder.global_tokens):
             raise ValueError("pooling: this encoder has no global token; choose mean")
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from mmae.errors import InputError
 from mmae.modalities import MODALITIES, Modality, S2Level
 from mmae.model.saved.weights_file import WEIGHTS_NAME, save_weights
-from mmae.publish.image_bands import ImageBands
-from mmae.publish.input_table import input_names, input_table
-from mmae.publish.raw_statistics import RawStatistics, raw_statistics
+from mmae.publish.images.image_bands import ImageBands
+from mmae.publish.images.raw_statistics import RawStatistics, raw_statistics
+from mmae.publish.programs.input_table import input_names, input_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from mmae.model.mmae import MultiMAE
     from mmae.publish.export_source import Source
 
-_SOURCES: Final = "mmae.publish.plugins"
+_SOURCES: Final = "mmae.publish.carried"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,9 @@ def plugin_inputs(
     modalities = [MODALITIES[name] for name in input_names(config, named)]
     for modality in modalities if named is not None else ():
         if modality.categorical:
-            raise InputError(f"--modalities: {modality.name} holds class ids, and this format takes images: leave it out")
+            raise InputError(
+                f"--modalities: {modality.name} holds class ids, and this format takes images: leave it out"
+            )
         if only_sentinel2 and not modality.by_level:
             raise InputError(f"--modalities: {modality.name} is not of Sentinel-2, which alone this format feeds")
     usable = tuple(each for each in modalities if not each.categorical and (each.by_level or not only_sentinel2))
@@ -66,12 +68,12 @@ def write_package(folder: Path, modules: Mapping[str, str], source: Source, inpu
 
     Args:
         folder: to create; its name is the package's.
-        modules: module of `mmae.publish.plugins` -> its name in the package.
+        modules: module of `mmae.publish.carried` -> its name in the package.
     """
     folder.mkdir()
     for module, name in {"plain_encoder": "plain_encoder", **modules}.items():
         # Read, not imported: the tool that a module needs is not installed here.
-        text = (Path(__file__).parent / "plugins" / f"{module}.py").read_text(encoding="utf-8")
+        text = (Path(__file__).parents[1] / "carried" / f"{module}.py").read_text(encoding="utf-8")
         (folder / f"{name}.py").write_text(text.replace(_SOURCES, folder.name), encoding="utf-8")
     table = _table(source, inputs)
     (folder / "encoder.json").write_text(json.dumps(table, indent=2) + "\n", encoding="utf-8")

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mmae.publish.export_source import Source
-    from mmae.publish.plugin_folder import PluginInputs
+    from mmae.publish.plugins.plugin_folder import PluginInputs
 
 OPTIONS: Final = options(("--modalities", "--level"))
 
@@ -37,7 +37,7 @@ def check(out: Path, args: argparse.Namespace) -> None:
 def write(out: Path, source: Source, args: argparse.Namespace) -> None:
     """The package `mmae_terratorch`, which is the `custom_modules_path`, and `config.yaml`."""
     from mmae.model.saved.weights_file import new_folder
-    from mmae.publish.plugin_folder import plugin_inputs, write_package
+    from mmae.publish.plugins.plugin_folder import plugin_inputs, write_package
 
     inputs = plugin_inputs(source, listed("--modalities", args.modalities), args.level)
     with new_folder(out) as partial:

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     import argparse
     from pathlib import Path
 
-    from mmae.publish.encoder_program import EncoderProgram
     from mmae.publish.export_source import Source
+    from mmae.publish.programs.encoder_program import EncoderProgram
 
 OPTIONS: Final = options(("--modalities", "--image-size"))
 
@@ -40,7 +40,7 @@ def check(out: Path, args: argparse.Namespace) -> None:
 def write(out: Path, source: Source, args: argparse.Namespace) -> None:
     """A folder with `model.onnx`, and `model.onnx.data` where the weights do not fit into one protobuf message."""
     from mmae.model.saved.weights_file import new_folder
-    from mmae.publish.encoder_program import encoder_program
+    from mmae.publish.programs.encoder_program import encoder_program
 
     program = encoder_program(source, args)
     converted = _converted(program)

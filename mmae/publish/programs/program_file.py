@@ -34,7 +34,7 @@ def write(out: Path, source: Source, args: argparse.Namespace) -> None:
 
     from mmae.disk.files import atomic_file, writing
     from mmae.disk.library_file import library_file
-    from mmae.publish.encoder_program import encoder_program
+    from mmae.publish.programs.encoder_program import encoder_program
 
     program = encoder_program(source, args)
     table = json.dumps({**program.table, "outputs": program.outputs}, indent=2)

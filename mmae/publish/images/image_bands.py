@@ -97,8 +97,7 @@ def projection(model: MultiMAE, chosen: ImageBands) -> tuple[Tensor, Tensor]:
 
     adapters = model.tokenizer.adapters
     kernels = [
-        adapters[modality.name].get_parameter("proj.weight")[:, place : place + 1]
-        for modality, place in chosen.sources
+        adapters[modality.name].get_parameter("proj.weight")[:, place : place + 1] for modality, place in chosen.sources
     ]
     biases = [adapters[modality.name].get_parameter("proj.bias") for modality in chosen.modalities]
-    return torch.cat(kernels, dim=1).detach().float(), torch.stack(biases).sum(0).detach().float()
+    return torch.cat(kernels, dim=1).detach().float(), torch.stack(tuple(biases)).sum(0).detach().float()

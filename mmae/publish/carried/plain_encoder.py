@@ -84,7 +84,7 @@ class PlainEncoder(nn.Module):
         if image_BCHW.shape[1] != sum(sizes):
             listed = ", ".join(band for bands in self.bands.values() for band in bands)
             raise ValueError(f"the image has {image_BCHW.shape[1]} channels; the bands are {listed}")
-        return dict(zip(self.bands, image_BCHW.split(sizes, dim=1), strict=True))
+        return dict(zip(self.bands, torch.split(image_BCHW, sizes, dim=1), strict=True))
 
     def _projection(self, channels: int) -> nn.Conv2d:
         return nn.Conv2d(channels, self.width, kernel_size=self.patch_size, stride=self.patch_size)

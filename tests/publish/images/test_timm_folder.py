@@ -9,7 +9,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmae.model.features import features
 from mmae.model.mmae import MultiMAE
@@ -51,9 +51,7 @@ def timm_export(source: Path, out: Path, *words: object) -> Path:
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", IMAGES)
-def test_timm_computes_the_features_of_each_modality(
-    name: str, model: MultiMAE, source: Path, tmp_path: Path
-) -> None:
+def test_timm_computes_the_features_of_each_modality(name: str, model: MultiMAE, source: Path, tmp_path: Path) -> None:
     folder, values = timm_export(source, tmp_path / "timm", "--modality", name), image(name, 2)
     near(theirs(folder, values), ours(model, name, values))
 

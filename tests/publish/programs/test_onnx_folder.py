@@ -75,7 +75,7 @@ def test_onnxruntime_computes_the_features_of_larger_models(
 def test_weights_beyond_a_protobuf_message_lie_beside_the_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mmae.publish.onnx_folder.LARGEST_FILE", 1 << 16)
+    monkeypatch.setattr("mmae.publish.programs.onnx_folder.LARGEST_FILE", 1 << 16)
     model = many_inputs()
     file = exported(model, tmp_path, "--modalities", "rgb")
     assert {path.name for path in file.parent.iterdir()} == {"model.onnx", "model.onnx.data"}
@@ -86,6 +86,8 @@ def test_weights_beyond_a_protobuf_message_lie_beside_the_model(
 def test_a_missing_package_is_one_line(
     package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("mmae.publish.onnx_folder.find_spec", lambda name: None if name == package else object())
+    monkeypatch.setattr(
+        "mmae.publish.programs.onnx_folder.find_spec", lambda name: None if name == package else object()
+    )
     assert export(tmp_path, tmp_path / "onnx", "--format", "onnx") == 2
     assert f"--format onnx: the package {package} is missing: pip install 'mmae[onnx]'" in capsys.readouterr().err

@@ -31,7 +31,9 @@ def input_names(config: ModelConfig, named: Sequence[str] | None) -> tuple[str, 
     """
     for name in named or ():
         if name not in config.in_domains:
-            raise InputError(f"--modalities: {name!r} is not an input of this model{did_you_mean(name, config.in_domains)}")
+            raise InputError(
+                f"--modalities: {name!r} is not an input of this model{did_you_mean(name, config.in_domains)}"
+            )
         if named is not None and named.count(name) > 1:
             raise InputError(f"--modalities: {name} is named twice: name each input once")
     return tuple(name for name in config.in_domains if named is None or name in named)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mmae.publish.export_options import image_size, listed
-from mmae.publish.image_bands import ImageBands, image_bands
-from mmae.publish.raw_statistics import RawStatistics, notes, raw_statistics
-from mmae.publish.timm_names import grid_of, pooling, timm_arguments, timm_state
+from mmae.publish.images.image_bands import ImageBands, image_bands
+from mmae.publish.images.raw_statistics import RawStatistics, notes, raw_statistics
+from mmae.publish.images.timm_names import grid_of, pooling, timm_arguments, timm_state
 
 if TYPE_CHECKING:
     import argparse

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mmae.publish.export_source import Source
-    from mmae.publish.one_image import OneImage
+    from mmae.publish.images.one_image import OneImage
 
 OPTIONS: Final = options(("--modality", "--bands", "--level", "--image-size"))
 
@@ -46,7 +46,7 @@ def check(out: Path, args: argparse.Namespace) -> None:
 def write(out: Path, source: Source, args: argparse.Namespace) -> None:
     """Write `NAME-HASH.pth` and `entry.py`, and print the entry. The hash is TorchGeo's: the file's own SHA-256."""
     from mmae.model.saved.weights_file import new_folder
-    from mmae.publish.one_image import one_image
+    from mmae.publish.images.one_image import one_image
 
     image = one_image(source, args)
     with new_folder(out) as partial:
@@ -66,8 +66,8 @@ def _save(folder: Path, stem: str, image: OneImage) -> str:
     partial = folder / f"{stem}.pth"
     with open(partial, "x+b") as file, library_file(file) as output:
         torch.save(dict(image.state), output)  # type: ignore[arg-type]
-    with open(partial, "rb") as file:
-        name = f"{stem}-{hashlib.file_digest(file, 'sha256').hexdigest()[:8]}.pth"
+    with open(partial, "rb") as written:
+        name = f"{stem}-{hashlib.file_digest(written, 'sha256').hexdigest()[:8]}.pth"
     partial.rename(folder / name)
     return name
 
@@ -86,7 +86,7 @@ def _entry(file: str, image: OneImage) -> str:
 
 def entry_meta(image: OneImage) -> dict[str, Any]:
     """What TorchGeo keeps of weights, and the arguments without which timm builds another network."""
-    from mmae.publish.timm_names import ARCHITECTURE
+    from mmae.publish.images.timm_names import ARCHITECTURE
 
     arguments = {name: value for name, value in image.arguments.items() if name != "in_chans"}
     return {

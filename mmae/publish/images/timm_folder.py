@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mmae.publish.export_source import Source
-    from mmae.publish.one_image import OneImage
+    from mmae.publish.images.one_image import OneImage
 
 OPTIONS: Final = options(("--modality", "--bands", "--level", "--image-size"))
 
@@ -29,7 +29,7 @@ def check(out: Path, args: argparse.Namespace) -> None:
 def write(out: Path, source: Source, args: argparse.Namespace) -> None:
     """Write `config.json`, `model.safetensors` and `README.md`, and print what the image must hold."""
     from mmae.model.saved.weights_file import new_folder
-    from mmae.publish.one_image import one_image
+    from mmae.publish.images.one_image import one_image
 
     image = one_image(source, args)
     with new_folder(out) as partial:
@@ -48,7 +48,7 @@ def write_timm_files(folder: Path, image: OneImage) -> None:
 
 def timm_config(image: OneImage) -> dict[str, Any]:
     """timm's `config.json`; `mmae` in it is read by nobody but people."""
-    from mmae.publish.timm_names import ARCHITECTURE
+    from mmae.publish.images.timm_names import ARCHITECTURE
     from mmae.version import __version__
 
     return {

@@ -36,7 +36,7 @@ def check(out: Path, args: argparse.Namespace) -> None:
 def write(out: Path, source: Source, args: argparse.Namespace) -> None:
     """The package `mmae_torchgeo_bench`, and `conf/model/mmae.yaml`."""
     from mmae.model.saved.weights_file import new_folder
-    from mmae.publish.plugin_folder import plugin_inputs, write_package
+    from mmae.publish.plugins.plugin_folder import plugin_inputs, write_package
 
     inputs = plugin_inputs(source, listed("--modalities", args.modalities), args.level, only_sentinel2=True)
     values = {"_target_": f"{PACKAGE}.MmaeBench", "name": f"mmae-{source.model.config.size}", "pooling": "mean"}

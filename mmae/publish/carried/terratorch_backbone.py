@@ -8,7 +8,7 @@ import torch
 from terratorch.registry import TERRATORCH_BACKBONE_REGISTRY
 from torch import Tensor, nn
 
-from mmae.publish.plugins.plain_encoder import PlainEncoder
+from mmae.publish.carried.plain_encoder import PlainEncoder
 
 
 class MmaeBackbone(nn.Module):
@@ -31,7 +31,7 @@ class MmaeBackbone(nn.Module):
         return [torch.stack([*block.maps.values()]).mean(0) for block in self.encoder(images)]
 
 
-@TERRATORCH_BACKBONE_REGISTRY.register  # type: ignore[misc]
+@TERRATORCH_BACKBONE_REGISTRY.register  # type: ignore[untyped-decorator]
 def mmae_encoder(pretrained: bool = True, folder: str | None = None) -> MmaeBackbone:
     """See `MmaeBackbone`."""
     return MmaeBackbone(pretrained, folder)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from mmae.errors import InputError
-from mmae.publish.image_bands import ImageBands, projection
+from mmae.publish.images.image_bands import ImageBands, projection
 
 if TYPE_CHECKING:
     from torch import Tensor
