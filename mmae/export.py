@@ -57,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     warn_of_weights(source.model, args.run)
     chosen.write(out, source, args)
     step = f"step {source.extra['step']}, " if "step" in source.extra else ""
-    print(f"{out}: {step}{sum(p.numel() for p in source.model.parameters()):,} parameters, float32")
+    # The format may hold a part of them.
+    print(f"{out}: {step}from a model of {sum(p.numel() for p in source.model.parameters()):,} parameters, float32")
     return 0
 
 

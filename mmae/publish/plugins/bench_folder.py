@@ -19,7 +19,7 @@ OPTIONS: Final = options(("--modalities", "--level"))
 PACKAGE: Final = "mmae_torchgeo_bench"
 _HEAD: Final = """\
 # torchgeo-bench, from the folder above `conf`:
-#     PYTHONPATH=. torchgeo-bench run --config-dir conf model=mmae dataset.names=[m-eurosat] dataset.bands=all
+#     PYTHONPATH=. torchgeo-bench run --config-dir conf dataset.names=[m-eurosat] dataset.bands=all model=mmae
 # dataset.normalization says whose statistics normalise: bandspec_zscore (the data set's) or model_native (those of the
 # encoder's training, on digital numbers).
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,8 @@ def test_timm_computes_the_features_of_each_size(size: str, tmp_path: Path) -> N
     for name in ("rgb",) if size == "tiny" else IMAGES:
         folder, values = timm_export(source, tmp_path / name, "--modality", name), image(name, 1)
         near(theirs(folder, values), ours(model, name, values))
+        # The largest takes gigabytes.
+        shutil.rmtree(folder)
 
 
 @pytest.mark.long
