@@ -44,12 +44,12 @@ def raw_statistics(chosen: ImageBands, band_stats: Mapping[str, Any], level: S2L
     chosen_level = _level(chosen, band_stats, level)
     mean, std = [], []
     for modality, place in chosen.sources:
-        numbers = _numbers(modality, band_stats, chosen_level or S2_LEVELS[0])
+        numbers = modality_numbers(modality, band_stats, chosen_level or S2_LEVELS[0])
         if numbers is None:
             entry = stats_entry(modality, chosen_level or S2_LEVELS[0])
             raise InputError(f"the model has no band statistics {entry!r}: import it with --band-stats, or train anew")
-        mean.append(float(numbers.mean_C[modality.bands[place]]))
-        std.append(float(numbers.std_C[modality.bands[place]]))
+        mean.append(float(numbers.mean_C[place]))
+        std.append(float(numbers.std_C[place]))
     unknown = tuple(name for name, number in zip(chosen.names, mean, strict=True) if np.isnan(number))
     return RawStatistics(
         tuple(0.0 if np.isnan(number) else number for number in mean),
@@ -59,12 +59,19 @@ def raw_statistics(chosen: ImageBands, band_stats: Mapping[str, Any], level: S2L
     )
 
 
-def _numbers(modality: Modality, band_stats: Mapping[str, Any], level: S2Level) -> BandNumbers | None:
-    entry = stats_entry(modality, level)
+def modality_numbers(modality: Modality, band_stats: Mapping[str, Any], level: S2Level) -> BandNumbers | None:
+    """Mean and deviation of a modality's bands, NaN where unknown; None where nothing is known of the level.
+
+    Raises:
+        InputError: the statistics have too few bands.
+    """
+    entry, bands = stats_entry(modality, level), list(modality.bands)
     numbers = band_numbers(band_stats, entry)
-    if numbers is not None and len(numbers.mean_C) <= max(modality.bands):
+    if numbers is None:
+        return None
+    if len(numbers.mean_C) <= max(bands):
         raise InputError(f"band statistics: {entry} has too few bands for {modality.name}: compute them again")
-    return numbers
+    return BandNumbers(numbers.mean_C[bands], numbers.std_C[bands])
 
 
 def _level(chosen: ImageBands, band_stats: Mapping[str, Any], level: S2Level | None) -> S2Level | None:
@@ -75,7 +82,7 @@ def _level(chosen: ImageBands, band_stats: Mapping[str, Any], level: S2Level | N
     if level is not None:
         return level
     first = next(modality for modality in chosen.modalities if modality.by_level)
-    known = [each for each in S2_LEVELS if _numbers(first, band_stats, each) is not None]
+    known = [each for each in S2_LEVELS if modality_numbers(first, band_stats, each) is not None]
     if len(known) > 1:
         raise InputError(f"the model has band statistics of {' and '.join(known)}: choose one with --level")
     return known[0] if known else S2_LEVELS[0]

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mmae.data.transforms.stats_entry import band_numbers
 from mmae.errors import InputError, did_you_mean
-from mmae.modalities import MODALITIES, S2_LEVELS, Modality, S2Level, stats_entry
+from mmae.modalities import MODALITIES, S2_LEVELS, Modality, S2Level
+from mmae.publish.images.raw_statistics import modality_numbers
 from mmae.version import __version__
 
 if TYPE_CHECKING:
@@ -78,14 +78,8 @@ def _row(modality: Modality, image_hw: tuple[int, int], band_stats: Mapping[str,
 
 
 def _statistics(modality: Modality, level: S2Level, band_stats: Mapping[str, Any]) -> dict[str, Any] | None:
-    entry = stats_entry(modality, level)
-    numbers = band_numbers(band_stats, entry)
-    if numbers is None:
-        return None
-    if len(numbers.mean_C) <= max(modality.bands):
-        raise InputError(f"band statistics: {entry} has too few bands for {modality.name}: compute them again")
-    bands = list(modality.bands)
-    return {"mean": _json(numbers.mean_C[bands]), "std": _json(numbers.std_C[bands])}
+    numbers = modality_numbers(modality, band_stats, level)
+    return None if numbers is None else {"mean": _json(numbers.mean_C), "std": _json(numbers.std_C)}
 
 
 def _json(numbers_C: NDArray[np.float64]) -> list[float | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import IO, TYPE_CHECKING, Final, cast
 
+from mmae.errors import InputError
 from mmae.publish.export_options import image_size, listed, options
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 OPTIONS: Final = options(("--modalities", "--image-size"))
 
+SUFFIX: Final = ".pt2"
 NOTES_NAME: Final = "mmae.json"
 """The table of inputs within the file."""
 
@@ -26,6 +28,8 @@ def check(out: Path, args: argparse.Namespace) -> None:
     listed("--modalities", args.modalities)
     image_size(args.image_size)
     check_new_file(out)
+    if out.suffix != SUFFIX:
+        raise InputError(f"{out}: torch asks for a name that ends in {SUFFIX}: say {out}{SUFFIX}")
 
 
 def write(out: Path, source: Source, args: argparse.Namespace) -> None:

@@ -60,6 +60,11 @@ def test_a_file_that_exists_stays(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert (tmp_path / "encoder.pt2").read_text() == "mine"
 
 
+def test_another_ending_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export(tmp_path / "model", tmp_path / "encoder", *WORDS) == 2
+    assert f"torch asks for a name that ends in .pt2: say {tmp_path / 'encoder.pt2'}" in capsys.readouterr().err
+
+
 def test_a_full_disk_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = saved(many_inputs(), tmp_path / "model")
     before = set(os.listdir(tmp_path))
