@@ -89,6 +89,10 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "contents": frozenset(),
             "conversion": frozenset(),
         },
+        "mmae.publish": {
+            "": frozenset({"hub"}),
+            "hub": frozenset(),
+        },
         "mmae.launch": {
             "supervision": frozenset(),
             "": frozenset({"supervision"}),
@@ -144,6 +148,7 @@ EXCEPTIONS = MappingProxyType(
         ("mmae", "mmae.inference.raw_encoder"): "`mmae.load_encoder`, in the same way as the next two",
         ("mmae", "mmae.model.features"): "`mmae.features`, imported when it is first asked for; here for type checkers",
         ("mmae", "mmae.model.saved.saved_model"): "`mmae.load_model`, in the same way",
+        ("mmae", "mmae.publish.hub.hub_model"): "`mmae.MultiMAE`, in the same way",
     }
 )
 

@@ -27,7 +27,11 @@ WEIGHTS_NAME: Final = "model.safetensors"
 
 
 def save_model(
-    folder: str | Path, model: MultiMAE, band_stats: Mapping[str, Any], extra: Mapping[str, Any] | None = None
+    folder: str | Path,
+    model: MultiMAE,
+    band_stats: Mapping[str, Any],
+    extra: Mapping[str, Any] | None = None,
+    others: Mapping[str, str] | None = None,
 ) -> None:
     """Write a model folder: float32 weights under our (stacked) names, and all that is needed to use them.
 
@@ -36,6 +40,7 @@ def save_model(
         model: with whole weights, not sharded ones.
         band_stats: JSON-able statistics of the inputs.
         extra: JSON-able notes.
+        others: name -> text of further files of the folder.
 
     Raises:
         InputError: the folder holds something already, or is not a folder.
@@ -47,7 +52,8 @@ def save_model(
     with writing(folder, "make room, or choose another folder"):
         folder.absolute().parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(folder) as partial:
-            (partial / CONFIG_NAME).write_text(description, encoding="utf-8")
+            for name, text in {**(others or {}), CONFIG_NAME: description}.items():
+                (partial / name).write_text(text, encoding="utf-8")
             _save_weights(partial, state)
             # Or whoever shares a group with the user would have to be trusted by every command that reads the model.
             for path in (partial, *partial.iterdir()):
