@@ -6,8 +6,10 @@ FOLDER holds `model`, and `tiles.npy` with Sentinel-2 tiles of level L2A, uint16
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
 from pathlib import Path
+from typing import Any
 
 LIGHT = ("torch", "safetensors", "numpy", "pydantic", "pyyaml", "huggingface_hub")
 """All that using a model needs, and what these need."""
@@ -18,15 +20,15 @@ HEAVY = (
 """Modules of other libraries, of which none is needed."""
 
 
-class Missing(MetaPathFinder):
-    """Makes modules look as if they were not installed."""
+class Hiding(MetaPathFinder):
+    """Another finder, which does not find some libraries."""
 
-    def __init__(self, names: list[str]) -> None:
-        self.names = names
+    def __init__(self, finder: Any, names: Sequence[str]) -> None:
+        self.finder, self.names = finder, names
 
-    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
-        if fullname.partition(".")[0] in self.names:
-            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
+        hidden = fullname.partition(".")[0] in self.names
+        return None if hidden else self.finder.find_spec(fullname, path, target)
 
 
 def use(folder: Path) -> None:
@@ -54,7 +56,7 @@ def use(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.meta_path.insert(0, Missing(sys.argv[2:]))
+    sys.meta_path[:] = [Hiding(finder, sys.argv[2:]) for finder in sys.meta_path]
     use(Path(sys.argv[1]))
     loaded = sorted(set(sys.argv[2:]) & {name.partition(".")[0] for name in sys.modules})
     assert not loaded, loaded

@@ -90,7 +90,8 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "conversion": frozenset(),
         },
         "mmae.publish": {
-            "": frozenset(),
+            "": frozenset({"hub"}),
+            "hub": frozenset(),
             "images": frozenset({""}),
             "programs": frozenset({"", "images"}),
             "carried": frozenset(),
@@ -151,6 +152,7 @@ EXCEPTIONS = MappingProxyType(
         ("mmae", "mmae.inference.raw_encoder"): "`mmae.load_encoder`, in the same way as the next two",
         ("mmae", "mmae.model.features"): "`mmae.features`, imported when it is first asked for; here for type checkers",
         ("mmae", "mmae.model.saved.saved_model"): "`mmae.load_model`, in the same way",
+        ("mmae", "mmae.publish.hub.hub_model"): "`mmae.MultiMAE`, in the same way",
     }
 )
 

@@ -24,7 +24,11 @@ __all__ = ["WEIGHTS_NAME", "SavedModel", "initial_weights", "load_model", "read_
 
 
 def save_model(
-    folder: str | Path, model: MultiMAE, band_stats: Mapping[str, Any], extra: Mapping[str, Any] | None = None
+    folder: str | Path,
+    model: MultiMAE,
+    band_stats: Mapping[str, Any],
+    extra: Mapping[str, Any] | None = None,
+    others: Mapping[str, str] | None = None,
 ) -> None:
     """Write a model folder: float32 weights under our (stacked) names, and all that is needed to use them.
 
@@ -33,6 +37,7 @@ def save_model(
         model: with whole weights, not sharded ones.
         band_stats: JSON-able statistics of the inputs.
         extra: JSON-able notes.
+        others: name -> text of further files of the folder.
 
     Raises:
         InputError: the folder holds something already, or is not a folder.
@@ -41,7 +46,8 @@ def save_model(
     description = describe(model.config, model.variant, band_stats, extra)
     state = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in model.state_dict().items()}
     with new_folder(folder) as partial:
-        (partial / CONFIG_NAME).write_text(description, encoding="utf-8")
+        for name, text in {**(others or {}), CONFIG_NAME: description}.items():
+            (partial / name).write_text(text, encoding="utf-8")
         save_weights(partial / WEIGHTS_NAME, state)
 
 
