@@ -33,7 +33,8 @@ def saved(stats: Any = STATS, **extra: Any) -> SavedModel:
 
 
 def metadata(text: str) -> dict[str, Any]:
-    return dict(ModelCard(text).data.to_dict())
+    data: Any = ModelCard(text).data
+    return dict(data.to_dict())
 
 
 def test_what_the_hub_reads() -> None:
