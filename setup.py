@@ -53,9 +53,13 @@ setup(
         "s3": ["s3fs"],
         "gs": ["gcsfs"],
         "tensorboard": ["tensorboard>=2.14"],
+        "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.3"],
         "dev": [
             "hypothesis>=6.100",
             "mypy>=1.10",
+            "onnx>=1.16",
+            "onnxruntime>=1.18",
+            "onnxscript>=0.3",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "ruff==0.17.6",

@@ -15,12 +15,14 @@ import torch
 from mmae.cli import main
 from mmae.config.schema import Config, ModelConfig
 from mmae.engine.checkpoint.consolidate import Trained
+from mmae.export import FORMATS as ALL_FORMATS
 from mmae.model.mmae import MultiMAE
 from mmae.run.folder import RunFolder
 from tests.support.full_disk import REASON, files_up_to
 
 CONFIG = Config(model=ModelConfig(size="nano", decoder_dim=16, decoder_num_heads=2, decoder_depth=1))
 FORMATS = ("folder", "published")
+"""Of these, what every export has is tested here."""
 
 
 @pytest.fixture
@@ -88,7 +90,7 @@ def test_the_run_that_one_stands_in_has_its_name(
 
 
 @pytest.mark.usefixtures("never_loaded")
-@pytest.mark.parametrize("style", FORMATS)
+@pytest.mark.parametrize("style", ALL_FORMATS)
 def test_the_place_is_looked_at_first(
     style: str, run_folder: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -92,6 +92,10 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
         "mmae.publish": {
             "": frozenset({"hub"}),
             "hub": frozenset(),
+            "images": frozenset({""}),
+            "programs": frozenset({"", "images"}),
+            "carried": frozenset(),
+            "plugins": frozenset({"", "images", "programs"}),
         },
         "mmae.launch": {
             "supervision": frozenset(),
