@@ -58,10 +58,26 @@ def test_where_the_run_lies_is_not_written(way: Callable[[Path], str], run_folde
     for style in FORMATS:
         assert export(moved, tmp_path / "out" / style, style) == 0
     written = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    assert len(written) == 3
+    assert len(written) == 4
     assert not any(b"secret" in content or bytes(tmp_path) in content for content in written)
     extra = json.loads((tmp_path / "out" / "folder" / "config.json").read_text())["extra"]
     assert (extra["run"], extra["step"]) == ("run", 12)
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_card_is_written_again_for_a_folder_that_is_exported_again(
+    run_folder: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, again, last = (tmp_path / name for name in ("first", "again", "last"))
+    assert main(["export", str(run_folder.path), str(first), "--license", "cc-by-4.0"]) == 0
+    assert main(["export", str(first), str(again)]) == 0
+    assert (again / "README.md").read_text() == (first / "README.md").read_text()
+    assert "license: cc-by-4.0" in (again / "README.md").read_text()
+    assert main(["export", str(first), str(last), "--license", "mit"]) == 0
+    assert "license: mit" in (last / "README.md").read_text()
+    assert main(["export", str(first), str(tmp_path / "none"), "--license", "My own"]) == 2
+    assert capsys.readouterr().err.startswith("mmae: error: --license My own: say its identifier")
+    assert main(["export", str(first), str(tmp_path / "file"), "--format", "published", "--license", "mit"]) == 2
 
 
 @pytest.mark.usefixtures("trained")

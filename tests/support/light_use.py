@@ -48,6 +48,7 @@ def use(folder: Path) -> None:
                           {"rgb": inputs.token_valid["rgb"]})  # fmt: skip
     torch.testing.assert_close(out.maps["rgb"], found.maps["rgb"].detach())
     assert out.vector.isfinite().all()
+    mmae.MultiMAE.from_pretrained(folder / "model").save_pretrained(folder / "saved")
     for number, words in enumerate((["--format", "folder"], ["--format", "published"])):
         assert main(["export", str(folder / "model"), str(folder / f"out{number}"), *words]) == 0
     assert main(["import-published", str(folder / "out1"), str(folder / "out2")]) == 0

@@ -47,7 +47,7 @@ def test_a_folder_comes_back(model: mmae.MultiMAE, folder: Path, tmp_path: Path)
     assert (again.saved.band_stats, again.saved.extra) == (STATS, {"step": 3})
     again.save_pretrained(tmp_path / "again", model_card_kwargs={"license": "cc-by-4.0"})
     card = ModelCard.load(tmp_path / "again" / "README.md")
-    assert (card.data.license, card.data.library_name) == ("cc-by-4.0", "mmae")
+    assert card.data.to_dict()["license"] == "cc-by-4.0"
     third = mmae.MultiMAE.from_pretrained(str(tmp_path / "again"))
     assert third.generate_model_card().content.strip() == card.content.strip()
     assert mmae.load_encoder(tmp_path / "again").plan(["elevation"]).names == ("depth",)
@@ -113,9 +113,11 @@ def hub(folder: Path) -> Iterator[FakeHub]:
 
 def python(script: str, address: str, cwd: Path) -> str:
     """What a program prints whose hub is at this address; its cache is below `cwd`."""
-    names = {"HF_ENDPOINT": address, "HF_HOME": str(cwd / "cache"), "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-             "HF_HUB_DISABLE_TELEMETRY": "1", "HF_TOKEN": "hf_made_up", "HF_HUB_DISABLE_XET": "1"}  # fmt: skip
-    done = run_command("python", "-W", "ignore", "-c", f"import mmae, torch\n{script}", cwd=cwd, **names)
+    done = run_command(
+        "python", "-W", "ignore", "-c", f"import mmae, torch\n{script}", cwd=cwd, HF_ENDPOINT=address,
+        HF_HOME=str(cwd / "cache"), HF_TOKEN="hf_made_up", HF_HUB_DISABLE_PROGRESS_BARS="1",
+        HF_HUB_DISABLE_TELEMETRY="1", HF_HUB_DISABLE_XET="1",
+    )  # fmt: skip
     assert done.status == 0, done.err
     return done.out
 
@@ -155,7 +157,8 @@ NOWHERE = "http://127.0.0.1:9"
 
 @pytest.mark.process
 def test_the_hub_s_revisions_and_its_cache(hub: FakeHub, tmp_path: Path) -> None:
-    said = python(LOAD, hub.url, tmp_path).splitlines()
+    # What the first loads fetch, the cache answers later.
+    said = python(LOAD + CACHED, hub.url, tmp_path).splitlines()
     assert len(said) == 2
     assert said[0].startswith("owner/none is no folder here, and cannot be fetched from the hub: ")
     assert said[1].startswith("owner/model is no folder here, and cannot be fetched from the hub at revision 'v9': ")
@@ -163,9 +166,6 @@ def test_the_hub_s_revisions_and_its_cache(hub: FakeHub, tmp_path: Path) -> None
         f"{sha}/{file}" for sha in hub.repositories[NAME].commits for file in ("config.json", "model.safetensors")
     ]
     assert sorted(hub.downloads) == sorted(expected)
-    # Then the cache answers, also where no hub does.
-    python(CACHED, hub.url, tmp_path)
-    assert len(hub.downloads) == len(expected)
     said = python(CACHED + UNREACHED, NOWHERE, tmp_path).splitlines()
     assert len(said) == 1
     assert said[0].startswith("owner/other is no folder here, and cannot be fetched from the hub: ")
