@@ -1,6 +1,6 @@
 """mmae: a DeepSpeed-accelerated scaling framework for multi-modal masked autoencoders on MMEarth.
 
-Importing this package is light. `load_model` and `features` bring torch with them when they are first asked for.
+Importing this package is light. Everything else that it offers brings torch with it when it is first asked for.
 """
 
 from __future__ import annotations
@@ -12,11 +12,20 @@ from typing import TYPE_CHECKING, Any, Final
 from mmae.version import __version__
 
 if TYPE_CHECKING:
+    from mmae.inference.raw_encoder import load_encoder as load_encoder
     from mmae.model.features import features as features
     from mmae.model.saved.saved_model import load_model as load_model
-__all__ = ["__version__", "features", "load_model"]
+    from mmae.publish.hub.hub_model import MultiMAE as MultiMAE
+__all__ = ["MultiMAE", "__version__", "features", "load_encoder", "load_model"]
 
-_HOMES: Final = MappingProxyType({"features": "mmae.model.features", "load_model": "mmae.model.saved.saved_model"})
+_HOMES: Final = MappingProxyType(
+    {
+        "MultiMAE": "mmae.publish.hub.hub_model",
+        "features": "mmae.model.features",
+        "load_encoder": "mmae.inference.raw_encoder",
+        "load_model": "mmae.model.saved.saved_model",
+    }
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,8 @@
 saved = read_model_config("model")
 inputs = raw_inputs(saved, {"sentinel2": array_BCHW}, ["l2a"])
 maps, global_tokens = features(load_model("model"), inputs.values, inputs.token_valid)
+
+Arrays of other sources, with some of the bands or in other units, are for `mmae.load_encoder`.
 """
 
 from __future__ import annotations
@@ -14,18 +16,20 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from mmae.config.schema import DataConfig
-from mmae.data.checks.sample_check import check_values
 from mmae.data.checks.stats_cover import missing_entries
+from mmae.data.checks.units import Remedy, before_packing
+from mmae.data.checks.value_check import check_values
 from mmae.data.transforms.preprocess import Preprocess
 from mmae.data.transforms.shapes import check_counts, check_shapes
 from mmae.errors import InputError, did_you_mean
-from mmae.modalities import MODALITIES, S2_LEVELS, S2Level
+from mmae.modalities import DATASET_BANDS, MODALITIES, S2_LEVELS, S2Level
 from mmae.terminal.plurals import counted
 from mmae.types import Batch, Inputs
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from mmae.model.saved.saved_config import SavedModel
 
@@ -55,53 +59,96 @@ def raw_inputs(
         InputError: no dataset of the model; sizes or bands that do not fit; a level or band with data for which the
             model folder has no statistics; or values that cannot be in the units of the statistics.
     """
-    config = saved.config
-    names = tuple(name for name in config.in_domains if MODALITIES[name].dataset in arrays)
-    datasets = sorted({MODALITIES[name].dataset for name in config.in_domains})
+    inputs = saved.config.in_domains
+    names = tuple(name for name in inputs if MODALITIES[name].dataset in arrays)
+    datasets = sorted({MODALITIES[name].dataset for name in inputs})
     for dataset in arrays:
         if dataset not in datasets:
             raise InputError(f"no input of this model comes from dataset {dataset!r}{did_you_mean(dataset, datasets)}")
     if not names:
         raise InputError(f"no dataset is given; this model's inputs come from {', '.join(datasets)}")
-    batch, size = _batch(arrays, levels)
-    patch = config.patch_size
+    shapes = {name: array.shape[1:] for name, array in arrays.items()}
+    _check_batch(arrays, levels)
+    check_shapes(_WHERE, shapes, {name: array.dtype for name, array in arrays.items()}, names)
+    pixels = {name: torch.tensor(array) for name, array in arrays.items()}
+    whole = {name: tuple(range(DATASET_BANDS[name])) for name in arrays}
+    check = "raw_inputs(..., check_units=False)" if check_units else None
+    return stored_inputs(saved, pixels, whole, names, levels, device, check)
+
+
+def stored_inputs(
+    saved: SavedModel,
+    pixels: Mapping[str, Tensor],
+    bands: Mapping[str, Sequence[int]],
+    names: Sequence[str],
+    levels: Sequence[S2Level],
+    device: torch.device | str,
+    switch: str | None,
+    remedy: Remedy = before_packing,
+) -> Inputs:
+    """The inputs `names` of a model, from arrays that hold some bands of MMEarth's datasets in its units.
+
+    Args:
+        pixels: dataset -> (B, C, H, W); C are the bands `bands[dataset]`, indices in MMEarth's dataset.
+        names: the modalities that are computed; all of their bands are there.
+        switch: what turns the comparison of values with the statistics off, for the message; None: it is off.
+        remedy: what the user can do about values in other units, for the message.
+
+    Raises:
+        InputError: as `raw_inputs`.
+    """
+    _check_batch(pixels, levels)
+    config = saved.config
+    patch, size = config.patch_size, tuple(next(iter(pixels.values())).shape[-2:])
     if size[0] % patch or size[1] % patch:
         raise InputError(
             f"tiles of {size[0]}x{size[1]} pixels do not divide into patches of {patch}x{patch}: crop them"
         )
-    model = replace(config, in_domains=names, out_domains=names, input_size=size, extra_norm_pix_loss=False)
+    names = tuple(names)
+    model = replace(
+        config, in_domains=names, out_domains=names, input_size=(size[0], size[1]), extra_norm_pix_loss=False
+    )
     device = torch.device(device)
-    preprocess = Preprocess(DataConfig(), model, saved.band_stats, device)
-    _check_arrays(saved, arrays, levels, names, check_units)
-    return preprocess(batch.to(device), train=False)
+    preprocess = Preprocess(DataConfig(), model, saved.band_stats, device, bands)
+    whole = {dataset: (DATASET_BANDS[dataset], *size) for dataset in pixels}
+    check_counts(_WHERE, whole, names, saved.band_stats)
+    _check_levels(saved, names, levels)
+    _check_values(saved, pixels, bands, names, levels, switch, remedy)
+    return preprocess(_batch(pixels, levels).to(device), train=False)
 
 
-def _check_arrays(
-    saved: SavedModel,
-    arrays: Mapping[str, NDArray[np.generic]],
-    levels: Sequence[S2Level],
-    names: Sequence[str],
-    check_units: bool,
-) -> None:
-    """Raise InputError if the model's statistics or class tables do not fit these tiles."""
-    shapes = {name: array.shape[1:] for name, array in arrays.items()}
-    check_shapes(_WHERE, shapes, {name: array.dtype for name, array in arrays.items()}, names)
-    check_counts(_WHERE, shapes, names, saved.band_stats)
+def _check_levels(saved: SavedModel, names: Sequence[str], levels: Sequence[S2Level]) -> None:
     for level in dict.fromkeys(levels):
-        chosen_B = [tile for tile, of in enumerate(levels) if of == level]
+        count = sum(of == level for of in levels)
         for entry, needed_by in missing_entries(names, saved.band_stats, level).items():
             raise InputError(
-                f"{len(chosen_B)} of {len(levels)} tiles are Sentinel-2 {level}, and the band statistics of the model "
+                f"{count} of {len(levels)} tiles are Sentinel-2 {level}, and the band statistics of the model "
                 f"have no entry {entry!r}, which {', '.join(needed_by)} need: give tiles of the level that it was "
                 "trained on, or leave the dataset out"
             )
+
+
+def _check_values(
+    saved: SavedModel,
+    pixels: Mapping[str, Tensor],
+    bands: Mapping[str, Sequence[int]],
+    names: Sequence[str],
+    levels: Sequence[S2Level],
+    switch: str | None,
+    remedy: Remedy,
+) -> None:
+    """Raise InputError if the model's statistics or class tables do not fit these tiles."""
+    arrays = {name: tensor.cpu().numpy() for name, tensor in pixels.items()}
+    for level in dict.fromkeys(levels):
+        chosen_B = [tile for tile, of in enumerate(levels) if of == level]
         tiles = {name: array[chosen_B] for name, array in arrays.items()}
-        check_values(_WHERE, tiles, level, names, saved.band_stats, check_units, "raw_inputs(..., check_units=False)")
+        stats = saved.band_stats
+        check_values(_WHERE, tiles, level, names, stats, switch is not None, switch or "", remedy, bands)
 
 
-def _batch(arrays: Mapping[str, Any], levels: Sequence[str]) -> tuple[Batch, tuple[int, int]]:
-    shapes = {name: tuple(array.shape) for name, array in arrays.items()}
-    for name, shape in shapes.items():
+def _check_batch(pixels: Mapping[str, Any], levels: Sequence[str]) -> None:
+    for name, array in pixels.items():
+        shape = tuple(array.shape)
         if len(shape) != 4 or 0 in shape:
             raise InputError(f"dataset {name!r} has shape {shape}, (B, C, H, W) was expected")
         if shape[0] != len(levels):
@@ -111,13 +158,14 @@ def _batch(arrays: Mapping[str, Any], levels: Sequence[str]) -> tuple[Batch, tup
     for level in levels:
         if level not in S2_LEVELS:
             raise InputError(f"unknown Sentinel-2 level {level!r}{did_you_mean(str(level), S2_LEVELS)}")
+
+
+def _batch(pixels: Mapping[str, Tensor], levels: Sequence[S2Level]) -> Batch:
     count = len(levels)
-    batch = Batch(
-        pixels={name: torch.tensor(array) for name, array in arrays.items()},
+    return Batch(
+        pixels=pixels,
         level_B=torch.tensor([S2_LEVELS.index(level) for level in levels], dtype=torch.uint8),
         row_B=torch.zeros(count, dtype=torch.int64),
         key_B=torch.zeros(count, dtype=torch.int64),
         real_B=torch.ones(count, dtype=torch.bool),
     )
-    _, _, height, width = next(iter(shapes.values()))
-    return batch, (height, width)

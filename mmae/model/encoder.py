@@ -31,16 +31,22 @@ class Encoder(nn.Module):
         self.drop_path = config.drop_path
         self.blocks = nn.ModuleList([EncoderBlock(variant) for _ in range(variant.depth)])
 
-    def forward(self, tokens_BND: Tensor, keep_BK: Tensor) -> Tensor:
-        """All tokens (B, N, D), ids of the visible ones (B, K) -> (B, L, D): those as listed, then global ones."""
-        x_BLD = tokens_BND.gather(1, keep_BK[:, :, None].expand(-1, -1, tokens_BND.shape[-1]))
-        return self.encode(x_BLD)
+    def forward(self, tokens_BND: Tensor, keep_BK: Tensor, depth: int | None = None) -> Tensor:
+        """All tokens (B, N, D), ids of the visible ones (B, K) -> (B, L, D): those as listed, then global ones.
 
-    def encode(self, x_BKD: Tensor) -> Tensor:
+        Args:
+            depth: run only this number of blocks.
+        """
+        x_BLD = tokens_BND.gather(1, keep_BK[:, :, None].expand(-1, -1, tokens_BND.shape[-1]))
+        return self.encode(x_BLD, depth)
+
+    def encode(self, x_BKD: Tensor, depth: int | None = None) -> Tensor:
         """Tokens that are all visible (B, K, D) -> (B, L, D), the global ones behind them."""
         if self.global_tokens is not None:
             x_BKD = torch.cat([x_BKD, self.global_tokens.expand(x_BKD.shape[0], -1, -1)], dim=1)
-        return run_blocks(self.blocks, x_BKD, self.recompute, self._drop_paths(x_BKD))
+        # A slice is a new list of modules, which a compiled or sharded model shall not meet in training.
+        blocks = self.blocks if depth in {None, len(self.blocks)} else self.blocks[:depth]
+        return run_blocks(blocks, x_BKD, self.recompute, self._drop_paths(x_BKD))
 
     def _drop_paths(self, x_BLD: Tensor) -> list[tuple[Tensor | None]]:
         """For each block: what its two branches are multiplied with, (2, B, 1, 1), or None to leave them alone.

@@ -31,7 +31,12 @@ class Features(NamedTuple):
     global_tokens: Tensor
 
 
-def features(model: MultiMAE, values: Mapping[str, Tensor], mask: Mapping[str, Tensor] | None = None) -> Features:
+def features(
+    model: MultiMAE,
+    values: Mapping[str, Tensor],
+    mask: Mapping[str, Tensor] | None = None,
+    block: int | None = None,
+) -> Features:
     """Encode a batch. Gradients flow; `torch.no_grad`, `model.eval` and autocast are the caller's.
 
     Args:
@@ -42,27 +47,30 @@ def features(model: MultiMAE, values: Mapping[str, Tensor], mask: Mapping[str, T
         mask: modality -> bool (B, h, w) or (B, n) over the grid of patches, True where the token is visible to the
             encoder; a modality that is not in it is visible. Hidden tokens are left out as in training, so tiles are
             encoded in groups of equal length, which waits for the device.
+        block: the encoder block whose output is returned, counted from 0, or from the end if it is negative; None:
+            the last.
 
     Returns:
         Token maps and global tokens, in the weights' dtype.
 
     Raises:
-        ValueError: there is no modality, one is not an input of the model, or a shape or dtype does not fit.
+        ValueError: there is no modality or block, one is not of the model, or a shape or dtype does not fit.
     """
+    depth = _depth(model, block)
     names = _names(model, values)
     batch, grid_hw = _common_grid(model, names, values)
     tokens_BND = torch.cat([_tokens(model, name, values[name], grid_hw) for name in names], dim=1)
     if mask is None:
-        encoded_BLD = model.encoder.encode(tokens_BND)
+        encoded_BLD = model.encoder.encode(tokens_BND, depth)
     else:
         visible_BN = torch.cat(_visible(names, mask, batch, grid_hw, tokens_BND.device), dim=1)
-        encoded_BLD = _encode_visible(model, tokens_BND, visible_BN)
+        encoded_BLD = _encode_visible(model, tokens_BND, visible_BN, depth)
     maps_BND, global_BGD = encoded_BLD.tensor_split([tokens_BND.shape[1]], dim=1)
     maps = maps_BND.reshape(batch, len(names), *grid_hw, -1).unbind(1)
     return Features(dict(zip(names, maps, strict=True)), global_BGD)
 
 
-def _encode_visible(model: MultiMAE, tokens_BND: Tensor, visible_BN: Tensor) -> Tensor:
+def _encode_visible(model: MultiMAE, tokens_BND: Tensor, visible_BN: Tensor, depth: int) -> Tensor:
     """All N places and the global tokens, (B, N + G, D): hidden places hold 0."""
     count = tokens_BND.shape[1]
     global_tokens = model.encoder.global_tokens
@@ -76,10 +84,20 @@ def _encode_visible(model: MultiMAE, tokens_BND: Tensor, visible_BN: Tensor) -> 
             continue
         tiles_b = (kept_B == kept).nonzero()[:, 0]
         keep_bK = order_BN[tiles_b, :kept]
-        encoded_bLD = model.encoder(tokens_BND[tiles_b], keep_bK)
+        encoded_bLD = model.encoder(tokens_BND[tiles_b], keep_bK, depth)
         places_G = torch.arange(count, length, device=keep_bK.device).expand(len(tiles_b), -1)
         encoded_BLD[tiles_b[:, None], torch.cat([keep_bK, places_G], dim=1)] = encoded_bLD.to(encoded_BLD.dtype)
     return encoded_BLD
+
+
+def _depth(model: MultiMAE, block: int | None) -> int:
+    """The number of blocks that are run."""
+    depth = len(model.encoder.blocks)
+    if block is None:
+        return depth
+    if not -depth <= block < depth:
+        raise ValueError(f"block {block} does not exist: this encoder has {depth}, 0 to {depth - 1}")
+    return block % depth + 1
 
 
 def _names(model: MultiMAE, values: Mapping[str, Tensor]) -> list[str]:
@@ -100,9 +118,9 @@ def _common_grid(model: MultiMAE, names: list[str], values: Mapping[str, Tensor]
         value = values[name]
         grid = _grid(MODALITIES[name], value, model.config.patch_size)
         if not first:
-            batch, first, grid_hw = len(value), name, grid
-        elif len(value) != batch:
-            raise ValueError(f"{name} holds {counted(len(value), 'tile')}, {first} {batch}")
+            batch, first, grid_hw = value.shape[0], name, grid
+        elif value.shape[0] != batch:
+            raise ValueError(f"{name} holds {counted(value.shape[0], 'tile')}, {first} {batch}")
         elif grid != grid_hw:
             raise ValueError(f"{name} has {grid[0]}x{grid[1]} patches, {first} {grid_hw[0]}x{grid_hw[1]}: same places?")
     return batch, grid_hw
@@ -121,7 +139,7 @@ def _grid(modality: Modality, value: Tensor, patch_size: int) -> Grid:
         )
     side = modality.patch(patch_size)
     height, width = shape[-2:]
-    if not len(value) or not height or not width or height % side or width % side:
+    if not shape[0] or not height or not width or height % side or width % side:
         raise ValueError(f"{name} of shape {shape} does not divide into patches of {side}x{side} of its pixels")
     return height // side, width // side
 

@@ -31,7 +31,7 @@ GROUND = frozenset(
 )
 """Modules and packages of `mmae` that everything may stand on; they know only one another."""
 
-PROGRAMS = frozenset({"export", "publish", "raw_tiles", "train"})
+PROGRAMS = frozenset({"export", "inference", "publish", "raw_tiles", "train"})
 """Modules and packages of `mmae` that use all of the engine, each a program or a function for users."""
 
 _DATA_AND_MODEL = frozenset({"config", "data", "model", "losses"})
@@ -89,6 +89,14 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "contents": frozenset(),
             "conversion": frozenset(),
         },
+        "mmae.publish": {
+            "": frozenset({"hub"}),
+            "hub": frozenset(),
+            "images": frozenset({""}),
+            "programs": frozenset({"", "images"}),
+            "carried": frozenset(),
+            "plugins": frozenset({"", "images", "programs"}),
+        },
         "mmae.launch": {
             "supervision": frozenset(),
             "": frozenset({"supervision"}),
@@ -121,6 +129,7 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
 
 DATA_TOOLS_GROUND = frozenset(
     {
+        "disk.content_hash",
         "disk.file_lock",
         "disk.files",
         "disk.free_space",
@@ -140,8 +149,10 @@ DATA_TOOLS_GROUND = frozenset(
 
 EXCEPTIONS = MappingProxyType(
     {
+        ("mmae", "mmae.inference.raw_encoder"): "`mmae.load_encoder`, in the same way as the next two",
         ("mmae", "mmae.model.features"): "`mmae.features`, imported when it is first asked for; here for type checkers",
         ("mmae", "mmae.model.saved.saved_model"): "`mmae.load_model`, in the same way",
+        ("mmae", "mmae.publish.hub.hub_model"): "`mmae.MultiMAE`, in the same way",
     }
 )
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mmae.data.checks.stats_cover import check_bands
-from mmae.data.checks.units import SAMPLE_TILES, code_problem, thinned, unit_problem
+from mmae.data.checks.units import SAMPLE_TILES
+from mmae.data.checks.value_check import check_values
 from mmae.data.shards.reader import DamagedTile, ShardReader
 from mmae.errors import InputError
-from mmae.modalities import MODALITIES, S2_LEVELS, S2Level, stats_entry
+from mmae.modalities import MODALITIES, S2_LEVELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,37 +61,6 @@ def check_sample(
             continue
         arrays = {name: np.stack([tile.arrays[name] for tile in tiles]) for name in names}
         check_values(where, arrays, level, domains, band_stats, units, _SWITCH)
-
-
-def check_values(
-    where: str,
-    arrays: Mapping[str, NDArray[Any]],
-    level: S2Level,
-    domains: Sequence[str],
-    band_stats: Mapping[str, Any],
-    units: bool,
-    switch: str,
-) -> None:
-    """Compare tiles of one Sentinel-2 level with the statistics and class tables of the modalities `domains`.
-
-    Args:
-        where: names the tiles in the message.
-        arrays: dataset -> (T, C, H, W) as stored.
-        units: whether values are compared. False: only check that each band with data has statistics.
-        switch: what turns `units` off, for the message.
-
-    Raises:
-        InputError: the values do not fit; the message says what to do.
-    """
-    rows = [MODALITIES[name] for name in domains]
-    for entry, dataset in {stats_entry(row, level): row.dataset for row in rows if not row.categorical}.items():
-        values_TCn = np.stack([thinned(tile_CHW, entry) for tile_CHW in arrays[dataset]])
-        check_bands(where, entry, domains, band_stats, values_TCn)
-        if units and (problem := unit_problem(entry, values_TCn, band_stats)):
-            raise InputError(f"{where}: {entry}: {problem}; if they are right all the same, use {switch}")
-    for dataset in {row.dataset for row in rows if row.categorical} if units else ():
-        if problem := code_problem(dataset, arrays[dataset]):
-            raise InputError(f"{where}: {dataset}: {problem}; if they are right all the same, use {switch}")
 
 
 def _tiles(each: ShardSet, names: Sequence[str], positions: NDArray[np.int64]) -> Iterator[Tile]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mmae.data.sampling.shard_sets import needed_datasets
 from mmae.data.transforms.shapes import check_counts, check_shapes
 from mmae.data.transforms.stats_entry import band_numbers
 from mmae.errors import InputError
@@ -71,6 +70,9 @@ def check_set(index: Index, domains: Sequence[str], band_stats: Mapping[str, Any
     Raises:
         InputError: a dataset is missing, or does not fit.
     """
+    # Here, so that arrays of users are checked without the libraries that read shards.
+    from mmae.data.sampling.shard_sets import needed_datasets
+
     where, names = str(index.folder), needed_datasets(index, domains)
     shapes = {name: index.datasets[name].shape for name in names}
     check_shapes(where, shapes, {name: index.datasets[name].dtype for name in names}, domains)

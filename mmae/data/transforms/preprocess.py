@@ -7,7 +7,7 @@ Randomness comes from `Batch.key_B` alone, so a tile becomes the same sample in 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,19 +40,27 @@ class Preprocess:
     With `model.paper_exact`, stored no-data values are numbers like any other, as in the published code;
     only what is not finite, or has no statistics, stays without data.
 
+    `bands` names the bands that the batches hold of each dataset, in their order; None: all of them.
+
     Raises:
         InputError: `band_stats` lacks a dataset; on the first batch: its tiles are too small to be cropped.
     """
 
     def __init__(
-        self, config: DataConfig, model: ModelConfig, band_stats: Mapping[str, Any], device: torch.device
+        self,
+        config: DataConfig,
+        model: ModelConfig,
+        band_stats: Mapping[str, Any],
+        device: torch.device,
+        bands: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         self._config = config
         self._image_hw = model.image_hw
         self._patch_size = model.patch_size
         self._exact = model.paper_exact
         self._rows = [MODALITIES[name] for name in model.domains]
-        self._bands = {row.name: torch.tensor(row.bands, device=device) for row in self._rows}
+        places = {row.name: _places(row, bands) for row in self._rows}
+        self._bands = {name: torch.tensor(of, device=device) for name, of in places.items()}
         self._tables = {row.name: class_table(row, device) for row in self._rows if row.categorical}
         self._normalise = {
             row.name: normalisation(row, band_stats, device) for row in self._rows if not row.categorical
@@ -123,3 +131,8 @@ class Preprocess:
         ids = class_ids(self._stored(row, batch, index_Bhw)[:, 0], self._tables[row.name])
         ids = reduce_labels(ids, row.stride, self._config.labels, row.no_data_class)
         return ids, (ids != row.no_data_class) | self._exact
+
+
+def _places(row: Modality, bands: Mapping[str, Sequence[int]] | None) -> list[int]:
+    """Where a modality's bands stand in the arrays of its dataset."""
+    return [band if bands is None else bands[row.dataset].index(band) for band in row.bands]

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mmae.data.checks.units import Finding
+from mmae.errors import InputError
+from mmae.inference.stored_units import as_stored, check_units_known, remedy
+
+NUMBERS = [[[[0, 1, 7, 120]]]]
+
+
+@pytest.mark.parametrize(
+    "kind", ["u1", "i1", "<u2", ">u2", "i2", ">i4", "u4", "i8", "u8", "f2", "f4", ">f4", "f8", "longdouble"]
+)
+def test_any_real_dtype(kind: str) -> None:
+    array = np.array(NUMBERS, np.dtype(kind))
+    array.flags.writeable = False
+    for values in (array, array[..., ::-1][..., ::-1]):
+        assert as_stored(values, "sentinel2", None, 0).to(torch.float64).tolist() == NUMBERS
+
+
+def test_tensors_of_any_real_dtype() -> None:
+    for dtype in (torch.uint8, torch.int64, torch.uint16, torch.uint32, torch.bfloat16, torch.float64):
+        stored = as_stored(torch.tensor(NUMBERS).to(dtype), "sentinel2", None, 0)
+        assert stored.to(torch.float64).tolist() == NUMBERS
+    for wrong in (np.array([[[[True]]]]), torch.tensor([[[[True]]]]), np.array([[[["a"]]]]), torch.tensor([1j])):
+        with pytest.raises(InputError, match=r"sentinel2 has dtype .*: give integers or floating-point numbers"):
+            as_stored(wrong, "sentinel2", None, 0)
+
+
+def test_integers_that_are_read_as_they_are_keep_their_dtype() -> None:
+    assert as_stored(np.array(NUMBERS, np.uint16), "sentinel2", None, 0).dtype is torch.uint16
+    assert as_stored(np.array(NUMBERS, np.uint32), "esa_worldcover", None, 0).dtype is torch.int64
+    assert as_stored(np.array([[[[2**31]]]], np.int64), "sentinel2", None, 0).item() == 2**31
+
+
+def test_reflectance_becomes_digital_numbers() -> None:
+    values = np.array([[[[0.0, 0.1234, 1.5, np.nan]]]], np.float32)
+    stored = as_stored(values, "sentinel2", "reflectance", 0).flatten().tolist()
+    assert stored[:3] == pytest.approx([0, 1234, 15000])
+    assert np.isnan(stored[3])
+
+
+def test_the_offset_of_newer_products_leaves_what_is_no_data() -> None:
+    values = np.array([[[[0, 1, 1000, 1001, 4000]]]], np.uint16)
+    assert as_stored(values, "sentinel2", None, -1000).flatten().tolist() == [0, 1, 1, 1, 3000]
+    reflectance = (values / 10_000).astype(np.float64)
+    lifted = as_stored(reflectance, "sentinel2", "reflectance", -1000).flatten().tolist()
+    assert lifted == pytest.approx([0, 1, 1, 1, 3000], abs=0.01)
+
+
+def test_linear_power_becomes_decibels() -> None:
+    stored = as_stored(np.array([[[[0.1, 1.0, 0.0, -1.0]]]]), "sentinel1", {"sentinel1": "linear"}, 0).flatten()
+    assert stored[:2].tolist() == pytest.approx([-10, 0], abs=1e-5)
+    assert stored[2:].isnan().all()
+    # The offset and the units of one dataset leave the others alone.
+    assert as_stored(np.array([[[[0.1]]]]), "aster", "linear", -1000).item() == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("datasets", "units", "offset", "message"),
+    [
+        (("aster",), None, -1000.0, "offset=-1000 is for sentinel2"),
+        (("sentinel2",), "percent", 0.0, r"units 'percent' are not known \(sentinel2: dn, reflectance\)"),
+        (("aster",), "reflectance", 0.0, r"not known \(aster: as stored only\)"),
+        (("sentinel2", "aster"), {"aster": "linear"}, 0.0, r"'linear' are not known \(aster: as stored only\)"),
+        (("sentinel2",), {"sentinel": "dn"}, 0.0, "units of 'sentinel': its array is not given; did you mean"),
+    ],
+)
+def test_units_that_cannot_be(datasets: tuple[str, ...], units: Any, offset: float, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        check_units_known(datasets, units, offset)
+
+
+def test_units_that_can_be() -> None:
+    check_units_known(("sentinel2", "aster"), "Reflectance", -1000)
+    check_units_known(("sentinel1", "sentinel2"), {"sentinel1": "linear", "sentinel2": "dn"}, 0)
+
+
+def test_the_factor_decides_what_to_do() -> None:
+    assert "units='reflectance'" in remedy(Finding("scale", "", 9000))
+    assert remedy(Finding("scale", "", 120)) == "multiply them by about 100"
+    assert "band_stats" in remedy(Finding("far", ""))
+    assert "offset=-1000" in remedy(Finding("offset", ""))
