@@ -94,6 +94,8 @@ def test_the_run_that_one_stands_in_has_its_name(
 def test_the_place_is_looked_at_first(
     style: str, run_folder: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if style == "onnx":
+        pytest.importorskip("onnx", reason="onnx is not installed: pip install 'mmae[onnx]'")
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/below"), run_folder.path):
         assert export(run_folder, out, style) == 2
