@@ -50,11 +50,13 @@ BELOW: Mapping[str, frozenset[str]] = MappingProxyType(
         "engine": _DATA_AND_MODEL | {"distributed", "run"},
         "evaluate": _DATA_AND_MODEL | {"distributed", "run", "engine"},
         "programs": _TRAINING,
+        # Worker processes and their progress are those of data_tools.
+        "scenes": _TRAINING | {"programs", "data_tools"},
         "plan": _DATA_AND_MODEL,
         "launch": _TRAINING | {"programs"},
         "doctor": _TRAINING | {"programs", "plan", "launch"},
         # Benches compare with everything there is.
-        "bench": _TRAINING | {"programs", "data_tools"},
+        "bench": _TRAINING | {"programs", "scenes", "data_tools"},
         "data_tools": frozenset({"data"}),
         # The command line names its commands' modules, and imports the chosen one.
         "cli": frozenset(),
@@ -88,6 +90,11 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "": frozenset({"contents", "conversion"}),
             "contents": frozenset(),
             "conversion": frozenset(),
+        },
+        "mmae.scenes": {
+            "files": frozenset(),
+            "windows": frozenset({"files"}),
+            "": frozenset({"files", "windows"}),
         },
         "mmae.launch": {
             "supervision": frozenset(),
