@@ -37,20 +37,22 @@ def run(args: argparse.Namespace) -> int:
 def _embed_scene(args: argparse.Namespace) -> int:
     from mmae.disk.free_space import need_space
     from mmae.scenes.files.geotiff_output import write_cog
-    from mmae.scenes.files.partial_output import REMEDY, partial_output
-    from mmae.scenes.scene_job import check_sample, check_window, compute
+    from mmae.scenes.files.partial_output import REMEDY, check_new_output, partial_output
+    from mmae.scenes.scene_job import DISK_COPIES, check_sample, check_window, compute
     from mmae.scenes.scene_options import check_suffix, place_output, scene_job, scene_tags
     from mmae.terminal.printable import printable
 
     out = Path(args.out)
     check_suffix(out, (".tif", ".tiff"), "a scene's vectors are a GeoTIFF")
+    check_new_output(out)
     job, workers = scene_job(args, None)
     check_window(job)
     rows, columns = job.patches
     dim = job.encoder.dim
+    # What is refused leaves nothing behind.
+    check_sample(job)
+    need_space(out.absolute().parent, DISK_COPIES * 4 * rows * columns * dim, REMEDY)
     with partial_output(out, job.identity()) as partial:
-        need_space(out.absolute().parent, 12 * rows * columns * dim, REMEDY)
-        check_sample(job)
         units = compute(job, partial, workers, "embed")
         raster = job.window_model.rasters[0]
         grid = job.scene.grid.coarser(job.encoder.patch_size, rows, columns)

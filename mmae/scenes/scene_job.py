@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from mmae.scenes.windows.window_inputs import Numbers, WindowInputs
     from mmae.scenes.windows.window_model import WindowModel
 
+DISK_COPIES: Final = 4
+"""Times the size of the finished rasters: finished units, the plain file with overviews, and the GeoTIFF."""
 _SAMPLE: Final = 32
 """Windows whose values are compared with the statistics before the work begins."""
 
@@ -158,7 +161,16 @@ def check_sample(job: SceneJob) -> None:
         for top, left in corners[step // 2 :: step]:
             found.append(reader.read(top * windows.patch, left * windows.patch, height, width))
     arrays = {name: np.stack([each[name] for each in found]) for name in found[0]}
-    job.inputs.prepare(arrays, check=job.numbers.check)
+    try:
+        job.inputs.prepare(arrays, check=job.numbers.check)
+    except InputError as error:
+        raise InputError(_as_options(str(error))) from None
+
+
+def _as_options(message: str) -> str:
+    """A message about arguments of Python, with the command's options instead."""
+    message = message.replace("check_units=False", "--no-unit-check")
+    return re.sub(r"\b(units|level|offset)='?(-?\w+)'?", r"--\1 \2", message)
 
 
 def compute(job: SceneJob, partial: PartialOutput, workers: int, what: str) -> list[Unit]:

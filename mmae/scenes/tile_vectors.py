@@ -28,7 +28,7 @@ from mmae.raw_tiles import stored_inputs
 from mmae.scenes.files.geo_extra import pyarrow
 from mmae.scenes.files.number_format import number_format
 from mmae.scenes.files.parquet_output import TileVectors, write_parquet
-from mmae.scenes.files.partial_output import REMEDY, PartialOutput, partial_output
+from mmae.scenes.files.partial_output import REMEDY, PartialOutput, check_new_output, partial_output
 from mmae.scenes.process_model import devices_of, load_here, model_hash
 from mmae.scenes.scene_options import batch_of, check_suffix
 from mmae.terminal.plurals import counted
@@ -52,16 +52,18 @@ def embed_shards(args: argparse.Namespace) -> int:
     """Write the vectors of the tiles that the arguments of `mmae embed` name; the exit status."""
     out = Path(args.out)
     check_suffix(out, (".parquet",), "vectors of shards are a Parquet file")
+    check_new_output(out)
     _check_options(args)
     pyarrow()
     devices = devices_of(args.processes)
     job = TileJob(args.model, args.trust, args.src[0], args.cache_dir, args.pooling, batch_of(args, devices), devices)
     index = job.set.index
     positions = np.arange(len(index)) if args.split is None else index.positions(args.split)
+    dim = job.encoder.dim
+    # What is refused leaves nothing behind.
+    job.check_sample(positions, not args.no_unit_check)
+    need_space(out.absolute().parent, 8 * len(positions) * dim, REMEDY)
     with partial_output(out, job.identity(args.split)) as partial:
-        dim = job.encoder.dim
-        need_space(out.absolute().parent, 8 * len(positions) * dim, REMEDY)
-        job.check_sample(positions, not args.no_unit_check)
         chunks = [_Chunk(start, positions[start : start + _CHUNK]) for start in range(0, len(positions), _CHUNK)]
         _compute(job, partial, chunks)
 

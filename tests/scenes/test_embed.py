@@ -138,9 +138,12 @@ def test_an_interrupted_start_goes_on_where_it_was(
     assert {path.stem for path in partial.glob("*.npz")} == set(saved)
     assert json.loads((partial / "job.json").read_text())["level"] == "l2a"
     again: list[str] = []
-    monkeypatch.setattr(
-        PartialOutput, "save", lambda self, name, arrays: (again.append(name), save(self, name, arrays))
-    )
+
+    def noted(self: PartialOutput, name: str, arrays: Any) -> None:
+        again.append(name)
+        save(self, name, arrays)
+
+    monkeypatch.setattr(PartialOutput, "save", noted)
     assert embed(model, scene, tmp_path / "out.tif") == 0
     assert len(again) == 4
     assert not set(again) & set(saved)

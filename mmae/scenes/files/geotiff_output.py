@@ -62,7 +62,7 @@ def write_cog(
         if said:
             notes["mmae_loss"] = said
         _finish(plain, notes, form)
-        _copy(plain, path, raster, form)
+        _copy(plain, path, raster)
         plain.unlink()
         sync(path)
     return said
@@ -121,10 +121,10 @@ def _profile(raster: Raster, grid: Grid, form: NumberFormat | None) -> dict[str,
         # Band after band is many times faster to copy, and to make overviews of.
         "interleave": "band",
         "BIGTIFF": "IF_SAFER",
-    }
+    } | ({"NBITS": 16} if form is not None and form.dtype == "float16" else {})
 
 
-def _copy(plain: Path, path: Path, raster: Raster, form: NumberFormat | None) -> None:
+def _copy(plain: Path, path: Path, raster: Raster) -> None:
     from rasterio.enums import Resampling
     from rasterio.shutil import copy
 
@@ -132,20 +132,18 @@ def _copy(plain: Path, path: Path, raster: Raster, form: NumberFormat | None) ->
         if raster.colours:
             file.write_colormap(1, {0: (0, 0, 0, 0)} | {code: (*rgb, 255) for code, rgb in raster.colours.items()})
         factors = list(_factors(file.width, file.height))
-        size = sum(_item_bytes(name) for name in file.dtypes)
+        size, longest = sum(_item_bytes(name) for name in file.dtypes), max(file.width, file.height)
         if factors:
             file.build_overviews(factors, Resampling.mode if raster.colours else Resampling.average)
-    options = {"NBITS": 16} if form is not None and form.dtype == "float16" else {}
     copy(
         str(plain),
         str(path),
         driver="COG",
-        BLOCKSIZE=_block(size),
+        BLOCKSIZE=_block(size, longest),
         COMPRESS="DEFLATE",
-        PREDICTOR="NO" if options or raster.colours else "YES",
+        PREDICTOR="NO" if raster.colours else "YES",
         BIGTIFF="IF_SAFER",
         OVERVIEWS="AUTO" if factors else "NONE",
-        **options,
     )
 
 
@@ -156,9 +154,9 @@ def _factors(width: int, height: int) -> Iterator[int]:
         factor *= 2
 
 
-def _block(pixel_bytes: int) -> int:
+def _block(pixel_bytes: int, longest: int) -> int:
     side = _BLOCK
-    while side > _LEAST_BLOCK and side * side * pixel_bytes > _BLOCK_BYTES:
+    while side > _LEAST_BLOCK and (side * side * pixel_bytes > _BLOCK_BYTES or side >= 2 * longest):
         side //= 2
     return side
 

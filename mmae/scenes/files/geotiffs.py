@@ -1,4 +1,4 @@
-"""GeoTIFFs as one scene: their bands by name on one grid, checked before anything is computed, read window by window."""
+"""GeoTIFFs as one scene: bands by name on one grid, checked before anything is computed, read window by window."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SKIPPED: Final = "-"
-_RESAMPLINGS: Final = ("nearest", "bilinear", "average")
-RESAMPLINGS: Final = _RESAMPLINGS
 
 
 @dataclass(frozen=True)

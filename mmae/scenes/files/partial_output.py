@@ -1,4 +1,4 @@
-"""A folder beside an output that is being computed: what is finished lies in it, so that another start goes on there."""
+"""A folder beside an output that is being computed: finished parts lie in it, so that another start goes on there."""
 
 from __future__ import annotations
 
@@ -84,9 +84,7 @@ def partial_output(out: Path, job: Mapping[str, Any]) -> Iterator[PartialOutput]
     Raises:
         InputError: the output exists; another process writes it; or what an earlier start left is of another job.
     """
-    if os.path.lexists(out):
-        raise InputError(f"{out} exists already: choose another name, or remove it first")
-    check_place(out, out, "choose another place")
+    check_new_output(out)
     partial = PartialOutput(out)
     text = json.dumps(job, indent=1, sort_keys=True)
     with writing(partial.folder, REMEDY):
@@ -99,6 +97,17 @@ def partial_output(out: Path, job: Mapping[str, Any]) -> Iterator[PartialOutput]
         yield partial
     finally:
         lock.close()
+
+
+def check_new_output(out: Path) -> None:
+    """Refuse an output that exists, or could not be written at the end, before seconds are spent.
+
+    Raises:
+        InputError: as said.
+    """
+    if os.path.lexists(out):
+        raise InputError(f"{out} exists already: choose another name, or remove it first")
+    check_place(out, out, "choose another place")
 
 
 def _check_job(folder: Path, text: str) -> None:

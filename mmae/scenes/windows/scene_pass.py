@@ -176,7 +176,7 @@ def _prepared(
     inputs = model.prepare(arrays)
     data_BN = torch.stack(list(inputs.token_valid.values())).any(0)
     data_Bhw = data_BN.view(-1, *window_hw).cpu().numpy()
-    full_B: NDArray[np.bool_] = data_Bhw.reshape(len(data_Bhw), -1).any(axis=1)
+    full_B = np.asarray(data_Bhw.any(axis=(1, 2)))
     if full_B.all():
         return _Batch(row, numbers, inputs, data_Bhw, len(numbers), read)
     kept = [number for number, full in zip(numbers, full_B.tolist(), strict=True) if full]
