@@ -14,6 +14,7 @@ COMMANDS: Final = {
         "mmae.bench.repack.command",
         "HDF5 to shards: tiles/s beside h5py with webdataset's writer, and the limit",
     ),
+    "embed": ("mmae.bench.embed.command", "a scene to vectors: windows/s beside the encoder's forward pass alone"),
     "step": (
         "mmae.bench.step.command",
         "a training step: MFU, memory, where its time goes, beside its matrix products alone",

@@ -12,6 +12,7 @@ from mmae.disk.ownership import add_trust_argument
 from mmae.errors import InputError
 
 if TYPE_CHECKING:
+    from mmae.config.schema import ModelConfig
     from mmae.scenes.scene_job import SceneJob
 
 _RESAMPLINGS: Final = ("nearest", "bilinear", "average")
@@ -84,16 +85,20 @@ def place_output(whole: Path, out: Path) -> None:
         sync(out.absolute().parent)
 
 
-def batch_of(args: argparse.Namespace, devices: tuple[str, ...]) -> int:
+def batch_of(asked: int | None, devices: tuple[str, ...]) -> int:
     """Windows or tiles that are computed at once.
 
     Raises:
         InputError: less than one.
     """
-    batch: int = _BATCHES[devices[0].partition(":")[0]] if args.batch is None else args.batch
-    if batch < 1:
-        raise InputError(f"--batch {batch}: must be at least 1")
-    return batch
+    if asked is not None and asked < 1:
+        raise InputError(f"--batch {asked}: must be at least 1")
+    return asked or _BATCHES[devices[0].partition(":")[0]]
+
+
+def default_overlap(config: ModelConfig) -> int:
+    """Pixels that windows share where nothing is said: whole patches, at most a quarter of a window."""
+    return min(config.image_hw) // config.patch_size // _OVERLAP_SHARE * config.patch_size
 
 
 def scene_job(args: argparse.Namespace, outputs: tuple[str, ...] | None) -> tuple[SceneJob, int]:
@@ -116,12 +121,12 @@ def scene_job(args: argparse.Namespace, outputs: tuple[str, ...] | None) -> tupl
     scene = open_scene(scene_bands(config.in_domains, named), args.resample)
     side = getattr(args, "window", None)
     window_hw = config.image_hw if side is None else (side, side)
-    patch = config.patch_size
-    overlap = min(window_hw) // patch // _OVERLAP_SHARE * patch if args.overlap is None else args.overlap
+    usual = default_overlap(config)
+    overlap = (usual if usual < min(window_hw) else 0) if args.overlap is None else args.overlap
     devices = devices_of(args.processes)
     numbers = Numbers(args.level, args.units, args.offset, not args.no_unit_check)
     job = SceneJob(
-        args.model, args.trust, scene, numbers, outputs, window_hw, overlap, batch_of(args, devices), devices
+        args.model, args.trust, scene, numbers, outputs, window_hw, overlap, batch_of(args.batch, devices), devices
     )
     return job, len(devices)
 

@@ -56,7 +56,9 @@ def embed_shards(args: argparse.Namespace) -> int:
     _check_options(args)
     pyarrow()
     devices = devices_of(args.processes)
-    job = TileJob(args.model, args.trust, args.src[0], args.cache_dir, args.pooling, batch_of(args, devices), devices)
+    job = TileJob(
+        args.model, args.trust, args.src[0], args.cache_dir, args.pooling, batch_of(args.batch, devices), devices
+    )
     index = job.set.index
     positions = np.arange(len(index)) if args.split is None else index.positions(args.split)
     dim = job.encoder.dim

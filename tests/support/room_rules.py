@@ -112,6 +112,7 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "repack": frozenset({""}),
             "loader": frozenset({""}),
             "shuffle": frozenset({""}),
+            "embed": frozenset({""}),
             "step": frozenset({""}),
         },
         "data_tools": {
