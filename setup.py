@@ -51,12 +51,15 @@ setup(
     extras_require={
         "s3": ["s3fs"],
         "gs": ["gcsfs"],
+        "geo": ["pyarrow>=15", "rasterio>=1.4"],
         "tensorboard": ["tensorboard>=2.14"],
         "dev": [
             "hypothesis>=6.100",
             "mypy>=1.10",
+            "pyarrow>=15",
             "pytest>=8",
             "pytest-timeout>=2.3",
+            "rasterio>=1.4",
             "ruff==0.17.6",
             "tensorboard>=2.14",
             "types-PyYAML",

@@ -12,7 +12,8 @@ from mmae.scenes.files.geo_extra import rasterio
 METRES: Final = 10.0
 """Side of a pixel of MMEarth, which models have learned from."""
 _TOLERANCE: Final = 0.05
-_EARTH_METRES: Final = 6_371_008.8
+_EQUATOR_METRES: Final = 6_378_137.0
+_ECCENTRICITY_SQUARED: Final = 6.694_379_990_14e-3
 
 
 @dataclass(frozen=True)
@@ -91,21 +92,28 @@ def grid_of(path: str, file: Any) -> Grid:
 
 def metre_grid(grid: Grid) -> Grid:
     """A grid over the same ground, whose pixels measure 10 m in its middle; the same one if they do."""
-    width, height = grid.metres()
     a, b, c, d, e, f = grid.transform
-    if abs(width / METRES - 1) < 1e-3 and abs(height / METRES - 1) < 1e-3:
-        return grid
-    across, down = METRES / width, METRES / height
+    right, down = map(_pixels_of, grid.metres())
     return Grid(
         grid.crs,
-        (a * across, b, c, d, e * down, f),
-        math.ceil(grid.height / down - 1e-6),
-        math.ceil(grid.width / across - 1e-6),
+        (a / right, b, c, d, e / down, f),
+        math.ceil(grid.height * down - 1e-6),
+        math.ceil(grid.width * right - 1e-6),
     )
 
 
+def _pixels_of(metres: float) -> float:
+    """How many pixels of 10 m are one of these: a whole number where it nearly is one, as projections stretch a bit."""
+    ratio = metres / METRES
+    whole = max(1, round(ratio))
+    return whole if abs(ratio / whole - 1) <= _TOLERANCE else ratio
+
+
 def _distance(one: tuple[float, float], other: tuple[float, float]) -> float:
-    """Metres between two places, degrees east and north, on a sphere."""
-    (x, y), (u, v) = (tuple(map(math.radians, place)) for place in (one, other))
-    half = math.sin((v - y) / 2) ** 2 + math.cos(y) * math.cos(v) * math.sin((u - x) / 2) ** 2
-    return 2 * _EARTH_METRES * math.asin(math.sqrt(half))
+    """Metres between two near places, degrees east and north, on the ellipsoid of WGS 84."""
+    east = math.radians((other[0] - one[0] + 180) % 360 - 180)
+    north, latitude = math.radians(other[1] - one[1]), math.radians((one[1] + other[1]) / 2)
+    curve = 1 - _ECCENTRICITY_SQUARED * math.sin(latitude) ** 2
+    across = _EQUATOR_METRES / math.sqrt(curve) * math.cos(latitude) * east
+    along = _EQUATOR_METRES * (1 - _ECCENTRICITY_SQUARED) / curve**1.5 * north
+    return math.hypot(across, along)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 from mmae.scenes.files.rasters import UNIT_ROWS, Unit, runs_of, units_of
 
 
@@ -22,5 +24,5 @@ def test_runs_hold_units_that_follow_one_another() -> None:
     assert [unit for run in runs for unit in run] == todo
     for run in runs:
         assert len(run) <= 3
-        assert all(one.bottom == other.top and one.left == other.left for one, other in zip(run, run[1:], strict=False))
+        assert all(one.bottom == other.top and one.left == other.left for one, other in pairwise(run))
     assert runs_of([], 4) == []

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -99,7 +99,9 @@ def joined(units: list[Unit], parts: Mapping[Unit, Mapping[str, NDArray[Any]]], 
     rows, columns = max(unit.bottom for unit in units), max(unit.right for unit in units)
     whole = np.full((raster.channels, rows * raster.cells, columns * raster.cells), -1e9)
     for unit in units:
-        down, across = (slice(a * raster.cells, b * raster.cells) for a, b in ((unit.top, unit.bottom), (unit.left, unit.right)))
+        down, across = (
+            slice(a * raster.cells, b * raster.cells) for a, b in ((unit.top, unit.bottom), (unit.left, unit.right))
+        )
         whole[:, down, across] = parts[unit][raster.name]
     return whole
 
@@ -117,6 +119,7 @@ def scenes(draw: st.DrawFn) -> tuple[Image, Windows]:
     return Image(pixels.astype(np.float32)), Windows(down, across, PATCH)
 
 
+@settings(max_examples=30)
 @given(scenes(), st.integers(1, 7), st.integers(1, 4), st.integers(3, 12))
 def test_units_are_the_weighted_sum_over_all_windows(
     scene: tuple[Image, Windows], batch: int, parts: int, columns: int
@@ -126,7 +129,8 @@ def test_units_are_the_weighted_sum_over_all_windows(
         patch.setattr("mmae.scenes.files.rasters._MOST_BYTES", 1)
         patch.setattr("mmae.scenes.files.rasters._LEAST_COLUMNS", columns)
         units = units_of(windows.down.length, windows.across.length, windows.down.window, 8)
-    model, found = WindowMeans(), {}
+    model = WindowMeans()
+    found: dict[Unit, dict[str, NDArray[Any]]] = {}
     for run in runs_of(units, parts):
         found |= dict(finished_units(run, windows, model, image, batch, Nothing()))
     assert list(found) == units
