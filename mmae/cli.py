@@ -9,6 +9,7 @@ from typing import Final
 
 from mmae.errors import InputError
 from mmae.terminal.edge import Parser, guarded, parse
+from mmae.terminal.missing_package import missing_package
 from mmae.version import __version__
 
 COMMANDS: Final = {
@@ -46,14 +47,25 @@ def main(argv: list[str] | None = None) -> int:
 def _run(program: str, about: str, commands: Commands, words: Sequence[str]) -> int:
     if not words or words[0] not in commands:
         raise _without_command(program, about, commands, words)
-    # Only the chosen command's module is imported: `mmae --help` stays quick.
     module, about = commands[words[0]]
-    chosen, program = importlib.import_module(module), f"{program} {words[0]}"
+    program = f"{program} {words[0]}"
+    try:
+        return _run_command(program, about, module, words[1:])
+    except ModuleNotFoundError as error:
+        line = missing_package(error, program)
+        if line is None:
+            raise
+        raise InputError(line) from error
+
+
+def _run_command(program: str, about: str, module: str, words: Sequence[str]) -> int:
+    # Only the chosen command's module is imported: `mmae --help` stays quick.
+    chosen = importlib.import_module(module)
     if hasattr(chosen, "COMMANDS"):
-        return _run(program, about, chosen.COMMANDS, words[1:])
+        return _run(program, about, chosen.COMMANDS, words)
     parser = Parser(prog=program, description=about)
     chosen.add_arguments(parser)
-    status: int = chosen.run(parse(parser, words[1:]))
+    status: int = chosen.run(parse(parser, words))
     return status
 
 

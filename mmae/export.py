@@ -18,6 +18,12 @@ FORMATS: Final = MappingProxyType(
     {
         "folder": ("mmae.publish.model_folder", "a model folder (default)"),
         "published": ("mmae.publish.published_file", "one file under the names that the published code loads"),
+        "timm": ("mmae.publish.images.timm_folder", "the encoder of one image, a folder for timm and transformers"),
+        "onnx": ("mmae.publish.programs.onnx_folder", "the encoder at one image size, a folder with model.onnx"),
+        "torch-export": ("mmae.publish.programs.program_file", "the same as torch's ExportedProgram, one file"),
+        "terratorch": ("mmae.publish.plugins.terratorch_folder", "a backbone for TerraTorch and its configuration"),
+        "torchgeo": ("mmae.publish.images.torchgeo_folder", "weights of one image and their entry for TorchGeo"),
+        "torchgeo-bench": ("mmae.publish.plugins.bench_folder", "a model for torchgeo-bench and its configuration"),
     }
 )
 """Value of `--format` -> the module that writes it (`mmae.publish.export_format`), and a few words of help."""
@@ -51,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     warn_of_weights(source.model, args.run)
     chosen.write(out, source, args)
     step = f"step {source.extra['step']}, " if "step" in source.extra else ""
-    print(f"{out}: {step}{sum(p.numel() for p in source.model.parameters()):,} parameters, float32")
+    # The format may hold a part of them.
+    print(f"{out}: {step}from a model of {sum(p.numel() for p in source.model.parameters()):,} parameters, float32")
     return 0
 
 

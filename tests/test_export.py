@@ -15,12 +15,14 @@ import torch
 from mmae.cli import main
 from mmae.config.schema import Config, ModelConfig
 from mmae.engine.checkpoint.consolidate import Trained
+from mmae.export import FORMATS as ALL_FORMATS
 from mmae.model.mmae import MultiMAE
 from mmae.run.folder import RunFolder
 from tests.support.full_disk import REASON, files_up_to
 
 CONFIG = Config(model=ModelConfig(size="nano", decoder_dim=16, decoder_num_heads=2, decoder_depth=1))
 FORMATS = ("folder", "published")
+"""Of these, what every export has is tested here."""
 
 
 @pytest.fixture
@@ -56,10 +58,26 @@ def test_where_the_run_lies_is_not_written(way: Callable[[Path], str], run_folde
     for style in FORMATS:
         assert export(moved, tmp_path / "out" / style, style) == 0
     written = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    assert len(written) == 3
+    assert len(written) == 4
     assert not any(b"secret" in content or bytes(tmp_path) in content for content in written)
     extra = json.loads((tmp_path / "out" / "folder" / "config.json").read_text())["extra"]
     assert (extra["run"], extra["step"]) == ("run", 12)
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_card_is_written_again_for_a_folder_that_is_exported_again(
+    run_folder: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, again, last = (tmp_path / name for name in ("first", "again", "last"))
+    assert main(["export", str(run_folder.path), str(first), "--license", "cc-by-4.0"]) == 0
+    assert main(["export", str(first), str(again)]) == 0
+    assert (again / "README.md").read_text() == (first / "README.md").read_text()
+    assert "license: cc-by-4.0" in (again / "README.md").read_text()
+    assert main(["export", str(first), str(last), "--license", "mit"]) == 0
+    assert "license: mit" in (last / "README.md").read_text()
+    assert main(["export", str(first), str(tmp_path / "none"), "--license", "My own"]) == 2
+    assert capsys.readouterr().err.startswith("mmae: error: --license My own: say its identifier")
+    assert main(["export", str(first), str(tmp_path / "file"), "--format", "published", "--license", "mit"]) == 2
 
 
 @pytest.mark.usefixtures("trained")
@@ -72,7 +90,7 @@ def test_the_run_that_one_stands_in_has_its_name(
 
 
 @pytest.mark.usefixtures("never_loaded")
-@pytest.mark.parametrize("style", FORMATS)
+@pytest.mark.parametrize("style", ALL_FORMATS)
 def test_the_place_is_looked_at_first(
     style: str, run_folder: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

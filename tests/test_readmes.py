@@ -30,7 +30,7 @@ FILE = re.compile(
     r"(?<![\w./-])((?:mmae|data_tools|launchers|ds_configs|tests)/[\w./*-]+\.(?:py|sh|sbatch|yaml|json|md|example))"
 )
 KEY = re.compile(r"(?<![\w./-])([a-z]+)\.([a-z_]+)\b(?![./(-])")
-SUFFIXES = {"json", "jsonl", "md", "pth", "py", "safetensors", "yaml"}
+SUFFIXES = {"json", "jsonl", "md", "onnx", "pth", "py", "safetensors", "yaml"}
 """What makes a file's name of what looks like a recipe key."""
 
 LADDER = ("paper", "vit_b", "vit_l", "vit_h", "vit_g")

@@ -16,7 +16,8 @@ from data_tools.repack.tar_header import end, header, padding
 from data_tools.repack.tile_packer import PackedTile
 from mmae.data.shards.index_json import DatasetInfo, ShardInfo
 from mmae.data.shards.tar_layout import extents, info_name, member_checksum, member_name, spans
-from mmae.disk.files import atomic_file, stream_hash
+from mmae.disk.content_hash import stream_hash
+from mmae.disk.files import atomic_file
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""Atomic files: a name leads to a whole file or to none. And the hash of a file's content."""
+"""Atomic files: a name leads to a whole file or to none."""
 
 from __future__ import annotations
 
@@ -14,16 +14,12 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Final
 
-import xxhash
-
 from mmae.errors import InputError
 
 TEMPORARY: Final = ".tmp"
 
 _ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
 """Signals that end a process without any clean-up, unless it catches them."""
-
-_HASH_CHUNK: Final = 1 << 20
 
 
 @contextmanager
@@ -181,15 +177,6 @@ def _end(number: int, _frame: FrameType | None) -> None:
     # A second signal ends the process at once.
     signal.signal(number, signal.SIG_DFL)
     raise SystemExit(128 + number)
-
-
-def stream_hash(file: IO[bytes]) -> str:
-    """xxh3-128 of a file's content, hexadecimal; it is read in chunks."""
-    file.seek(0)
-    hasher = xxhash.xxh3_128()
-    while chunk := file.read(_HASH_CHUNK):
-        hasher.update(chunk)
-    return hasher.hexdigest()
 
 
 def write_whole(path: Path, text: str) -> None:

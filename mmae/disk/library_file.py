@@ -7,6 +7,7 @@ process. So they write to a file object whose writes always succeed, and the err
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import threading
@@ -60,6 +61,12 @@ class LibraryFile:
     def flush(self) -> None:
         """Do nothing: the owner of the file flushes it."""
 
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
     def _write_all(self, view: memoryview) -> None:
         while view:
             view = view[self._file.write(view) :]
@@ -70,6 +77,10 @@ class LibraryFile:
                 act()
             except OSError as error:
                 self._error = error
+
+
+# torch.export asks whether a file is one of these before it writes.
+io.IOBase.register(LibraryFile)
 
 
 @contextmanager

@@ -118,9 +118,9 @@ def _common_grid(model: MultiMAE, names: list[str], values: Mapping[str, Tensor]
         value = values[name]
         grid = _grid(MODALITIES[name], value, model.config.patch_size)
         if not first:
-            batch, first, grid_hw = len(value), name, grid
-        elif len(value) != batch:
-            raise ValueError(f"{name} holds {counted(len(value), 'tile')}, {first} {batch}")
+            batch, first, grid_hw = value.shape[0], name, grid
+        elif value.shape[0] != batch:
+            raise ValueError(f"{name} holds {counted(value.shape[0], 'tile')}, {first} {batch}")
         elif grid != grid_hw:
             raise ValueError(f"{name} has {grid[0]}x{grid[1]} patches, {first} {grid_hw[0]}x{grid_hw[1]}: same places?")
     return batch, grid_hw
@@ -139,7 +139,7 @@ def _grid(modality: Modality, value: Tensor, patch_size: int) -> Grid:
         )
     side = modality.patch(patch_size)
     height, width = shape[-2:]
-    if not len(value) or not height or not width or height % side or width % side:
+    if not shape[0] or not height or not width or height % side or width % side:
         raise ValueError(f"{name} of shape {shape} does not divide into patches of {side}x{side} of its pixels")
     return height // side, width // side
 

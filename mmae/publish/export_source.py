@@ -21,7 +21,7 @@ class Source:
     Attributes:
         model: whole, float32, on the CPU.
         band_stats: the statistics its inputs are normalised with.
-        extra: JSON-able notes: `run`, `step`, `log_vars` by output, ...
+        extra: JSON-able notes: `run`, `step`, `log_vars` by output, `training`, `license`, ...
     """
 
     model: MultiMAE
@@ -58,10 +58,13 @@ def _from_run(path: str, step: int | None, out: Path, trust: bool) -> Source:
 
     _need_space(out, parameter_counts(config.model).total)
     from mmae.engine.checkpoint.consolidate import load_trained
+    from mmae.publish.hub.model_card import TRAINING
+    from mmae.publish.hub.training_facts import training_facts
 
     trained = load_trained(path, step, trust)
     # The path of the run is private; users of the model do not need it.
     extra: dict[str, Any] = {"run": Path(os.path.abspath(path)).name, "step": trained.step}
+    extra[TRAINING] = training_facts(trained.folder, trained.config, trained.step)
     if trained.log_vars is not None:
         extra["log_vars"] = dict(zip(trained.config.model.outputs, trained.log_vars.tolist(), strict=True))
     return Source(trained.model, trained.band_stats, extra)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from multiprocessing import current_process
 from typing import TYPE_CHECKING
 
-from mmae.disk.files import stream_hash
 from mmae.errors import InputError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def model_hash(model: str) -> str:
     from mmae.model.saved.saved_model import WEIGHTS_NAME
 
     with (model_folder(model) / WEIGHTS_NAME).open("rb") as file:
-        return stream_hash(file)
+        return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
 def _number() -> int:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn, TextIO
 
 from mmae.errors import EXIT_BAD_INPUT, EXIT_FAILED, InputError
+from mmae.terminal.missing_package import missing_package
 from mmae.terminal.printable import printable
 
 EXIT_INTERRUPTED: Final = 128 + signal.SIGINT
@@ -114,8 +115,8 @@ def guarded(
 def ending(error: BaseException) -> Ending | None:
     """The end of a command after this error; None for a bug.
 
-    The status is 2 for bad input and refusals of the file system, 1 if memory is exhausted, 130 for an interrupt, and
-    141 if the reader of the output has ended.
+    The status is 2 for bad input, refusals of the file system and missing libraries, 1 if memory is exhausted, 130 for
+    an interrupt, and 141 if the reader of the output has ended.
     """
     if isinstance(error, SystemExit | GeneratorExit):
         return None
@@ -123,6 +124,9 @@ def ending(error: BaseException) -> Ending | None:
         return Ending(EXIT_INTERRUPTED, "interrupted")
     if isinstance(error, InputError):
         return Ending(EXIT_BAD_INPUT, f"error: {printable(str(error))}")
+    if isinstance(error, ModuleNotFoundError):
+        line = missing_package(error, "mmae")
+        return None if line is None else Ending(EXIT_BAD_INPUT, f"error: {line}")
     if isinstance(error, MemoryError):
         what = f" ({printable(str(error))})" if str(error) else ""
         return Ending(EXIT_FAILED, f"error: out of memory{what}: ask for less at once, or use a larger machine")

@@ -21,7 +21,7 @@ from mmae.model.features import features
 from mmae.model.mmae import MultiMAE
 from mmae.model.saved.saved_model import save_model
 from mmae.raw_tiles import raw_inputs
-from tests.inference.conftest import CONFIG, STATS
+from tests.support.raw_encoder_case import CONFIG, STATS
 
 Land = Callable[..., NDArray[np.uint16]]
 NAMES = {

@@ -105,6 +105,17 @@ def test_an_export_never_overwrites(exported: Path, home: Path) -> None:
     assert (exported / "model.safetensors").read_bytes() == before
 
 
+def test_the_model_card_tells_what_the_run_knows(trained: Finished, exported: Path, home: Path) -> None:
+    card, last = (exported / "README.md").read_text(), trained.last_json
+    assert f"| steps | {last['step']} |" in card
+    assert f"| tiles seen | {last['tiles_seen']} |" in card
+    assert "| packed from | tiles.h5 (tiles: train " in card
+    assert f"| rgb | {last['val_losses']['rgb']:.6g} |" in card
+    assert "| version of deepspeed | " in card
+    assert "| sentinel2_l1c | B4 | " in card
+    assert str(home) not in card
+
+
 def test_a_new_run_starts_from_an_exported_model(
     exported: Path, synthetic_shards: Path, command: Command, tmp_path: Path
 ) -> None:

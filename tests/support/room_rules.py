@@ -96,6 +96,14 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "windows": frozenset({"files"}),
             "": frozenset({"files", "windows"}),
         },
+        "mmae.publish": {
+            "": frozenset({"hub"}),
+            "hub": frozenset(),
+            "images": frozenset({""}),
+            "programs": frozenset({"", "images"}),
+            "carried": frozenset(),
+            "plugins": frozenset({"", "images", "programs"}),
+        },
         "mmae.launch": {
             "supervision": frozenset(),
             "": frozenset({"supervision"}),
@@ -129,6 +137,7 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
 
 DATA_TOOLS_GROUND = frozenset(
     {
+        "disk.content_hash",
         "disk.file_lock",
         "disk.files",
         "disk.free_space",
@@ -151,6 +160,7 @@ EXCEPTIONS = MappingProxyType(
         ("mmae", "mmae.inference.raw_encoder"): "`mmae.load_encoder`, in the same way as the next two",
         ("mmae", "mmae.model.features"): "`mmae.features`, imported when it is first asked for; here for type checkers",
         ("mmae", "mmae.model.saved.saved_model"): "`mmae.load_model`, in the same way",
+        ("mmae", "mmae.publish.hub.hub_model"): "`mmae.MultiMAE`, in the same way",
     }
 )
 

@@ -27,7 +27,8 @@ from mmae.data.shards.index_json import (
     parse_head,
 )
 from mmae.data.shards.mapped_npz import UNREADABLE_NPZ, map_npz, save_npz
-from mmae.disk.files import atomic_file, stream_hash
+from mmae.disk.content_hash import stream_hash
+from mmae.disk.files import atomic_file
 from mmae.disk.regular_file import open_regular, read_regular
 from mmae.errors import InputError
 from mmae.modalities import S2_LEVELS

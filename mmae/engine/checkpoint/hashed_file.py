@@ -10,7 +10,7 @@ from typing import Any
 
 import xxhash
 
-from mmae.disk.files import stream_hash
+from mmae.disk.content_hash import stream_hash
 from mmae.disk.regular_file import open_regular
 
 

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from mmae.disk.files import atomic_folder, check_new_folder, writing
-from mmae.disk.ownership import check_owner, keep_from_others
+from mmae.disk.ownership import check_owner
 from mmae.disk.regular_file import check_regular
 from mmae.errors import InputError
 from mmae.model.mmae import MultiMAE
 from mmae.model.posembed import first_positions
 from mmae.model.published.config import published_weights
 from mmae.model.saved.saved_config import CONFIG_NAME, SavedModel, describe, read_model_config
+from mmae.model.saved.weights_file import WEIGHTS_NAME, new_folder, save_weights
 
-__all__ = ["SavedModel", "initial_weights", "load_model", "read_model_config", "save_model"]
-
-WEIGHTS_NAME: Final = "model.safetensors"
+__all__ = ["WEIGHTS_NAME", "SavedModel", "initial_weights", "load_model", "read_model_config", "save_model"]
 
 
 def save_model(
-    folder: str | Path, model: MultiMAE, band_stats: Mapping[str, Any], extra: Mapping[str, Any] | None = None
+    folder: str | Path,
+    model: MultiMAE,
+    band_stats: Mapping[str, Any],
+    extra: Mapping[str, Any] | None = None,
+    others: Mapping[str, str] | None = None,
 ) -> None:
     """Write a model folder: float32 weights under our (stacked) names, and all that is needed to use them.
 
@@ -36,32 +37,18 @@ def save_model(
         model: with whole weights, not sharded ones.
         band_stats: JSON-able statistics of the inputs.
         extra: JSON-able notes.
+        others: name -> text of further files of the folder.
 
     Raises:
         InputError: the folder holds something already, or is not a folder.
     """
     folder = Path(folder)
-    check_new_folder(folder)
     description = describe(model.config, model.variant, band_stats, extra)
     state = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in model.state_dict().items()}
-    with writing(folder, "make room, or choose another folder"):
-        folder.absolute().parent.mkdir(parents=True, exist_ok=True)
-        with atomic_folder(folder) as partial:
-            (partial / CONFIG_NAME).write_text(description, encoding="utf-8")
-            _save_weights(partial, state)
-            # Or whoever shares a group with the user would have to be trusted by every command that reads the model.
-            for path in (partial, *partial.iterdir()):
-                keep_from_others(path)
-
-
-def _save_weights(folder: Path, state: dict[str, Tensor]) -> None:
-    path = folder / WEIGHTS_NAME
-    try:
-        save_file(state, path, metadata={"format": "pt"})
-    except SafetensorError as error:
-        raise OSError(None, str(error).rpartition("error: ")[2]) from error
-    # safetensors makes a file that only its owner reads, whatever the umask.
-    path.chmod(stat.S_IMODE((folder / CONFIG_NAME).stat().st_mode))
+    with new_folder(folder) as partial:
+        for name, text in {**(others or {}), CONFIG_NAME: description}.items():
+            (partial / name).write_text(text, encoding="utf-8")
+        save_weights(partial / WEIGHTS_NAME, state)
 
 
 def load_model(folder: str | Path, trust: bool = False) -> MultiMAE:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from mmae.data.shards.mapped_npz import UNREADABLE_NPZ, map_npz, save_npz
-from mmae.disk.files import stream_hash
+from mmae.disk.content_hash import stream_hash
 
 ARRAYS: dict[str, NDArray[Any]] = {
     "none": np.zeros((0, 3), np.float32),

@@ -92,7 +92,7 @@ def test_a_failed_save_leaves_nothing(tmp_path: Path, model: MultiMAE, monkeypat
     def full(*args: object, **kwargs: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("mmae.model.saved.saved_model.save_file", full)
+    monkeypatch.setattr("mmae.model.saved.weights_file.save_file", full)
     with pytest.raises(InputError, match=r"model: cannot be written \(no space left on device\): make room"):
         save_model(tmp_path / "model", model, STATS)
     assert not list(tmp_path.iterdir())

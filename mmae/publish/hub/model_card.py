@@ -1,0 +1,251 @@
+"""The model card of a model folder: README.md with the hub's metadata, written from what config.json says.
+
+So a folder that is exported again has the same card, and nobody has to find the run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import yaml
+
+from mmae.errors import InputError
+from mmae.modalities import MODALITIES, S2_LEVELS, Modality, stats_entry
+from mmae.model.saved.saved_config import SavedModel
+from mmae.publish.hub.card_text import CITATION, LIMITS, USE
+from mmae.terminal.plurals import counted
+from mmae.terminal.printable import printable
+
+CARD_NAME: Final = "README.md"
+LICENSE: Final = "license"
+"""Key of the notes in config.json."""
+TRAINING: Final = "training"
+"""Key of the notes in config.json: what `training_facts` gives."""
+
+_LICENSE: Final = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
+_SOURCE: Final = re.compile(r"data_(1M|100k)_v\d+(_64)?\.h5")
+_TAGS: Final = ("earth-observation", "remote-sensing", "satellite", "masked-autoencoder", "multimae", "vit")
+
+
+def check_license(words: str | None) -> None:
+    """Refuse what is no identifier of a licence as the hub writes them.
+
+    Raises:
+        InputError: another form than `apache-2.0`, `cc-by-4.0`, `other`.
+    """
+    if words is not None and not _LICENSE.fullmatch(words):
+        raise InputError(f"--license {words}: say its identifier in small letters, such as apache-2.0 or cc-by-4.0")
+
+
+def model_card(saved: SavedModel) -> str:
+    """The text of README.md: metadata between two lines of dashes, then Markdown.
+
+    Args:
+        saved: the model's description. Its notes `training` (`training_facts`) and `license` are told where they are.
+    """
+    facts = _mapping(saved.extra.get(TRAINING))
+    parts = [
+        f"---\n{yaml.safe_dump(_metadata(saved, facts), sort_keys=False)}---",
+        f"# {_title(saved)}",
+        _about(saved, facts),
+        "## Use",
+        USE,
+        "## Inputs",
+        _inputs(saved),
+        "## Training",
+        "\n".join(_training(saved, facts)) or "The model folder does not say how the model was trained.",
+        "## Validation",
+        _validation(facts),
+        "## Limits",
+        "\n".join(f"- {line}" for line in _limits(saved, facts)),
+        "## Licence",
+        _licence(saved),
+        "## Citation",
+        CITATION,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _metadata(saved: SavedModel, facts: Mapping[str, Any]) -> dict[str, Any]:
+    stated = saved.extra.get(LICENSE)
+    metadata: dict[str, Any] = {"license": stated or "other"}
+    if not stated:
+        metadata |= {"license_name": "not-stated"}
+    # The names of other files are no names of data sets that people could look up.
+    datasets = list(dict.fromkeys(filter(None, map(_mmearth, _sources(facts)))))
+    sensors = {MODALITIES[name].dataset for name in saved.config.in_domains} & {"sentinel1", "sentinel2"}
+    return {
+        **metadata,
+        "library_name": "mmae",
+        "pipeline_tag": "image-feature-extraction",
+        "tags": [*_TAGS, *(f"{name[:-1]}-{name[-1]}" for name in sorted(sensors))],
+        **({"datasets": datasets} if datasets else {}),
+    }
+
+
+def _title(saved: SavedModel) -> str:
+    return f"MultiMAE {saved.config.size}, {len(saved.config.in_domains)} modalities"
+
+
+def _about(saved: SavedModel, facts: Mapping[str, Any]) -> str:
+    config, variant = saved.config, saved.variant
+    height, width = config.image_hw
+    about = (
+        f"A multi-modal masked autoencoder of satellite images: a vision transformer of width {variant.dim}, depth "
+        f"{variant.depth} and {variant.num_heads} heads, patches of {config.patch_size} x {config.patch_size} pixels, "
+        f"{counted(config.num_global_tokens, 'global token')}. It was trained on images of {height} x {width} "
+        f"pixels of 10 m. It takes any subset of its inputs ({', '.join(config.in_domains)}) and was "
+        f"trained to reconstruct {', '.join(config.outputs)}."
+    )
+    if not all(map(_mmearth, _sources(facts))):
+        about += " **Not all of its tiles are from files of MMEarth**: see below what they are from."
+    return about
+
+
+def _inputs(saved: SavedModel) -> str:
+    """A table of modalities, and one of the statistics."""
+    rows = [MODALITIES[name] for name in saved.config.in_domains]
+    inputs = _table(
+        ("modality", "dataset", "bands", "units", "level", "no data"),
+        (
+            (row.name, row.dataset, ", ".join(row.band_names), _units(row), _levels(row, saved), _no_data(row))
+            for row in rows
+        ),
+    )
+    statistics = _table(("statistics of", "band", "mean", "standard deviation"), _statistics(rows, saved))
+    words = (
+        "Values become (value - mean) / standard deviation with these numbers, in the stored units, before the encoder "
+        "sees them; `mmae.load_encoder` does that by itself. Elevation is then standardised in each tile."
+    )
+    return (
+        f"{inputs}\n\n{words}\n\n{statistics}"
+        if saved.band_stats
+        else (f"{inputs}\n\nThe model folder holds no band statistics: inputs must be normalised by the user.")
+    )
+
+
+def _units(row: Modality) -> str:
+    return f"{row.units}: {', '.join(map(str, row.class_codes))}" if row.categorical else row.units
+
+
+def _no_data(row: Modality) -> str:
+    return ", ".join([f"{value:g}" for value in row.no_data] or ["not finite"])
+
+
+def _levels(row: Modality, saved: SavedModel) -> str:
+    if not row.by_level:
+        return "any"
+    known = [level.upper() for level in S2_LEVELS if saved.band_stats.get(stats_entry(row, level)) is not None]
+    return ", ".join(known) or "none: no statistics"
+
+
+def _statistics(rows: Iterable[Modality], saved: SavedModel) -> Iterator[tuple[str, ...]]:
+    for row in rows:
+        for entry in dict.fromkeys(stats_entry(row, level) for level in S2_LEVELS) if not row.categorical else ():
+            table = _mapping(saved.band_stats.get(entry))
+            means, deviations = (_listed(table.get(kind)) for kind in ("mean", "std"))
+            for band, name in zip(row.bands, row.band_names, strict=True):
+                if band < len(means) and band < len(deviations):
+                    yield entry, name, _number(means[band]), _number(deviations[band])
+
+
+def _training(saved: SavedModel, facts: Mapping[str, Any]) -> Iterator[str]:
+    recipe, versions = _mapping(facts.get("recipe")), _mapping(facts.get("versions"))
+    said = {
+        "steps": saved.extra.get("step"),
+        "tiles seen": facts.get("tiles_seen"),
+        "precision": facts.get("precision"),
+        "published checkpoint": saved.extra.get("published"),
+        "epoch": saved.extra.get("epoch"),
+    }
+    rows = [(key, _plain(value)) for key, value in said.items() if value is not None]
+    rows += [(f"`{_plain(key)}`", _plain(value)) for key, value in recipe.items() if value is not None]
+    for source in _sources(facts):
+        tiles = ", ".join(f"{split} {_plain(count)}" for split, count in _mapping(source.get("tiles")).items())
+        rows.append(("packed from", f"{_plain(source.get('name'))} (tiles: {_plain(tiles)})"))
+        rows.append(("fingerprint of that file", f"`{_plain(source.get('fingerprint'))}`"))
+    rows += [("fingerprint of the shards", f"`{_plain(each)}`") for each in _listed(facts.get("shards"))]
+    rows += [
+        ("commit of mmae" if name == "git" else f"version of {_plain(name)}", _plain(version))
+        for name, version in versions.items()
+    ]
+    rows.append(("exported by mmae", _plain(saved.mmae_version)))
+    yield _table(("fact", "value"), rows)
+
+
+def _validation(facts: Mapping[str, Any]) -> str:
+    found = _mapping(facts.get("validation"))
+    losses = _mapping(found.get("losses"))
+    if not losses:
+        return "No validation is known of."
+    table = _table(("output", "loss"), ((_plain(name), _number(loss)) for name, loss in losses.items()))
+    return (
+        f"Losses on the validation split at step {_plain(found.get('step'))}, on normalised values (cross-entropy for "
+        f"land cover); they say how well hidden patches are reconstructed, not how well features transfer.\n\n{table}"
+    )
+
+
+def _limits(saved: SavedModel, facts: Mapping[str, Any]) -> Iterator[str]:
+    height, width = saved.config.image_hw
+    yield f"It saw images of {height} x {width} pixels only. Larger images work, and nobody has measured how well."
+    if saved.config.positions == "learned":
+        yield "Its positions were learned for that size; those of other sizes are interpolated."
+    missing = [level.upper() for level in S2_LEVELS if saved.band_stats.get(f"sentinel2_{level}") is None]
+    if missing and any(MODALITIES[name].by_level for name in saved.config.in_domains):
+        yield f"Sentinel-2 of level {' and '.join(missing)} cannot be normalised: there are no statistics of it."
+    if not facts:
+        yield "How it was trained is not known here."
+    yield from LIMITS
+
+
+def _licence(saved: SavedModel) -> str:
+    stated = saved.extra.get(LICENSE)
+    if stated:
+        return f"The weights: {_plain(stated)}. The code of mmae: Apache-2.0."
+    return (
+        "Whoever exported these weights has not stated a licence for them (`mmae export --license`): ask before use. "
+        "The code of mmae is under Apache-2.0, which says nothing about the weights."
+    )
+
+
+def _sources(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [each for each in _listed(facts.get("sources")) if isinstance(each, Mapping)]
+
+
+def _mmearth(source: Mapping[str, Any]) -> str | None:
+    """MMEarth, MMEarth64 or MMEarth100k, by the name of the source's file; None if it is another file."""
+    found = _SOURCE.fullmatch(str(source.get("name")))
+    return found and "MMEarth" + ("100k" if found[1] == "100k" else "") + (found[2] or "").removeprefix("_")
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else ()
+
+
+def _number(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, int | float) else "unknown"
+
+
+def _plain(value: Any) -> str:
+    """A value on one line, which can neither end a cell of a table nor control a terminal."""
+    match value:
+        case bool():
+            text = str(value).lower()
+        case int():
+            text = f"{value:,}"
+        case float():
+            text = f"{value:g}"
+        case _:
+            text = str(value)
+    return printable(text).replace("|", "\\|").replace("`", "'")
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

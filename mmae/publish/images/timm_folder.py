@@ -1,0 +1,110 @@
+"""`mmae export --format timm`: the encoder of one image, as a folder that timm and transformers load."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from mmae.publish.export_options import image_size, listed, options
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
+    from mmae.publish.export_source import Source
+    from mmae.publish.images.one_image import OneImage
+
+OPTIONS: Final = options(("--modality", "--bands", "--level", "--image-size"))
+
+
+def check(out: Path, args: argparse.Namespace) -> None:
+    """Refuse a folder that holds something, and words that cannot be read."""
+    from mmae.disk.files import check_new_folder
+
+    listed("--bands", args.bands)
+    image_size(args.image_size)
+    check_new_folder(out)
+
+
+def write(out: Path, source: Source, args: argparse.Namespace) -> None:
+    """Write `config.json`, `model.safetensors` and `README.md`, and print what the image must hold."""
+    from mmae.model.saved.weights_file import new_folder
+    from mmae.publish.images.one_image import one_image
+
+    image = one_image(source, args)
+    with new_folder(out) as partial:
+        write_timm_files(partial, image)
+    print("\n".join(image.notes))
+
+
+def write_timm_files(folder: Path, image: OneImage) -> None:
+    """The three files, into a folder of `new_folder`."""
+    from mmae.model.saved.weights_file import WEIGHTS_NAME, save_weights
+
+    (folder / "config.json").write_text(json.dumps(timm_config(image), indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(_card(image), encoding="utf-8")
+    save_weights(folder / WEIGHTS_NAME, image.state)
+
+
+def timm_config(image: OneImage) -> dict[str, Any]:
+    """timm's `config.json`; `mmae` in it is read by nobody but people."""
+    from mmae.publish.images.timm_names import ARCHITECTURE
+    from mmae.version import __version__
+
+    return {
+        "architecture": ARCHITECTURE,
+        "num_classes": 0,
+        "num_features": image.width,
+        "global_pool": image.pooling,
+        "model_args": image.arguments,
+        "pretrained_cfg": {
+            "tag": "mmae",
+            "custom_load": False,
+            "input_size": [len(image.bands.sources), *image.image_hw],
+            "fixed_input_size": True,
+            "interpolation": "bicubic",
+            "crop_pct": 1.0,
+            "crop_mode": "center",
+            "mean": image.statistics.mean,
+            "std": image.statistics.std,
+            "num_classes": 0,
+            "pool_size": None,
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+        },
+        "mmae": {
+            "version": __version__,
+            "bands": image.bands.names,
+            "modalities": [modality.name for modality in image.bands.modalities],
+            "level": image.statistics.level,
+            "notes": image.notes,
+        },
+    }
+
+
+_CARD: Final = """\
+---
+library_name: timm
+tags:
+- image-feature-extraction
+- earth-observation
+- multimae
+---
+
+# Encoder of one image
+
+{notes}
+
+```python
+model = timm.create_model("local-dir:FOLDER", pretrained=True)      # strict: every weight is read
+maps = timm.create_model("local-dir:FOLDER", pretrained=True, features_only=True)
+model = transformers.AutoModel.from_pretrained("FOLDER")            # the same network
+```
+
+`timm.data.resolve_data_config` gives mean and std in stored units. A transform of torchvision that divides 8-bit
+pictures by 255 does not fit them. There is no final norm: put a LayerNorm before a head that is trained on it.
+"""
+
+
+def _card(image: OneImage) -> str:
+    return _CARD.format(notes="\n".join(f"- {note}" for note in image.notes))

@@ -1,0 +1,94 @@
+"""The encoder of chosen inputs at one image size as a traced program: tensors in, tensors out, any batch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from mmae.modalities import MODALITIES
+from mmae.model.features import features
+from mmae.model.mmae import MultiMAE
+from mmae.publish.export_options import image_size, listed
+from mmae.publish.images.timm_names import grid_of
+from mmae.publish.programs.input_table import input_names, input_shape, input_table
+
+if TYPE_CHECKING:
+    import argparse
+
+    from torch.export import ExportedProgram
+
+    from mmae.publish.export_source import Source
+
+GLOBAL_TOKENS = "global_tokens"
+
+
+@dataclass(frozen=True)
+class EncoderProgram:
+    """A traced encoder.
+
+    Attributes:
+        exported: takes the inputs in their order, gives the outputs in theirs; the batch is dynamic.
+        inputs: modalities.
+        outputs: `MODALITY_map` (B, h, w, D) for each input, and `global_tokens` (B, G, D) where there are any.
+        table: see `input_table`.
+    """
+
+    exported: ExportedProgram
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    table: Mapping[str, Any]
+
+
+class _Encoder(nn.Module):
+    """`mmae.features` with inputs by position."""
+
+    def __init__(self, model: MultiMAE, names: tuple[str, ...]) -> None:
+        super().__init__()
+        self.names = names
+        self.model = _bare(model, names)
+
+    def forward(self, *values: Tensor) -> tuple[Tensor, ...]:
+        found = features(self.model, dict(zip(self.names, values, strict=True)))
+        tokens = (found.global_tokens,) if self.model.config.num_global_tokens else ()
+        return (*found.maps.values(), *tokens)
+
+
+def _bare(model: MultiMAE, names: tuple[str, ...]) -> MultiMAE:
+    """The same weights without decoders and other inputs: a program holds all weights of its module."""
+    bare, tokenizer = copy.copy(model), copy.copy(model.tokenizer)
+    tokenizer._modules = {"adapters": nn.ModuleDict({name: model.tokenizer.adapters[name] for name in names})}
+    bare._modules = {"tokenizer": tokenizer, "encoder": model.encoder}
+    return bare
+
+
+def encoder_program(source: Source, args: argparse.Namespace) -> EncoderProgram:
+    """Trace the encoder that the options name.
+
+    Raises:
+        InputError: the options do not fit the model.
+    """
+    config = source.model.config
+    names = input_names(config, listed("--modalities", args.modalities))
+    image_hw = image_size(args.image_size) or config.image_hw
+    grid_of(config, image_hw)
+    module, examples = _Encoder(source.model, names).eval(), tuple(_example(name, image_hw) for name in names)
+    with torch.no_grad():
+        # Positions of another grid than the model's are kept from now on, so the program holds them as numbers.
+        module(*examples)
+        batch = torch.export.Dim("batch")
+        exported = torch.export.export(module, examples, dynamic_shapes={"values": tuple({0: batch} for _ in names)})
+    maps = tuple(f"{name}_map" for name in names)
+    outputs = (*maps, GLOBAL_TOKENS) if config.num_global_tokens else maps
+    return EncoderProgram(exported, names, outputs, input_table(config, names, image_hw, source.band_stats))
+
+
+def _example(name: str, image_hw: tuple[int, int]) -> Tensor:
+    modality = MODALITIES[name]
+    # A batch of 1 would be taken for a constant.
+    shape = (2, *input_shape(modality, image_hw))
+    return torch.zeros(shape, dtype=torch.int64 if modality.categorical else torch.float32)
