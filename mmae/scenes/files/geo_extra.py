@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
 from mmae.errors import InputError
 
+_CACHE: Final = "GDAL_CACHEMAX"
+_CACHE_MB: Final = "256"
+
 
 def rasterio() -> Any:
-    """The package that reads and writes GeoTIFFs.
+    """The package that reads and writes GeoTIFFs. Its cache is bounded, unless the user has said another bound.
 
     Raises:
         InputError: it is not installed.
     """
+    # GDAL would otherwise keep blocks of files in a share of the machine's memory, in each process.
+    os.environ.setdefault(_CACHE, _CACHE_MB)
     # The package does not import all of its modules by itself.
     _library("rasterio.errors")
     return _library("rasterio")

@@ -23,6 +23,7 @@ def test_prints_and_writes_one_table(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert bare["of_bare"] is None
     for name in list(rows)[1:]:
         assert rows[name]["of_bare"] == pytest.approx(rows[name]["windows_per_s"] / bare["windows_per_s"])
+        assert rows[name]["cpu_of_bare"] == pytest.approx(rows[name]["windows_per_cpu_s"] / bare["windows_per_cpu_s"])
         # 14 patches make 3 windows of 7 that share one; 1373 patches make 229.
         assert rows[name]["scene_hours"] == pytest.approx(229**2 / rows[name]["windows_per_s"] / 3600)
     assert "9 windows of 56 pixels that share 8, 2 at once; a product of 10980x10980 pixels has 52,441" in printed
