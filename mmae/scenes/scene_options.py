@@ -45,7 +45,7 @@ def add_scene_arguments(parser: argparse.ArgumentParser, sources: str) -> None:
         help="bring files to 10 m and to the first one's grid (default: refuse other grids)",
     )
     parser.add_argument(
-        "--overlap", type=int, metavar="PX", help="pixels that windows share (default: about a quarter)"
+        "--overlap", type=int, metavar="PX", help="pixels that windows share (default: at most a quarter)"
     )
     parser.add_argument("--batch", type=int, metavar="N", help="windows or tiles at once (default: 256, on a CPU 16)")
     parser.add_argument("--processes", type=int, metavar="N", help="processes (default: one a GPU; without a GPU, one)")
