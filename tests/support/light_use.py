@@ -30,6 +30,10 @@ class Hiding(MetaPathFinder):
         hidden = fullname.partition(".")[0] in self.names
         return None if hidden else self.finder.find_spec(fullname, path, target)
 
+    def __getattr__(self, name: str) -> Any:
+        # Such as `find_distributions`, by which libraries look up their versions.
+        return getattr(self.finder, name)
+
 
 def use(folder: Path) -> None:
     """Load a model in every way, encode tiles, and run the commands that need nothing but a model."""

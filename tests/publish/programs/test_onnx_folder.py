@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmae.model.features import features
 from mmae.model.mmae import MultiMAE
-from tests.support.exported_models import export, image, many_inputs, near, saved
+from tests.support.exported_models import export, image, many_inputs, near, near_the_largest, saved
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'mmae[onnx]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'mmae[onnx]'")
@@ -40,7 +40,9 @@ def compare(model: MultiMAE, file: Path, names: tuple[str, ...], hw: tuple[int, 
         values = {name: image(name, batch, hw, seed=batch) for name in names}
         found = session.run(None, {name: value.numpy() for name, value in values.items()})
         for theirs, mine in zip(found, ours(model, values), strict=True):
-            near(torch.from_numpy(theirs), mine)
+            near_the_largest(torch.from_numpy(theirs), mine)
+            if model.config.size == "nano":
+                near(torch.from_numpy(theirs), mine)
 
 
 def test_onnxruntime_computes_the_features_and_the_file_says_what_it_takes(tmp_path: Path) -> None:
