@@ -64,6 +64,7 @@ setup(
             "pyarrow>=15",
             "pytest>=8",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
             "rasterio>=1.4",
             "ruff==0.17.6",
             "tensorboard>=2.14",

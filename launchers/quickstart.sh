@@ -9,15 +9,15 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 source "$root/launchers/usage.sh"
 help_if_asked "${BASH_SOURCE[0]}" "$@"
 refuse_words "${BASH_SOURCE[0]}" "$@"
-# shellcheck source=environment.sh
-source "$root/launchers/environment.sh"
+# shellcheck source=prepare_venv.sh
+source "$root/launchers/prepare_venv.sh"
 # A training that is interrupted saves and ends well; what comes after it must not begin.
 trap 'exit 130' INT
 trap 'exit 143' TERM
 say() { printf '\n==> %s\n' "$*"; }
 
-say "1/7 environment"
-prepare_environment "$root"
+say "1/7 virtual environment"
+prepare_venv "$root"
 
 out=$(realpath -m "${MMAE_OUT:-$root/runs/quickstart}")
 data=${MMAE_DATA:+$(realpath -m "$MMAE_DATA")}

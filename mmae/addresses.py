@@ -133,7 +133,7 @@ def _of_address(location: str) -> Iterable[str]:
             yield from _forms(part)
     for part in (query[1:], *re.split("[?#&]", query[1:])):
         name, equals, value = part.partition("=")
-        # A parameter's name is no secret; what is no parameter may be one.
+        # The name of a parameter is not secret. Text that is not a parameter may be secret.
         yield from _forms(value if equals else name)
 
 

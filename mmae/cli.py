@@ -77,7 +77,7 @@ def _without_command(program: str, about: str, commands: Commands, words: Sequen
     for name, (_, help_line) in commands.items():
         listing.add_parser(name, help=help_line)
     parser.parse_args(words)
-    return InputError(f"command line: say the command first: {program} COMMAND ...")
+    return InputError(f"command line: write the command first: {program} COMMAND ...")
 
 
 if __name__ == "__main__":

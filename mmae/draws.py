@@ -1,11 +1,11 @@
-"""Counter-based random draws: what happens to a tile follows from (seed, epoch, tile), and from nothing else.
+"""Counter-based random draws: what happens to a tile depends on (seed, epoch, tile), and on nothing else.
 
 Every draw is a hash of a key and a counter. No generator is carried along, so rank, worker, world
 size and restarts cannot change a draw, and a whole batch is drawn in a few vector operations.
 
 The hash is the output function of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom
 number generators", OOPSLA 2014). It is written for signed 64-bit integers with wrap-around, which
-numpy arrays and torch tensors share, so that one text serves both and gives the same bits on every device.
+numpy arrays and torch tensors share, so that one function serves both and gives the same bits on every device.
 
 Shape suffixes: B tiles, R draws a tile.
 """
@@ -25,7 +25,7 @@ Ints = TypeVar("Ints", "NDArray[np.int64]", "Tensor")
 
 
 class Stream(IntEnum):
-    """What a draw is for. Values are part of what makes a run reproducible: append, never renumber."""
+    """The purpose of a draw. Draws depend on these values, so append new ones and never renumber."""
 
     CROP = 1
     FLIP = 2
@@ -45,7 +45,7 @@ MAX_SETS: Final = 1 << (_REPEAT_SHIFT - _ROW_BITS)
 MAX_REPEATS: Final = 1 << (63 - _REPEAT_SHIFT)
 
 VALIDATION_EPOCH: Final = -1
-"""The epoch that keys validation's masks: one that training never reaches, the same at every validation."""
+"""The epoch from which validation draws its masks. Training never reaches it, and every validation uses it."""
 
 
 def _signed(value: int) -> int:
@@ -69,7 +69,7 @@ def _absorb(key: Ints, word: Ints) -> Ints:
 
 
 def tile_keys(seed: int, epoch: int, rows_B: NDArray[np.int64]) -> NDArray[np.int64]:
-    """One key a tile: a hash of (seed, epoch, source row), int64 (B,)."""
+    """One key for each tile: a hash of (seed, epoch, source row), int64 (B,)."""
     rows_B = np.asarray(rows_B, dtype=np.int64)
     key = _absorb(np.zeros_like(rows_B), np.full_like(rows_B, seed))
     return _absorb(_absorb(key, np.full_like(rows_B, epoch)), rows_B)
@@ -78,18 +78,20 @@ def tile_keys(seed: int, epoch: int, rows_B: NDArray[np.int64]) -> NDArray[np.in
 def draw_rows(
     rows_B: NDArray[np.int64], set_B: NDArray[np.int64] | int, repeat_B: NDArray[np.int64] | int
 ) -> NDArray[np.int64]:
-    """What stands for each tile in its draws, int64 (B,): another number for every set and repeat within an epoch.
+    """The number that stands for each tile in its draws, int64 (B,). In an epoch it differs for every set and repeat.
+
+    For set 0 and repeat 0 it is the row itself.
 
     Args:
         rows_B: source rows.
-        set_B: which of the run's shard sets, from 0.
-        repeat_B: how often the epoch has taken the tile before; of set 0, repeat 0 it is the row itself.
+        set_B: the number of the tile's shard set in the run, from 0.
+        repeat_B: how often the epoch has taken the tile before.
     """
     return rows_B | (np.asarray(set_B, np.int64) << _ROW_BITS) | (np.asarray(repeat_B, np.int64) << _REPEAT_SHIFT)
 
 
 def bits(keys_B: Tensor, stream: Stream, count: int) -> Tensor:
-    """`count` words of 63 random bits a tile, int64 (B, R), none negative."""
+    """`count` words of 63 random bits for each tile, int64 (B, R), never negative."""
     import torch
 
     counter_R = torch.arange(1, count + 1, device=keys_B.device, dtype=torch.int64) * _GOLDEN
@@ -98,13 +100,13 @@ def bits(keys_B: Tensor, stream: Stream, count: int) -> Tensor:
 
 
 def uniform(keys_B: Tensor, stream: Stream, count: int) -> Tensor:
-    """`count` numbers a tile from the open interval (0, 1), float32 (B, R)."""
-    # 23 bits and a half: never 0 (log is taken of them) and never rounded up to 1.
+    """`count` numbers for each tile from the open interval (0, 1), float32 (B, R)."""
+    # These are 23 bits plus one half. So a number is never 0, whose logarithm is not finite, nor rounded up to 1.
     import torch
 
     return ((bits(keys_B, stream, count) >> 40).to(torch.float32) + 0.5) * 2.0**-23
 
 
 def below(keys_B: Tensor, stream: Stream, count: int, bound: int) -> Tensor:
-    """`count` integers a tile from 0 .. bound-1, int64 (B, R)."""
+    """`count` integers for each tile from 0 .. bound-1, int64 (B, R)."""
     return bits(keys_B, stream, count) % bound

@@ -28,7 +28,7 @@ class Modality:
         dataset: the HDF5 dataset of MMEarth that holds it.
         bands: indices along the dataset's band axis, in the order the model sees them.
         band_names: one name a band.
-        units: of the stored numbers.
+        units: the units of the stored numbers.
         no_data: stored values that mean "nothing was measured here".
         class_codes: stored codes of a categorical modality; code i becomes class id i, and
             id `len(class_codes)` stands for no data. Empty for continuous modalities.
@@ -163,9 +163,20 @@ ABSENT_BANDS: Final = MappingProxyType({"sentinel2_l2a": (S2_CIRRUS,)})
 """Bands that an entry of the band statistics has by layout only: mean and deviation 0, as MMEarth writes them."""
 
 
+BY_LEVEL: Final = frozenset(row.dataset for row in _ROWS if row.by_level)
+"""Datasets with a separate entry in the band statistics for each Sentinel-2 level."""
+
+
 def stats_entry(modality: Modality, level: S2Level) -> str:
     """Name of a modality's entry in the band statistics, for tiles of a Sentinel-2 level."""
     return f"{modality.dataset}_{level}" if modality.by_level else modality.dataset
+
+
+def entry_levels(dataset: str) -> dict[str, tuple[int, ...]]:
+    """A dataset's entries in the band statistics -> the levels (indices into `S2_LEVELS`) of the tiles in each."""
+    if dataset in BY_LEVEL:
+        return {f"{dataset}_{level}": (number,) for number, level in enumerate(S2_LEVELS)}
+    return {dataset: tuple(range(len(S2_LEVELS)))}
 
 
 def output_source(output: str) -> Modality:

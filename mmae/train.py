@@ -123,7 +123,7 @@ def train(
     """Train to the end, to `train.stop_at`, or until asked to stop. Every rank of the process group calls this.
 
     Args:
-        lock: of the run's folder; the caller holds it and releases it. None: nobody else writes there.
+        lock: the lock of the run's folder, which the caller holds and releases. None: nobody else writes there.
         stop: reasons to stop that come from outside. None: there are none.
         rank_watchdog: watches the other ranks. None: nothing does.
 
@@ -222,14 +222,15 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
         observer.made(step, stats, skipped, nonfinite.skipped, wanted=last or step % config.log.every == 0)
 
         # 4.3 Values are read some steps later, but never after a validation or a checkpoint of the same step.
-        losses = console_report.train_records(log, observer.read(step, everything=validates or saves)) or losses
-        agreed = nonfinite.drain() if validates or saves else nonfinite.agreed(step)
+        agreed = nonfinite.agreed(step, everything=validates or saves)
+        asked = stop_signals.names(agreed.wanted_R)
+        everything = validates or saves or bool(asked)
+        losses = console_report.train_records(log, observer.read(step, everything=everything)) or losses
         if agreed.bad >= config.train.max_bad_steps:
             console_report.train_records(log, observer.read(step, everything=True))
             console_report.save_records(log, saver.finish())
             console_report.lost_numbers(log, step, nonfinite.despair(step, saver.last))
             return EXIT_LOST_NUMBERS
-        asked = stop_signals.names(agreed.wanted_R)
 
         # 4.4 Validation.
         if validates and (last or not asked):

@@ -45,7 +45,7 @@ class Damage:
     Attributes:
         shard: path of its shard.
         row: its source row.
-        dataset: that of the first damaged array.
+        dataset: the dataset of the first damaged array.
         offset: byte of the shard where that array's member begins.
         what: describes the damage.
     """

@@ -46,7 +46,8 @@ def pytest_configure() -> None:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Other plugins are configured by now: they may have asked the system for its name by a process."""
-    if session.config.getoption("--unit"):
+    starts_the_test_processes = bool(getattr(session.config.option, "numprocesses", None))
+    if session.config.getoption("--unit") and not starts_the_test_processes:
         refuse_processes()
 
 

@@ -4,12 +4,13 @@
 #   bash tests/run.sh --all        the slow tests too
 #   bash tests/run.sh --unit       style, types, and the quick tests: they start no process
 #   bash tests/run.sh [--all|--unit] ...     further arguments go to pytest
+#   TEST_PROCESSES=1 bash tests/run.sh       with another number of test processes than 2
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
-# shellcheck source=../launchers/environment.sh
-source launchers/environment.sh
-prepare_environment "$root" dev
+# shellcheck source=../launchers/prepare_venv.sh
+source launchers/prepare_venv.sh
+prepare_venv "$root" dev
 # shellcheck source=install.sh
 source tests/install.sh
 
@@ -38,4 +39,5 @@ mypy
 echo "==> pytest"
 # One thread a process: trainings start two ranks, and threads of both on the same cores slow each other down.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
-python -m pytest ${select[@]+"${select[@]}"} "$@"
+# Two at a time, because a test of a training waits for much of its time. Tests of a file share what it sets up.
+python -m pytest -n "${TEST_PROCESSES:-2}" --dist loadfile --no-loadscope-reorder ${select[@]+"${select[@]}"} "$@"

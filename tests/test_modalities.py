@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from mmae.modalities import MODALITIES, NORM_RGB, PUBLISHED, Modality, output_source
+from mmae.modalities import (
+    MODALITIES,
+    NORM_RGB,
+    PUBLISHED,
+    S2_LEVELS,
+    Modality,
+    entry_levels,
+    output_source,
+    stats_entry,
+)
 
 S2_BANDS = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8A", "B8", "B9", "B10", "B11", "B12")
 
@@ -45,3 +54,10 @@ def test_rows_that_contradict_themselves_are_refused() -> None:
         Modality("x", "x", (0, 1), ("a",), "m")
     with pytest.raises(ValueError, match="categorical"):
         Modality("x", "x", (0,), ("a",), "m", class_codes=(1, 2))
+
+
+def test_each_entry_of_the_band_statistics_is_of_one_level_or_of_all() -> None:
+    assert entry_levels("sentinel2") == {"sentinel2_l1c": (0,), "sentinel2_l2a": (1,)}
+    assert entry_levels("aster") == {"aster": (0, 1)}
+    for row in MODALITIES.values():
+        assert {stats_entry(row, level) for level in S2_LEVELS} == entry_levels(row.dataset).keys()

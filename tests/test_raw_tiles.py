@@ -145,13 +145,13 @@ def test_tiles_in_other_units(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="they are L1C"):
         raw_inputs(saved, {"sentinel2": likely("l1c")}, ["l2a"] * 3)
     codes = {"esa_worldcover": np.full((1, 1, 16, 16), 3, np.uint8)}
-    with pytest.raises(InputError, match=r"esa_worldcover: 100% of the pixels hold codes that are no class \(3\)"):
+    with pytest.raises(InputError, match=r"esa_worldcover: 100% of the pixels .* belong to no class \(3\)"):
         raw_inputs(saved, codes, ["l2a"])
 
 
 def test_another_number_of_bands(tmp_path: Path) -> None:
     saved = saved_with(tmp_path / "model", REAL)
-    with pytest.raises(InputError, match="sentinel2 has 12 bands, and MMEarth's 13 are needed"):
+    with pytest.raises(InputError, match=r"sentinel2 has 12 bands, but modality .* among MMEarth's 13"):
         raw_inputs(saved, {"sentinel2": likely("l2a")[:, :12]}, ["l2a"] * 3)
     with pytest.raises(InputError, match="esa_worldcover is float64"):
         raw_inputs(saved, {"esa_worldcover": np.full((1, 1, 16, 16), 10.0)}, ["l2a"])

@@ -34,7 +34,7 @@ def index_of(
 
     Args:
         computed: dataset -> band_stats entries that come from the records.
-        facts: of all rows of the source.
+        facts: the facts of all rows of the source.
         splits: names, in the order of the source.
         records: in the order of the plan.
 

@@ -121,7 +121,7 @@ class Options:
     Attributes:
         codec: one of `codec.CODECS`.
         tiles_per_shard: at most so many tiles a shard.
-        seed: of the order of tiles within splits, and of which places become `val`.
+        seed: decides the order of tiles within splits, and which places become `val`.
         val_fraction: share of train's tiles that become `val`, 0 .. 1; only where the source's is empty.
         datasets: names to pack; None packs all.
         splits: the splits file where it is not the one beside the HDF5 file.

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
-from data_tools.stats.moments import BY_LEVEL, CONTINUOUS, Moments
+from data_tools.stats.moments import CONTINUOUS, Moments
 from mmae.errors import InputError, did_you_mean
-from mmae.modalities import ABSENT_BANDS, S2_LEVELS
+from mmae.modalities import ABSENT_BANDS, BY_LEVEL, entry_levels
 
 if TYPE_CHECKING:
     from data_tools.repack.shard_record import ShardRecord
@@ -33,9 +33,10 @@ def entries_to_compute(source: Source, mode: str) -> dict[str, tuple[str, ...]]:
     for name in CONTINUOUS:
         if name in source.datasets and source.datasets[name].shape:
             bands = source.datasets[name].shape[0]
-            entries = [f"{name}_{level}" for level in S2_LEVELS] if name in BY_LEVEL else [name]
             lacking = [
-                key for key in entries if mode == "compute" or not _usable(source.band_stats.get(key), bands, key)
+                key
+                for key in entry_levels(name)
+                if mode == "compute" or not _usable(source.band_stats.get(key), bands, key)
             ]
             if lacking:
                 wanted[name] = tuple(lacking)

@@ -87,7 +87,7 @@ class TilePacker:
         datasets: the datasets to pack, in the order in which members are stored.
         tiles: dataset -> its arrays, by number within the shard.
         codec: one of `codec.CODECS`.
-        split: of the shard.
+        split: the shard's split.
         memo: may outlive the packer, for the same source and codec.
         moments: takes in the datasets of `statistics`; call `finish` at the end.
     """
@@ -115,7 +115,7 @@ class TilePacker:
         """Read and encode one tile.
 
         Args:
-            number: of the tile within the shard.
+            number: the tile's number within the shard.
             tile_info: its entry in the tile_info file, as it stands there.
 
         Raises:

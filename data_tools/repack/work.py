@@ -49,7 +49,7 @@ def pack_shard(
         source: the opened source; its datasets, and their order, must be those of the shard set.
         shard: name, split and rows in stored order. For a shard of a finished set: `index.shards[k].name`, `.split`
             and `index.row[index.shard == k]`.
-        path: where the shard goes.
+        path: where the shard is written.
         codec: the shard set's.
         on_error: `skip` leaves tiles that cannot be read out of the shard; they are listed in the record.
         tally: counts tiles as they are packed.

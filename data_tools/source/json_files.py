@@ -31,10 +31,10 @@ def read_json(path: Path, remedy: str = _MISSING) -> dict[str, Any]:
     """The object that a JSON file holds.
 
     Args:
-        remedy: where it is missing.
+        remedy: what to do if the file is missing, for the message.
 
     Raises:
-        InputError: no such file, not JSON, or not an object.
+        InputError: the file is missing, is not JSON, or does not hold an object.
     """
     try:
         content = parse_json(read_text(path, remedy))
@@ -49,10 +49,10 @@ def read_text(path: Path, remedy: str = _MISSING) -> str:
     """A JSON file as text, UTF-8, -16 or -32.
 
     Args:
-        remedy: where it is missing.
+        remedy: what to do if the file is missing, for the message.
 
     Raises:
-        InputError: no such file, it cannot be read, or is no text.
+        InputError: the file is missing, cannot be read, or is not text.
     """
     try:
         content = read_regular(path)

@@ -57,7 +57,7 @@ def contents(path: Path, file: h5py.File, rows: int) -> Contents:
             try:
                 known[name] = DatasetInfo(item.dtype.newbyteorder("<"), item.shape[1:])
             except TypeError:
-                others[name] = "its type is none of numpy's"
+                others[name] = "numpy has no such type"
     return Contents(known, others)
 
 

@@ -9,18 +9,18 @@ import numpy as np
 
 from mmae.data.checks.units import SAMPLE_TILES, code_problem, thinned, unit_problem
 from mmae.errors import InputError
-from mmae.modalities import DATASET_BANDS, MODALITIES, S2_LEVELS, stats_entry
+from mmae.modalities import DATASET_BANDS, MODALITIES, entry_levels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from data_tools.source.dataset import Source
 
-_SWITCH: Final = "if they are right all the same, say --no-unit-check"
+_SWITCH: Final = "if they are right all the same, use --no-unit-check"
 
 
 def check_source(source: Source, computed: Mapping[str, tuple[str, ...]]) -> None:
-    """Refuse a source whose values cannot be what its statistics say; say which dataset no modality can be made of.
+    """Refuse a source whose values cannot fit its statistics. Report each dataset from which no modality can be made.
 
     A few tiles of each Sentinel-2 level are read. Tiles that cannot be read are left to the packing.
 
@@ -60,21 +60,21 @@ def _fits(shape: tuple[int, ...], bands: int) -> bool:
     return shape[:1] == (bands,) and len(shape) == 3 and 0 not in shape
 
 
-def _entries(source: Source) -> dict[str, tuple[str, set[int], bool]]:
+def _entries(source: Source) -> dict[str, tuple[str, tuple[int, ...], bool]]:
     """Entry, or categorical dataset -> its dataset, its levels, whether it is categorical."""
-    found: dict[str, tuple[str, set[int], bool]] = {}
+    found: dict[str, tuple[str, tuple[int, ...], bool]] = {}
     for row in MODALITIES.values():
         info = source.datasets.get(row.dataset)
-        if info is None or not _fits(info.shape, DATASET_BANDS[row.dataset]):
-            continue
-        for number, level in enumerate(S2_LEVELS):
-            found.setdefault(stats_entry(row, level), (row.dataset, set(), row.categorical))[1].add(number)
+        if info is not None and _fits(info.shape, DATASET_BANDS[row.dataset]):
+            found |= {
+                entry: (row.dataset, levels, row.categorical) for entry, levels in entry_levels(row.dataset).items()
+            }
     return found
 
 
-def _tiles(source: Source, dataset: str, levels: set[int]) -> Iterator[NDArray[Any]]:
+def _tiles(source: Source, dataset: str, levels: tuple[int, ...]) -> Iterator[NDArray[Any]]:
     rows = np.concatenate([*source.splits.values(), np.empty(0, np.int64)])
-    rows = np.sort(rows[np.isin(source.level[rows], list(levels))])
+    rows = np.sort(rows[np.isin(source.level[rows], levels)])
     some = np.unique(np.linspace(0, len(rows) - 1, min(SAMPLE_TILES, len(rows))).astype(np.int64))
     for row in rows[some].tolist():
         try:

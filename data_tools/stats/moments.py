@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from data_tools.stats.sums import FloatSums, IntegerSums
-from mmae.modalities import ABSENT_BANDS, MODALITIES, S2_LEVELS
+from mmae.modalities import ABSENT_BANDS, BY_LEVEL, MODALITIES, S2_LEVELS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CONTINUOUS: Final = tuple(dict.fromkeys(row.dataset for row in MODALITIES.values() if not row.categorical))
 """The datasets that have statistics. All bands count, also those that no modality uses."""
-
-BY_LEVEL: Final = frozenset(row.dataset for row in MODALITIES.values() if row.by_level)
 
 _NO_DATA: Final = {
     name: tuple({value for row in MODALITIES.values() if row.dataset == name for value in row.no_data})

@@ -1,8 +1,8 @@
 """`mmae synth OUT`: a small data set in MMEarth's layout, with every no-data case in it.
 
-OUT holds NAME.h5, NAME_band_stats.json, NAME_splits.json and NAME_tile_info.json, NAME being the folder's
-own name. Each location appears at both Sentinel-2 levels, in neighbouring rows; `val` is a whole place that
-`train` never sees, and the statistics are those of `train`.
+OUT holds NAME.h5, NAME_band_stats.json, NAME_splits.json and NAME_tile_info.json, where NAME is the folder's
+own name. Each location appears at both Sentinel-2 levels, in neighbouring rows. The tiles of `val` are all from
+one place that `train` never sees, and the statistics are those of `train`.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ MIN_SIZE: Final = 8
 MAX_SIZE: Final = 2048
 """A larger tile could not be packed into a shard."""
 _JSON_BYTES: Final = 450
-"""Of a tile's entry in `tile_info`."""
+"""The approximate size of a tile's entry in `tile_info`."""
 _GZIP_LEVEL: Final = 4
-"""h5py's own."""
+"""The level that h5py takes by default."""
 KM_A_DEGREE: Final = 111.32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to write; it must not exist yet, or be empty")
-    parser.add_argument("--tiles", type=int, default=64, help="rows, both Sentinel-2 levels together (default: 64)")
-    parser.add_argument("--size", type=int, default=64, help="pixels a side of a tile (default: 64)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed is another landscape (default: 0)")
+    parser.add_argument("--tiles", type=int, default=64, help="tiles, both Sentinel-2 levels counted (default: 64)")
+    parser.add_argument("--size", type=int, default=64, help="width and height of a tile in pixels (default: 64)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed gives another landscape (default: 0)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,7 +60,7 @@ def synthesise(out: Path, tiles: int = 64, size: int = 64, seed: int = 0) -> Non
     from mmae.disk.files import atomic_folder, check_new_folder, writing
 
     if tiles < len(GAPS):
-        raise InputError(f"--tiles {tiles}: every no-data case needs a tile of its own, use {len(GAPS)} or more")
+        raise InputError(f"--tiles {tiles}: use {len(GAPS)} or more, because every no-data case needs its own tile")
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise InputError(f"--size {size}: use {MIN_SIZE} to {MAX_SIZE}")
     check_seed(seed, "--seed")
@@ -74,7 +74,7 @@ def synthesise(out: Path, tiles: int = 64, size: int = 64, seed: int = 0) -> Non
 
 
 def _tile_bytes(size: int, seed: int) -> int:
-    """The approximate size of a tile on the disk, from a pair of tiles without gaps."""
+    """The approximate bytes of a tile on the disk, measured on a pair of tiles without gaps."""
     arrays = [array for row in range(2) for array in _tile(row, size, seed, None)[0].values()]
     packed = sum(len(zlib.compress(array.tobytes(), _GZIP_LEVEL)) for array in arrays)
     return packed // 2 + _JSON_BYTES
@@ -120,14 +120,14 @@ def _create(file: Any, arrays: Arrays, tiles: int) -> None:
 
 
 def _tile(row: int, size: int, seed: int, gap: Gap | None) -> tuple[Arrays, dict[str, Any]]:
-    """One row: its arrays, with a gap or complete, and its `tile_info`, with `tile_id` in it."""
+    """The arrays of one row, with `gap` applied, and its `tile_info` entry, which also holds `tile_id`."""
     from data_tools.synth.scene import PLACES, pixel_arrays
     from mmae.modalities import S2_LEVELS
 
     pair, level = divmod(row, 2)
     number, place_number = divmod(pair, len(PLACES))
     place = PLACES[place_number]
-    # Locations side by side in rows of four; each was visited in a month of its own.
+    # Locations lie side by side in rows of four, and the month changes from one to the next.
     y, x = (size * step for step in divmod(number, 4))
     month = 1 + (5 * number + place_number) % 12
     lat, lon = place.lat - y / 100 / KM_A_DEGREE, place.lon + x / 100 / KM_A_DEGREE
@@ -164,7 +164,7 @@ def _vectors(place_number: int, lat: float, lon: float, month: int) -> Arrays:
     arrays: Arrays = {name: np.array([np.sin(a), np.cos(a)], np.float32) for name, a in angles.items()}
     era5 = []
     for season in (month - 1, month, None):
-        # Kelvin, and metres of rain; the last four are the year's.
+        # Temperatures are in kelvin, rain is in metres. The last four values are those of the year.
         swing = 0.0 if season is None else -np.sign(lat) * 10 * np.cos(2 * np.pi * season / 12)
         mean = 273.15 + place.celsius + swing
         era5 += [mean, mean - 8, mean + 9, 0.05 * (12 if season is None else 1) * (1 + place_number / 4)]
@@ -175,7 +175,7 @@ def _vectors(place_number: int, lat: float, lon: float, month: int) -> Arrays:
 
 
 def _bands(arrays: Arrays) -> dict[str, list[str] | None]:
-    """`tile_info`'s BANDS: the bands that the tile has."""
+    """The entry BANDS of `tile_info`: the bands that the tile has."""
     import numpy as np
 
     from mmae.modalities import MODALITIES

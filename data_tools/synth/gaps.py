@@ -36,7 +36,7 @@ def swath_edge(arrays: Arrays) -> None:
 
 
 def lost_pixels(arrays: Arrays) -> None:
-    """Single Sentinel-2 pixels are lost, other ones in each band."""
+    """Single Sentinel-2 pixels are missing, and each band misses different ones."""
     for band, pixels_HW in enumerate(arrays["sentinel2"]):
         pixels_HW.reshape(-1)[band::97] = 0
 
@@ -53,7 +53,7 @@ def no_sentinel2(arrays: Arrays) -> None:
 
 
 def saturated(arrays: Arrays) -> None:
-    """Data, but beyond what a signed 16-bit integer holds."""
+    """Values are valid, but larger than a signed 16-bit integer can hold."""
     eighth = arrays["aster"].shape[-1] // 8
     arrays["sentinel2"][:B10, :eighth, :eighth] = 40000
     arrays["sentinel2"][:B10, 0, 0] = 65535
@@ -72,7 +72,7 @@ def no_canopy(arrays: Arrays) -> None:
 
 
 def worldcover_holes(arrays: Arrays) -> None:
-    """Both of WorldCover's no-data codes in one tile."""
+    """Both of WorldCover's no-data codes occur in one tile."""
     arrays["esa_worldcover"][:, _corner(arrays)] = 0
     arrays["esa_worldcover"][:, _corner(arrays)[::-1, ::-1]] = 255
 
@@ -82,7 +82,7 @@ def no_worldcover(arrays: Arrays) -> None:
 
 
 def dynamic_world_holes(arrays: Arrays) -> None:
-    """No data, and labels that no class has."""
+    """Some pixels are missing, and some have labels that belong to no class."""
     arrays["dynamic_world"][:, _corner(arrays)] = 0
     arrays["dynamic_world"][:, _corner(arrays)[::-1, ::-1]] = 17
 
@@ -102,12 +102,12 @@ def no_biome(arrays: Arrays) -> None:
 
 
 def flat_sea(arrays: Arrays) -> None:
-    """Elevation that does not vary: data, but nothing to standardise by."""
+    """Elevation is constant: it is valid, but its standard deviation is zero."""
     arrays["aster"][:] = 0
 
 
 def nearly_nothing(arrays: Arrays) -> None:
-    """All but one Sentinel-2 pixel missing, and everything else that can be."""
+    """All Sentinel-2 pixels but one are missing, and so is everything else that can be missing."""
     middle = arrays["aster"].shape[-1] // 2
     pixel_C = np.maximum(arrays["sentinel2"][:, middle, middle], 1)
     for remove in (no_sentinel2, no_sentinel1, no_canopy, no_worldcover, no_era5, no_biome, flat_sea):
@@ -137,8 +137,8 @@ GAPS: Final[tuple[Gap, ...]] = (
 
 
 def gap_rows(tiles: int) -> dict[int, Gap]:
-    """The gap of each row that has one: every gap at least once, evenly spread. There must be a tile for each gap."""
+    """The gap of each row that has one. Every gap occurs, and gaps are evenly spread. Each gap needs a tile."""
     total = len(GAPS) * max(1, tiles // (8 * len(GAPS)))
-    # An even step would meet one Sentinel-2 level only.
+    # With an even step, all gaps would fall on the same Sentinel-2 level.
     odd = tiles >= 2 * total
     return {number * tiles // total + (number % 2 if odd else 0): GAPS[number % len(GAPS)] for number in range(total)}

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @contextmanager
 def new_hdf5(path: Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
-    """The file, and a function to call often: it raises an error of the disk, or ends the block after a signal.
+    """Yield the file, and a function to call often: it raises errors of the disk, and ends the block after a signal.
 
     Raises:
-        OSError: the disk is full, or fails.
+        OSError: the disk is full or fails.
     """
     import h5py
 

@@ -1,8 +1,8 @@
 """Invented landscapes: smooth fields, and every dataset of MMEarth derived from the same few of them.
 
 Elevation decides which land cover is likely, land cover decides spectra, backscatter and canopy, and relief
-shades them. So one modality can be told from another, and a model that learns has something to learn.
-The same landscape is seen at both Sentinel-2 levels: L1C through haze, L2A without (and without B10).
+shades them. So one modality can be predicted from another, and a model has something to learn.
+The same landscape is seen at both Sentinel-2 levels: L1C shows it through haze, L2A without haze and without B10.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ WAVES: Final = 8
 
 
 def random(*words: int) -> np.random.Generator:
-    """A generator of its own for each list of words. Only `.random()` is drawn from it: that stream is stable."""
+    """A separate generator for each list of numbers. Only `.random()` may be called, because its stream is stable."""
     return np.random.Generator(np.random.PCG64([word % 2**64 for word in words]))
 
 
@@ -92,7 +92,11 @@ def _field(rng: np.random.Generator, x_HW: NDArray[Any], y_HW: NDArray[Any], lon
 
 
 def pixel_arrays(seed: int, place_number: int, x: int, y: int, size: int, level: int, row: int) -> Arrays:
-    """Every pixel dataset of the tile whose upper left pixel is (x, y) in its place, complete, in MMEarth's dtypes."""
+    """Every pixel dataset of the tile at pixel (x, y) of its place, without gaps, in MMEarth's dtypes.
+
+    Args:
+        x, y: the tile's upper left pixel.
+    """
     place = PLACES[place_number]
     noise = random(seed, 1, row)
     y_HW, x_HW = np.mgrid[y : y + size, x : x + size].astype(np.float64)
@@ -127,7 +131,7 @@ def _sentinel2(
     if S2_LEVELS[level] == "l1c":
         surface_CHW = 0.9 * surface_CHW + HAZE[:, None, None]
     surface_CHW = surface_CHW * (0.98 + 0.04 * noise.random(surface_CHW.shape))
-    # 0 is kept for no data.
+    # 0 is reserved for no data.
     stored_CHW: NDArray[np.uint16] = surface_CHW.round().clip(1, 20000).astype(np.uint16)
     if S2_LEVELS[level] == "l2a":
         stored_CHW[B10] = 0

@@ -18,7 +18,7 @@ _NO_DATA: Final = {row.dataset: row.no_data for row in MODALITIES.values()}
 
 
 class _Bands:
-    """Mean, deviation, smallest and largest of each band, merged tile by tile (Chan, Golub and LeVeque, 1983)."""
+    """Mean, deviation, minimum and maximum of each band, merged tile by tile (Chan, Golub and LeVeque, 1983)."""
 
     def __init__(self, bands: int) -> None:
         self.count = np.zeros(bands)
@@ -40,7 +40,7 @@ class _Bands:
         self.count = total
 
     def table(self) -> dict[str, list[float]]:
-        """The published layout; all 0 for a band that was never measured, as MMEarth has it for B10 of L2A."""
+        """The statistics in the published layout. A band without data has zeros, as in MMEarth B10 of L2A has."""
         seen = self.count > 0
         columns = {
             "mean": self.mean,
@@ -52,7 +52,7 @@ class _Bands:
 
 
 class BandStats:
-    """Statistics of every continuous dataset, Sentinel-2 apart by level."""
+    """Statistics of every continuous dataset. Those of Sentinel-2 are kept separately for each level."""
 
     def __init__(self) -> None:
         self._entries: dict[str, _Bands] = {}

@@ -1,5 +1,5 @@
-"""`mmae bench`: speeds on this machine, beside those of other implementations and beside the limit of the machine.
+"""`mmae bench`: speeds on this machine, compared with other implementations and with the limit of the machine.
 
-Rooms: `loader`, `repack`, `shuffle`, `step`, one for each measurement. Here beside them: measuring
-alternatives in turns, and the facts of the machine. Start with `runner.py`.
+Each measurement has its own package: `loader`, `repack`, `shuffle`, `step`. The modules here measure alternatives
+in turns and collect the facts of the machine. Start with `runner.py`.
 """

@@ -29,18 +29,18 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=int,
         default=_TILES,
-        help=f"repeat or cut the source to so many tiles (default: {_TILES})",
+        help=f"repeat or cut the source to N tiles (default: {_TILES})",
     )
     parser.add_argument(
-        "--workers", metavar="N", type=int, help="measure one process, and so many (default: as many as cores)"
+        "--workers", metavar="N", type=int, help="measure with 1 process and with N (default: one for each core)"
     )
-    parser.add_argument("--codec", metavar="A,B", default=_CODECS, help=f"of the shards (default: {_CODECS})")
+    parser.add_argument("--codec", metavar="A,B", default=_CODECS, help=f"codecs of the shards (default: {_CODECS})")
     parser.add_argument("--repeats", metavar="N", type=int, default=3, help="take the median of N (default: 3)")
     parser.add_argument(
         "--scratch",
         metavar="DIR",
         type=Path,
-        help="put files there, keep them, and use those of an earlier run (default: a temporary folder, removed)",
+        help="keep files there, and use those of an earlier run (default: a temporary folder, which is removed)",
     )
     add_json_argument(parser)
 
@@ -49,7 +49,7 @@ def codecs_of(args: argparse.Namespace) -> list[str]:
     """The requested codecs, each once.
 
     Raises:
-        InputError: an unknown one.
+        InputError: a codec is unknown.
     """
     from mmae.data.shards.codec import CODECS
 
@@ -61,10 +61,10 @@ def codecs_of(args: argparse.Namespace) -> list[str]:
 
 
 def counts_of(args: argparse.Namespace) -> int:
-    """The number of processes that is measured beside one.
+    """The number of processes of the second measurement; the first has one process.
 
     Raises:
-        InputError: a number of tiles, workers or repetitions below one, or too many workers.
+        InputError: a number of tiles, workers or repetitions is below one, or there are too many workers.
     """
     from data_tools.workers.pool import processes
 
@@ -74,16 +74,16 @@ def counts_of(args: argparse.Namespace) -> int:
 
 
 def at_least_one(option: str, value: int | None) -> None:
-    """Raise InputError if an option's number is below 1. None: the option is absent."""
+    """Raise InputError if an option's number is below 1. None means that the option is absent."""
     if value is not None and value < 1:
         raise InputError(f"{option} {value}: must be at least 1")
 
 
 def numbers_of(text: str, option: str) -> list[int]:
-    """Whole numbers with commas between them.
+    """The whole numbers of a comma-separated list.
 
     Raises:
-        InputError: something else, or one below 1.
+        InputError: the text is something else, or a number is below 1.
     """
     try:
         numbers = [int(word) for word in text.split(",")]
@@ -95,10 +95,10 @@ def numbers_of(text: str, option: str) -> list[int]:
 
 
 def words_of(text: str, known: tuple[str, ...], option: str) -> list[str]:
-    """Known words with commas between them.
+    """The words of a comma-separated list.
 
     Raises:
-        InputError: an unknown one.
+        InputError: a word is not in `known`.
     """
     for word in text.split(","):
         if word not in known:

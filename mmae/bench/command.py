@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import Final
 
 COMMANDS: Final = {
-    "shuffle": ("mmae.bench.shuffle.command", "how well an epoch's order mixes a shard set, beside a perfect shuffle"),
+    "shuffle": ("mmae.bench.shuffle.command", "how well an epoch's order mixes a shard set, next to a perfect shuffle"),
     "loader": (
         "mmae.bench.loader.command",
-        "shards to shuffled batches: tiles/s beside h5py, webdataset and the limit",
+        "shards to shuffled batches: tiles/s, compared with h5py, webdataset and the machine's limit",
     ),
     "repack": (
         "mmae.bench.repack.command",
-        "HDF5 to shards: tiles/s beside h5py with webdataset's writer, and the limit",
+        "HDF5 to shards: tiles/s, compared with h5py + webdataset's writer and the machine's limit",
     ),
     "embed": ("mmae.bench.embed.command", "a scene to vectors: windows/s beside the encoder's forward pass alone"),
     "step": (
         "mmae.bench.step.command",
-        "a training step: MFU, memory, where its time goes, beside its matrix products alone",
+        "a training step: MFU, memory and the time of its parts, compared with its matrix products alone",
     ),
 }

@@ -1,4 +1,4 @@
-"""The same function in several processes at once."""
+"""Runs the same function in several processes at once."""
 
 from __future__ import annotations
 

@@ -1,18 +1,19 @@
-"""The machine of a measurement, and the memory that a process does not share."""
+"""Facts about the machine that measures, and the memory that a process does not share with others."""
 
 from __future__ import annotations
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
+
+from mmae.version import installed_version
 
 PACKAGES: Final = ("numpy", "torch", "blosc2", "h5py", "webdataset", "zlib-ng", "xxhash")
 
 
 def facts() -> dict[str, object]:
-    """CPU, cores that may be used, memory, load before the run, Python and package versions."""
+    """CPU, usable cores, memory, load before the run, and the versions of Python and packages."""
     return {
         "cpu": _cpu_name(),
         "cores": usable_cores(),
@@ -20,7 +21,7 @@ def facts() -> dict[str, object]:
         "load": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "kernel": platform.release(),
-        **{name: _version(name) for name in PACKAGES},
+        **{name: installed_version(name) for name in PACKAGES},
     }
 
 
@@ -67,10 +68,3 @@ def _cpu_name() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "absent"

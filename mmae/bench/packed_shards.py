@@ -42,17 +42,17 @@ def packed(source: BenchSource, scratch: Path, codec: str, processes: int) -> In
 
 
 def tiles_per_shard(tiles: int, processes: int) -> int:
-    """A number that gives every reading process its own shards, as the stock pipeline needs."""
+    """A number of tiles with which every reading process gets its own shards, as the stock pipeline needs."""
     return max(1, min(_TILES_PER_SHARD, tiles // (_SHARDS_PER_PROCESS * processes)))
 
 
 def shard_bytes(source: BenchSource, codec: str) -> int:
-    """About as many bytes as the shards will have."""
+    """The approximate bytes of the shards before they are written."""
     return int(os.path.getsize(source.file) * _GROWTH[codec])
 
 
 def warm(path: Path) -> None:
-    """Read a file through, so that the system holds it in memory."""
+    """Read the whole file, so that it is in the page cache."""
     buffer = bytearray(_READ_BYTES)
     with path.open("rb", buffering=0) as file:
         while file.readinto(buffer):

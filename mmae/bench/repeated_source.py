@@ -39,7 +39,11 @@ class BenchSource:
 
 
 def prepare(src: Path | None, scratch: Path, tiles: int) -> BenchSource:
-    """The source of a bench in `scratch`, of at least one tile, made unless it is there already.
+    """The source of a bench in `scratch`. It is made unless an earlier run has left it there.
+
+    Args:
+        src: the data set to repeat or cut; None for a synthetic one.
+        tiles: how many tiles the result has, at least one.
 
     Raises:
         InputError: the source is not readable, or the disk is too small.
@@ -93,7 +97,7 @@ def _repeat(original: Path, folder: Path, tiles: int) -> None:
 
 
 def _like(old: h5py.Dataset, new: h5py.File, name: str, tiles: int) -> h5py.Dataset:
-    """An empty dataset of the same type, chunks and filters."""
+    """Create an empty dataset of the same type, chunks and filters."""
     import h5py
 
     space = h5py.h5s.create_simple((tiles, *old.shape[1:]))
@@ -114,7 +118,7 @@ def _copy_row(old: h5py.Dataset, row: int, new: h5py.Dataset, target: int) -> No
 
 
 def _metadata(old: NDArray[Any], tiles: int) -> NDArray[Any]:
-    """The repeated table. Ids stay unique: those of repeats end in `#1`, `#2`, ..."""
+    """The repeated table. Ids stay unique, because those of repeats end in `#1`, `#2`, ..."""
     first, second, *_ = old.dtype.names or ()
     known = _texts(old[first])
     ids = [known[row % len(old)] + (f"#{row // len(old)}" if row >= len(old) else "") for row in range(tiles)]

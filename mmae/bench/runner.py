@@ -28,16 +28,16 @@ class Way(Protocol):
     """A way to measure. It is pickled into the process that runs it."""
 
     def measure(self, processes: int) -> float:
-        """Do the work with this many processes (1: in this one) and return tiles a second."""
+        """Do the work with this many processes (1 means this process alone) and return tiles a second."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """The median over repetitions.
+    """The result of one way with one number of processes.
 
     Attributes:
-        tiles_per_s: all processes together.
-        own_mb: most unshared memory seen in a process that did the work; None if the work was too short to see it.
+        tiles_per_s: the median over repetitions, all processes together.
+        own_mb: the most unshared memory of a process that did the work; None if the work was too short to see it.
     """
 
     tiles_per_s: float
@@ -47,10 +47,10 @@ class Result:
 def measure_all(
     ways: Mapping[str, Way], processes: int, repeats: int, progress: bool = True
 ) -> dict[tuple[str, int], Result]:
-    """Measure each way with one process and with `processes`: (name, processes) -> result.
+    """Measure each way with one process and with `processes`. The keys are (name, number of processes).
 
     Raises:
-        InputError: a way raised it, or its process ended.
+        InputError: a way raised it, or the process of a way ended.
     """
     counts = sorted({1, processes})
     rates: dict[tuple[str, int], list[float]] = {(name, count): [] for count in counts for name in ways}
@@ -71,7 +71,7 @@ def measure_all(
 
 
 class _Runner:
-    """A process that holds one way, so that imports and opened files are not measured in every round."""
+    """A process that holds one way, so that a round does not measure imports and the opening of files again."""
 
     def __init__(self, name: str, way: Way) -> None:
         # Spawned, because a fork would inherit loaded modules and locks of threads.
@@ -93,7 +93,7 @@ class _Runner:
             self._process.join()
 
     def measure(self, processes: int) -> tuple[float, int]:
-        """Tiles a second, and the most bytes that one working process held for itself."""
+        """Tiles a second, and the most unshared bytes of one working process."""
         pid = self._process.pid
         assert pid is not None
         most = 0
@@ -117,7 +117,7 @@ class _Runner:
 
 
 def _serve(connection: Connection[Any, Any], way: Way) -> None:
-    # A spawned process would spawn its own too; ways start theirs as they would anywhere else.
+    # In a spawned process the default is to spawn. This restores the system's default, as a way has it elsewhere.
     multiprocessing.set_start_method(None, force=True)
     while True:
         try:

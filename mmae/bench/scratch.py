@@ -12,7 +12,7 @@ from mmae.disk.files import ending_cleanly
 from mmae.disk.free_space import need_space
 from mmae.errors import InputError
 
-# Space that is left free for others.
+# This much space is left free for others.
 _SPARE_BYTES: Final = 1 << 29
 
 

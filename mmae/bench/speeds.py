@@ -1,4 +1,4 @@
-"""Rows of a bench of speeds: each way beside the limit and beside plain h5py."""
+"""The table rows of a speed measurement: each way is compared with the limit and with plain h5py."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ COLUMNS: Final = (
 )
 
 KEYS: Final = 3
-"""The number of first columns that identify a row."""
+"""So many of the first columns identify a row."""
 
 Key = tuple[str, str]
-"""A way and the codec of its shards, "" where it has none."""
+"""A way and the codec of its shards, which is "" if the way has no shards."""
 
 
 def label(key: Key) -> str:
@@ -39,12 +39,12 @@ def label(key: Key) -> str:
 def speed_rows(
     results: Mapping[tuple[str, int], Result], keys: Sequence[Key], processes: int, tile_bytes: int, baseline: str
 ) -> list[dict[str, Value]]:
-    """One row a way, for one process and then for `processes`.
+    """One row for each way with one process, then one for each way with `processes`.
 
     Args:
-        results: by (label of the way, processes).
-        tile_bytes: of a tile's pixels, not compressed.
-        baseline: the way that all are compared with, of the same codec where it has one.
+        results: by (label of the way, number of processes).
+        tile_bytes: the uncompressed bytes of a tile's pixels.
+        baseline: the way that all are compared with, at the same codec if it has codecs.
     """
     rows: list[dict[str, Value]] = []
     for count in sorted({1, processes}):

@@ -132,7 +132,7 @@ def _profile(train: TrainConfig) -> Iterator[str]:
     first, last = train.profiled
     end = train.stop_at or train.max_steps
     if not 1 <= first <= last:
-        yield f"train.profile={train.profile} is no range of steps: say first:last, counted from 1, such as 10:12"
+        yield f"train.profile={train.profile} is not a range of steps: write first:last, counted from 1, such as 10:12"
     elif first > end:
         yield f"train.profile={train.profile} begins after the last step ({end}): choose earlier steps"
     elif last - first >= MAX_PROFILED:

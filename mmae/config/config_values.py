@@ -30,7 +30,7 @@ class Kinds:
     """The values that an annotation allows.
 
     Attributes:
-        scalars: of bool, int, float and str.
+        scalars: types out of bool, int, float and str.
         item: what an item of a list may be; None: no list is allowed.
         optional: whether None is allowed.
         path: whether its strings name files or folders.
@@ -119,7 +119,9 @@ def with_home(text: str) -> str:
         return text
     path = os.path.expanduser(text)
     if path.startswith("~"):
-        raise ValueError(f"there is no home folder for {text.partition('/')[0]}: write ./{text} for a name like that")
+        raise ValueError(
+            f"there is no home folder for {text.partition('/')[0]}: write ./{text} if that is the name of a file"
+        )
     return path
 
 

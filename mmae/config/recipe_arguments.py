@@ -46,5 +46,5 @@ def recipe_of(args: argparse.Namespace) -> tuple[str, list[str]]:
     """
     recipe, overrides = recipe_or_none(args)
     if recipe is None:
-        raise InputError("command line: no recipe is named: say --config RECIPE (debug, vit_l, or a YAML file)")
+        raise InputError("command line: no recipe is named: add --config RECIPE (debug, vit_l, or a YAML file)")
     return recipe, overrides

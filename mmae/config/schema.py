@@ -171,7 +171,7 @@ class ModelConfig:
 
     @property
     def domains(self) -> tuple[str, ...]:
-        """Every modality that a batch must hold: inputs, then outputs that are no inputs."""
+        """Every modality that a batch must hold: inputs, then outputs that are not inputs."""
         return (*self.in_domains, *(name for name in self.out_domains if name not in self.in_domains))
 
     @property

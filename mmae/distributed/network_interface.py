@@ -48,7 +48,7 @@ def own_address(host: str, family: socket.AddressFamily = socket.AF_UNSPEC) -> t
 
 
 def is_loopback(address: str) -> bool:
-    """Whether an IPv4 or IPv6 address leads each machine to itself; False for text that is no address."""
+    """Whether an IPv4 or IPv6 address leads each machine to itself; False for text that is not an address."""
     try:
         return ip_address(address.partition("%")[0]).is_loopback
     except ValueError:

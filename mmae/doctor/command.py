@@ -84,14 +84,14 @@ def _all_reduce(args: argparse.Namespace, hosts: Sequence[Host]) -> AllReduce | 
     from mmae.doctor.bandwidth.measure import AllReduce
 
     if recipe is None:
-        return AllReduce()
+        return AllReduce(hostfile=args.hostfile)
     from mmae.doctor.bandwidth.demand import demand_of
 
     need = partial(demand_of, recipe, args.deepspeed_config, overrides, trust=args.trust)
     if all(host.slots for host in hosts):
         # Bad input is refused before any host is asked.
         need(sum(host.slots or 0 for host in hosts))
-    return AllReduce(need)
+    return AllReduce(need, args.hostfile)
 
 
 def _run(path: str | None, trust: bool) -> tuple[RunFolder | None, Config | None]:

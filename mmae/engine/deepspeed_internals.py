@@ -49,15 +49,15 @@ def untested_version(version: str) -> str | None:
 def is_sharded(tensor: Tensor) -> bool:
     """Whether a parameter is divided over the ranks, and empty until it is gathered.
 
-    Written for deepspeed 0.19.8, which gives such parameters a `ds_id` and has no question to ask about it.
+    Written for deepspeed 0.19.8, which gives such parameters a `ds_id` and offers no function that tells this.
     """
     return hasattr(tensor, "ds_id")
 
 
 def gathered(tensor: Tensor, modifier_rank: int | None = None) -> AbstractContextManager[object]:
-    """Within it a sharded tensor is whole; for others it does nothing. Collective for a sharded tensor.
+    """A context in which a sharded tensor is whole; it does nothing for others. Collective for a sharded tensor.
 
-    Written for deepspeed 0.19.8, which gathers a buffer or a parameter that is not sharded only where it is told so.
+    Written for deepspeed 0.19.8, whose context does nothing if it is not enabled.
 
     Args:
         modifier_rank: the rank that may change the tensor, for all ranks.

@@ -99,13 +99,20 @@ class NonFiniteHandler:
         self._deferred.add(step, context, numbers)
         return skipped
 
-    def agreed(self, step: int) -> Agreed:
-        """What all ranks know of the steps that are old enough to be read after this one."""
-        return self._read(self._deferred.due(step))
+    def agreed(self, step: int, everything: bool) -> Agreed:
+        """What all ranks know after a step: of the steps that are old enough to be read, or of all.
 
-    def drain(self) -> Agreed:
-        """What all ranks know of all steps so far. Waits for the device: for a save, and for the end."""
-        return self._read(self._deferred.drain())
+        A checkpoint needs all steps: it holds the count of skipped steps, and a resume does not see their tiles again.
+        One also follows when a rank wants to stop.
+
+        Args:
+            everything: read all steps, which waits for the device.
+        """
+        found = self._read(self._deferred.due(step))
+        if everything or any(found.wanted_R):
+            rest = self._read(self._deferred.drain())
+            found = Agreed(_added(found.wanted_R, rest.wanted_R), rest.bad)
+        return found
 
     def validated(self, step: int, found: Validation) -> None:
         """Name the tiles of a validation that had a loss that is not finite."""
@@ -129,7 +136,7 @@ class NonFiniteHandler:
     def _read(self, steps: Iterable[tuple[_Context, Values]]) -> Agreed:
         wanted: tuple[float, ...] = ()
         for about, numbers in steps:
-            wanted = tuple(a + b for a, b in zip_longest(wanted, numbers["wanted"], fillvalue=0.0))
+            wanted = _added(wanted, numbers["wanted"])
             skipped = bool(numbers["skipped"][0])
             if skipped and not about.counted:
                 self._engine.skipped_steps += 1
@@ -149,6 +156,10 @@ class NonFiniteHandler:
             return "norm"
         # In fp16 overflowing gradients are normal: DeepSpeed finds the loss scale by them.
         return None if self._half else "gradient"
+
+
+def _added(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, ...]:
+    return tuple(a + b for a, b in zip_longest(ours, theirs, fillvalue=0.0))
 
 
 def _before(saved: Path | None) -> str:

@@ -36,7 +36,7 @@ class Stop:
     """This rank's reasons to stop. A context: signals are caught within it, and only there.
 
     Args:
-        folder: of the run. Rank 0 looks there for a file `stop`.
+        folder: the run's folder. Rank 0 looks there for a file `stop`.
         max_hours: how long this start may train; None: without a limit.
     """
 
@@ -145,7 +145,7 @@ def how_to_go_on(
     Args:
         own: the run's folder of checkpoints. A checkpoint elsewhere must be named again. None: the checkpoint is there.
     """
-    where = f"saved in {checkpoint}" if checkpoint else "nothing was learned that could be saved"
+    where = f"saved in {checkpoint}" if checkpoint else "there was nothing to save"
     elsewhere = checkpoint is not None and own is not None and checkpoint.parent.resolve() != own.resolve()
     return f"stopped at step {step} ({' and '.join(reasons)}), {where}; go on with: {go_on_command(world, elsewhere)}"
 

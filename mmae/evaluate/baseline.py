@@ -96,7 +96,9 @@ def hidden_names(said: str | None, model: ModelConfig) -> tuple[str, ...]:
     names = [name.strip() for name in said.split(",")] if said is not None else []
     for name in names:
         if name not in model.in_domains:
-            raise InputError(f"--hide {said}: {name!r} is no input of this run{did_you_mean(name, model.in_domains)}")
+            raise InputError(
+                f"--hide {said}: {name!r} is not an input of this run{did_you_mean(name, model.in_domains)}"
+            )
     left = (len(model.in_domains) - len(set(names))) * model.tokens_per_modality
     if left < model.num_encoded_tokens:
         raise InputError(

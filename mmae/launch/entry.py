@@ -1,4 +1,4 @@
-"""What the programs that `launchers/` call have in common: their words, their ends, and how they are called again."""
+"""What the programs that `launchers/` call have in common: arguments, exit, and how they are called again."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mmae.terminal.edge import guarded as run_guarded
 
 RESTARTS: Final = "--restarts"
 COMMAND: Final = "MMAE_COMMAND"
-"""How the launcher was called: ranks that have stopped say it, so that the user can go on."""
+"""The command that called the launcher. Ranks that have stopped print it, so that the user can go on with it."""
 
 
 def entry(main: Callable[..., int]) -> Callable[..., int]:
-    """Around a program's `main`, which returns its exit status. Bad input is one line on stderr, and status 2."""
+    """Wrap a program's `main`, which returns its exit status. Bad input gives one line on stderr and status 2."""
 
     @wraps(main)
     def guarded(*words: str) -> int:
@@ -29,7 +29,7 @@ def entry(main: Callable[..., int]) -> Callable[..., int]:
 
 
 def take_restarts(words: Sequence[str]) -> tuple[int, list[str]]:
-    """The number behind `--restarts`, which may stand first, and the words that follow.
+    """The number after `--restarts`, if that is the first word, and the words that follow.
 
     Raises:
         InputError: it is not a number.
@@ -56,7 +56,7 @@ def remember_call(script: str, words: Sequence[str], *, program: str = "bash", v
 
 
 def is_dry_run(command: Sequence[str]) -> bool:
-    """Whether DRY_RUN asks to print the command, which is done, and to stop."""
+    """Whether DRY_RUN is set. If so, print the command; the caller stops."""
     if not os.environ.get("DRY_RUN"):
         return False
     print(shlex.join(command))

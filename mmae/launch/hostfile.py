@@ -86,11 +86,18 @@ def read_slots(path: Path) -> Slots:
     return {host.name: host.slots or 1 for host in read_hostfile(path)}
 
 
-def taking_part(slots: Slots, include: str = "", exclude: str = "", nodes: int | None = None) -> list[str]:
-    """Hosts that DeepSpeed starts ranks on; the first is where they meet.
+def slots_used(
+    slots: Slots, include: str = "", exclude: str = "", nodes: int | None = None, gpus: int | None = None
+) -> dict[str, list[int]]:
+    """Host -> the slots that DeepSpeed starts ranks on, as it counts them. The ranks meet at the first host.
+
+    Args:
+        nodes: `--num_nodes`; with `--num_gpus` alone, more than there are.
+        gpus: `--num_gpus`.
 
     Raises:
-        InputError: a filter names an unknown host or slot, or leaves nothing.
+        InputError: a filter names an unknown host or slot, or leaves nothing; or `gpus` exceeds the slots of a host,
+            which DeepSpeed would accept and use them all.
     """
     if include and exclude:
         raise InputError("--include and --exclude: give one of them")
@@ -98,13 +105,16 @@ def taking_part(slots: Slots, include: str = "", exclude: str = "", nodes: int |
         raise InputError("--num_nodes and --num_gpus do not go with --include or --exclude")
     named = _named(include or exclude, slots) if include or exclude else {}
     if include:
-        hosts = [host for host in slots if host in named]
-    else:
-        hosts = [host for host in slots if len(named.get(host, ())) < slots[host]]
-    hosts = hosts[:nodes]
+        return {host: sorted(named[host]) for host in slots if host in named}
+    left = {host: [slot for slot in range(slots[host]) if slot not in named.get(host, ())] for host in slots}
+    hosts = [host for host in slots if left[host]][:nodes]
     if not hosts:
         raise InputError(f"--exclude {exclude}: leaves no host")
-    return hosts
+    if gpus is not None and gpus > 0:
+        if few := [host for host in hosts if slots[host] < gpus]:
+            raise InputError(f"--num_gpus {gpus}: {few[0]} has {slots[few[0]]} slots in the hostfile")
+        return {host: list(range(gpus)) for host in hosts}
+    return {host: left[host] for host in hosts}
 
 
 def refuse_ipv6(hosts: Sequence[str]) -> None:
@@ -118,28 +128,6 @@ def refuse_ipv6(hosts: Sequence[str]) -> None:
             f"{wrong[0]}: pdsh accepts no IPv6 address: give the host a name, in DNS, /etc/hosts or ~/.ssh/config "
             "(HostName), and write that into the hostfile; or start by --no_ssh on every node"
         )
-
-
-def slots_used(
-    slots: Slots, hosts: Sequence[str], include: str, exclude: str, gpus: int | None
-) -> dict[str, list[int]]:
-    """Host -> the slots that DeepSpeed starts ranks on, as it counts them.
-
-    Args:
-        hosts: those that take part (`taking_part`).
-        gpus: `--num_gpus`.
-
-    Raises:
-        InputError: `gpus` exceeds the slots of a host; DeepSpeed would use them all the same.
-    """
-    named = _named(include or exclude, slots) if include or exclude else {}
-    if include:
-        return {host: sorted(named[host]) for host in hosts}
-    if gpus is not None and gpus > 0:
-        if few := [host for host in hosts if slots[host] < gpus]:
-            raise InputError(f"--num_gpus {gpus}: {few[0]} has {slots[few[0]]} slots in the hostfile")
-        return {host: list(range(gpus)) for host in hosts}
-    return {host: [slot for slot in range(slots[host]) if slot not in named.get(host, ())] for host in hosts}
 
 
 def _named(text: str, slots: Slots) -> Mapping[str, set[int]]:

@@ -14,13 +14,13 @@ from typing import Final
 from mmae.distributed.devices import DEVICES
 from mmae.errors import EXIT_BAD_INPUT, InputError
 from mmae.launch.entry import COMMAND, entry, is_dry_run, remember_call
-from mmae.launch.hostfile import meeting_place, read_slots, refuse_ipv6, slots_used, taking_part
+from mmae.launch.hostfile import meeting_place, read_slots, refuse_ipv6, slots_used
 from mmae.launch.rank_environment import is_secret, leaking
 from mmae.launch.shell_quoting import word
 from mmae.launch.ssh_ranks import Hosts, SshRanks
 from mmae.launch.supervision.local_ranks import LocalRanks
 from mmae.launch.supervision.supervise import supervise
-from mmae.launch.training_words import training_config
+from mmae.launch.training_words import MODULE, program_of
 from mmae.launch.visible_devices import check_over_ssh, of_a_node
 
 SCRIPT: Final = "multi_node.sh"
@@ -67,24 +67,24 @@ def plan_start(words: Sequence[str], environment: Mapping[str, str], folder: Pat
     """Check everything that can be checked before a host is asked.
 
     Args:
-        words: HOSTFILE, options of the launcher, then `--config` and the other words of the training.
+        words: HOSTFILE, options of the launcher, then `--config` and the other words of the training, or of another
+            program (`program_of`).
         folder: the working directory, the same on every node.
 
     Raises:
         InputError: a check fails.
     """
-    end = next((place for place, each in enumerate(words) if each.startswith("--config")), len(words))
-    options, training = parser().parse_args(words[:end]), list(words[end:])
-    config = training_config(training)
+    end = next((place for place, each in enumerate(words) if each.startswith(("--config", MODULE))), len(words))
+    options, program = parser().parse_args(words[:end]), program_of(words[end:])
     for what, path in (("the working directory", folder), ("python", python), ("the hostfile", options.hostfile)):
         if not options.no_ssh and re.search(r"[^\w@+=:,./-]", str(path)):
             raise InputError(f"{what}, {path}: DeepSpeed does not quote it for other nodes: use a plain path")
     nodes = options.num_nodes if options.num_gpus is None else options.num_nodes or sys.maxsize
     slots = read_slots(options.hostfile)
-    hosts = taking_part(slots, options.include, options.exclude, nodes)
+    used = slots_used(slots, options.include, options.exclude, nodes, options.num_gpus)
+    hosts = list(used)
     if options.no_ssh and (options.node_rank is None or not 0 <= options.node_rank < len(hosts)):
         raise InputError(f"--no_ssh: give --node_rank, 0 to {len(hosts) - 1}: this node's place in the hostfile")
-    used = slots_used(slots, hosts, options.include, options.exclude, options.num_gpus)
     own = None
     if options.no_ssh:
         filtered = bool(options.include or options.exclude)
@@ -95,7 +95,7 @@ def plan_start(words: Sequence[str], environment: Mapping[str, str], folder: Pat
     address = meeting_place(hosts, environment.get("MASTER_ADDR", ""))
     command = ["deepspeed", "--hostfile", str(options.hostfile), "--master_addr", address]
     command += ["--master_port", str(options.master_port)]
-    if not config.log.verbose:
+    if not program.verbose:
         command += ["--log_level", "error"]
     for name in ("include", "exclude", "num_nodes", "num_gpus", "ssh_port", "launcher_args"):
         if value := getattr(options, name):
@@ -110,12 +110,12 @@ def plan_start(words: Sequence[str], environment: Mapping[str, str], folder: Pat
     told = [part for name in leaking(environment) for part in ("-u", name)] if not options.no_ssh else []
     if own is not None:
         told.append(f"{DEVICES}={','.join(own)}")
-    command = [*(["env", *told] if told else []), *command, "--module", "mmae.train"]
-    command += training if options.no_ssh else [word(each) for each in training]
+    command = [*(["env", *told] if told else []), *command, "--module", program.module]
+    command += program.words if options.no_ssh else [word(each) for each in program.words]
     if options.no_ssh:
         return Start(command, options.restarts, None)
     reached = Hosts(
-        hosts, address, options.master_port, options.ssh_port, options.launcher_args.split(), Path(config.run.dir),
+        hosts, address, options.master_port, options.ssh_port, options.launcher_args.split(), program.run,
         ask_first=not options.no_ssh_check,
     )  # fmt: skip
     return Start(command, options.restarts, reached)

@@ -83,7 +83,7 @@ def decide(ended: Ended, why: str) -> tuple[bool, str]:
     """Whether to queue the job again, and a line that says so.
 
     Args:
-        why: it is unfinished.
+        why: the reason why the training is unfinished.
     """
     told = f"stopped ({why}), not finished"
     again = _RESTARTS.search(ended.shown)
@@ -95,7 +95,7 @@ def decide(ended: Ended, why: str) -> tuple[bool, str]:
     if ended.requeues >= ended.most_requeues:
         return False, f"{told}, but queued again {ended.requeues} times already (MMAE_REQUEUES)"
     if _in_vain(ended, why):
-        return False, f"{told}, and nothing new is saved: queued again it would come no further"
+        return False, f"{told}, and nothing new is saved: another attempt would get no further"
     return True, f"{told}: queueing again"
 
 

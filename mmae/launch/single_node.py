@@ -15,7 +15,7 @@ from mmae.errors import InputError
 from mmae.launch.entry import entry, is_dry_run, remember_call, take_restarts
 from mmae.launch.supervision.local_ranks import LocalRanks
 from mmae.launch.supervision.supervise import supervise
-from mmae.launch.training_words import training_config
+from mmae.launch.training_words import program_of
 from mmae.launch.visible_devices import Devices, choose
 
 SCRIPT: Final = "single_node.sh"
@@ -41,19 +41,19 @@ def plan_start(words: Sequence[str], environment: Mapping[str, str], count: Call
     """Check everything that can be checked before ranks are started.
 
     Args:
-        words: `--restarts N` if wanted, then `--config` and the other words of the training.
+        words: `--restarts N` if wanted, then `--config` and the other words of the training, or of another program.
         count: counts the GPUs that torch can use; not called where the environment names them.
         port: port at which the ranks meet.
 
     Raises:
         InputError: a check fails.
     """
-    restarts, training = take_restarts(words)
-    verbose = training_config(training).log.verbose
+    restarts, others = take_restarts(words)
+    program = program_of(others)
     devices = choose(environment, count)
-    command = [*_environment(devices, environment), "deepspeed", *([] if verbose else ["--log_level", "error"])]
+    command = [*_environment(devices, environment), "deepspeed", *([] if program.verbose else ["--log_level", "error"])]
     command += ["--include", included] if (included := devices.include()) else ["--num_gpus", str(devices.ranks)]
-    command += ["--master_port", str(port), "--module", "mmae.train", *training]
+    command += ["--master_port", str(port), "--module", program.module, *program.words]
     return Start(command, restarts, devices.note)
 
 

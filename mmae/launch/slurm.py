@@ -127,7 +127,7 @@ def submit_command() -> str:
 
 
 def _scontrol(*words: str) -> str:
-    """What it says; nothing where it fails."""
+    """What `scontrol` prints; nothing if it fails."""
     done = subprocess.run(
         ["scontrol", *words],
         stdout=subprocess.PIPE,
@@ -143,7 +143,7 @@ def _succeeds(*words: str) -> bool:
 
 
 def _size_of_log() -> int | None:
-    """Bytes so far in the job's log, which is stderr; None if that is no file."""
+    """Bytes so far in the job's log, which is stderr; None if stderr is not a file."""
     with suppress(OSError):
         about = _STDERR.stat()
         return about.st_size if stat.S_ISREG(about.st_mode) else None
@@ -162,7 +162,7 @@ def main(*words: str) -> int:
     restarts, training = take_restarts(words)
     nodes = os.environ.get("SLURM_JOB_NODELIST")
     if not nodes:
-        raise InputError("this is no Slurm job: give the script to sbatch")
+        raise InputError("this is not a Slurm job: give the script to sbatch")
     most_requeues(os.environ)
     run = Path(training_config(training).run.dir)
     remember_call(SCRIPT, words, program=submit_command())

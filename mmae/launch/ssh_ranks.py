@@ -32,11 +32,11 @@ class Hosts:
     """How the ranks of a job are reached.
 
     Attributes:
-        names: of the hosts, as ssh takes them.
+        names: the names of the hosts, as ssh takes them.
         address: where the ranks meet, with `port`.
         ssh_port: None for ssh's own choice.
         pdsh_options: further options of pdsh.
-        run: the run's folder, which all hosts share.
+        run: the run's folder, which all hosts share; None for ranks that are not asked to stop, but ended.
         ask_first: check that every host is reached before ranks are started.
     """
 
@@ -45,7 +45,7 @@ class Hosts:
     port: int
     ssh_port: int | None
     pdsh_options: Sequence[str]
-    run: Path
+    run: Path | None
     ask_first: bool
 
 
@@ -60,7 +60,7 @@ class SshRanks(Job):
         self._hosts = hosts
         self._users_file = os.environ.get("DS_ENV_FILE")
         self._errors = Errors()
-        self._asked = False
+        self._request: Path | None = None
 
     def __enter__(self) -> SshRanks:
         self._folder = tempfile.TemporaryDirectory(prefix="mmae-launch-")
@@ -72,9 +72,9 @@ class SshRanks(Job):
     def __exit__(self, *about: object) -> None:
         super().__exit__(*about)
         self._folder.cleanup()
-        if self._asked:
+        if self._request is not None:
             # If no rank obeyed this request, the next start would.
-            (self._hosts.run / STOP).unlink(missing_ok=True)
+            self._request.unlink(missing_ok=True)
 
     def exports(self) -> Path:
         """Write the variables that the ranks get into a file. The user's own .deepspeed_env is read, and stays."""
@@ -101,10 +101,10 @@ class SshRanks(Job):
                 self._errors.read(line.decode(errors="replace").rstrip("\n"))
 
     def ask(self, _: signal.Signals) -> bool:
-        if not self._hosts.run.is_dir():
+        if self._hosts.run is None or not self._hosts.run.is_dir():
             return False
-        (self._hosts.run / STOP).touch()
-        self._asked = True
+        self._request = self._hosts.run / STOP
+        self._request.touch()
         return True
 
     def end_early(self) -> None:

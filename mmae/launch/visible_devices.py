@@ -183,7 +183,7 @@ def _number_of_ranks(text: str) -> int | None:
     if not text:
         return None
     if not re.fullmatch(r"[1-9]\d{0,4}", text, re.ASCII):
-        raise InputError(f"RANKS={text}: say how many, as in RANKS=4")
+        raise InputError(f"RANKS={text}: give the number of ranks, as in RANKS=4")
     return int(text)
 
 

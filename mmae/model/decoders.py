@@ -103,7 +103,7 @@ class Decoders(nn.Module):
     def _own_embeddings(self) -> Tensor:
         """Each output's embedding of its own modality, (O, d).
 
-        An output that is no input has none, so 0: every query of it is a mask token, which could absorb it.
+        It is 0 for an output that is not an input: all its queries are mask tokens, which can learn the same.
         """
         modalities_M = torch.arange(self.task_embeddings.shape[1], device=self.home_O.device)
         own_OM = (self.home_O[:, None] == modalities_M).to(self.task_embeddings.dtype)

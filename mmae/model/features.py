@@ -107,7 +107,7 @@ def _names(model: MultiMAE, values: Mapping[str, Tensor]) -> list[str]:
         raise ValueError(f"no modality is given; this model's inputs are {', '.join(inputs)}")
     for name in values:
         if name not in inputs:
-            raise ValueError(f"{name!r} is no input of this model; its inputs are {', '.join(inputs)}")
+            raise ValueError(f"{name!r} is not an input of this model; its inputs are {', '.join(inputs)}")
     return [name for name in inputs if name in values]
 
 

@@ -27,7 +27,7 @@ class MultiMAE(nn.Module):
         config: the model's configuration, already checked.
         variant: encoder size; that of `config.size` if None.
         recompute: what the backward pass recomputes, and in which encoder and decoder blocks.
-        seed: of the initial weights.
+        seed: the seed of the initial weights.
     """
 
     def __init__(

@@ -64,7 +64,7 @@ def activations(config: ModelConfig, recomputation: Recomputation, number_bytes:
     """The bytes that a training step keeps for each tile.
 
     Args:
-        number_bytes: of the weights' dtype, b: 2 or 4.
+        number_bytes: bytes of a number in the weights' dtype, b: 2 or 4.
     """
     length = config.num_encoded_tokens + config.num_global_tokens
     variant, width, places = config.variant, config.decoder_dim, config.tokens_per_modality

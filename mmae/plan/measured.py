@@ -18,7 +18,7 @@ class Utilisation:
     """Model FLOPs utilisation of whole training steps on one H100 80GB, bf16, ZeRO-1, without recomputation.
 
     Attributes:
-        size: of the encoder.
+        size: the encoder's size.
         micro_batch: the measured one.
         eager: a share of `PEAK_TFLOPS`.
         compiled: with `train.compile`.

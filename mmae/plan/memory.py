@@ -35,7 +35,7 @@ class Memory:
         states: weights and optimiser.
         buffers: for communication.
         activations: the most of a micro-batch.
-        tiles: of the step and of the next one, as they are stored, and the inputs made of them.
+        tiles: the stored tiles of the step and of the next one, and the inputs made of them.
         gradients: when most of them exist.
         forward: the most that is in use when the backward pass begins.
         backward: when it ends.

@@ -31,8 +31,8 @@ class StateBytes:
         weights: as the model computes with them, or this rank's part.
         optimiser: master weights and moments that lie on the device.
         buffers: held through the forward and backward pass for communication: buckets, gathered weights.
-        first_gradients: that exist when the last micro-batch's backward pass begins.
-        last_gradients: that exist when it ends, with what reducing them takes.
+        first_gradients: gradients that exist when the last micro-batch's backward pass begins.
+        last_gradients: gradients that exist when it ends, with the memory that reducing them takes.
         optimiser_moment: on top of weights and optimiser during the optimiser's step, gradients included.
         host: in the host's memory.
     """
@@ -56,7 +56,7 @@ def state_bytes(sizes: Mapping[str, int], zero: Zero, world: int, number_bytes: 
 
     Args:
         sizes: numbers in each learned tensor.
-        number_bytes: of the weights' dtype: 2 or 4.
+        number_bytes: bytes of a number in the weights' dtype: 2 or 4.
         accumulation: micro-batches a step.
     """
     match zero.stage:

@@ -25,8 +25,8 @@ class Tiles:
 
     Attributes:
         count: training tiles of an epoch.
-        bytes: of all shards.
-        codec: of the shards.
+        bytes: the bytes of all shards.
+        codec: the codec of the shards.
         source: a note on where these figures come from.
     """
 

@@ -27,7 +27,7 @@ def traffic_bytes(
 
     Args:
         sizes: numbers in each learned tensor.
-        number_bytes: of the weights' dtype: 2 or 4.
+        number_bytes: bytes of a number in the weights' dtype: 2 or 4.
         accumulation: micro-batches a step.
     """
     zero, numbers = parsed.zero_optimization, sum(sizes.values())

@@ -20,17 +20,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", metavar="FILE", help="a checkpoint that the published code saved")
     parser.add_argument("out", metavar="OUT", help="folder to write: model.safetensors and config.json")
     add_trust_argument(parser, "a file")
-    parser.add_argument("--band-stats", metavar="JSON", help="the data set's *_band_stats.json, to keep with the model")
-    parser.add_argument("--heads", type=int, help="the encoder's heads, where its size is not in the table of sizes")
     parser.add_argument(
-        "--decoder-heads", type=int, help="the decoders' heads, where the file does not say (default 8)"
+        "--band-stats", metavar="JSON", help="the data set's *_band_stats.json, to store with the model"
+    )
+    parser.add_argument("--heads", type=int, help="the encoder's heads, if its size is not in the table of sizes")
+    parser.add_argument(
+        "--decoder-heads", type=int, help="the decoders' heads, if the file does not have them (default: 8)"
     )
     parser.add_argument(
         "--ignore-option",
         metavar="NAME",
         action="append",
         default=[],
-        help="an option of the file that is not known here, and that changes no prediction and no loss; once an option",
+        help="ignore an unknown option of the file that changes no prediction and no loss; may be given several times",
     )
 
 
@@ -38,9 +40,9 @@ def run(args: argparse.Namespace) -> int:
     from mmae.disk.files import check_new_folder
     from mmae.errors import InputError
 
-    # Before seconds of imports.
+    # These checks come before the imports, which take seconds.
     if not Path(args.file).is_file():
-        raise InputError(f"{args.file} is no file: name a published checkpoint (a torch save)")
+        raise InputError(f"{args.file} is not a file: give a published checkpoint (a torch save)")
     check_new_folder(Path(args.out))
     band_stats = read_band_stats(args.band_stats) if args.band_stats else {}
     from mmae.model.published.file import read_published
@@ -49,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     published = read_published(args.file, args.trust)
     model, notes = build(published, args.heads, args.decoder_heads, args.ignore_option)
     save_model(args.out, model, band_stats, _extra(published, model.config.outputs))
-    for note in notes if band_stats else (*notes, "the file holds no band statistics: give them with --band-stats"):
+    for note in notes if band_stats else (*notes, "the file has no band statistics: give them with --band-stats"):
         print(printable(f"note: {note}"))
     print(f"{args.out}: {sum(p.numel() for p in model.parameters()):,} parameters, float32")
     return 0
@@ -64,12 +66,12 @@ def build(
     """The model (`MultiMAE`) of a published checkpoint, and notes about what was assumed.
 
     Args:
-        num_heads: of the encoder, where neither its size nor the options say.
-        decoder_num_heads: where the options do not say.
-        ignored: options that are not known, and that change no number, says the user.
+        num_heads: the encoder's heads, for a size and options that do not show them.
+        decoder_num_heads: the decoders' heads, for options that do not have them.
+        ignored: unknown options of which the user says that they change no number.
 
     Raises:
-        InputError: its names, shapes or options are not those of a model that this project has.
+        InputError: names, shapes or options do not belong to a model that this project has.
     """
     import torch
 
@@ -86,10 +88,10 @@ def build(
 
 
 def read_band_stats(path: str) -> dict[str, Any]:
-    """MMEarth's band statistics from their JSON file; null for what is not finite.
+    """MMEarth's band statistics from their JSON file. Numbers that are not finite become None.
 
     Raises:
-        InputError: no such file, or not a JSON mapping.
+        InputError: the file cannot be read, or is not a JSON mapping of mappings.
     """
     from mmae.disk.json_text import parse_json, standard_json
     from mmae.errors import InputError
@@ -99,7 +101,7 @@ def read_band_stats(path: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read as JSON: {error}") from None
     if not isinstance(stats, dict) or not all(isinstance(entry, dict) for entry in stats.values()):
-        raise InputError(f"{path}: band statistics are a mapping of datasets to mean, std, ...")
+        raise InputError(f"{path}: band statistics must map each dataset to its mean, std, ...")
     return stats
 
 
@@ -115,6 +117,6 @@ def _extra(published: PublishedFile, outputs: tuple[str, ...]) -> Mapping[str, A
                 f"{published.path}: loss_balancer.log_vars holds {counted(len(published.log_vars), 'number')} "
                 f"for {counted(len(outputs), 'output')}"
             )
-        # The published code counts a loss too few: the last output, norm_rgb, has none.
+        # The published code counts one loss too few, so the last output, norm_rgb, has no log variance.
         extra["log_vars"] = dict(zip(outputs, published.log_vars, strict=False))
     return extra

@@ -161,7 +161,7 @@ def changes_on_resume(old: Config, new: Config, said: Flat, folder: RunFolder) -
             raise InputError(f"{where}: it cannot change on resume; choose another run.dir, or put the value back")
         if key not in said:
             raise InputError(
-                f"{where}: to go on with the new value say {assignment(key, after[key])} on the command line"
+                f"{where}: to go on with the new value, add {assignment(key, after[key])} to the command line"
             )
         changed[key] = (before.get(key), after[key])
     return changed

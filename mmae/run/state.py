@@ -7,13 +7,13 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from mmae.disk.json_text import parse_json
 from mmae.disk.regular_file import read_regular, read_regular_text
 from mmae.errors import InputError
 from mmae.processes import started
 from mmae.run.layout import CHECKPOINT_GLOB, CHECKPOINTS, DAMAGED_TILES, LOCK, LOG, newest_first
+from mmae.run.lock_owner import parse_holder
 from mmae.run.log_reader import BEGINS, END, LogRecords, Record
 from mmae.terminal.plurals import counted
 
@@ -121,11 +121,10 @@ def alive(host: str | None, pid: int | None, began: str | None) -> bool | None:
 
 def _process(folder: Path, begin: Record) -> tuple[str | None, int | None, str | None]:
     """Host, pid and start of rank 0: from the run's lock, or from the log's record if there is no lock."""
-    try:
-        lock: Any = parse_json(read_regular_text(folder / LOCK))
-        return str(lock["host"]), int(lock["pid"]), str(lock["started"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return begin.get("host"), begin.get("pid"), None
+    with suppress(OSError, ValueError):
+        if holder := parse_holder(read_regular_text(folder / LOCK)):
+            return holder.host, holder.pid, holder.started
+    return begin.get("host"), begin.get("pid"), None
 
 
 def _state(

@@ -29,7 +29,7 @@ class Column:
     """One column of a table.
 
     Attributes:
-        key: of its value in a row and in the JSON.
+        key: the key of its value in a row and in the JSON.
         heading: says the unit of the values too.
         form: how a value is printed.
         wraps: whether long text is broken into several lines, so that the table fits a terminal.

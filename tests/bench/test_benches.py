@@ -1,4 +1,4 @@
-"""The benches of the data's way through the real command line, on a few tiles."""
+"""`mmae bench loader` and `mmae bench repack` through the real command line, on a few tiles."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from mmae.bench import machine
 pytestmark = pytest.mark.process
 
 
-def test_facts_are_json_and_are_told() -> None:
+def test_facts_are_json_and_are_printed() -> None:
     facts = machine.facts()
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
     assert facts["cores"] == len(os.sched_getaffinity(0))

@@ -46,7 +46,7 @@ def test_repeats_every_array_and_filter(original: Path, tmp_path: Path, tiles: i
     assert json.loads(made.file.with_name("data_splits.json").read_text())["train"] == list(range(tiles))
 
 
-def test_arrays_that_are_no_chunk_a_tile_are_copied_too(original: Path, tmp_path: Path) -> None:
+def test_arrays_whose_tiles_are_not_single_chunks_are_copied_too(original: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
     for path in original.glob("*.json"):
@@ -64,7 +64,7 @@ def test_arrays_that_are_no_chunk_a_tile_are_copied_too(original: Path, tmp_path
             assert np.array_equal(new[name][:], old[name][:][np.arange(ROWS + 3) % ROWS], equal_nan=True)
 
 
-def test_what_is_there_already_is_used(original: Path, tmp_path: Path) -> None:
+def test_an_existing_source_is_used_again(original: Path, tmp_path: Path) -> None:
     made = prepare(original, tmp_path, 5)
     before = made.file.stat().st_mtime_ns
     assert prepare(original, tmp_path, 5) == made

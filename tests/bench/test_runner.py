@@ -52,7 +52,7 @@ def test_bad_input_in_a_way_is_one_line(tmp_path: Path) -> None:
         measure_all({"a": way(partial(open_source, tmp_path / "absent"))}, 1, 1, progress=False)
 
 
-def test_a_defect_in_a_way_says_where() -> None:
+def test_an_unexpected_error_in_a_way_shows_its_traceback() -> None:
     with pytest.raises(RuntimeError, match=r"(?s)^b: Traceback.*TypeError"):
         measure_all({"a": way(float), "b": way(partial(operator.rshift, 1.0))}, 1, 1, progress=False)
 

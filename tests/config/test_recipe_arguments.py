@@ -44,5 +44,5 @@ def test_two_recipes_are_refused(words: str) -> None:
 def test_no_recipe_is_refused_where_one_is_needed() -> None:
     parser = Parser(prog="mmae x")
     add_recipe_arguments(parser)
-    with pytest.raises(InputError, match="say --config RECIPE"):
+    with pytest.raises(InputError, match="add --config RECIPE"):
         recipe_of(parse(parser, ["a.b=1"]))

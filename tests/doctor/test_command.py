@@ -10,7 +10,7 @@ import torch
 
 from mmae.cli import main
 from mmae.distributed.code_hash import code_hash
-from mmae.doctor.agent.all_reduce import REPEATS
+from mmae.doctor.bandwidth.rank import REPEATS
 from mmae.errors import EXIT_BAD_INPUT, EXIT_FAILED
 
 Capture = pytest.CaptureFixture[str]
@@ -35,14 +35,14 @@ def test_this_machine(tmp_path: Path, capsys: Capture, monkeypatch: pytest.Monke
 
 
 @pytest.mark.process
-def test_what_fails_is_status_1(tmp_path: Path, capsys: Capture) -> None:
+def test_a_failed_check_is_status_1(tmp_path: Path, capsys: Capture) -> None:
     words = ["doctor", "--shards", str(tmp_path / "absent"), "--json", str(tmp_path / "said.json")]
     assert main(words) == EXIT_FAILED
     assert json.loads((tmp_path / "said.json").read_text())["failed"] is True
     assert "| shards " in capsys.readouterr().out
 
 
-def test_bad_input_is_said_before_any_host_is_asked(tmp_path: Path, capsys: Capture) -> None:
+def test_bad_input_is_reported_before_any_host_is_asked(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "hosts").write_text("-oProxyCommand=x slots=1\n")
     assert main(["doctor", "--hostfile", str(tmp_path / "hosts")]) == EXIT_BAD_INPUT
     assert capsys.readouterr().err.startswith(f"mmae: error: {tmp_path}/hosts:1: ")
@@ -63,7 +63,7 @@ def test_a_recipe_that_cannot_be_compared_with(words: list[str], message: str, t
     assert message in capsys.readouterr().err
 
 
-def test_code_is_told_apart_by_names_and_bytes(tmp_path: Path) -> None:
+def test_code_differs_by_names_and_bytes(tmp_path: Path) -> None:
     hashes: set[str] = set()
     for name, text in (("a.py", "x"), ("b.py", "x"), ("a.py", "y"), ("d/a.py", "x")):
         folder = tmp_path / f"{len(hashes)}"

@@ -29,7 +29,7 @@ def test_many_hosts_need_pdsh(monkeypatch: pytest.MonkeyPatch, count: int, missi
     assert [each.check for each in found if each.level == "FAIL"] == ["launcher"] * missing
 
 
-def test_what_hosts_said_does_not_reach_the_terminal_as_it_is() -> None:
+def test_answers_of_hosts_are_made_safe_for_the_terminal() -> None:
     table = table_of(all_findings([host("a", facts(hostname="\x1b[2Jboo", own_addresses=[]))], None), "t")
     assert "\x1b" not in table.text()
     assert "boo" in table.text()

@@ -24,7 +24,7 @@ def test_small_seeds_are_as_they_were() -> None:
 
 
 @pytest.mark.parametrize(("rank", "version", "lines"), [(0, "0.20.1", 1), (1, "0.20.1", 0), (0, "0.19.8", 0)])
-def test_an_untested_deepspeed_is_said_once(
+def test_rank_0_prints_one_line_about_an_untested_deepspeed(
     rank: int, version: str, lines: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(dist, "get_rank", lambda: rank)

@@ -102,7 +102,7 @@ def pair(config: Config, recompute: Recompute, dtype: torch.dtype, backend: str)
 
 
 @pytest.mark.parametrize("recompute", [Recompute(), Recompute("full", 2)])
-def test_float32_stays_what_it_was(recompute: Recompute) -> None:
+def test_float32_gives_the_same_numbers(recompute: Recompute) -> None:
     config = make_config()
     plain, compiled = pair(config, recompute, torch.float32, GRAPHS_ONLY)
     assert max(differences(run(compiled, config), run(plain, config))) <= FLOAT32_BOUND
@@ -154,7 +154,7 @@ def test_drop_path_is_drawn_anew_each_step() -> None:
 
 @pytest.mark.process
 def test_real_code_for_the_blocks() -> None:
-    """What torch makes for this machine, of the part that takes most of the time."""
+    """The code that torch compiles for this machine, for the part that takes most of the time."""
     config = make_config()
     found = []
     for compiled in (False, True):

@@ -71,10 +71,10 @@ def reasons(handler: NonFiniteHandler) -> list[tuple[int, str]]:
     return cast(Quarantined, handler._quarantine).written
 
 
-def test_good_steps_are_not_worth_a_word(handler: NonFiniteHandler, engine: FakeEngine) -> None:
+def test_good_steps_give_no_line(handler: NonFiniteHandler, engine: FakeEngine) -> None:
     for step in (1, 2, 3):
         assert handler.after_step(step, stats(), []) == 0
-    assert handler.drain().bad == 0
+    assert handler.agreed(9, everything=True).bad == 0
     assert reasons(handler) == []
     assert engine.skipped_steps == 0
     assert handler.skipped == 0
@@ -82,9 +82,23 @@ def test_good_steps_are_not_worth_a_word(handler: NonFiniteHandler, engine: Fake
 
 def test_a_step_is_read_some_steps_later(handler: NonFiniteHandler) -> None:
     handler.after_step(1, stats(math.nan, wanted=2.0), [])
-    assert handler.agreed(1).bad == 0
-    found = handler.agreed(1 + DEFERRED_STEPS)
+    assert handler.agreed(1, everything=False).bad == 0
+    found = handler.agreed(1 + DEFERRED_STEPS, everything=False)
     assert (found.bad, found.wanted_R) == (1, (0.0, 2.0))
+
+
+def test_a_wish_to_stop_reads_all_steps_because_a_checkpoint_follows(
+    handler: NonFiniteHandler, engine: FakeEngine
+) -> None:
+    """The checkpoint holds the count of skipped steps, and the tiles of the last ones are not seen again."""
+    handler.after_step(1, stats(wanted=1.0), [])
+    engine.basic_optimizer.found_inf = torch.tensor(1.0)
+    handler.after_step(2, stats(math.nan), [])
+    handler.after_step(3, stats(math.nan, wanted=1.0), [])
+    found = handler.agreed(1 + DEFERRED_STEPS, everything=False)
+    assert (found.bad, found.wanted_R) == (2, (0.0, 2.0))
+    assert reasons(handler) == [(2, "loss"), (3, "loss")]
+    assert engine.skipped_steps == handler.skipped == 2
 
 
 @pytest.mark.parametrize(
@@ -102,7 +116,7 @@ def test_the_reason_is_named(
     engine.basic_optimizer.found_inf = torch.tensor(flag)
     engine.norm = torch.tensor(norm)
     assert handler.after_step(4, stats(loss), []) == flag
-    assert handler.drain().bad == 1
+    assert handler.agreed(9, everything=True).bad == 1
     assert reasons(handler) == [(4, reason)]
     assert engine.skipped_steps == handler.skipped == flag
 
@@ -110,29 +124,29 @@ def test_the_reason_is_named(
 def test_a_step_that_deepspeed_skipped_is_counted_once(handler: NonFiniteHandler, engine: FakeEngine) -> None:
     engine.applied, engine.norm = False, None
     assert handler.after_step(1, stats(), []) == 1
-    handler.drain()
+    handler.agreed(9, everything=True)
     assert engine.skipped_steps == 0  # DeepSpeed counts it itself
     assert reasons(handler) == [(1, "gradient")]
 
 
 @pytest.mark.parametrize("handler", ["fp16"], indirect=True)
-def test_an_overflow_in_fp16_is_no_bad_step(handler: NonFiniteHandler, engine: FakeEngine) -> None:
+def test_an_overflow_in_fp16_is_not_a_bad_step(handler: NonFiniteHandler, engine: FakeEngine) -> None:
     engine.applied, engine.norm = False, None
     handler.after_step(1, stats(), [])
-    assert handler.drain().bad == 0
+    assert handler.agreed(9, everything=True).bad == 0
     assert reasons(handler) == []
 
 
 def test_only_steps_in_a_row_add_up(handler: NonFiniteHandler) -> None:
     for step, loss in enumerate([math.nan, math.nan, 1.0, math.nan], 1):
         handler.after_step(step, stats(loss), [])
-    assert handler.drain().bad == 1
+    assert handler.agreed(9, everything=True).bad == 1
     assert [step for step, _ in reasons(handler)] == [1, 2, 4]
 
 
 def test_the_last_line_says_what_to_do(handler: NonFiniteHandler) -> None:
     handler.after_step(1, stats(math.nan), [])
-    handler.drain()
+    handler.agreed(9, everything=True)
     line = handler.despair(1, None)
     assert "1 step in a row" in line
     assert "there is no checkpoint yet: lower train.blr" in line

@@ -1,4 +1,4 @@
-"""A build that takes long, or waits, is said by the process that wants the op."""
+"""A process that wants an op reports that its build takes long or waits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.held_lock import held
 
 
 @pytest.mark.process
-def test_a_wait_is_said_and_the_op_is_still_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_is_reported_and_the_op_is_still_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
     heard, said = threading.Event(), []
 

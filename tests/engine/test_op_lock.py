@@ -1,4 +1,4 @@
-"""Who holds a lock of torch's folder of extensions, and what a start says that waits for it."""
+"""Which process holds a lock in torch's folder of extensions, and what a waiting start prints."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_the_folder_is_the_one_that_torch_takes(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.process
-def test_who_waits_says_for_whom_and_how_to_go_on(lock: Path) -> None:
+def test_a_waiting_start_names_the_builder_and_how_to_go_on(lock: Path) -> None:
     heard, said = threading.Event(), []
 
     def say(line: str) -> None:
@@ -98,7 +98,7 @@ def test_who_waits_says_for_whom_and_how_to_go_on(lock: Path) -> None:
         assert str(other.pid) in said[0] or "building" in said[0]
 
 
-def test_who_builds_says_so(lock: Path) -> None:
+def test_a_start_that_builds_says_so(lock: Path) -> None:
     with open(lock, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         holder = holder_of(lock)
@@ -106,7 +106,7 @@ def test_who_builds_says_so(lock: Path) -> None:
         assert waiting_line(lock, "op", holder).startswith("building DeepSpeed's op op in ")
 
 
-def test_what_is_quick_says_nothing(lock: Path) -> None:
+def test_a_quick_build_prints_nothing(lock: Path) -> None:
     said: list[str] = []
     with said_while_waiting(lock, "op", said.append, look_s=600):
         pass

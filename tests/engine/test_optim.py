@@ -51,7 +51,7 @@ def test_lr_follows_the_global_batch_and_decay_the_meaning_of_a_parameter() -> N
     assert {group["weight_decay"] for group in exact.param_groups} == {0.05}
 
 
-def test_a_new_max_steps_reshapes_what_is_to_come() -> None:
+def test_a_new_max_steps_reshapes_the_rest_of_the_schedule() -> None:
     parameter = nn.Parameter(torch.zeros(1))
     short = build_scheduler(torch.optim.SGD([parameter], lr=1.0), TrainConfig(max_steps=10))
     for _ in range(5):

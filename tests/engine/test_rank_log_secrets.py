@@ -1,4 +1,4 @@
-"""What a rank's log file does not hold: secrets of addresses, and what steers a terminal."""
+"""A rank's log file holds no secrets of addresses and no terminal control sequences."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_an_address_is_hidden_that_nobody_announced(tmp_path: Path) -> None:
     assert "proxy http://***@proxy:3128 does not answer" in (tmp_path / "rank_0.log").read_text()
 
 
-def test_what_steers_a_terminal_is_shown_and_lines_stay_lines(tmp_path: Path) -> None:
+def test_control_characters_are_escaped_and_lines_stay_lines(tmp_path: Path) -> None:
     log = RankLog(0, speaks=False)
     log.open(tmp_path)
     logging.getLogger("library").warning("one\n\ttwo\x1b[2J")

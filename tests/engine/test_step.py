@@ -113,7 +113,7 @@ def test_a_step_of_damaged_tiles_learns_nothing(exact: bool) -> None:
         assert parameter.grad is None or not parameter.grad.any(), name
 
 
-def test_what_a_step_tells_is_counted_from_the_tiles() -> None:
+def test_the_statistics_of_a_step_are_counted_from_its_tiles() -> None:
     cfg = config()
     stats = run_step(PretrainModule(cfg.model, VARIANT), [tiles(8)], cfg)
     valid = dict(zip(cfg.model.in_domains, stats.valid_M.tolist(), strict=True))

@@ -69,7 +69,7 @@ def test_only_a_node_s_first_rank_answers(
     assert capfd.readouterr().err == ""
 
 
-def test_a_signal_that_is_ignored_stays_so(tmp_path: Path) -> None:
+def test_an_ignored_signal_stays_ignored(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     try:
         with stop(tmp_path, Time()) as each:
@@ -113,7 +113,7 @@ def test_slow_steps_are_counted_in(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "soon", "nan"])
-def test_an_end_that_cannot_be_read_is_none(text: str, tmp_path: Path) -> None:
+def test_a_job_end_that_cannot_be_read_is_ignored(text: str, tmp_path: Path) -> None:
     assert wanted(stop(tmp_path, Time(), environment={"SLURM_JOB_END_TIME": text})) == ()
 
 
@@ -153,6 +153,5 @@ def test_how_to_go_on_names_the_command_without_passwords(monkeypatch: pytest.Mo
     monkeypatch.setenv("MMAE_COMMAND", "bash launch.sh data.shards=s3://a:b@c/d data.shards=pipe:curl\\ -u\\ b\\ {}")
     line = how_to_go_on(0, None, ("SIGINT",), 4)
     assert line.endswith(
-        "nothing was learned that could be saved; go on with: bash launch.sh "
-        "'data.shards=s3://***@c/d' 'data.shards=pipe:curl ***'"
+        "there was nothing to save; go on with: bash launch.sh 'data.shards=s3://***@c/d' 'data.shards=pipe:curl ***'"
     )

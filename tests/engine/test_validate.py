@@ -70,7 +70,7 @@ def test_weights_that_have_diverged_lose_every_tile_of_an_output() -> None:
     assert len(found.lost_rows["rgb"]) == found.lost["rgb"] == found.scored["rgb"] > 0
 
 
-def test_a_tile_that_is_lost_is_named_and_is_no_divergence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_tile_is_named_and_is_not_a_divergence(monkeypatch: pytest.MonkeyPatch) -> None:
     inputs_of = Preprocess.__call__
 
     def spoilt(self: Preprocess, batch: Batch, train: bool) -> Any:

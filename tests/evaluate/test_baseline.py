@@ -40,10 +40,10 @@ def test_names_come_in_the_model_s_order(said: str | None, names: tuple[str, ...
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ("dept", "--hide dept: 'dept' is no input of this run; did you mean 'depth'?"),
-        ("semseg", "'semseg' is no input of this run (known: rgb, depth, ired)"),
-        ("rgb,", "'' is no input of this run"),
-        ("", "'' is no input of this run"),
+        ("dept", "--hide dept: 'dept' is not an input of this run; did you mean 'depth'?"),
+        ("semseg", "'semseg' is not an input of this run (known: rgb, depth, ired)"),
+        ("rgb,", "'' is not an input of this run"),
+        ("", "'' is not an input of this run"),
         ("rgb,depth,ired", "the other inputs have 0 tokens, and the encoder sees 3"),
     ],
 )

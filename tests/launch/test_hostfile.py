@@ -60,12 +60,12 @@ def test_lines_of_another_form(tmp_path: Path, line: str) -> None:
         ("a slots=0\n", "hosts:1: a has no slot"),
     ],
 )
-def test_what_makes_no_sense(tmp_path: Path, text: str, message: str) -> None:
+def test_contradicting_lines_are_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_hostfile(written(tmp_path, text))
 
 
-def test_no_such_file_and_no_text(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_file_without_text_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="absent: no such hostfile: see"):
         read_hostfile(tmp_path / "absent")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mmae.errors import InputError
-from mmae.launch.hostfile import meeting_place, read_slots, refuse_ipv6, slots_used, taking_part
+from mmae.launch.hostfile import meeting_place, read_slots, refuse_ipv6, slots_used
 
 SLOTS = {"a": 2, "b": 8, "c": 1}
 
@@ -39,7 +39,7 @@ def test_a_bad_hostfile_is_named_with_its_line(text: str, said: str, tmp_path: P
         read_slots(write(tmp_path, text))
 
 
-def test_a_missing_hostfile_is_no_local_training(tmp_path: Path) -> None:
+def test_a_missing_hostfile_does_not_mean_a_local_training(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such hostfile"):
         read_slots(tmp_path / "hosts")
 
@@ -56,10 +56,10 @@ def test_a_missing_hostfile_is_no_local_training(tmp_path: Path) -> None:
         ("", "", 2, "ab"),
     ],
 )
-def test_those_take_part_that_deepspeed_takes(include: str, exclude: str, nodes: int | None, hosts: str) -> None:
+def test_the_hosts_that_deepspeed_uses(include: str, exclude: str, nodes: int | None, hosts: str) -> None:
     from deepspeed.launcher.runner import apply_num_nodes_and_gpus, parse_inclusion_exclusion
 
-    assert taking_part(SLOTS, include, exclude, nodes) == list(hosts)
+    assert list(slots_used(SLOTS, include, exclude, nodes)) == list(hosts)
     theirs = apply_num_nodes_and_gpus(parse_inclusion_exclusion(SLOTS, include, exclude), nodes or -1, -1)
     assert list(theirs) == list(hosts)
 
@@ -77,7 +77,7 @@ def test_those_take_part_that_deepspeed_takes(include: str, exclude: str, nodes:
 )
 def test_a_bad_filter_is_refused(include: str, exclude: str, nodes: int | None, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        taking_part(SLOTS, include, exclude, nodes)
+        slots_used(SLOTS, include, exclude, nodes)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.0.1.1", "::1"])
@@ -109,18 +109,17 @@ def test_an_unknown_name_says_what_to_do() -> None:
 def test_the_slots_that_deepspeed_uses(include: str, exclude: str, gpus: int | None) -> None:
     from deepspeed.launcher.runner import apply_num_nodes_and_gpus, parse_inclusion_exclusion
 
-    hosts = taking_part(SLOTS, include, exclude)
     theirs = apply_num_nodes_and_gpus(parse_inclusion_exclusion(SLOTS, include, exclude), -1, gpus or -1)
-    assert slots_used(SLOTS, hosts, include, exclude, gpus) == dict(theirs)
+    assert slots_used(SLOTS, include, exclude, gpus=gpus) == dict(theirs)
 
 
-def test_more_gpus_than_a_host_has_slots_are_somebody_elses() -> None:
+def test_more_gpus_than_a_host_has_slots_are_refused() -> None:
     with pytest.raises(InputError, match="--num_gpus 2: c has 1 slots in the hostfile"):
-        slots_used(SLOTS, list(SLOTS), "", "", 2)
+        slots_used(SLOTS, gpus=2)
 
 
 @pytest.mark.parametrize("address", ["2001:db8::1", "me@fe80::1", "::1"])
-def test_what_pdsh_cannot_be_given_is_refused(address: str) -> None:
+def test_addresses_that_pdsh_misreads_are_refused(address: str) -> None:
     refuse_ipv6(["a", "10.0.0.1"])
     with pytest.raises(InputError, match=f"{address}: pdsh accepts no IPv6 address: give the host a name"):
         refuse_ipv6(["a", address])

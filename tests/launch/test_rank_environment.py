@@ -28,7 +28,7 @@ def names(lines: list[str]) -> set[str]:
     return {line.partition("=")[0] for line in lines}
 
 
-def test_only_what_ranks_need_goes_and_no_secret() -> None:
+def test_ranks_get_what_they_need_and_no_secret() -> None:
     needed = {
         "NCCL_DEBUG": "INFO", "GLOO_SOCKET_IFNAME": "eth0", "TORCH_EXTENSIONS_DIR": "/x", "OMP_NUM_THREADS": "4",
         "MMAE_RESTARTS": "1", "HF_HOME": "/hf", "WANDB_MODE": "offline", "WANDB_PROJECT": "p", "CUDA_HOME": "/cuda",
@@ -107,7 +107,7 @@ def started_by_deepspeed(shell: dict[str, str], home: Path, folder: Path) -> dic
 
 
 @pytest.mark.process
-def test_the_doctors_ranks_on_other_hosts_get_the_variables_of_a_trainings(tmp_path: Path) -> None:
+def test_the_doctors_questions_are_asked_with_the_variables_of_a_trainings_ranks(tmp_path: Path) -> None:
     home, folder = tmp_path / "home", tmp_path / "work"
     for place in (home, folder):
         place.mkdir()

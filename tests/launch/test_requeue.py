@@ -31,7 +31,9 @@ def ended(folder: Path, why: str, reasons: list[str]) -> Path:
         ("lost numbers", [], False),
     ],
 )
-def test_only_what_a_scheduler_stopped_goes_on(why: str, reasons: list[str], expected: bool, tmp_path: Path) -> None:
+def test_only_a_run_that_a_scheduler_stopped_goes_on(
+    why: str, reasons: list[str], expected: bool, tmp_path: Path
+) -> None:
     assert (stopped_by_scheduler(ended(tmp_path, why, reasons)) is not None) is expected
 
 
@@ -39,7 +41,7 @@ def test_the_reasons_are_those_that_runs_give() -> None:
     assert set(REASONS) > OF_A_SCHEDULER
 
 
-def test_without_a_run_there_is_no_answer(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no run lives here"):
         stopped_by_scheduler(tmp_path)
 
@@ -85,11 +87,11 @@ def test_a_job_is_unfinished_when_its_ranks_were_stopped_or_lost(
 
 
 @pytest.mark.parametrize(("said", "most"), [({}, 99), ({"MMAE_REQUEUES": ""}, 99), ({"MMAE_REQUEUES": "0"}, 0)])
-def test_an_empty_number_of_requeues_is_none_at_all(said: dict[str, str], most: int) -> None:
+def test_an_empty_number_of_requeues_means_the_default(said: dict[str, str], most: int) -> None:
     assert most_requeues(said) == most
 
 
 @pytest.mark.parametrize("said", ["often", "-1", "1.5"])
-def test_a_number_of_requeues_that_is_none_is_refused(said: str) -> None:
+def test_an_invalid_number_of_requeues_is_refused(said: str) -> None:
     with pytest.raises(InputError, match=f"MMAE_REQUEUES={said}: not a number of times"):
         most_requeues({"MMAE_REQUEUES": said})

@@ -60,11 +60,17 @@ def test_deepspeed_speaks_where_that_is_asked_for() -> None:
         (["--restrats", "3", *TRAINING], "unrecognized arguments: --restrats"),
         ([*TRAINING, "run.dri=x"], "unknown key 'run.dri'"),
         ([], "--config"),
+        (["--module"], "--module needs a module"),
     ],
 )
-def test_words_that_nobody_knows_are_refused_before_a_start(words: list[str], why: str) -> None:
+def test_unknown_words_are_refused_before_a_start(words: list[str], why: str) -> None:
     with pytest.raises(InputError, match=why):
         plan_start(words, {}, lambda: 0, 20_000)
+
+
+def test_another_program_is_started_as_a_training_is() -> None:
+    command = plan_start(["--module", "mine", "--config", "x"], {"GPUS": "4,5"}, lambda: 8, 20_000).command
+    assert command == [*planned({"GPUS": "4,5"})[: -len(TRAINING) - 1], "mine", "--config", "x"]
 
 
 def test_restarts_are_for_the_launcher() -> None:

@@ -1,4 +1,4 @@
-"""What hosts say that the launcher asks before it starts anything."""
+"""Answers of the hosts that the launcher asks before it starts ranks."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_pdshs_own_words_are_shown() -> None:
     ]
 
 
-def test_a_word_that_only_looks_like_the_answer_is_none() -> None:
+def test_words_that_only_look_like_the_answer_do_not_count() -> None:
     assert len(not_reached(["a", "b"], "a: mmae-is-there-7\n")) == 2
 
 

@@ -30,7 +30,7 @@ def never() -> int:
         ("4,-1,5", ("4",)),
     ],
 )  # fmt: skip
-def test_what_the_variable_gives(said: str, names: tuple[str, ...]) -> None:
+def test_the_gpus_that_the_variable_gives(said: str, names: tuple[str, ...]) -> None:
     assert given({"CUDA_VISIBLE_DEVICES": said}) == names
 
 
@@ -46,7 +46,7 @@ def test_an_unset_variable_gives_all() -> None:
         ("4,04", "names a GPU twice"), (f"4,{UUID}", "mixes numbers and names"), ("all", "'all' is not a GPU"),
     ],
 )  # fmt: skip
-def test_what_cuda_would_read_as_less_is_refused(said: str, why: str) -> None:
+def test_values_of_which_cuda_would_use_only_a_part_are_refused(said: str, why: str) -> None:
     with pytest.raises(InputError, match=f"CUDA_VISIBLE_DEVICES=.*{why}"):
         given({"CUDA_VISIBLE_DEVICES": said})
 
@@ -71,7 +71,7 @@ def test_named_devices(environment: dict[str, str], ranks: int, names: tuple[str
     assert (chosen.ranks, chosen.names, chosen.include()) == (ranks, names, include)
 
 
-def test_an_allocation_of_none_is_said() -> None:
+def test_an_allocation_without_gpus_is_reported() -> None:
     assert choose({"CUDA_VISIBLE_DEVICES": ""}, never).note == "CUDA_VISIBLE_DEVICES gives no GPU: ranks run on the CPU"
     assert choose({}, gpus(0)).note == ""
 
@@ -95,13 +95,13 @@ def test_a_whole_machine(environment: dict[str, str], count: int, devices: Devic
         ({"CUDA_VISIBLE_DEVICES": "", "GPUS": "0"}, "CUDA_VISIBLE_DEVICES gives none, not 0"),
         ({"CUDA_VISIBLE_DEVICES": "4,5", "RANKS": "3"}, "2 GPUs were given .4,5., and ranks cannot share one"),
         ({"RANKS": "9"}, "this machine has 8 GPUs"),
-        ({"RANKS": "0"}, "RANKS=0: say how many"),
-        ({"RANKS": "two"}, "RANKS=two: say how many"),
+        ({"RANKS": "0"}, "RANKS=0: give the number of ranks"),
+        ({"RANKS": "two"}, "RANKS=two: give the number of ranks"),
         ({"GPUS": "0,0"}, "GPUS=0,0: it names a GPU twice"),
         ({"CUDA_VISIBLE_DEVICES": f"{MIG},{OLD_MIG}"}, "one MIG device only: choose one, as in GPUS=MIG-"),
     ],
 )
-def test_what_was_not_given_is_refused(environment: dict[str, str], why: str) -> None:
+def test_gpus_that_were_not_given_are_refused(environment: dict[str, str], why: str) -> None:
     with pytest.raises(InputError, match=why):
         choose(environment, gpus(8))
 

@@ -44,7 +44,7 @@ def test_dry_run_of_one_node_keeps_to_the_devices_that_were_given(tmp_path: Path
     assert "--num_gpus" not in said
 
 
-def test_an_allocation_of_none_is_said_and_runs_on_the_cpu(tmp_path: Path) -> None:
+def test_an_allocation_without_gpus_is_reported_and_runs_on_the_cpu(tmp_path: Path) -> None:
     runner = "printf '%s\\n' \"$MMAE_DEVICES/$CUDA_VISIBLE_DEVICES/$DS_ACCELERATOR\""
     done = start(
         tmp_path, "single_node.sh", "--config", "debug", CUDA_VISIBLE_DEVICES="", fakes={"deepspeed": runner}

@@ -144,7 +144,7 @@ def test_a_lost_node_is_left_for_others_where_that_helps(saved: bool, tmp_path: 
     assert done.status == 4, done.err
     assert "restart 1 of 1" in done.err
     assert was_requeued(tmp_path) is saved
-    assert ("nothing new is saved: queued again it would come no further" in done.err) is not saved
+    assert ("nothing new is saved: another attempt would get no further" in done.err) is not saved
 
 
 def test_where_nodes_names_lead_nowhere_ranks_meet_at_slurms_address(tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ SEEN = torch.ones(2, 2, 4, dtype=torch.bool)
     ("values", "mask", "message"),
     [
         ({}, None, "no modality is given; .* rgb, depth, semseg"),
-        ({"slope": RGB[:, :1]}, None, "'slope' is no input of this model"),
+        ({"slope": RGB[:, :1]}, None, "'slope' is not an input of this model"),
         ({"rgb": RGB[:, :2]}, None, r"rgb holds normalised floats of shape \(B, 3, H, W\), bands B4, B3, B2; got"),
         ({"rgb": RGB[0]}, None, r"got torch\.float32 of \(3, 16, 32\)"),
         ({"rgb": RGB.to(torch.int16)}, None, r"got torch\.int16"),

@@ -1,4 +1,4 @@
-"""Published checkpoints in and out again, by the commands."""
+"""The commands import published checkpoints and export them again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Run = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    """A command's status, and what it said."""
+    """A command's exit status and output."""
 
     def command(*words: object) -> tuple[int, str]:
         status = main([str(word) for word in words])
@@ -112,7 +112,7 @@ def test_half_precision_loses_nothing(run: Run, weights: dict[str, Tensor], tmp_
     assert all(torch.equal(back[name], half[name].float()) for name in half if not name.endswith("pos_emb"))
 
 
-def test_log_variances_go_there_and_back(run: Run, weights: dict[str, Tensor], tmp_path: Path) -> None:
+def test_log_variances_survive_import_and_export(run: Run, weights: dict[str, Tensor], tmp_path: Path) -> None:
     log_vars = torch.tensor([0.1, -2.5, 1e-8, 3.0, 0.3, -0.7])
     balancer = {"log_vars": log_vars}
     file = save_published(tmp_path / "x.pth", weights, options(CONFIG), loss_balancer=balancer)
@@ -161,7 +161,7 @@ def test_what_does_not_fit_is_named_and_counted(
             expected = "encoder.0.norm1.bias has shape (63,), this model needs (64,) (3 in all)"
         case "learned":
             weights["input_adapters.rgb.pos_emb"] = weights["input_adapters.rgb.pos_emb"] + 0.01
-            expected = "learned positions are not read"
+            expected = "only a run with model.positions=learned"
     file = save_published(tmp_path / "x.pth", weights, options(CONFIG))
     status, said = run("import-published", file, tmp_path / "model")
     assert (status, said.count("\n")) == (2, 1)
@@ -176,11 +176,11 @@ def test_band_statistics_are_kept(run: Run, file: Path, tmp_path: Path) -> None:
     assert (status, "note" in said) == (0, False)
     assert read_model_config(tmp_path / "model").band_stats == stats
     _, said = run("import-published", file, tmp_path / "bare")
-    assert "note: the file holds no band statistics" in said
+    assert "note: the file has no band statistics" in said
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", '{"a": 1}', None])
-def test_band_statistics_that_are_none(text: str | None, run: Run, file: Path, tmp_path: Path) -> None:
+def test_invalid_band_statistics_are_refused(text: str | None, run: Run, file: Path, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "stats.json").write_text(text)
     status, said = run("import-published", file, tmp_path / "model", "--band-stats", tmp_path / "stats.json")
@@ -200,13 +200,11 @@ def test_nothing_is_overwritten(run: Run, file: Path, tmp_path: Path) -> None:
     assert file.read_bytes() == before
 
 
-def test_an_option_that_is_not_known_needs_a_word_of_the_user(
-    run: Run, weights: dict[str, Tensor], tmp_path: Path
-) -> None:
+def test_an_unknown_option_needs_ignore_option(run: Run, weights: dict[str, Tensor], tmp_path: Path) -> None:
     file = save_published(tmp_path / "x.pth", weights, options(CONFIG, rotary=True, note="mine"))
     status, said = run("import-published", file, tmp_path / "model", "--ignore-option", "note")
     assert (status, said.count("\n")) == (2, 1)
-    assert "option rotary=True is not known" in said
+    assert "option rotary=True is unknown" in said
     assert not (tmp_path / "model").exists()
     words = ("--ignore-option", "note", "--ignore-option", "rotary")
     assert run("import-published", file, tmp_path / "model", *words)[0] == 0

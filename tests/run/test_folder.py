@@ -42,7 +42,7 @@ def test_a_config_comes_back_as_it_was_written(folder: RunFolder) -> None:
     assert not [path for path in folder.path.iterdir() if path.name.startswith(".")]
 
 
-def test_places_are_written_as_absolute_ones(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_written_as_absolute_ones(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     places = {"data.keys": "k", "data.band_stats": "s.json", "data.cache_dir": "c", "model.init_from": "m"}
     said = {"data.shards": ["a", "https://host/b"], "run.dir": "../r", **places}
     monkeypatch.chdir(folder.path.parent)
@@ -63,11 +63,11 @@ def test_a_runs_own_recipe_is_a_recipe(folder: RunFolder) -> None:
     assert load_config(str(folder.config_file), ["train.seed=3"]).train.seed == 3
 
 
-def test_what_must_be_said_to_go_on_can_be_pasted(folder: RunFolder) -> None:
+def test_the_advised_override_can_be_pasted(folder: RunFolder) -> None:
     old = config(train__opt_betas=[0.9, 0.95], train__skip_grad_norm=1.0)
-    with pytest.raises(InputError, match=r"say 'train.opt_betas=\[0.8,0.9\]' on the command line"):
+    with pytest.raises(InputError, match=r"add 'train.opt_betas=\[0.8,0.9\]' to the command line"):
         changes_on_resume(old, config(train__opt_betas=[0.8, 0.9], train__skip_grad_norm=1.0), {}, folder)
-    with pytest.raises(InputError, match=r"say train.skip_grad_norm=null on the command line"):
+    with pytest.raises(InputError, match=r"add train.skip_grad_norm=null to the command line"):
         changes_on_resume(old, config(train__opt_betas=[0.9, 0.95]), {}, folder)
 
 
@@ -86,16 +86,16 @@ def test_free_keys_change_in_silence(folder: RunFolder) -> None:
     assert changes_on_resume(config(), config(train__stop_at=3, data__workers=7, log__every=1), {}, folder) == {}
 
 
-def test_explicit_keys_change_only_when_said(folder: RunFolder) -> None:
+def test_explicit_keys_change_only_on_the_command_line(folder: RunFolder) -> None:
     new = config(train__max_steps=50)
-    with pytest.raises(InputError, match=r"say train\.max_steps=50 on the command line"):
+    with pytest.raises(InputError, match=r"add train\.max_steps=50 to the command line"):
         changes_on_resume(config(), new, {}, folder)
     said = {"train.max_steps": 50}
     assert changes_on_resume(config(), new, said, folder) == {"train.max_steps": (1000, 50)}
 
 
 @pytest.mark.parametrize("key", ["model__size", "train__seed", "train__global_batch", "data__crop"])
-def test_what_defines_the_run_never_changes(folder: RunFolder, key: str) -> None:
+def test_keys_that_define_the_run_never_change(folder: RunFolder, key: str) -> None:
     values = {"model__size": "tiny", "train__seed": 5, "train__global_batch": 8, "data__crop": "resize"}
     with pytest.raises(InputError, match="it cannot change on resume"):
         changes_on_resume(config(), config(**{key: values[key]}), {key.replace("__", "."): values[key]}, folder)

@@ -34,7 +34,7 @@ def test_it_names_the_holder_while_it_is_held(tmp_path: Path) -> None:
     assert list((tmp_path / "run").iterdir()) == []
 
 
-def test_the_holder_beats(tmp_path: Path) -> None:
+def test_the_holder_touches_its_lock(tmp_path: Path) -> None:
     with held(tmp_path, beat_s=0.02):
         os.utime(tmp_path / LOCK, (1.0, 1.0))
         deadline = time.monotonic() + 120
@@ -43,7 +43,7 @@ def test_the_holder_beats(tmp_path: Path) -> None:
         assert (tmp_path / LOCK).stat().st_mtime > 2
 
 
-def test_who_was_taken_for_dead_notices_and_leaves_the_new_lock(tmp_path: Path) -> None:
+def test_a_holder_that_was_taken_for_dead_notices_and_leaves_the_new_lock(tmp_path: Path) -> None:
     with held(tmp_path) as lock:
         (tmp_path / LOCK).unlink()
         foreign(tmp_path)
@@ -52,7 +52,7 @@ def test_who_was_taken_for_dead_notices_and_leaves_the_new_lock(tmp_path: Path) 
     assert "node7" in (tmp_path / LOCK).read_text()
 
 
-def test_what_must_come_first_comes_before_the_release(tmp_path: Path) -> None:
+def test_registered_work_is_done_before_the_release(tmp_path: Path) -> None:
     seen = []
     with held(tmp_path) as lock:
         lock.before_release(lambda: seen.append((tmp_path / LOCK).exists()))
@@ -60,7 +60,7 @@ def test_what_must_come_first_comes_before_the_release(tmp_path: Path) -> None:
 
 
 def test_without_a_lock_nothing_is_left_behind_either() -> None:
-    """As a save that is being written when its training fails."""
+    """This happens if a training fails while a save is being written."""
     leave = threading.Event()
     writing = threading.Thread(target=leave.wait)
     writing.start()

@@ -1,4 +1,4 @@
-"""One holder of a folder, whatever became of the one before, and however many want it at once."""
+"""A folder has one holder, whatever happened to the one before, and however many starts compete."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_without_locks_the_process_decides(tmp_path: Path, other: subprocess.Pop
 
 
 @pytest.mark.usefixtures("no_flock")
-def test_a_number_given_anew_is_another_process(tmp_path: Path) -> None:
+def test_a_process_number_that_is_used_again_is_another_process(tmp_path: Path) -> None:
     (tmp_path / LOCK).write_text(replace(this_process(), started="1").render())
     acquire(tmp_path).close()
 
@@ -109,7 +109,7 @@ def test_a_fresh_foreign_holder_is_watched_once(tmp_path: Path, capsys: pytest.C
     assert "held by node7, process 4242" in capsys.readouterr().err
 
 
-def test_a_foreign_holder_that_beats_lives(tmp_path: Path) -> None:
+def test_a_foreign_holder_that_touches_its_lock_lives(tmp_path: Path) -> None:
     path = foreign(tmp_path, age_s=1)
     # It beats while it is watched, however late that begins.
     with (
@@ -145,7 +145,7 @@ def test_of_many_starts_one_holds_the_folder(tmp_path: Path, dead: bool, kills: 
 
 
 def _starts(folder: Path, seed: int, kills: float, links: bool) -> list[LockedFile]:
-    """What those of four starts hold that live to the end."""
+    """The locks that the surviving ones of four starts hold at the end."""
     processes = Processes(seed, kills)
     taken: dict[int, LockedFile] = {}
 

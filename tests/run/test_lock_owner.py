@@ -16,7 +16,7 @@ from mmae.run.lock_owner import Holder, age_s, opened_stat
 
 
 @pytest.mark.process
-def test_the_remains_of_a_process_do_not_live() -> None:
+def test_a_zombie_process_does_not_live() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     deadline = time.monotonic() + 120
     while started(child.pid) and time.monotonic() < deadline:
@@ -39,7 +39,7 @@ def test_an_age_is_of_the_last_touch_and_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_is_gone_has_none(tmp_path: Path) -> None:
+def test_a_missing_file_has_no_age(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         age_s(tmp_path / "file")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""One start alone may take a dead lock's place, and one that dies over it bars nobody."""
+"""Only one start may replace a dead lock, and a start that dies while it does so blocks nobody."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_claim_bars_the_next_until_it_is_given_up(tmp_path: Path, dead: Locked
         assert third
 
 
-def test_who_comes_late_finds_another_in_its_place(tmp_path: Path, dead: LockedFile) -> None:
+def test_a_late_start_finds_another_holder(tmp_path: Path, dead: LockedFile) -> None:
     with claimed(dead, 60) as first:
         assert first
         foreign(tmp_path).rename(tmp_path / "new")
@@ -64,7 +64,7 @@ def test_the_claim_of_a_dead_start_is_passed_over(tmp_path: Path, dead: LockedFi
             assert second
             with claimed(dead, 60) as third:
                 assert not third
-            # What a start leaves that is killed here.
+            # These are the leftovers of a start that is killed here.
             left = {path: path.read_text() for path in _others(tmp_path)}
     assert len(left) == 2
     for path, text in left.items():

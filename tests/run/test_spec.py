@@ -96,7 +96,7 @@ def test_other_data_is_refused(tmp_path: Path, sets: list[Path]) -> None:
         ((shards(sets[1], sets[0]),), "other shards"),
         ((shards(sets[0]),), "trained on 2 shard sets, data.shards names 1"),
         ((shards(*sets), f"data.keys={keys}"), "another list of tiles"),
-        ((shards(*sets), f"data.band_stats={stats}"), r"other band statistics: say data\.band_stats=.*run/band_stats"),
+        ((shards(*sets), f"data.band_stats={stats}"), r"other band statistics: set data\.band_stats=.*run/band_stats"),
     ):
         with pytest.raises(InputError, match=says):
             find(plan(tmp_path, *overrides))

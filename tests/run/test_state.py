@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from mmae.errors import InputError
 from mmae.processes import started
 from mmae.run import state as state_module
+from mmae.run.lock_owner import this_process
 from mmae.run.state import alive, read_run
 
 HOST = socket.gethostname()
@@ -125,10 +127,10 @@ def test_a_process_that_is_gone_died(run: Run, gone: int) -> None:
     run.train(10, ago=1)
     assert read_run(run.folder).state == "died"
     # Another start holds the run by now, and has not written yet.
-    (run.folder / ".lock").write_text(json.dumps({"host": HOST, "pid": os.getpid(), "started": started(os.getpid())}))
+    (run.folder / ".lock").write_text(this_process().render())
     assert read_run(run.folder).state == "training"
     # A later process with the same number.
-    (run.folder / ".lock").write_text(json.dumps({"host": HOST, "pid": os.getpid(), "started": "1"}))
+    (run.folder / ".lock").write_text(replace(this_process(), started="1").render())
     assert read_run(run.folder).state == "died"
     for broken in ("", "{", "[]", '{"host": "x"}', '{"host": "x", "pid": "y"}'):
         (run.folder / ".lock").write_text(broken)

@@ -138,7 +138,7 @@ def no_folder(folder: Path) -> list[str]:
         (too_small, "the scene has 24x48 pixels, and a window 32x32: say --window 24"),
         (mixed_dtypes, "is uint16, and .* is float32: bring all bands to one dtype"),
         (bytes_not_numbers, "is uint8, which cannot hold reflectance x 10000"),
-        (reflectance, r"scale: .*say --units reflectance, .*say --no-unit-check"),
+        (reflectance, r"scale: .*say --units reflectance, .*use --no-unit-check"),
         (no_level, "level is missing: .*say --level l1c "),
         (there_already, "out.tif exists already"),
         (other_suffix, "a scene's vectors are a GeoTIFF"),

@@ -87,8 +87,35 @@ class Live:
             if self.process.poll() is not None:
                 done = self.finish()
                 raise AssertionError(f"ended with {done.status}: {done.out[-3000:]}{done.err[-3000:]}")
-            assert time.monotonic() < end
+            if time.monotonic() > end:
+                raise AssertionError(f"nothing came in {DEADLINE} s: {self._told()}")
             time.sleep(0.05)
+
+    def _told(self) -> str:
+        """What the training and its ranks said, and where its processes wait; it is ended for that."""
+        left = self.everything()
+        waits = [f"{pid}: {_read(pid, 'wchan')} {_read(pid, 'cmdline')[-150:]}" for pid in left]
+        kill(left)
+        # Whatever it started in its session holds its pipes.
+        os.killpg(self.process.pid, signal.SIGKILL)
+        done = self.finish(60)
+        logs = [f"{file}: {file.read_text(errors='replace')[-3000:]}" for file in self.folder.glob("logs/*")]
+        return "\n".join([*waits, done.out[-3000:], done.err[-3000:], *logs])
+
+
+def kill(pids: Sequence[int]) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def _read(pid: int, name: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text(errors="replace").replace("\0", " ")
+    except OSError:
+        return "gone"
 
 
 @contextmanager
@@ -103,10 +130,6 @@ def started(words: Sequence[str | Path], cwd: Path, name: str, **environment: st
     try:
         yield live
     finally:
-        for pid in live.everything():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+        kill(live.everything())
         process.kill()
         process.communicate()

@@ -25,7 +25,9 @@ _BATCH: Final = 256
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_common_arguments(parser)
-    parser.add_argument("--batch", metavar="N", type=int, help=f"tiles a batch (default: {_BATCH}, or all)")
+    parser.add_argument(
+        "--batch", metavar="N", type=int, help=f"tiles in a batch (default: {_BATCH}, or --tiles if fewer)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,8 +72,8 @@ def _measure(source: BenchSource, indexes: dict[str, Index], batch: int, process
     rows = speed_rows(results, list(ways), processes, tile_bytes, "h5py")
     notes = [
         f"{source.about}; {', '.join(datasets)}: {tile_bytes / 1e3:.0f} KB a tile; batches of {batch}; "
-        f"median of {repeats}, ways in turns; files in the page cache",
-        "limit: the same Blosc2 frames, decoded from memory into one batch's arrays, by processes on their own",
+        f"median of {repeats} rounds, in which the ways take turns; files are in the page cache",
+        "limit: the same Blosc2 frames, decoded from memory into one batch's arrays by processes that do nothing else",
     ]
     for codec, index in indexes.items():
         if codec != "none":

@@ -1,4 +1,4 @@
-"""The limit of any loader: Blosc2 decodes frames from memory into batch arrays, and nothing else happens."""
+"""The upper limit of any loader: Blosc2 decodes frames from memory into batch arrays, and nothing else happens."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
     from mmae.data.shards.index import Index
 
-# More than any CPU cache holds, and small enough for every process of a machine.
+# These are more tiles than any CPU cache holds, and few enough that every process can hold them in memory.
 _MAX_TILES: Final = 2048
 _LARGE_TILES: Final = 256
 
 
 @dataclass(frozen=True)
 class DecodeLimit:
-    """Frames decoded into one batch's arrays over and over. Arrays that are constant over a tile cost nothing here."""
+    """Decodes frames into one batch's arrays again and again. Arrays that are constant over a tile cost nothing."""
 
     work: Work
     folder: Path
@@ -44,7 +44,7 @@ class DecodeLimit:
 
 
 class _Call:
-    """One frame and where it is decoded to; holds both alive."""
+    """One frame and the array that it is decoded into. It keeps both alive, since `raw` holds only addresses."""
 
     def __init__(self, frame: NDArray[np.uint8], target: NDArray[Any]) -> None:
         self.frame = frame
@@ -53,7 +53,7 @@ class _Call:
 
 
 def _calls(index: Index, work: Work) -> Iterator[list[_Call]]:
-    """What is to decode for each tile, tiles in shuffled order."""
+    """The frames to decode for each tile. The tiles are in shuffled order."""
     positions = np.random.default_rng(0).permutation(index.positions("train"))[:_MAX_TILES]
     infos = {name: index.datasets[name] for name in work.datasets}
     batch = {name: np.zeros((work.batch, *info.shape), info.dtype) for name, info in infos.items()}
@@ -98,7 +98,10 @@ def _decode_all(calls: list[list[_Call]], tiles: int) -> float:
 
 
 def large_buffer_mb_per_s(folder: Path, datasets: tuple[str, ...], codec: str) -> float:
-    """Raw MB/s of Blosc2 decoding the same arrays at the same level, many tiles in one buffer: is the limit honest?"""
+    """Decoded MB/s of Blosc2 for the same arrays and settings, but many tiles in one buffer.
+
+    It shows how much of the limit is the cost of small frames.
+    """
     index = open_index(folder)
     positions = index.positions("train")[:_LARGE_TILES].tolist()
     reader = ShardReader(index, datasets)

@@ -30,20 +30,20 @@ _SHUFFLE_BUFFER: Final = 1000
 
 @dataclass(frozen=True)
 class Work:
-    """The work of every way: batches of `batch` tiles of some datasets, measured over `tiles` tiles."""
+    """What every way has to read: some datasets in batches of `batch` tiles, measured over `tiles` tiles."""
 
     datasets: tuple[str, ...]
     tiles: int
     batch: int
 
     def skip(self, workers: int) -> int:
-        """Batches before the measurement begins: twice those that workers read in advance."""
+        """How many batches pass before the measurement begins: twice as many as workers read in advance."""
         return 2 + 2 * _PREFETCH * workers
 
 
 @dataclass(frozen=True)
 class H5py:
-    """The file open once, dataset handles kept, each dataset read once a tile."""
+    """Plain h5py. The file is opened once, dataset handles are kept, and each dataset is read once for each tile."""
 
     work: Work
     file: Path
@@ -80,7 +80,7 @@ class _H5pyBatches(Dataset[dict[str, torch.Tensor]]):
 
 
 class _Rows:
-    """Shuffled rows batch by batch, epoch after epoch."""
+    """Yields the shuffled rows of one batch after another, without end."""
 
     def __init__(self, tiles: int, batch: int) -> None:
         self._tiles = tiles
@@ -125,7 +125,7 @@ class Stock:
         return tiles_per_second(sizes(loader), self.work.tiles, self.work.skip(workers))
 
     def _arrays(self, sample: dict[str, Any]) -> dict[str, NDArray[Any]]:
-        """The members, and the arrays that are constant over the tile, which have none."""
+        """All arrays of a sample: decoded members, and arrays that are constant over the tile, which have no member."""
         constants = sample["json"]["constants"]
         return {
             name: _constant(*constants[name]) if name in constants else sample[f"{name}.b2"]
@@ -146,7 +146,7 @@ def _constant(dtype: str, shape: list[int], bits: str) -> NDArray[Any]:
 
 
 def _stack(samples: list[dict[str, NDArray[Any]]]) -> dict[str, torch.Tensor]:
-    names = [name for name in samples[0] if not name.startswith("__")]  # webdataset adds the sample's key
+    names = [name for name in samples[0] if not name.startswith("__")]  # webdataset adds the sample's key.
     return {name: torch.from_numpy(np.stack([sample[name] for sample in samples])) for name in names}
 
 
@@ -183,7 +183,11 @@ class Ours:
 
 
 def tiles_per_second(batches: Iterable[int], tiles: int, skip: int) -> float:
-    """Tiles a second over at least `tiles` of an endless stream of batches' sizes, after the first `skip` batches."""
+    """Tiles a second, measured over at least `tiles` tiles after the first `skip` batches.
+
+    Args:
+        batches: the sizes of batches, without end.
+    """
     stream = iter(batches)
     for _ in range(skip):
         next(stream)

@@ -1,4 +1,4 @@
-"""`mmae bench repack`: HDF5 to shards, beside h5py with webdataset's writer and the limit of compression.
+"""`mmae bench repack`: HDF5 to shards, compared with h5py + webdataset's writer and with the limit of compression.
 
-Start with `command.py`; the ways that are compared are in `repack_ways.py`.
+Start with `command.py`. The ways to repack that are compared are in `repack_ways.py`.
 """

@@ -63,8 +63,8 @@ def _measure(source: BenchSource, scratch: Path, codecs: Sequence[str], processe
     rows = speed_rows(results, list(ways), processes, tile_bytes, "h5py + webdataset")
     notes = [
         f"{source.about}; {counted(len(infos), 'dataset')}, {tile_bytes / 1e3:.0f} KB a tile; "
-        f"median of {repeats}, ways in turns; the source in the page cache",
-        f"limit: inflated ({inflate_name(jobs[0])}) and compressed (Blosc2) in memory, by processes on their own; "
-        "arrays that are constant over a tile are inflated only",
+        f"median of {repeats} rounds, in which the ways take turns; the source is in the page cache",
+        f"limit: inflated ({inflate_name(jobs[0])}) and compressed (Blosc2) in memory by processes that do nothing "
+        "else; arrays that are constant over a tile are only inflated",
     ]
     return Table("mmae bench repack", COLUMNS, rows, notes, KEYS)

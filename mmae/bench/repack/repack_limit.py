@@ -1,4 +1,4 @@
-"""The limit of any repack: inflate and compress in memory, and nothing else."""
+"""The upper limit of any repack: data is inflated and compressed in memory, and nothing else happens."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Inflate = Callable[[bytes, int], bytes]
 
-# More than any CPU cache holds, and small enough for every process of a machine.
+# These are more tiles than any CPU cache holds, and few enough that every process can hold them in memory.
 _MAX_TILES: Final = 1024
 _GZIP: Final = 1
 _SHUFFLE: Final = 2
@@ -31,7 +31,7 @@ _TRIALS: Final = 200
 
 @dataclass(frozen=True)
 class PackLimit:
-    """Each tile's chunks inflated, and what is not constant over its tile compressed, from memory to memory."""
+    """Inflates each tile's chunks, then compresses the arrays that are not constant, from memory to memory."""
 
     job: Job
 
@@ -42,7 +42,7 @@ class PackLimit:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """One tile of a dataset as it lies in the file, and the array that it holds."""
+    """One tile of a dataset as the file stores it, and the array that it decodes to."""
 
     stored: bytes
     gzip: bool
@@ -52,7 +52,11 @@ class _Chunk:
 
 
 def fastest_inflate(samples: list[tuple[bytes, int]]) -> tuple[str, Inflate]:
-    """The fastest of the zlib libraries that are installed, by trying them on (stored bytes, raw length)."""
+    """The name and the function of the installed zlib library that inflates `samples` in the shortest time.
+
+    Args:
+        samples: (stored bytes, number of inflated bytes) of each.
+    """
     timed: list[tuple[float, str, Inflate]] = []
     for name, inflate in _inflaters():
         begin = time.perf_counter()
@@ -78,7 +82,7 @@ def _sized(decompress: Callable[..., bytes], stored: bytes, nbytes: int) -> byte
 
 
 def inflate_name(job: Job) -> str:
-    """Which library the limit inflates with."""
+    """The name of the library that the limit inflates with."""
     return fastest_inflate(_samples(list(_tiles(job, 8))))[0]
 
 
@@ -124,7 +128,7 @@ def _pack_all(tiles: list[list[_Chunk]], codec: str, count: int) -> float:
 
 
 def _compressor(codec: str, most: int) -> Callable[[NDArray[Any], int], object]:
-    """Blosc2 at the codec's settings into one buffer, for an array and its address; `none` compresses nothing."""
+    """A function that compresses an array, given with its address, into one buffer. For `none` it does nothing."""
     if codec == "none":
         return lambda _array, _address: None
     settings = {"fast": blosc.FAST, "small": blosc.SMALL}[codec]

@@ -23,7 +23,7 @@ from mmae.errors import InputError
 
 @dataclass(frozen=True)
 class Job:
-    """The work of every way: all `tiles` of a file into shards of `per_shard` tiles under `scratch`."""
+    """What every way has to do: write all `tiles` of a file into shards of `per_shard` tiles under `scratch`."""
 
     file: Path
     tiles: int
@@ -35,7 +35,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Stock:
-    """The file open once, handles kept, each dataset read once a tile, members encoded alike, `ShardWriter`."""
+    """h5py with webdataset's `ShardWriter`.
+
+    The file is opened once, handles are kept, each dataset is read once for each tile, and members are encoded as
+    repack encodes them.
+    """
 
     job: Job
 
@@ -53,7 +57,7 @@ class Stock:
 
 
 def _in_processes(job: Job, folder: Path, parts: list[list[int]]) -> None:
-    context = multiprocessing.get_context("fork")  # Modules that are imported here are not imported again.
+    context = multiprocessing.get_context("fork")  # A fork does not import the modules again.
     running = [
         context.Process(target=_write_part, args=(job, folder, number, rows)) for number, rows in enumerate(parts)
     ]

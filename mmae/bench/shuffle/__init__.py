@@ -1,4 +1,4 @@
-"""`mmae bench shuffle`: how well an epoch's order mixes a shard set, beside a perfect shuffle.
+"""`mmae bench shuffle`: how well an epoch's order mixes a shard set, compared with a perfect shuffle.
 
 Start with `command.py`.
 """

@@ -1,4 +1,4 @@
-"""`mmae bench shuffle SHARDS`: how well an epoch's order mixes the tiles of a shard set, beside a perfect shuffle."""
+"""`mmae bench shuffle SHARDS`: how well an epoch's order mixes a shard set, compared with a perfect shuffle."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _COLUMNS: Final = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shards", metavar="SHARDS", type=Path, help="folder that mmae repack wrote")
     parser.add_argument(
-        "--window", metavar="W", type=int, action="append", help="a data.window to try; may be said again"
+        "--window", metavar="W", type=int, action="append", help="a data.window to try; may be given several times"
     )
     parser.add_argument("--batch", metavar="N", type=int, default=1024, help="train.global_batch (default: 1024)")
-    parser.add_argument("--epochs", metavar="N", type=int, default=4, help="epochs to look at (default: 4)")
+    parser.add_argument("--epochs", metavar="N", type=int, default=4, help="epochs to compare (default: 4)")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="train.seed (default: 0)")
     add_json_argument(parser)
 
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
             f"--batch {args.batch}: must be at least 2 and at most the {counted(tiles, 'tile')} of the train split"
         )
     if args.epochs < 2:
-        raise InputError(f"--epochs {args.epochs}: at least 2 are compared")
+        raise InputError(f"--epochs {args.epochs}: must be at least 2")
     if min(args.window or [1]) < 1:
         raise InputError(f"--window {min(args.window)}: must be at least 1")
     report(measure(index, args.window, args.batch, args.epochs, args.seed), args.json, {})
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def measure(index: Index, windows: list[int] | None, batch: int, epochs: int, seed: int) -> Table:
-    """The table: the stored order, windows, the full shuffle, and what a perfect one would give."""
+    """The table. Its rows are the stored order, each window, the full shuffle, and a perfect shuffle's expectation."""
     import numpy as np
 
     from mmae.bench.shuffle.shuffle_quality import perfect, quality
@@ -83,8 +83,8 @@ def measure(index: Index, windows: list[int] | None, batch: int, epochs: int, se
     notes = [
         f"{index.folder}: {len(rows)} train tiles in {counted(len(sizes), 'shard')}; global batches of {batch}, "
         f"{epochs} epochs, seed {seed}",
-        "moved: mean distance of a tile's places in successive epochs, as a share of the epoch",
-        "pairs: of all pairs of tiles of a global batch, those that are neighbours in the source file",
+        "moved: mean distance of a tile's positions in successive epochs, as a share of the epoch",
+        "pairs: all pairs of tiles of a global batch; the shares are of pairs that are neighbours in the source file",
     ]
     return Table("mmae bench shuffle", _COLUMNS, table, notes)
 

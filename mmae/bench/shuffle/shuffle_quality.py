@@ -1,4 +1,4 @@
-"""How well an order of tiles mixes, beside a perfect shuffle: pure functions over orders and source rows.
+"""How well an order of tiles mixes, compared with a perfect shuffle: pure functions over orders and source rows.
 
 Shape suffixes: N tiles, B tiles of a global batch.
 """
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WITHIN: Final = (1, 10)
-"""Source neighbours are tiles at most so many rows apart."""
+"""Two tiles count as neighbours in the source if they are at most so many rows apart."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What `quality` finds.
+    """How well an order mixes.
 
     Attributes:
-        moved: how far a tile's place in an epoch lies from its place in the one before, mean over tiles, as a share
-            of the epoch.
-        neighbours: for each of `WITHIN`, the share of all pairs of a global batch that are source neighbours.
+        moved: the distance between a tile's positions in two successive epochs, as a share of the epoch; mean over
+            tiles.
+        neighbours: for each of `WITHIN`, the share of all pairs of a global batch that are neighbours in the source.
     """
 
     moved: float
@@ -34,12 +34,12 @@ class Quality:
 
 
 def quality(orders: Sequence[NDArray[np.int64]], rows_N: NDArray[np.int64], global_batch: int) -> Quality:
-    """How well successive epochs mix, mean over epochs and global batches.
+    """How well successive epochs mix; means over epochs and global batches.
 
     Args:
-        orders: of each epoch, the tiles in the order in which they are read, numbered 0 .. N-1; two or more.
+        orders: for each of at least two epochs, the tiles (0 .. N-1) in the order in which they are read.
         rows_N: source row of each tile.
-        global_batch: tiles; what an epoch has left at its end is not looked at.
+        global_batch: its number of tiles; an incomplete batch at the end of an epoch is ignored.
     """
     moves = [_moved(one, other) for one, other in pairwise(orders)]
     shares = [
@@ -51,19 +51,19 @@ def quality(orders: Sequence[NDArray[np.int64]], rows_N: NDArray[np.int64], glob
 
 
 def perfect(rows_N: NDArray[np.int64]) -> Quality:
-    """What is expected of epochs that are drawn uniformly from all permutations.
+    """The expected quality if epochs are drawn uniformly from all permutations.
 
-    Any two places of a batch then hold any two tiles: the share of neighbours is that of the whole split.
+    Every pair of tiles is then equally likely in a batch, so the share of neighbours is that of the whole split.
     """
     count = len(rows_N)
     return Quality((1 - 1 / count**2) / 3, tuple(neighbour_share(rows_N, within) for within in WITHIN))
 
 
 def neighbour_share(rows_B: NDArray[np.int64], within: int) -> float:
-    """Share of the pairs of tiles whose source rows differ by at most `within`; 0 where there is no pair.
+    """The share of pairs of tiles whose source rows differ by at most `within`; 0 if there is no pair.
 
     Args:
-        rows_B: source rows, each once.
+        rows_B: source rows, all different.
     """
     sorted_B = np.sort(rows_B)
     behind = np.searchsorted(sorted_B, sorted_B + within, side="right") - np.arange(len(sorted_B)) - 1

@@ -1,4 +1,4 @@
-"""`mmae bench step`: a training step's speed and memory, beside its matrix products alone and a plain model.
+"""`mmae bench step`: a training step's speed and memory, compared with its matrix products and with a plain model.
 
-Start with `command.py`; what is compared is in `step_variants.py`.
+Start with `command.py`. The variants that are compared are in `step_variants.py`.
 """

@@ -1,4 +1,4 @@
-"""`mmae bench step`: how fast a training step is on this device, beside its matrix products alone and a plain one."""
+"""`mmae bench step`: the speed of a training step, compared with its matrix products alone and with a plain step."""
 
 from __future__ import annotations
 
@@ -38,22 +38,24 @@ COLUMNS: Final = (
     *(Column(part, f"{part} % of a step", "{:.1%}") for part in PARTS),
 )
 KEYS: Final = 3
-"""The number of first columns that identify a row."""
+"""So many of the first columns identify a row."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe_arguments(parser, f"packaged recipe or YAML file (default: {_RECIPE})")
     parser.add_argument("--deepspeed_config", default="zero1", metavar="JSON", help="packaged name or JSON file")
-    parser.add_argument("--micro-batch", default="32", metavar="N,N", help="tiles a step (default: 32)")
-    parser.add_argument("--precision", default="bf16", metavar="P,P", help=f"of {', '.join(PRECISIONS)}")
+    parser.add_argument("--micro-batch", default="32", metavar="N,N", help="tiles in a step (default: 32)")
+    parser.add_argument("--precision", default="bf16", metavar="P,P", help=f"any of {', '.join(PRECISIONS)}")
     parser.add_argument(
         "--modes",
         default="none",
         metavar="M,M",
-        help=f"checkpointing (full/2: every second block), compiled or not: {MODES}",
+        help=f"activation checkpointing (full/2: every second block), compiled or not; any of {', '.join(MODES)}",
     )
-    parser.add_argument("--no-plain", action="store_true", help="leave the plain implementation out")
-    parser.add_argument("--repeats", type=int, default=5, metavar="N", help="rounds over all steps; medians count")
+    parser.add_argument("--no-plain", action="store_true", help="do not measure the plain implementation")
+    parser.add_argument(
+        "--repeats", type=int, default=5, metavar="N", help="rounds over all steps; the table has medians"
+    )
     add_json_argument(parser)
 
 
@@ -70,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     modes = words_of(args.modes, MODES, "--modes")
     check_json_path(args.json)
     at_least_one("--repeats", args.repeats)
-    # A bad recipe is refused before seconds of imports.
+    # A bad recipe is refused before the imports, which take seconds.
     for precision, micro_batch, mode in product(wanted.precisions, wanted.micro_batches, modes):
         wanted.recipe(precision, micro_batch, mode)
     from mmae.bench.machine import facts, lines
@@ -128,7 +130,7 @@ class _Wanted:
 
 
 def _compare(wanted: _Wanted, precision: str, micro_batch: int, modes: list[str]) -> tuple[list[dict[str, Value]], str]:
-    """Rows of one precision and micro-batch, and a note on what their MFU is a share of."""
+    """The rows of one precision and micro-batch, and a note about the peak speed that their MFU refers to."""
     import torch
 
     from mmae.bench.step.device_limit import peak_flops
@@ -149,7 +151,7 @@ def _compare(wanted: _Wanted, precision: str, micro_batch: int, modes: list[str]
         rows[mode] = {**variant.parts(repeats), "gigabytes": variant.peak_gigabytes()}
         rows[mode]["optimiser"] = variant.optimiser(repeats)
     if not trained:
-        return [], f"{precision}, micro-batch {micro_batch}: nothing fits"
+        return [], f"{precision}, micro-batch {micro_batch}: no step fits the device's memory"
     first = next(iter(trained.values()))
     steps: dict[str, Callable[[], object]] = dict(trained)
     if not first.config.train.compile:
@@ -175,11 +177,11 @@ def _compare(wanted: _Wanted, precision: str, micro_batch: int, modes: list[str]
     for variant in trained.values():
         variant.close()
     per_tile = f"{flops / micro_batch / 1e9:.1f} GFLOP a tile"
-    return list(rows.values()), f"{precision}: MFU is of {peak / 1e12:.2f} TFLOP/s ({source}); {per_tile}"
+    return list(rows.values()), f"{precision}: MFU is a share of {peak / 1e12:.2f} TFLOP/s ({source}); {per_tile}"
 
 
 def _rounds(steps: Mapping[str, Callable[[], object]], device: torch.device, repeats: int) -> dict[str, float]:
-    """Median seconds of each step; they take turns, so that a slow minute of the machine meets all."""
+    """The median seconds of each step. Steps take turns, so that a slow minute of the machine slows all of them."""
     from mmae.bench.step.phases import timed
 
     fitting = {name: step for name, step in steps.items() if _fits(step)}
@@ -191,7 +193,7 @@ def _rounds(steps: Mapping[str, Callable[[], object]], device: torch.device, rep
 
 
 def _fits(run: Callable[[], object]) -> bool:
-    """Run it once; False where the device's memory does not hold it."""
+    """Run once and return whether the device's memory was large enough."""
     import torch
 
     try:

@@ -1,4 +1,4 @@
-"""How many multiplications and additions a device can do at most: what a share of FLOPs (MFU) is a share of."""
+"""The most multiplications and additions a second that a device can do. MFU is a share of them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _SIDE: Final = MappingProxyType({"cuda": 8192, "cpu": 2048})
 
 @cache
 def peak_flops(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:
-    """FLOPs a second, and where the figure is from: the maker's where known, else a large product, measured."""
+    """FLOPs a second, and the origin of the figure: the device's datasheet, or else a measured large product."""
     if (known := datasheet_flops(device, dtype)) is not None:
         flops, model = known
         return flops, f"{model}'s datasheet"
     side = _SIDE[device.type]
     left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     out = torch.empty_like(left)
-    # The first runs are slower, and so never the quickest.
+    # The first runs are slower, so the minimum leaves them out.
     taken = min(timed(lambda: torch.mm(left, right, out=out), device) for _ in range(8))
     return 2 * side**3 / taken, f"a product of {side} x {side}, measured"

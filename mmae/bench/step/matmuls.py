@@ -1,7 +1,7 @@
-"""The bound of a step: its matrix products alone, same shapes, same layouts, same dtype, and nothing between them.
+"""The bound of a step: its matrix products alone, in the same shapes, layouts and dtype, with nothing between them.
 
-The products of a real step are recorded as they are dispatched (attention's are written out from its shapes, and a
-patch convolution is the product it amounts to), then run again on buffers of their own.
+The products of a real step are recorded as they are dispatched, then run again on separate buffers. Those of
+attention follow from its shapes, and a convolution over patches counts as the product that it equals.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 _aten = torch.ops.aten
 _ROTATE_BYTES: Final = 1 << 26
-"""Operands of one shape take turns over about this much memory: a step never finds its weights in the cache."""
+"""Operands of one shape take turns over about this much memory, because no step finds its weights in the cache."""
 
 
 @dataclass(frozen=True)
 class Matmul:
-    """A batched product (b, m, k) x (b, k, n) of one dtype; an operand is stored transposed where it says so."""
+    """A batched product (b, m, k) x (b, k, n) of one dtype, and which operands are stored transposed."""
 
     b: int
     m: int
@@ -39,7 +39,7 @@ class Matmul:
 
 
 def record(step: Callable[[], object]) -> Counter[Matmul]:
-    """The matrix products of a step, and how often each occurs. The step must run eagerly."""
+    """The matrix products of a step, and how often each occurs. The step must not be compiled."""
     recorder = _Recorder()
     context: AbstractContextManager[Any] = recorder
     with context:
@@ -88,7 +88,7 @@ def _is_transposed(operand: Tensor) -> bool:
 
 
 def _convolution(pixels: Tensor, weight: Tensor) -> Matmul:
-    """Patches side by side: rows are patches, columns output channels."""
+    """The product that a convolution over patches equals: rows are patches, columns are output channels."""
     patch = weight.shape[-2] * weight.shape[-1]
     rows = pixels.shape[0] * pixels.shape[-2] * pixels.shape[-1] // patch
     return Matmul(1, rows, weight[0].numel(), weight.shape[0], weight.dtype, False, True)
@@ -102,7 +102,7 @@ def _attention(args: Sequence[Any], backward: bool) -> list[Matmul]:
     values = Matmul(heads, n, length, width, query.dtype)
     if not backward:
         return [scores, values]
-    # Gradients of values and weights, then of queries and keys. Scores that a kernel computes again are not counted.
+    # The gradients of values and weights, then of queries and keys. Scores that a kernel recomputes are not counted.
     transposed = Matmul(heads, length, n, width, query.dtype, True)
     return [transposed, scores, values, transposed]
 
@@ -141,5 +141,5 @@ def _operand_set(product: Matmul, noise: Tensor) -> tuple[Tensor, Tensor, Tensor
 
 
 def _repeated(noise: Tensor, count: int) -> Tensor:
-    """A new buffer of numbers that are not all alike: devices multiply zeros with less power, and so faster."""
+    """A new buffer of random numbers. With equal ones a device would use less power and be faster than in a step."""
     return noise.repeat(-(-count // len(noise)))[:count] if count > len(noise) else noise[:count].clone()

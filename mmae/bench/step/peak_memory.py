@@ -1,4 +1,4 @@
-"""The most memory that runs hold: what torch's allocator gave out on a GPU, the process's resident pages on a CPU."""
+"""The most memory that runs hold: the bytes that torch allocated on a GPU, or the process's resident pages on a CPU."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 from mmae.processes import memory_of_this_process
 
 _FORGET_PEAK = "5"
-"""Written to clear_refs it sets VmHWM, the peak of resident pages, back to the present (Linux: proc_pid_clear_refs)."""
+"""Writing this to clear_refs resets VmHWM, the peak of resident pages (Linux: proc_pid_clear_refs)."""
 
 
 def in_use(device: torch.device) -> int:
-    """Bytes that are held now."""
+    """The bytes that are held now."""
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else memory_of_this_process("VmRSS")
 
 
 def peak_during(run: Callable[[], object], device: torch.device) -> int | None:
-    """Bytes that were held at most while it ran; None where the system does not tell."""
+    """The most bytes that were held during the run; None if the system cannot tell."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         run()

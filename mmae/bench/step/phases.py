@@ -1,4 +1,4 @@
-"""Where the time of a step goes: each part's forward and backward pass by itself, on what the step gives it."""
+"""Where the time of a step goes: each part's forward and backward pass is timed alone, on its inputs in the step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def synchronise(device: torch.device) -> None:
 
 
 def timed(run: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one run, the device's work included."""
+    """The seconds of one run, including the device's work."""
     synchronise(device)
     began = time.perf_counter()
     run()
@@ -30,13 +30,13 @@ def timed(run: Callable[[], object], device: torch.device) -> float:
 
 
 def seconds(run: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Median seconds of a run that is repeated after one warm-up."""
+    """The median seconds of repeated runs after one warm-up."""
     run()
     return median_high(timed(run, device) for _ in range(repeats))
 
 
 def part_runs(module: PretrainModule, inputs: Inputs, plan: MaskPlan, count_O: Tensor) -> dict[str, Callable[[], None]]:
-    """Forward and backward of encoder (with its tokens), decoders, and losses, each from detached inputs."""
+    """Forward and backward of the encoder (with tokenizer), the decoders and the losses, each from detached inputs."""
     model = module.model
     with torch.no_grad():
         encoded_BLD = model.encode(model.tokens(inputs.values), plan)

@@ -1,6 +1,6 @@
-"""The same model written plainly, to be measured against: a decoder after another, attention in three steps.
+"""The same model in its plainest form, as a reference: one decoder after another, attention in three steps.
 
-Parameters have their published names, so that weights of the fast model load and both can be held equal.
+Parameters have their published names. So the fast model's weights can be loaded, and a test compares both models.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class _OutputAdapter(nn.Module):
     def forward(self, encoded_BLD: Tensor, keep_BK: Tensor) -> Tensor:
         context_BLd = self.proj_context(encoded_BLD)
         batch, (visible, width) = len(context_BLd), (keep_BK.shape[1], context_BLd.shape[2])
-        # Every place of every modality: mask tokens, over which the visible ones are written.
+        # Every position of every modality holds a mask token, until a visible token replaces it.
         places_nd = self.pos_emb(context_BLd.dtype)
         marks = [self.task_embeddings[name][0] + places_nd for name in self.domains]
         marks_BNd = torch.cat(marks).expand(batch, -1, -1).to(context_BLd.dtype)
@@ -141,7 +141,7 @@ class _OutputAdapter(nn.Module):
 
 
 class PlainMultiMAE(nn.Module):
-    """The model of `MultiMAE`, for outputs that are inputs too; initial weights are torch's own."""
+    """The model of `MultiMAE`, if every output is also an input. Initial weights are torch's defaults."""
 
     def __init__(self, config: ModelConfig, variant: Variant) -> None:
         super().__init__()
@@ -153,7 +153,7 @@ class PlainMultiMAE(nn.Module):
         self.encoder = nn.Sequential(*blocks)
 
     def forward(self, values: Mapping[str, Tensor], plan: MaskPlan) -> ModelOutput:
-        """As `MultiMAE.forward`."""
+        """The same as `MultiMAE.forward`."""
         tokens_BND = torch.cat([adapter(values[name]) for name, adapter in self.input_adapters.items()], dim=1)
         x_BKD = tokens_BND.gather(1, plan.keep_BK[:, :, None].expand(-1, -1, tokens_BND.shape[-1]))
         global_BGD = self.global_tokens.expand(len(x_BKD), -1, -1).to(x_BKD.dtype)

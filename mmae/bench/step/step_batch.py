@@ -1,4 +1,4 @@
-"""A micro-batch of made-up tiles of MMEarth's size: what a step costs does not depend on what they show."""
+"""A micro-batch of made-up tiles of MMEarth's size. The cost of a step does not depend on what tiles show."""
 
 from __future__ import annotations
 

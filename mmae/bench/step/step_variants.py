@@ -1,4 +1,4 @@
-"""What `mmae bench step` compares: the step as training runs it, a plain one, and its matrix products alone."""
+"""What `mmae bench step` compares: the step as training runs it, a plain step, and the matrix products alone."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ class Trained:
         optimiser_step(self.engine, self.prepare(), self.config)
 
     def peak_gigabytes(self) -> float | None:
-        """Most memory that is in use during a step, on top of what was there before this variant was."""
+        """The most memory in use during a step, in GB, without what was in use before this variant was built."""
         self()
         peak = peak_during(self, self.device)
         return None if peak is None else (peak - self._before) / 1e9
 
     def products(self) -> Replay:
-        """Its matrix products, to be run alone."""
+        """The step's matrix products, ready to be run alone."""
         prepared = self.prepare()
         found = record(lambda: optimiser_step(self.engine, prepared, self.config))
         return Replay(found, self.device)
 
     def parts(self, repeats: int) -> dict[str, float]:
-        """Seconds of each part of a step, run on a model of its own without DeepSpeed's hooks."""
+        """Seconds of each part of a step, run on a separate model without DeepSpeed's hooks."""
         (inputs, plan), *_ = self.prepare()
         count_O = scored(inputs, plan, self.config.model).sum(1).float()
         recompute = self.engine.module.model.encoder.recompute
@@ -68,7 +68,7 @@ class Trained:
         return taken
 
     def optimiser(self, repeats: int) -> float:
-        """Seconds of the optimiser's part of a step."""
+        """Seconds of a step that the optimiser takes."""
         taken: list[float] = []
         engine: Any = self.engine
         step = engine.step
@@ -88,7 +88,7 @@ class Trained:
 
 
 def plain_step(config: Config, micro_batch: int, device: torch.device, dtype: torch.dtype) -> Callable[[], None]:
-    """The same step in plain torch: weights in float32, autocast, one decoder after another, AdamW."""
+    """The same step in plain torch: float32 weights, autocast, one decoder after another, AdamW."""
     model = PlainMultiMAE(config.model, config.model.variant).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, betas=config.train.opt_betas)
     preprocess = Preprocess(config.data, config.model, made_up_band_stats(), device)

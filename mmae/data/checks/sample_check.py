@@ -40,8 +40,8 @@ def check_sample(
 
     Args:
         each: the shard set.
-        positions: of the split's tiles in its index, in stored order.
-        split: its name, for the message.
+        positions: the positions of the split's tiles in the set's index, in stored order.
+        split: the split's name, for the message.
         sets: number of shard sets: the more sets, the fewer tiles of each are read.
         units: whether values are compared. False: only check that each band with data has statistics.
 

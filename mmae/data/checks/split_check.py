@@ -42,7 +42,7 @@ class SplitCheck:
             )
         if self.repeated:
             yield (
-                f"WARNING: {counted(self.repeated, 'tile')} of train bear the id of another tile of train: an epoch "
+                f"WARNING: {counted(self.repeated, 'tile')} of train have the id of another tile of train: an epoch "
                 "takes the same pixels twice; were two sets in data.shards packed from one source?"
             )
 

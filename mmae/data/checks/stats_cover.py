@@ -10,7 +10,7 @@ import numpy as np
 from mmae.data.transforms.shapes import check_counts, check_shapes
 from mmae.data.transforms.stats_entry import band_numbers
 from mmae.errors import InputError
-from mmae.modalities import MODALITIES, S2_LEVELS, S2Level, stats_entry
+from mmae.modalities import MODALITIES, S2_LEVELS, S2Level, entry_levels, stats_entry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,8 +37,8 @@ def check_levels(
     """Refuse tiles whose Sentinel-2 level has no statistics; it would be learned as constant.
 
     Args:
-        positions: of the tiles in the index, int64, all of one split.
-        split: its name, for the message.
+        positions: the tiles' positions in the index, int64, all of one split.
+        split: the split's name, for the message.
 
     Raises:
         InputError: there are such tiles; it counts them and names the first.
@@ -57,9 +57,10 @@ def check_levels(
             which = f"{len(positions)} {split} tiles cannot be normalised (first {first!r}):"
         splits = TRAIN if split == TRAIN else f"{TRAIN},{split}"
         raise InputError(
-            f"{index.folder}: {which} the band statistics have no entry {entry!r}, which {', '.join(names)} need: say "
-            f"data.band_stats=FILE with it, as MMEarth's band_stats file, or what mmae stats {index.folder} --split "
-            f"{splits} --out FILE computes{'; or leave these tiles out with data.keys' if split == TRAIN else ''}"
+            f"{index.folder}: {which} the band statistics have no entry {entry!r}, which {', '.join(names)} need: set "
+            f"data.band_stats=FILE to a file that has it, such as MMEarth's band_stats file or one made by mmae stats "
+            f"{index.folder} --split {splits} --out FILE"
+            f"{'; or leave these tiles out with data.keys' if split == TRAIN else ''}"
         )
 
 
@@ -105,7 +106,7 @@ def check_bands(
     unknown_C = np.full(values_TCn.shape[1], np.nan)
     mean_C, std_C = (unknown_C, unknown_C) if numbers is None else (numbers.mean_C, numbers.std_C)
     for row in (MODALITIES[name] for name in domains):
-        if row.categorical or entry not in {stats_entry(row, level) for level in S2_LEVELS}:
+        if row.categorical or entry not in entry_levels(row.dataset):
             continue
         for band, name in zip(row.bands, row.band_names, strict=True):
             values_Tn = values_TCn[:, band]
@@ -120,6 +121,6 @@ def check_bands(
             if wrong_Tn.any():
                 raise InputError(
                     f"{where}: {wrong_Tn.any(1).sum()} of {len(values_Tn)} tiles hold data of {row.dataset} {name} "
-                    f"(modality {row.name}), and the band statistics of {entry} {said}: say data.band_stats=FILE with "
-                    "it (mmae stats computes it from tiles that have the band), or leave the modality out"
+                    f"(modality {row.name}), but the band statistics of {entry} {said}: set data.band_stats=FILE "
+                    "to a file that fits (mmae stats makes one from tiles with the band), or leave the modality out"
                 )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmae.data.transforms.stats_entry import BandNumbers, band_numbers
 from mmae.errors import InputError
-from mmae.modalities import MODALITIES, S2_LEVELS, stats_entry
+from mmae.modalities import MODALITIES, entry_levels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,22 +34,17 @@ def mixture_band_stats(tiles: TrainingTiles, domains: Sequence[str]) -> Mapping[
     """
     stats = [each.index.band_stats for each in tiles.sets]
     joined = {entry: table for each in reversed(stats) for entry, table in each.items()}
-    for entry, levels in _entries(domains):
+    for entry, levels in _entries(domains).items():
         given = [(each, _weight(tiles, number, levels)) for number, each in enumerate(stats) if entry in each]
         if any(each[entry] != joined[entry] for each, _ in given):
             joined[entry] = _pooled(entry, given)
     return joined
 
 
-def _entries(domains: Sequence[str]) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _entries(domains: Sequence[str]) -> dict[str, tuple[int, ...]]:
     """Entry that modalities use -> the indices of the levels that its tiles have."""
-    found: dict[str, list[int]] = {}
-    for row in (MODALITIES[name] for name in domains):
-        for number, level in enumerate(S2_LEVELS):
-            levels = found.setdefault(stats_entry(row, level), [])
-            if number not in levels:
-                levels.append(number)
-    return ((entry, tuple(levels)) for entry, levels in found.items())
+    datasets = dict.fromkeys(MODALITIES[name].dataset for name in domains)
+    return {entry: levels for dataset in datasets for entry, levels in entry_levels(dataset).items()}
 
 
 def _weight(tiles: TrainingTiles, number: int, levels: tuple[int, ...]) -> float:
@@ -70,7 +65,7 @@ def _pooled(entry: str, given: Sequence[tuple[Mapping[str, Any], float]]) -> dic
     if len(bands) > 1:
         raise InputError(
             f"band statistics: the sets of data.shards have {' and '.join(map(str, sorted(bands)))} numbers of "
-            f"{entry}: repack one of them, or say data.band_stats=FILE"
+            f"{entry}: repack one of them, or set data.band_stats=FILE"
         )
     mean_C, std_C = _pool([numbers for numbers, _, _ in seen], np.array([weight for _, _, weight in seen]))
     # What MMEarth writes for a band that a level does not have stays as it is.

@@ -157,7 +157,7 @@ def unit_problem(
 def code_problem(dataset: str, codes: NDArray[Any], remedy: Remedy = before_packing) -> str | None:
     """Why a sample of stored class codes is not of the dataset's table, in words; None where it may be.
 
-    Dynamic World is not judged: every code that is no class of it means no data.
+    Dynamic World is not judged, because each of its codes without a class means no data.
     """
     row = next(row for row in MODALITIES.values() if row.dataset == dataset)
     listed = {*row.class_codes, *map(int, row.no_data)}
@@ -166,11 +166,9 @@ def code_problem(dataset: str, codes: NDArray[Any], remedy: Remedy = before_pack
     unknown = ~np.isin(codes, list(listed))
     if unknown.mean() <= _UNKNOWN_CODES:
         return None
-    some = ", ".join(map(str, np.unique(codes[unknown])[:5].tolist()))
-    known = ", ".join(map(str, row.class_codes))
-    words = (
-        f"{unknown.mean():.0%} of the pixels hold codes that are no class ({some}); the classes are stored as {known}"
-    )
+    some, known = (", ".join(map(str, each)) for each in (np.unique(codes[unknown])[:5].tolist(), row.class_codes))
+    share = f"{unknown.mean():.0%} of the pixels"
+    words = f"{share} hold codes that belong to no class ({some}); the stored classes are {known}"
     return f"{words}: {remedy(Finding('codes', words))}"
 
 
@@ -243,7 +241,7 @@ def _spread(seen: _Seen, numbers: BandNumbers, both: NDArray[np.bool_]) -> Itera
     both = both & (numbers.std_C > 0)
     if seen.tiles < _FEW_TILES or not both.any():
         return
-    # Bands that do not vary at all say nothing: the tiles may be empty.
+    # Bands that do not vary at all prove nothing, because the tiles may be empty.
     ratio_C = np.where(both & (seen.std_C > 0), seen.std_C / np.where(both, numbers.std_C, 1), np.nan)
     if np.isnan(ratio_C).all():
         return

@@ -48,10 +48,10 @@ def check_values(
             values_TCn = _in_place(values_TCn, dataset, stored)
         check_bands(where, entry, domains, band_stats, values_TCn)
         if units and (problem := unit_problem(entry, values_TCn, band_stats, remedy, stored)):
-            raise InputError(f"{where}: {entry}: {problem}; if they are right all the same, say {switch}")
+            raise InputError(f"{where}: {entry}: {problem}; if they are right all the same, use {switch}")
     for dataset in {row.dataset for row in rows if row.categorical} if units else ():
         if problem := code_problem(dataset, arrays[dataset], remedy):
-            raise InputError(f"{where}: {dataset}: {problem}; if they are right all the same, say {switch}")
+            raise InputError(f"{where}: {dataset}: {problem}; if they are right all the same, use {switch}")
 
 
 def _in_place(values_TCn: NDArray[np.float64], dataset: str, stored: Sequence[int]) -> NDArray[np.float64]:

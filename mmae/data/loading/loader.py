@@ -49,8 +49,8 @@ def train_batches(
     Args:
         tiles: the tiles that training reads, or the index of the only shard set.
         domains: modality names; only the datasets that hold them are read.
-        seed: of the tiles' random draws.
-        order: of those tiles.
+        seed: the seed of the tiles' random draws.
+        order: the order in which the tiles are read.
         pin: hand over batches in pinned memory (needs a CUDA device).
 
     Raises:

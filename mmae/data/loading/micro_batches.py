@@ -53,7 +53,7 @@ class MicroBatches:
     Args:
         sets: the shard sets that requests refer to.
         datasets: stored alike in each set.
-        seed: of the tiles' random draws.
+        seed: the seed of the tiles' random draws.
         skip: whether damaged tiles are skipped.
     """
 

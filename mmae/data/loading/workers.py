@@ -38,7 +38,7 @@ def batches_from_workers(
     """The micro-batch of each request, read by `data.workers` processes, or by this process if that is 0.
 
     Args:
-        tiles: of a micro-batch.
+        tiles: the number of tiles in a micro-batch.
         in_hand: micro-batches that the caller holds at a time. More are possible, but then they are copied.
         pin: hand over pinned memory.
 

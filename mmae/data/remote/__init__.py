@@ -2,5 +2,5 @@
 
 Here: addresses, transports with their retries, downloads, the cache on this machine and what it evicts.
 Not here: the meaning of a shard's bytes (`mmae.data.shards`). Start with `open_shards.py`, then `transport.py`.
-A new transport is a module beside `http.py`, and a scheme in `open_remote.py`.
+A new transport is a module beside `http_transport.py`, and a scheme in `open_remote.py`.
 """

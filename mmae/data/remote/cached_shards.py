@@ -26,8 +26,8 @@ class CachedShards:
     For one reading thread. It may be pickled and used after a fork: the other process then holds its own files.
 
     Args:
-        remote: where they are.
-        cache: where they are kept.
+        remote: where the shards come from.
+        cache: where they are stored on this machine.
         index: the files of the set's index, which are in the cache already.
         shards: as in the index.
         at_once: number of shards that this process protects from removal: those that were asked for last.

@@ -91,7 +91,7 @@ def _offset(response: requests.Response) -> int:
         return 0
     match = _RANGE.match(response.headers.get("Content-Range", ""))
     if match is None:
-        raise Interrupted("the server sent a part and does not say which")
+        raise Interrupted("the server sent a part of the file and does not say which part")
     return int(match[1])
 
 

@@ -44,7 +44,7 @@ def open_shards(
     if is_incomplete(location):
         raise InputError(
             f"data.shards: {location}: logins, queries and commands are not kept in files, and a file's command is not "
-            "run: say the whole of it on the command line (data.shards=..., or --shards), or --trust a file's command"
+            "run: give the whole address on the command line (data.shards=..., or --shards), or add --trust"
         )
     if cache_dir is None:
         raise InputError("data.cache_dir: name a folder on a local disk for shards that are fetched from an address")

@@ -22,25 +22,25 @@ def unit_vectors(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[
 
 @dataclass(frozen=True)
 class EarthGrid:
-    """Cells of a side of `cell_km`. Places less than that apart lie in the same cell or in two that touch."""
+    """Cells with sides of `cell_km`. Two places that are nearer than that lie in one cell or in cells that touch."""
 
     cell_km: float
 
     def keys(self, lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.int64]:
         """The cell of each place, int64 (N,); all coordinates must be known."""
-        # One cell of margin, so that neighbours of the outermost stay positive.
+        # There is one cell of margin, so that the keys of all neighbours stay positive.
         margin = int(EARTH_KM / self.cell_km) + 2
         cells = np.floor(unit_vectors(lat, lon) * (EARTH_KM / self.cell_km)).astype(np.int64) + margin
         return (cells[:, 0] * self._side + cells[:, 1]) * self._side + cells[:, 2]
 
     @cached_property
     def steps(self) -> list[int]:
-        """From a cell's key to those of the 27 cells that touch it, be it at a corner, itself included."""
+        """Differences of key between a cell and the 27 cells that touch it, also at corners and including itself."""
         return [column + z for column in self.columns for z in (-1, 0, 1)]
 
     @cached_property
     def columns(self) -> list[int]:
-        """From a cell's key to the middle one of each three neighbours whose keys follow one another."""
+        """Differences of key between a cell and the middle cells of the nine columns that `steps` consists of."""
         return [(x * self._side + y) * self._side for x in (-1, 0, 1) for y in (-1, 0, 1)]
 
     @property

@@ -21,9 +21,9 @@ class KeyList:
     """Tile ids.
 
     Attributes:
-        path: of the file.
-        listed: in the file's order, UTF-8.
-        sorted: each once, ascending, fixed-width UTF-8.
+        path: the file.
+        listed: the ids in the file's order, UTF-8.
+        sorted: the ids in ascending order, each once, fixed-width UTF-8.
     """
 
     path: Path

@@ -73,7 +73,7 @@ class Mixture:
         sizes: tiles that each set gives.
         weights: how often a tile of each set is taken in an epoch, on average: a weight of 2.5 is two passes and
             a choice of half of the tiles, another half in every epoch.
-        seed: of the choices.
+        seed: the seed of the choices.
 
     Raises:
         InputError: a weight is so small that no tile of its set is taken.

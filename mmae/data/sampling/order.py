@@ -82,7 +82,7 @@ class TrainOrder:
     An epoch drops only its last, incomplete global batch; another epoch drops other tiles.
 
     Args:
-        num_tiles: that an epoch reads.
+        num_tiles: how many tiles an epoch reads.
         windows: given if an epoch shuffles within windows only.
 
     Raises:

@@ -54,7 +54,7 @@ def open_sets(config: DataConfig) -> tuple[ShardSet, ...]:
         InputError: none is named, one cannot be opened, or one is named twice.
     """
     if not config.locations:
-        raise InputError("data.shards is not set: say data.shards=FOLDER, written by mmae repack")
+        raise InputError("data.shards is not set: set data.shards=FOLDER, a folder that mmae repack wrote")
     opened = [open_shards(location, config.cache_dir, config.cache_gb) for location in config.locations]
     _check_different([index for index, _ in opened])
     return tuple(ShardSet(index, store) for index, store in opened)

@@ -28,8 +28,8 @@ class TrainingTiles:
     """The tiles that training reads.
 
     Attributes:
-        sets: in the order of `data.shards`.
-        positions: of each set, the positions in its index that training takes, int64, ascending.
+        sets: the shard sets in the order of `data.shards`.
+        positions: for each set, the positions in its index that training takes, int64, ascending.
         mixture: how often an epoch takes them.
         window: shards among which an epoch shuffles; None: all.
         keys: identity of the list of tile ids that they were chosen by; empty without one.

@@ -142,7 +142,7 @@ def _read_header(buffer: Readable) -> _Header:
     if magic != MAGIC:
         raise CodecError("not an array of this format")
     if version != VERSION:
-        raise CodecError(f"array format {version}, this mmae reads {VERSION}")
+        raise CodecError(f"array format {version}, but this mmae reads {VERSION}")
     if number >= len(CODECS) or dtype_code >= len(DTYPES) or ndim > MAX_NDIM:
         raise CodecError(f"unknown codec {number}, dtype {dtype_code} or number of axes {ndim}")
     start = header_bytes(ndim)

@@ -146,7 +146,7 @@ def parse_head(text: bytes, where: PurePath | str) -> Head:
         digest = content.pop(_DIGEST)
         # The second comparison also finds changes outside the content: white space, a missing end.
         if xxhash.xxh3_128_hexdigest(_text(content)) != digest or _text(content | {_DIGEST: digest}) != text:
-            raise ValueError("it is not as it was written")
+            raise ValueError("its content has changed since it was written")
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{where}: the index is damaged ({str(error) or type(error).__name__}): repack, or copy the folder again"
@@ -182,12 +182,12 @@ def _check(head: Head, tiles: Any) -> None:
     if len({shard.name for shard in head.shards}) != len(head.shards):
         raise ValueError("two shards have one name")
     if not all(shard.split in head.splits for shard in head.shards):
-        raise ValueError("a shard is of no known split")
+        raise ValueError("a shard belongs to an unknown split")
     if not all(
         info.dtype.kind in "iufb" and all(type(length) is int and length >= 0 for length in info.shape)
         for info in head.datasets.values()
     ):
-        raise ValueError("a dataset is not of numbers")
+        raise ValueError("a dataset does not hold numbers")
     for name, info in head.datasets.items():
         if len(info.shape) > _MOST_AXES or math.prod(info.shape) * info.dtype.itemsize > _MOST_BYTES:
             raise ValueError(f"a tile of {name} cannot be as large as {'x'.join(map(str, info.shape))}")
@@ -197,6 +197,6 @@ def _check(head: Head, tiles: Any) -> None:
     if not all(type(count) is int and count >= 0 for count in counts):
         raise ValueError("a size is not a number of bytes")
     if tiles != head.tiles():
-        raise ValueError("tiles of its splits do not follow from its shards")
+        raise ValueError("the numbers of tiles of its splits do not agree with its shards")
     if not (isinstance(head.options, dict) and isinstance(head.band_stats, dict)):
         raise TypeError("its options or statistics are not objects")

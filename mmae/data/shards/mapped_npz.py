@@ -49,7 +49,7 @@ def save_npz(file: IO[bytes], arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _padding(offset: int) -> bytes:
-    """The extra field after which an aligned place of the file comes, written at `offset`."""
+    """The extra field that, when it is written at `offset`, makes the next byte of the file an aligned one."""
     gap = -(offset + _PADDING_FIELD.size) % _ALIGNMENT
     return _PADDING_FIELD.pack(_PADDING_ID, 2 + gap, _ALIGNMENT) + bytes(gap)
 

@@ -42,17 +42,17 @@ class OpenShards:
             os.close(self._files.popitem()[1])
 
     def read(self, shard: int, offset: int, length: int, window: Window) -> int:
-        """Read into the first `length` bytes of a window; fewer bytes come only where the file ends.
+        """Read into the first `length` bytes of a window. Fewer bytes are read only if the file ends before.
 
         Returns:
-            how many bytes came.
+            how many bytes were read.
 
         Raises:
             InputError: the file cannot be opened.
             OSError: it cannot be read.
         """
         file = self._file(shard)
-        # Almost always one call: a regular file's read is cut short by its end or a signal only.
+        # One call is almost always enough: only the end of a regular file or a signal cuts a read short.
         done = os.preadv(file, (window.view[:length],), offset)
         while 0 < done < length:
             more = os.preadv(file, (window.view[done:length],), offset + done)
@@ -65,7 +65,7 @@ class OpenShards:
         """Ask the system to read (shard, offset, length) ahead, without waiting; not if they seem to be in memory.
 
         Args:
-            opening: also of shards that are not open yet.
+            opening: also open shards that are not open yet.
 
         Raises:
             InputError, OSError: as `read`.

@@ -52,7 +52,7 @@ class ShardReader:
     Shards are opened when first read, in the process that reads: a reader may be pickled, and be used after a fork.
 
     Args:
-        index: of the shard folder.
+        index: the shard folder's index.
         datasets: names of the datasets to read.
         check: compare the bytes of each member that is read with its checksum before it is decoded. Members of
             other datasets are not looked at: damage there does not disturb, `mmae verify` finds it.
@@ -150,7 +150,7 @@ class ShardReader:
             self._read_run(position, run, out, slot)
 
     def will_need(self, positions: NDArray[np.int64]) -> None:
-        """Have the system read the tiles at `positions` (N,) ahead; returns at once, and a failure is no error here.
+        """Have the system read the tiles at `positions` (N,) in advance. Returns at once, and ignores failures.
 
         Shards of a store are advised only where they are open already: fetching takes long.
         """

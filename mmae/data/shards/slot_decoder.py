@@ -41,7 +41,7 @@ class SlotDecoder:
 
     Args:
         dtype: stored dtype.
-        shape: of one tile's array.
+        shape: the shape of one tile's array.
     """
 
     def __init__(self, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:

@@ -15,7 +15,7 @@ Reduction = Literal["nearest", "majority"]
 
 
 def class_table(modality: Modality, device: torch.device) -> Tensor:
-    """Class id of every code from -1 to one above the largest, int64; a code of no class has the no-data id."""
+    """Class id of every code from -1 to one above the largest, int64. A code without a class has the no-data id."""
     codes = modality.class_codes
     table = torch.full((max(codes) + 3,), modality.no_data_class, dtype=torch.int64)
     table[torch.tensor(codes) + 1] = torch.arange(len(codes))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from mmae.errors import InputError
-from mmae.modalities import DATASET_BANDS, MODALITIES, S2_LEVELS, stats_entry
+from mmae.modalities import DATASET_BANDS, MODALITIES, entry_levels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ def check_shapes(
         dtypes: dataset -> stored dtype.
 
     Raises:
-        InputError: another number of axes or bands than MMEarth's, an empty tile, or class codes that are no integers.
+        InputError: the number of axes or bands is not MMEarth's, a tile is empty, or class codes are not integers.
     """
     for name in domains:
         row = MODALITIES[name]
@@ -37,14 +37,14 @@ def check_shapes(
             )
         if shape[0] != bands:
             raise InputError(
-                f"{where}: {row.dataset} has {shape[0]} bands, and MMEarth's {bands} are needed, by whose places "
-                f"modality {name!r} takes {', '.join(row.band_names)}: put a band that is missing in as 0 at its place "
-                "before mmae repack (no data, as MMEarth has B10 of L2A), or leave the modality out"
+                f"{where}: {row.dataset} has {shape[0]} bands, but modality {name!r} takes {', '.join(row.band_names)} "
+                f"by their places among MMEarth's {bands}: insert each missing band as 0 at its place before mmae "
+                "repack (that means no data, as in MMEarth's B10 of L2A), or leave the modality out"
             )
         if row.categorical and dtypes[row.dataset].kind not in "iu":
             raise InputError(
-                f"{where}: {row.dataset} is {dtypes[row.dataset]}, and class codes are integers: repack a source that "
-                "stores them so, or leave the modality out"
+                f"{where}: {row.dataset} is {dtypes[row.dataset]}, but class codes must be integers: repack a source "
+                "that stores integers, or leave the modality out"
             )
 
 
@@ -57,7 +57,7 @@ def check_counts(
         InputError: an entry does not fit; it is named with both counts.
     """
     for row in (MODALITIES[name] for name in domains if not MODALITIES[name].categorical):
-        for entry in dict.fromkeys(stats_entry(row, level) for level in S2_LEVELS):
+        for entry in entry_levels(row.dataset):
             table, bands = band_stats.get(entry), shapes[row.dataset][0]
             for kind in ("mean", "std"):
                 listed = table.get(kind) if isinstance(table, Mapping) else None

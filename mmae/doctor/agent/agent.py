@@ -1,7 +1,7 @@
 """The program that runs on each host. It answers questions, one line of JSON each, until its input ends.
 
 `python -m mmae.doctor.agent.agent NONCE`. Answers begin with NONCE, which separates them from a login shell's output.
-At its end the agent removes what it has made (token files, a listener, ranks). It also ends when the connection breaks,
+At its end the agent removes what it has made (token files, a listener). It also ends when the connection breaks,
 and after some minutes without a question, because a broken network may hide the end of its input.
 """
 
@@ -17,8 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final, NoReturn
 
+from mmae.distributed import network_interface
 from mmae.doctor.agent import connectivity, facts, storage
-from mmae.doctor.agent.ranks import Ranks
 
 IDLE_S: Final = 300.0
 _TORCH_S: Final = 60.0
@@ -31,7 +31,6 @@ class Agent:
     def __init__(self) -> None:
         self._tokens: dict[str, Path] = {}
         self._listener: connectivity.Listener | None = None
-        self._ranks = Ranks()
 
     def facts(self) -> object:
         return asdict(facts.gather())
@@ -76,17 +75,10 @@ class Agent:
     def route(self, to: str) -> object:
         return asdict(connectivity.route_to(to))
 
-    def meet(self, address: str) -> object:
-        return self._ranks.meet(address)
-
-    def start_ranks(self, first: int, count: int, task: dict[str, object]) -> object:
-        return self._ranks.start(first, count, task)
-
-    def ranks(self) -> object:
-        return [asdict(each) for each in self._ranks.said()]
+    def free_port(self) -> object:
+        return network_interface.free_port()
 
     def tidy(self) -> object:
-        self._ranks.end()
         for path in self._tokens.values():
             path.unlink(missing_ok=True)
         self._tokens.clear()
@@ -101,7 +93,7 @@ class Agent:
 
 QUESTIONS: Final = (
     "facts", "torch_gpus", "clock", "shards", "run", "op_cache", "write_token", "sees_token", "listen", "connect",
-    "route", "meet", "start_ranks", "ranks", "tidy",
+    "route", "free_port", "tidy",
 )  # fmt: skip
 
 

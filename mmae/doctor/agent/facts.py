@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -19,6 +18,7 @@ from typing import Final
 import mmae
 from mmae.distributed.code_hash import code_hash
 from mmae.processes import this_machine
+from mmae.version import installed_version
 
 ENVIRONMENT: Final = ("CUDA_VISIBLE_DEVICES", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "TORCH_EXTENSIONS_DIR")
 TOOLS: Final = ("ninja", "g++")
@@ -32,7 +32,7 @@ class Facts:
 
     Attributes:
         machine: identifies the boot of the machine and its process namespace; equal for two names of one machine.
-        versions: of packages, "absent" where one is missing.
+        versions: the versions of packages; "absent" if one is missing.
         cuda: CUDA version that torch was built for; "" for none.
         driver: driver version; "" if there is none.
         gpus: number that the driver lists; -1 if it did not answer.
@@ -76,7 +76,7 @@ def gather() -> Facts:
         user=user_name(os.getuid()),
         uid=os.getuid(),
         python=".".join(map(str, sys.version_info[:3])),
-        versions={name: _version(name) for name in ("torch", "deepspeed", "mmae", "numpy")}
+        versions={name: installed_version(name) for name in ("torch", "deepspeed", "mmae", "numpy")}
         | {"mmae": mmae.__version__},
         cuda=torch_built_for("cuda"),
         driver=driver,
@@ -110,13 +110,6 @@ def torch_built_for(what: str) -> str:
     except (OSError, SyntaxError):
         return ""
     return str(known.get(what) or "")
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "absent"
 
 
 def _driver() -> tuple[str, int]:

@@ -34,11 +34,12 @@ def bandwidth(measured: Measured, where: str) -> Iterator[Finding]:
         yield Finding("bandwidth", host, "FAIL", why, remedy)
     if measured.seconds:
         took, size = median(measured.seconds), measured.size
+        names = ", ".join(dict.fromkeys(filter(None, measured.interfaces)))
         # NCCL finds its adapters itself.
-        way = ("" if measured.backend == "gloo" else "meeting over ") + ", ".join(dict.fromkeys(measured.interfaces))
+        way = f"; {'' if measured.backend == 'gloo' else 'meeting over '}{names}" if names else ""
         found = (
             f"{_rate(measured.bandwidth)} bus bandwidth: {measured.ranks} ranks reduce {size / 1e6:.0f} MB "
-            f"in {took * 1000:.3g} ms ({measured.backend}; {way})"
+            f"in {took * 1000:.3g} ms ({measured.backend}{way})"
         )
         yield Finding("bandwidth", where, "ok", found)
 

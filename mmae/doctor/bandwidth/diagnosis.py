@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from mmae.doctor.agent.ranks import RUNS, RankSaid
+from mmae.doctor.bandwidth.rank import PHASES, RUNS, RankSaid
 
 Problem = tuple[str, str, str]
 """Host, problem, remedy."""
 _DOING: Final = {
+    "launch": "before it started",
     "start": "loading torch",
     "meet": "meeting the other ranks",
     "first": "in its first all-reduce",
     "measure": "in an all-reduce",
 }
-_ORDER: Final = {phase: number for number, phase in enumerate((*_DOING, "failed", "done"))}
+_ORDER: Final = {phase: number for number, phase in enumerate(PHASES)}
 
 
 def is_lost(rank: RankSaid) -> bool:
@@ -23,12 +24,15 @@ def is_lost(rank: RankSaid) -> bool:
     return rank.status != RUNS or rank.phase == "failed"
 
 
-def diagnose(said: Mapping[str, Sequence[RankSaid]], limit_s: float, *, loopback: bool = False) -> list[Problem]:
+def diagnose(
+    said: Mapping[str, Sequence[RankSaid]], limit_s: float, *, why_ended: str = "", loopback: bool = False
+) -> list[Problem]:
     """Find the cause: a process that ended; else one that failed; else the ranks that are furthest behind.
 
     Args:
         said: the ranks' reports, by host.
         limit_s: seconds that the ranks were given.
+        why_ended: how their launcher ended before them; empty if it did not.
         loopback: whether all ranks are on one machine.
     """
     everyone = [(host, rank) for host, ranks in said.items() for rank in ranks]
@@ -38,8 +42,9 @@ def diagnose(said: Mapping[str, Sequence[RankSaid]], limit_s: float, *, loopback
         words = [(host, f"rank {rank.rank} failed: {rank.why}", rank) for host, rank in failed]
     else:
         behind = min(_ORDER[rank.phase] for _, rank in everyone)
+        verb, why = ("was lost", why_ended) if why_ended else ("hung", f"{limit_s:g} s are over")
         words = [
-            (host, f"rank {rank.rank} hung {_DOING[rank.phase]}: {limit_s:g} s are over", rank)
+            (host, f"rank {rank.rank} {verb} {_DOING[rank.phase]}: {why}", rank)
             for host, rank in everyone if _ORDER[rank.phase] == behind
         ]  # fmt: skip
     # One line a host.
@@ -56,6 +61,8 @@ def _ended(rank: RankSaid) -> str:
 
 
 def _remedy(phase: str, loopback: bool) -> str:
+    if phase == "launch":
+        return "is DeepSpeed on a slow or overloaded file system there? try: python -c 'import deepspeed'"
     if phase == "start":
         return "is torch on a slow or overloaded file system there? try: python -c 'import torch'"
     if loopback:

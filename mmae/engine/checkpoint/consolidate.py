@@ -33,7 +33,7 @@ class Trained:
 
     Attributes:
         model: in eval mode, float32, on the CPU.
-        log_vars: of the loss balancer, (O,); None without uncertainty weighting.
+        log_vars: the loss balancer's log variances, (O,); None without uncertainty weighting.
         band_stats: the statistics its inputs are normalised with.
     """
 

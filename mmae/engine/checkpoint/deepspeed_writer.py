@@ -23,7 +23,7 @@ class Written:
     """What one rank wrote.
 
     Attributes:
-        files: by path within the checkpoint.
+        files: the written files by their path within the checkpoint.
         error: why it could not write everything; empty where it could.
     """
 

@@ -45,7 +45,7 @@ def parse(text: str) -> dict[str, Entry]:
     except (LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"not a manifest: {error!r}") from error
     if render(files) != text:
-        raise ValueError("its content does not fit its own hash, or it is of another version")
+        raise ValueError("its content does not match its own hash, or it has another version")
     for name in files:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts:
@@ -86,7 +86,7 @@ def listing_problem(checkpoint: Path, files: Files) -> str | None:
                 return f"{name} is not in {MANIFEST}"
             continue
         if there[name] != files[name].size:
-            return f"{name} has {there[name]} bytes, {files[name].size} were written"
+            return f"{name} has {there[name]} bytes, but {files[name].size} were written"
     return None
 
 

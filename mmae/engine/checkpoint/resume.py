@@ -62,7 +62,7 @@ def find(spec: RunSpec) -> ResumePoint | None:
     lost = _settled(lambda: [path.name for path in damaged_ones(checkpoints)])
     if lost:
         raise InputError(
-            f"{checkpoints}: no good checkpoint is left ({', '.join(lost)}): say --fresh to begin anew, which removes "
+            f"{checkpoints}: no good checkpoint is left ({', '.join(lost)}): add --fresh to begin anew, which removes "
             "nothing, or --resume with a checkpoint elsewhere"
         )
     # An earlier start may have recorded steps before its first save.
@@ -137,7 +137,7 @@ def _problem(path: Path, spec: RunSpec, notes: list[str]) -> str | None:
         problem, unreadable = (said, "") if damage else (None, said)
     answers = gather((problem, unreadable))
     if reason := next((each for _, each in answers if each), ""):
-        raise InputError(f"{path}: cannot be read ({reason}): put that right, then start again")
+        raise InputError(f"{path}: cannot be read ({reason}): correct that, then start again")
     return next((each for each, _ in answers if each), None)
 
 
@@ -174,13 +174,13 @@ def _check_data(path: Path, state: TrainState, spec: RunSpec, normalised: RunFol
         )
     if normalised.stored_band_stats() != spec.band_stats:
         raise InputError(
-            f"{path}: was trained with other band statistics: say data.band_stats={normalised.band_stats_file} "
+            f"{path}: was trained with other band statistics: set data.band_stats={normalised.band_stats_file} "
             "to go on with them, or choose another run.dir"
         )
     if state.order_version != ORDER_VERSION:
         raise InputError(
-            f"{path}: counts its steps in order {state.order_version} of the tiles, this mmae has {ORDER_VERSION}: "
-            f"go on with mmae {state.versions.get('mmae')}"
+            f"{path}: its step belongs to version {state.order_version} of the order of tiles, but this mmae has "
+            f"version {ORDER_VERSION}: go on with mmae {state.versions.get('mmae')}"
         )
 
 
@@ -206,6 +206,6 @@ def _settled(work: Callable[[], T]) -> T:
         try:
             return work()
         except OSError as error:
-            raise InputError(f"{error.filename}: {error.strerror}: put that right, then start again") from error
+            raise InputError(f"{error.filename}: {error.strerror}: correct that, then start again") from error
 
     return on_rank_0(careful)

@@ -45,7 +45,7 @@ class Saver:
 
         Args:
             resumed_from: a checkpoint that is kept, whatever the retention rules say.
-            lock: of the run's folder. It is not released before a running save has ended.
+            lock: the lock of the run's folder. It is not released before a running save has ended.
         """
         self._engine, self._spec = engine, spec
         self._resumed_from, self._lock = resumed_from, lock

@@ -129,7 +129,7 @@ def outside_retention(steps: Collection[int], keep_last: int, keep_every: int, n
     """Retention: the steps of checkpoints that may be removed, oldest first.
 
     Args:
-        steps: of all checkpoints.
+        steps: the steps of all checkpoints.
         keep_last: how many of the newest stay; at least the newest stays.
         keep_every: checkpoints of multiples of this step stay for ever; 0: none do.
         needed: steps that stay in any case.

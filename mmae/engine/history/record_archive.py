@@ -82,7 +82,7 @@ def _line_chunks(path: Path, step: int) -> Iterator[tuple[bool, bytes]]:
     with path.open("rb") as lines:
         for line in lines:
             record = record_of(line)
-            # A damaged or half-written line stays where it is, and so does one of no step.
+            # A damaged or half-written line stays where it is, and so does a line without a step.
             yield "step" in record and step_of_record(record) - first >= step, line
 
 

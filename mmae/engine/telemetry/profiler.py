@@ -15,7 +15,7 @@ class StepProfiler:
     """Traces the steps that `train.profile` names.
 
     Args:
-        folder: of the trace `steps_A-B.json.gz`.
+        folder: the folder for the trace `steps_A-B.json.gz`.
         steps: first and last step, counted from 1. None: no trace.
         say: prints a line.
     """

@@ -97,7 +97,7 @@ class RunEnd:
             raise ended from error
 
     def _found_alone(self) -> bool:
-        """Whether a rank that is not the main one of its node found it first, in the middle of training."""
+        """Whether this rank met the error first, in the middle of training, and is not the main one of its node."""
         return self._log is not None and not is_local_main() and self._rank_log.is_first()
 
     def _write_records(self, error: BaseException | None) -> None:

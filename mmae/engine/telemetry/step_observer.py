@@ -1,4 +1,4 @@
-"""What watches the steps of a training: damaged tiles, samples, records and a profile, behind one observer.
+"""Watches the steps of a training: one observer for damaged tiles, samples, records and a profile.
 
 The loop in `mmae/train.py` calls it before, within and after each step. It changes nothing that is learned.
 """

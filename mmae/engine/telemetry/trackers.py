@@ -143,9 +143,9 @@ class WandbTracker:
             self._leave_group(run.archived)
 
     def _leave_group(self, names: Sequence[str]) -> None:
-        """Put runs that are no longer of this history into a group beside."""
+        """Move runs that no longer belong to this history into another group."""
         for name in names:
-            # It may never have been sent, and what the service answers must not cost the records to come.
+            # The run may never have been sent. An error of the service must not cost the records to come.
             with suppress(Exception):
                 other = self._wandb.Api().run(f"{self._run.entity}/{self._run.project}/{name}")
                 other.group = f"{self._run.group}, archived"

@@ -47,7 +47,7 @@ class Errors:
     def summary(self) -> list[str]:
         """Lines for the end of a launch."""
         lines = [f"lost the connection to {' '.join(self.broken)}"] if self.broken else []
-        # What others say of a rank is surer than its own word: it may have failed because of them.
+        # A rank's own message comes second, because the rank may have failed only because of another one.
         first = self.error or self.failed
         return [*lines, f"the first error: {first}"] if first else lines
 

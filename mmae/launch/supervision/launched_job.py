@@ -19,10 +19,10 @@ LARGEST: Final = 192
 
 
 class Job(AbstractContextManager["Job"]):
-    """Of one launch; started again after each restart. Subclasses say how ranks are asked to stop.
+    """The command of one launch, which is started again at each restart. Subclasses ask the ranks to stop.
 
     Args:
-        name: of the launcher, in front of its messages.
+        name: the launcher's name, which its messages begin with.
         command: starts the ranks, and ends when they have ended.
 
     Attributes:
@@ -48,7 +48,7 @@ class Job(AbstractContextManager["Job"]):
         self._process = popen(self.command)
 
     def poll(self) -> int | None:
-        """Its exit status, as a shell counts it; None while it runs."""
+        """The command's exit status, as a shell counts it; None while it runs."""
         assert self._process is not None
         status = self._process.poll()
         return None if status is None else as_in_shell(status)
@@ -58,11 +58,11 @@ class Job(AbstractContextManager["Job"]):
         """Ask the ranks to save and stop; False if there are none yet, and so nothing to save."""
 
     def end_early(self) -> None:
-        """End it before there are ranks."""
+        """End the command before there are ranks."""
         self._signal_group(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill it with its ranks, or what is left of them: that would go on writing beside a later start."""
+        """Kill the command and its ranks, as far as they still run: they would go on writing beside a later start."""
         self._signal_group(signal.SIGKILL)
 
     def seconds_to_stop(self, _: signal.Signals, grace: float) -> float:
@@ -74,7 +74,7 @@ class Job(AbstractContextManager["Job"]):
         return grace
 
     def finish(self, status: int) -> int:
-        """Tidy up after the command has ended. Returns its exit status; 128 + N where a rank died by signal N."""
+        """Clean up after the command has ended. Returns its exit status; 128 + N if a rank died by signal N."""
         self.kill()
         self._process = None
         return killed_rank(status)

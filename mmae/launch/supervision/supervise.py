@@ -49,10 +49,10 @@ def supervise(job: Job, restarts: int) -> int:
 
 
 def seconds(environment: Mapping[str, str], name: str, default: float) -> float:
-    """A number of seconds that a variable gives.
+    """The number of seconds in a variable.
 
     Raises:
-        InputError: it is none.
+        InputError: its text is not a number of seconds.
     """
     text = environment.get(name) or str(default)
     try:
@@ -97,7 +97,7 @@ class Supervisor:
                 return status
             pause = self._pause * 2 ** (number - 1)
             self._job.say(f"lost a rank: restart {number} of {restarts} in {pause:g} s, from the last checkpoint")
-            # A restart does not repeat what only the first start shall do (--resume, --fresh), if it came to that.
+            # --resume and --fresh are for the first start only. A restart follows them only if that start did not.
             os.environ["MMAE_RESTARTS"] = str(number)
             if self._asked_to_stop_within(pause):
                 return status

@@ -22,8 +22,8 @@ class Flops:
     """Floating-point operations.
 
     Attributes:
-        forward: of the forward pass.
-        backward: of the backward pass, with nothing computed twice.
+        forward: those of the forward pass.
+        backward: those of the backward pass, if nothing is computed twice.
         recomputed: done again in the backward pass: checkpointed blocks, and the scores of fused attention kernels.
     """
 

@@ -1,4 +1,4 @@
-"""Models of the published code: names, shapes and files, to and from ours.
+"""Conversion between models of the published code and ours: names, shapes and files.
 
 Here: which model a checkpoint holds, the mapping of its weights, and reading it without trusting its pickle.
 Not here: the commands (`mmae.publish.import_published`, `mmae.export`). Start with `weights.py`.

@@ -1,4 +1,4 @@
-"""Which model a published checkpoint holds: names and shapes of its weights decide, its options say the rest."""
+"""Which model a published checkpoint holds: names and shapes of its weights decide, and its options decide the rest."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _PUBLISHED_SHARE: Final = 6
 
 @dataclass(frozen=True)
 class PublishedModel:
-    """What a checkpoint's weights are weights of.
+    """The model that a checkpoint's weights belong to.
 
     Attributes:
-        config: `size` is that of the table's row with these numbers, or the default where there is none.
-        variant: numbers of the encoder.
-        notes: assumptions where neither weights nor options decide, one line each.
+        config: its `size` is the row of the table of sizes with these numbers, or the default if there is no such row.
+        variant: the encoder's width, depth, heads and MLP width.
+        notes: what was assumed because neither weights nor options decide it, one line each.
     """
 
     config: ModelConfig
@@ -49,13 +49,13 @@ def infer_model(
     """The model that a published checkpoint holds.
 
     Args:
-        num_heads: of the encoder, where its size is not in the table of sizes and the options do not say.
-        decoder_num_heads: where the options do not say.
-        ignored: unknown options that, by the user's word, change no number.
+        num_heads: the encoder's heads. They are needed if its size is not in the table of sizes and no option has them.
+        decoder_num_heads: the decoders' heads, for options that do not have them.
+        ignored: unknown options of which the user says that they change no number.
 
     Raises:
-        InputError: weights that show a size are missing or odd, a modality is unknown, options contradict the weights,
-            are not known, or ask for what this model does not compute.
+        InputError: a weight that shows the model's size is missing or has a wrong shape, a modality is unknown, or an
+            option is unknown, contradicts the weights or asks for something that this model does not compute.
     """
     shapes = _Shapes(published.path, published.weights)
     size, variant = _variant(shapes, _heads(published, num_heads))
@@ -65,7 +65,7 @@ def infer_model(
     if decoder_num_heads is not None:
         options["decoder_num_heads"] = decoder_num_heads
     elif "decoder_num_heads" not in options:
-        notes.append(f"decoder heads are not in the file: taken as {ModelConfig().decoder_num_heads}")
+        notes.append(f"the file does not have the decoders' heads: assumed {ModelConfig().decoder_num_heads}")
     _check_name(published, size, variant, num_heads)
     flat = {**_default_grid(shown), **options, **shown, "size": size}
     flat["task_balancer"] = published.args.get("task_balancer") or balancer
@@ -77,39 +77,38 @@ def infer_model(
 def published_weights(
     path: str | Path, config: ModelConfig, variant: Variant, trust: bool = False
 ) -> dict[str, Tensor]:
-    """Our state dict from a published checkpoint's file, for a model that is already decided.
+    """Our state dict from a published checkpoint's file, for a model whose settings are already known.
 
     Args:
         trust: read a file that other users wrote or can write.
 
     Raises:
-        InputError: the file cannot be read, its names, shapes or heads are not those of the model, or its options are
-            refused.
+        InputError: the file cannot be read, an option is refused, or names, shapes or heads differ from the model's.
     """
     published = read_published(path, trust)
     shown = _shown(_Shapes(published.path, published.weights), published.args)
     check_options(published.path, published.args, shown, _balancer(published))
-    # Heads change what weights mean, and no shape shows them.
+    # The number of heads changes the meaning of weights, and no shape shows it.
     ours = {"num_heads": variant.num_heads, "decoder_num_heads": config.decoder_num_heads}
     for name, number in ours.items():
         if published.args.get(name) not in {None, number}:
-            raise InputError(f"{path}: its {name} is {published.args[name]}, this model's is {number}")
+            raise InputError(f"{path}: its {name} is {published.args[name]}, but this model's is {number}")
     return from_published(published.weights, config, variant, str(path))
 
 
 @dataclass(frozen=True)
 class _Shapes:
-    """Shapes of the weights by name, with errors that name the file."""
+    """The shapes of the weights by name. Its errors name the file."""
 
     path: Path
     weights: Mapping[str, Tensor]
 
     def of(self, name: str, axes: int) -> Size:
         if name not in self.weights:
-            raise InputError(f"{self.path}: {name} is missing, which shows the model's size: is the file whole?")
+            raise InputError(f"{self.path}: {name}, which shows the model's size, is missing: is the file complete?")
         shape = self.weights[name].shape
         if len(shape) != axes or 0 in shape:
-            raise InputError(f"{self.path}: {name} has shape {tuple(shape)}, {axes} axes were expected")
+            raise InputError(f"{self.path}: {name} has shape {tuple(shape)}, but {axes} axes were expected")
         return shape
 
     def children(self, prefix: str) -> list[str]:
@@ -127,7 +126,7 @@ def _variant(shapes: _Shapes, num_heads: Any) -> tuple[str, Variant]:
     if type(num_heads) is not int or num_heads < 1:
         raise InputError(
             f"{shapes.path}: no size in the table has width {dim}, depth {depth} and MLP width {mlp_dim}: "
-            "say the encoder's heads (--heads)"
+            "give the number of the encoder's heads (--heads)"
         )
     try:
         return ModelConfig().size, Variant(dim, depth, num_heads, mlp_dim)
@@ -147,8 +146,8 @@ def _check_name(published: PublishedFile, size: str, variant: Variant, num_heads
     named = VARIANTS.get(str(name).split("_")[-1])
     if named != variant:
         raise InputError(
-            f"{published.path}: its option model={name!r:.80} is not the {size} of the table of sizes, which its "
-            f"shapes are of: say the encoder's heads (--heads {variant.num_heads}, if they are that model's)"
+            f"{published.path}: its option model={name!r:.80} is not {size}, the size that its shapes belong to: give "
+            f"the number of the encoder's heads (--heads {variant.num_heads}, if they are those of {size})"
         )
 
 
@@ -157,7 +156,7 @@ def _balancer(published: PublishedFile) -> str:
 
 
 def _shown(shapes: _Shapes, args: Mapping[str, Any]) -> dict[str, Any]:
-    """What names and shapes decide."""
+    """The settings that names and shapes of the weights decide."""
     inputs = _known(shapes, "input_adapters", shapes.children("input_adapters"))
     outputs = shapes.children("output_adapters")
     out_domains = _known(shapes, "output_adapters", [name for name in outputs if name != NORM_RGB])
@@ -180,7 +179,7 @@ def _num_global_tokens(shapes: _Shapes) -> int:
     if len(shape) == 3 and shape[1] == 0:
         raise InputError(
             f"{shapes.path}: the model has no global token (num_global_tokens=0, {_GLOBAL_TOKENS} has shape {shape}): "
-            "what the published decoders compute without one is not known here, so such a file is not read"
+            "mmae does not know what the published decoders compute without one, so it does not read such a file"
         )
     return shapes.of(_GLOBAL_TOKENS, 3)[1]
 
@@ -190,12 +189,12 @@ def _known(shapes: _Shapes, prefix: str, names: list[str]) -> list[str]:
         raise InputError(f"{shapes.path}: no weight is called {prefix}.<modality>: is it a published checkpoint?")
     for name in names:
         if name not in MODALITIES:
-            raise InputError(f"{shapes.path}: {prefix}.{name} is of no known modality{did_you_mean(name, MODALITIES)}")
+            raise InputError(f"{shapes.path}: {prefix}.{name}: unknown modality{did_you_mean(name, MODALITIES)}")
     return names
 
 
 def _in_order(names: list[str], said: Any) -> list[str]:
-    """The names in the order that the options say: a state dict's may be alphabetical."""
+    """The names in the order of the options, because a state dict may list them alphabetically."""
     kept = dict.fromkeys(name for name in listed(said) or () if name != NORM_RGB)
     return list(kept) if set(kept) == set(names) else names
 
@@ -205,7 +204,7 @@ def _patch_size(shapes: _Shapes, name: str) -> int:
 
 
 def _default_grid(shown: Mapping[str, Any]) -> dict[str, int]:
-    """The published recipe's grid and share of visible tokens, for the patch size and modalities at hand."""
+    """The published recipe's grid and share of visible tokens, for this model's patch size and modalities."""
     tokens = len(shown["in_domains"]) * _PUBLISHED_GRID**2
     return {
         "input_size": _PUBLISHED_GRID * shown["patch_size"],

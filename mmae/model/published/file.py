@@ -1,8 +1,8 @@
-"""A published checkpoint as a file: read without trusting its pickle, and what is written in its place.
+"""Files of published checkpoints: reading one without trusting its pickle, and the content of a new one.
 
-It is a torch save of a dict: weights under `model`, an `argparse.Namespace` of the training's options under `args`,
-and what only its own training needs. Reading allows tensors, plain containers and that Namespace, nothing else.
-What is written needs no Namespace, so that `torch.load` reads it as it is.
+Such a file is a torch save of a dict: weights are under `model`, the training's options are an `argparse.Namespace`
+under `args`, and only its own training needs the rest. Reading allows tensors, plain containers and that Namespace,
+and nothing else. A new file needs no Namespace, so that `torch.load` reads it without further permission.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _PLAIN: Final = (str, int, float, bool, type(None))
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """The lasting content of a published checkpoint.
+    """The content of a published checkpoint, without what only its own training needs.
 
     Attributes:
-        path: for messages.
-        weights: published name -> tensor on the CPU, as stored; the loss balancer's are not among them.
-        args: the training's options, plain values only; empty where the file has none.
-        log_vars: of the loss balancer, in the order of its losses; None without one.
-        epoch: that the checkpoint was written in, if it says so.
+        path: the file, for messages.
+        weights: published name -> tensor on the CPU, as stored; without the loss balancer's.
+        args: the training's options, which are plain values; empty if the file has none.
+        log_vars: the log variances of the loss balancer, in the order of its losses; None if there are none.
+        epoch: the epoch in which the checkpoint was written, if the file says it.
     """
 
     path: Path
@@ -56,7 +56,7 @@ def read_published(path: str | Path, trust: bool = False) -> PublishedFile:
         trust: read a file that other users wrote or can write.
 
     Raises:
-        InputError: no such file, not a torch save, one that needs more than plain data, or without `model` weights.
+        InputError: the file does not exist, is not a torch save, needs more than plain data, or has no `model` weights.
     """
     path = Path(path)
     check_owner((path,), trust)
@@ -87,10 +87,10 @@ def published_checkpoint(
     log_vars: Mapping[str, float] | None = None,
     epoch: int | None = None,
 ) -> dict[str, Any]:
-    """What to `torch.save` as a published checkpoint: weights and options, no optimiser.
+    """The dict to `torch.save` as a published checkpoint. It has weights and options, but no optimiser.
 
     Args:
-        state: our whole state dict, any floating dtype.
+        state: our whole state dict, of any floating dtype.
         log_vars: output -> log variance, in the balancer's order.
     """
     checkpoint: dict[str, Any] = {
@@ -105,9 +105,9 @@ def published_checkpoint(
 
 
 def _readable_by_attribute(options: Mapping[str, Any]) -> OrderedDict[str, Any]:
-    """Options that the published code reads as those of a Namespace (`args.input_size`), of a plain type all the same.
+    """Options as attributes (`args.input_size`), as the published code reads them, but without a Namespace.
 
-    `torch.load` reads a Namespace only if the caller allows it, but an OrderedDict with attributes always.
+    `torch.load` reads a Namespace only if the caller allows it, but it always reads an OrderedDict with attributes.
     """
     args = OrderedDict(options)
     vars(args).update(options)
@@ -115,7 +115,7 @@ def _readable_by_attribute(options: Mapping[str, Any]) -> OrderedDict[str, Any]:
 
 
 def _options(config: ModelConfig, variant: Variant) -> dict[str, Any]:
-    """Options under the names that MultiMAE gave them; `num_heads` is ours: shapes do not show it."""
+    """Options under MultiMAE's names. Only `num_heads` is a name of ours, needed because shapes do not show it."""
     return {
         "in_domains": list(config.in_domains),
         "out_domains": list(config.out_domains),
@@ -142,23 +142,25 @@ def _check_tensor(name: Any, tensor: Any, path: Path) -> None:
     if tensor.dtype not in _DTYPES or tensor.layout is not torch.strided or tensor.device.type != "cpu":
         known = ", ".join(str(dtype).removeprefix("torch.") for dtype in _DTYPES)
         what = str(tensor.dtype).removeprefix("torch.")
-        raise InputError(f"{path}: {name} is {what} ({tensor.layout}): dense {known} are read")
+        raise InputError(f"{path}: {name} is {what} ({tensor.layout}), but only dense {known} can be read")
 
 
 def _balancer(state: Any, path: Path) -> Any:
-    """The balancer's log variances from an entry of their own; one that learns nothing has an empty state."""
+    """The log variances in the balancer's entry, if any. A balancer that learns nothing has an empty entry."""
     if state is None or state == {}:
         return None
     if not isinstance(state, dict) or set(state) != {"log_vars"}:
         keys = ", ".join(map(str, state)) if isinstance(state, dict) else type(state).__name__
-        raise InputError(f"{path}: 'loss_balancer' holds {keys:.80}, where log_vars was expected")
+        raise InputError(f"{path}: 'loss_balancer' holds {keys:.80}, but only log_vars was expected")
     return state["log_vars"]
 
 
 def _log_vars(log_vars: Any, path: Path) -> tuple[float, ...]:
     _check_tensor(LOG_VARS, log_vars, path)
     if log_vars.dim() != 1 or not log_vars.isfinite().all():
-        raise InputError(f"{path}: {LOG_VARS} has shape {tuple(log_vars.shape)}: one finite number an output is read")
+        raise InputError(
+            f"{path}: {LOG_VARS} has shape {tuple(log_vars.shape)}: one finite number for each output is needed"
+        )
     return tuple(log_vars.tolist())
 
 
@@ -170,9 +172,9 @@ def _args(args: Any, path: Path) -> dict[str, Any]:
     options = dict(args if isinstance(args, dict) else vars(args))
     for name, value in options.items():
         if type(name) is not str or not name.isidentifier():
-            raise InputError(f"{path}: 'args' holds {name!r:.80}, which is no option's name")
+            raise InputError(f"{path}: 'args' holds {name!r:.80}, which is not the name of an option")
         if not _is_plain(value):
-            raise InputError(f"{path}: args.{name!s:.80} is a {type(value).__name__}: only plain values are read")
+            raise InputError(f"{path}: args.{name!s:.80} is a {type(value).__name__}, not a plain value")
     return options
 
 

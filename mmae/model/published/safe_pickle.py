@@ -1,4 +1,4 @@
-"""A torch save read without trusting its pickle: tensors, plain containers and an `argparse.Namespace`."""
+"""Reads a torch save without trusting its pickle: tensors, plain containers and an `argparse.Namespace`."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def load_plain(path: Path) -> Any:
     """The content of a file, on the CPU.
 
     Raises:
-        InputError: no such file, a damaged one, or one that asks for anything else; nothing it asks for is run.
+        InputError: the file does not exist, is damaged, or asks for anything else, which is not run.
     """
     if not path.is_file():
-        raise InputError(f"{path} is no file: name a published checkpoint (a torch save)")
+        raise InputError(f"{path} is not a file: give a published checkpoint (a torch save)")
     try:
         _check_sums(path)
         with warnings.catch_warnings(action="ignore"), torch.serialization.safe_globals([argparse.Namespace]):
@@ -48,11 +48,11 @@ def _check_sums(path: Path) -> None:
 
 
 def _why(error: Exception) -> str:
-    """One line instead of torch's long message, which advises to trust the file."""
+    """One line that replaces torch's long message, which advises to trust the file."""
     if refused := _REFUSED.search(str(error)):
         return (
-            f"asks for {refused.group(1).rstrip('.')} in its pickle: nothing was run; only tensors, plain values and "
-            "argparse.Namespace are read, so have it saved again with nothing else"
+            f"asks for {refused.group(1).rstrip('.')} in its pickle, and nothing was run: save it again so that it "
+            "holds only tensors, plain values and argparse.Namespace"
         )
     cause = _CAUSE.search(str(error))
     first = cause.group(1) if cause else first_line(error)

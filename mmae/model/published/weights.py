@@ -1,9 +1,9 @@
-"""The published model's parameter names and shapes, to and from ours.
+"""Converts parameter names and shapes between the published model and ours.
 
-Ours differ where decoders are stacked: one of our tensors holds a published tensor of every output. Published position
-embeddings are derived, not learned: they are checked and dropped on the way in, computed on the way out. A model with
-learned positions starts from those in the file, whatever they are, on its own grid; on the base grid of the published
-model there is nothing that equals it.
+Ours differ because decoders are stacked: one of our tensors holds a published tensor of every output. Published
+position embeddings are computed, not learned. On import they are checked and dropped, and on export they are computed.
+A model with learned positions starts from the positions in the file, whatever they are, resampled to its own grid. It
+cannot be exported, because the published model has only the fixed positions of its base grid.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mmae.model.posembed import base_positions, resample
 from mmae.variants import Variant
 
 POSITION_TOLERANCE: Final = 1e-5
-"""Largest difference of a published position from ours: sines differ between machines by a unit in the last place."""
+"""The largest allowed difference of positions. Sines differ between machines by a unit in the last place."""
 
 _LEARNED_POSITIONS: Final = ".positions.table"
 
@@ -31,7 +31,7 @@ _STACKED: Final = {"cross_attention": "decoder", "blocks": "decoder_transformer"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a published tensor lies in our state dict: tensor `ours`, slice `index`; `shape` is the published one."""
+    """Where a published tensor of shape `shape` lies in our state dict: at `index` in the tensor named `ours`."""
 
     ours: str
     index: tuple[int, ...]
@@ -44,18 +44,18 @@ def from_published(
     variant: Variant | None = None,
     origin: str = "published weights",
 ) -> dict[str, Tensor]:
-    """Our state dict from published weights; dtypes are kept, or made one where a stack needs it.
+    """Our state dict from published weights. Dtypes are kept, except that the tensors of a stack get a common one.
 
     Learned positions are float32.
 
     Args:
         weights: the `model` entry of a published checkpoint.
         config: the model that they are for.
-        variant: encoder size; that of `config.size` if None.
-        origin: where the weights are from, for messages.
+        variant: the encoder's size; that of `config.size` if None.
+        origin: where the weights come from, for messages.
 
     Raises:
-        InputError: a name is missing or unexpected, a shape differs, or positions are not those of this model.
+        InputError: a name is missing or unexpected, a shape differs, or positions differ from this model's.
     """
     variant = variant or config.variant
     model = _our_model(config, variant)
@@ -66,7 +66,7 @@ def from_published(
     _check(weights, expected | {name: position.shape for name, position in positions.items()}, origin)
     if config.positions == "fixed":
         _check_positions(weights, positions, origin)
-    # Where the tensors of a stack differ in dtype, none may be rounded.
+    # If the tensors of a stack differ in dtype, none of them may be rounded.
     dtypes: dict[str, torch.dtype] = {}
     for name, place in places.items():
         dtypes[place.ours] = torch.promote_types(dtypes.get(place.ours, weights[name].dtype), weights[name].dtype)
@@ -79,14 +79,14 @@ def from_published(
 
 
 def to_published(state: Mapping[str, Tensor], config: ModelConfig, variant: Variant | None = None) -> dict[str, Tensor]:
-    """Published names and shapes from our state dict, position embeddings included; tensors are copies.
+    """Published weights from our state dict, including position embeddings. The tensors are copies.
 
     Raises:
         InputError: positions are learned.
     """
     if config.positions == "learned":
         raise InputError(
-            "learned positions (model.positions=learned) have no place in the published model, which has the "
+            "learned positions (model.positions=learned) cannot be stored in the published model, which has the fixed "
             "positions of a 224 px image: export a model folder instead"
         )
     variant = variant or config.variant
@@ -96,19 +96,19 @@ def to_published(state: Mapping[str, Tensor], config: ModelConfig, variant: Vari
 
 
 def _our_model(config: ModelConfig, variant: Variant) -> MultiMAE:
-    """Names and shapes, without numbers."""
+    """A model that has names and shapes, but no numbers."""
     with torch.device("meta"):
         return MultiMAE(config, variant)
 
 
 def _shapes(model: MultiMAE) -> dict[str, Size]:
-    """Of every tensor of ours that a published one is written into."""
+    """The shape of each of our tensors that published tensors are written into."""
     state = model.state_dict()
     return {name: tensor.shape for name, tensor in state.items() if not name.endswith(_LEARNED_POSITIONS)}
 
 
 def _learned_positions(model: MultiMAE, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What the published model computes with on this model's grid."""
+    """The file's positions, resampled to this model's grid."""
 
     def table(adapter: str, positions: Any) -> Tensor:
         return resample(weights[f"{adapter}.pos_emb"][0].float(), model.config.grid_hw, positions.mode)
@@ -126,7 +126,7 @@ def _learned_positions(model: MultiMAE, weights: Mapping[str, Tensor]) -> dict[s
 
 
 def _places(shapes: Mapping[str, Size], config: ModelConfig) -> dict[str, Place]:
-    """Published name -> place, of every tensor of ours."""
+    """The place of every published tensor, by its published name."""
     places: dict[str, Place] = {}
     for ours, shape in shapes.items():
         part, rest = ours.split(".", 1)
@@ -167,7 +167,7 @@ def _positions(config: ModelConfig, variant: Variant) -> dict[str, Tensor]:
 
 
 def _check(weights: Mapping[str, Tensor], expected: Mapping[str, Size], origin: str) -> None:
-    """Refuse what does not fit: the first in the model's order is named, and all are counted."""
+    """Refuse weights that do not fit. The message names the first, in the model's order, and counts all."""
     if missing := [name for name in expected if name not in weights]:
         raise InputError(f"{origin}: {missing[0]} is missing{_in_all(missing)}")
     if unexpected := [name for name in weights if name not in expected]:
@@ -182,7 +182,7 @@ def _check_positions(weights: Mapping[str, Tensor], positions: Mapping[str, Tens
     if other:
         raise InputError(
             f"{origin}: {other[0]} is not the fixed sine-cosine position embedding of this model{_in_all(other)}: "
-            "learned positions are not read, but by a run with model.positions=learned that starts from them"
+            "only a run with model.positions=learned can start from learned positions"
         )
 
 

@@ -36,7 +36,7 @@ class SavedModel:
         variant: numbers of the encoder.
         band_stats: the statistics that its inputs were normalised with, as in MMEarth's `*_band_stats.json`.
         extra: whatever else the writer noted.
-        mmae_version: of the writer.
+        mmae_version: the version of mmae that wrote the folder.
     """
 
     config: ModelConfig

@@ -20,7 +20,7 @@ def test_neighbours_are_those_of_a_plain_search(rows: list[int], within: int) ->
     assert neighbour_share(np.array(rows, np.int64), within) == pytest.approx(expected)
 
 
-def test_what_never_moves_and_what_is_reversed() -> None:
+def test_an_order_that_never_changes_and_one_that_is_reversed() -> None:
     stored = np.arange(1000)
     assert quality([stored, stored], stored, 100).moved == 0
     # |N - 1 - 2i|, mean N / 2.
@@ -33,7 +33,7 @@ def test_the_stored_order_has_every_neighbour_in_its_batch() -> None:
     assert found.neighbours == pytest.approx((9 / 45, 1.0))
 
 
-def test_an_incomplete_last_batch_is_not_looked_at() -> None:
+def test_an_incomplete_last_batch_is_ignored() -> None:
     rows = np.array([0, 50, 7, 8])
     assert quality([np.arange(4)] * 2, rows, 3).neighbours[0] == 0
     assert quality([np.arange(4)] * 2, rows, 2).neighbours[0] == pytest.approx(1 / 2)

@@ -42,7 +42,7 @@ def ours(table: dict[str, Any]) -> list[Row]:
 
 
 @pytest.mark.process
-def test_a_row_a_step(table: dict[str, Any]) -> None:
+def test_every_step_has_one_row(table: dict[str, Any]) -> None:
     steps = ["ours, none", "ours, full/2", BOUND, PLAIN]
     found = [(row["precision"], row["micro_batch"], row["what"]) for row in table["rows"]]
     assert found == [(precision, 2, step) for precision in ("fp32", "bf16") for step in steps]
@@ -76,7 +76,7 @@ def test_parts_are_shares_of_a_step(table: dict[str, Any]) -> None:
 
 
 @pytest.mark.process
-def test_is_what_was_printed(done: Finished, table: dict[str, Any]) -> None:
+def test_the_json_holds_what_was_printed(done: Finished, table: dict[str, Any]) -> None:
     assert f"# {table['title']}" in done.out
     assert table["device"].startswith(("CPU, ", "NVIDIA"))
     for note in table["notes"]:

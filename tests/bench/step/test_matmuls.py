@@ -17,7 +17,7 @@ def total(found: Counter[Matmul]) -> int:
     return sum(product.flops * count for product, count in found.items())
 
 
-def test_no_product() -> None:
+def test_a_step_without_matrix_products_records_none() -> None:
     assert not record(lambda: torch.ones(3) + 1)
 
 

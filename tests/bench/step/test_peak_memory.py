@@ -15,7 +15,7 @@ def linux() -> None:
         pytest.skip("this system does not tell a process's peak memory")
 
 
-def test_what_was_held_and_freed_counts_in_the_peak_only() -> None:
+def test_freed_memory_counts_only_in_the_peak() -> None:
     before = in_use(CPU)
     peak = peak_during(lambda: torch.ones(64 * MIB), CPU)
     assert peak is not None

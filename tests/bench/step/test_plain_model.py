@@ -1,4 +1,4 @@
-"""What the bench compares with is the same model."""
+"""The plain model that the bench compares with computes the same as the fast one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def values(batch: int) -> dict[str, torch.Tensor]:
     return made
 
 
-def test_predicts_what_the_fast_model_predicts() -> None:
+def test_it_predicts_the_same_as_the_fast_model() -> None:
     fast, plain = MultiMAE(CONFIG, VARIANT), PlainMultiMAE(CONFIG, VARIANT)
     with torch.no_grad():
         for parameter in fast.parameters():

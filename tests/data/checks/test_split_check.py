@@ -1,4 +1,4 @@
-"""What a start says about its splits."""
+"""Messages of a start about its splits."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def test_nothing_to_say(one: Index, two: Index) -> None:
     assert not list(check(one, two).lines())
 
 
-def test_no_validation_is_said(two: Index) -> None:
+def test_a_run_without_validation_is_reported(two: Index) -> None:
     (line,) = check(two).lines()
     assert line.startswith("there is no validation: no set in data.shards has a tile in val")
     assert "--val-fraction 0.01" in line
 
 
-def test_a_split_without_a_tile_is_none(tmp_path: Path) -> None:
+def test_a_split_without_a_tile_does_not_count(tmp_path: Path) -> None:
     assert not check(write_set(tmp_path / "set", {"train": [1], "val": []})).validates
 
 
@@ -37,4 +37,4 @@ def test_leaks_and_repeated_tiles_are_counted(tmp_path: Path, one: Index) -> Non
     assert (found.validates, found.repeated) == (True, 2)
     leaked, repeated = found.lines()
     assert leaked.startswith("WARNING: 1 of 2 tiles of val show ground that train shows too")
-    assert repeated.startswith("WARNING: 2 tiles of train bear the id of another tile of train")
+    assert repeated.startswith("WARNING: 2 tiles of train have the id of another tile of train")

@@ -38,12 +38,12 @@ def table(mean: float, std: float, bands: int = 13, **more: Any) -> dict[str, An
     return {"mean": [mean] * bands, "std": [std] * bands, **more}
 
 
-def test_what_all_sets_agree_on_stays(tmp_path: Path) -> None:
+def test_entries_on_which_all_sets_agree_stay(tmp_path: Path) -> None:
     assert mixture(tmp_path, (L1C, dict(STATS)), (L2A, dict(STATS))) == STATS
 
 
 def test_each_level_is_of_the_set_that_has_it(tmp_path: Path) -> None:
-    """Whatever else a set's file says of a level that it has no tile of."""
+    """This holds whatever a set's file says about a level of which it has no tile."""
     l1c, l2a, other = table(1000, 500), table(1300, 400), table(7, 7)
     alone = mixture(tmp_path / "a", (L1C, {"sentinel2_l1c": l1c}), (L2A, {"sentinel2_l2a": l2a}))
     assert alone == {"sentinel2_l1c": l1c, "sentinel2_l2a": l2a}
@@ -80,18 +80,18 @@ def test_bands_that_a_set_lacks(tmp_path: Path) -> None:
     assert mixture(tmp_path / "b", (L1C, {"aster": first}), (L2A, {"aster": nothing}))["aster"]["mean"] == [10, None]
 
 
-def test_b10_of_l2a_stays_what_mmearth_writes(tmp_path: Path) -> None:
+def test_b10_of_l2a_stays_as_mmearth_writes_it(tmp_path: Path) -> None:
     tables = [{"mean": [mean] * 10 + [0.0, mean, mean], "std": [1.0] * 10 + [0.0, 1.0, 1.0]} for mean in (5.0, 7.0)]
     found = mixture(tmp_path, ([1, 3], {"sentinel2_l2a": tables[0]}), ([5, 7], {"sentinel2_l2a": tables[1]}))
     assert found["sentinel2_l2a"]["mean"] == pytest.approx([6.0] * 10 + [0.0, 6.0, 6.0])
     assert found["sentinel2_l2a"]["std"][10] == 0
 
 
-def test_what_no_modality_uses_is_the_first_sets(tmp_path: Path) -> None:
+def test_entries_that_no_modality_uses_come_from_the_first_set(tmp_path: Path) -> None:
     assert mixture(tmp_path, (L1C, {"era5": 1}), (L2A, {"era5": 2, "month": 3})) == {"era5": 1, "month": 3}
 
 
-def test_what_the_run_does_not_use_is_the_first_sets(tmp_path: Path) -> None:
+def test_entries_that_the_run_does_not_use_come_from_the_first_set(tmp_path: Path) -> None:
     """Sets whose elevations do not fit together are mixed by a run without elevation."""
     first, second = {"aster": table(1, 1, 2)}, {"aster": table(5, 2, 3), "canopy_height_eth": "?"}
     found = mixture(tmp_path, (L1C, first), (L2A, second), domains=["rgb", "ired"])

@@ -1,4 +1,4 @@
-"""Stored values against statistics: what no place on Earth explains is a problem, a desert or a lake is none."""
+"""Stored values against statistics: a problem is what no place on Earth explains; a desert or a lake is fine."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def problem(entry: str, stored: Any, stats: Any = STATS) -> str:
 
 
 @pytest.mark.parametrize("level", ["l1c", "l2a"])
-def test_what_is_right_is_no_problem(level: str) -> None:
+def test_correct_values_give_no_problem(level: str) -> None:
     entry, stored = f"sentinel2_{level}", land(level)
     assert problem(entry, stored) == ""
     assert all(problem(entry, stored[number : number + 1]) == "" for number in range(len(stored)))
@@ -60,7 +60,7 @@ def test_scale(level: str) -> None:
 
 
 @pytest.mark.parametrize("level", ["l1c", "l2a"])
-def test_deviations_that_cannot_be(level: str) -> None:
+def test_impossible_deviations_are_a_problem(level: str) -> None:
     entry, stored = f"sentinel2_{level}", land(level)
     own = STATS[entry]
     variances = {entry: own | {"std": [value**2 for value in own["std"]]}}
@@ -116,7 +116,7 @@ def test_other_datasets() -> None:
     assert "that it never changes" in problem("canopy_height_eth", canopy, constant)
 
 
-def test_what_cannot_be_judged() -> None:
+def test_samples_that_cannot_be_judged() -> None:
     stored = land("l1c")
     assert problem("sentinel2_l1c", stored, {}) == ""
     assert problem("sentinel2_l1c", np.zeros_like(stored)) == "", "no data at all"
@@ -125,7 +125,7 @@ def test_what_cannot_be_judged() -> None:
     assert problem("aster", np.zeros((1, 2, 1, 1), np.int16)) == ""
 
 
-def test_numbers_beyond_float64_are_no_traceback() -> None:
+def test_numbers_beyond_float64_are_reported_as_a_problem() -> None:
     assert isinstance(problem("sentinel1", np.full((8, 8, 2, 2), [-1e308, 1e308])), str)
 
 
@@ -135,7 +135,7 @@ def test_class_codes() -> None:
     assert code_problem("esa_worldcover", np.zeros((2, 0))) is None
     found = code_problem("esa_worldcover", np.array([[1, 10], [4, 4]]))
     assert found is not None
-    assert found.startswith("75% of the pixels hold codes that are no class (1, 4)")
+    assert found.startswith("75% of the pixels hold codes that belong to no class (1, 4)")
     assert code_problem("dynamic_world", np.array([250, 10, 0])) is None, "all of them mean no data"
 
 

@@ -1,4 +1,4 @@
-"""Micro-batches in order from worker processes, read through a stand-in for the shards."""
+"""Micro-batches come in order from worker processes. A fake reader replaces the shards."""
 
 from __future__ import annotations
 
@@ -53,8 +53,10 @@ class FakeIndex:
         ShardInfo("val-000000.tar", "val", TILES - TRAIN, 0, ""),
     )
 
-    def positions(self, split: str) -> np.ndarray:
+    def of_split(self, split: str) -> np.ndarray:
         return {"train": np.arange(10, TILES), "val": np.arange(10)}[split]
+
+    positions = of_split
 
 
 class FakeReader:
@@ -120,7 +122,7 @@ def same(ours: Sequence[Batch], others: Sequence[Batch]) -> None:
             torch.testing.assert_close(getattr(one, name), getattr(other, name))
 
 
-def test_a_batch_holds_what_is_stored() -> None:
+def test_a_batch_holds_the_stored_values() -> None:
     batch = next(train(workers=0))
     assert {name: (pixels.dtype, tuple(pixels.shape)) for name, pixels in batch.pixels.items()} == {
         "sentinel2": (torch.uint16, (3, 13, 4, 4)),
@@ -158,7 +160,7 @@ def test_a_later_start_goes_on_where_the_run_was(workers: int) -> None:
     same(list(train(workers, start=3)), list(train(workers=0))[6:])
 
 
-def test_nothing_to_do_is_no_batch() -> None:
+def test_without_steps_there_is_no_batch() -> None:
     assert list(train(workers=0, start=2, stop=2)) == []
 
 
@@ -199,7 +201,7 @@ def test_a_damaged_shard_is_one_clear_line(workers: int, monkeypatch: pytest.Mon
 def validation_of(workers: int, position: int) -> Any:
     """Batches of one tile, up to and beyond a position."""
     index = FakeIndex()
-    index.positions = lambda split: np.arange(position - 1, position + 1)  # type: ignore[method-assign]
+    index.of_split = lambda split: np.arange(position - 1, position + 1)  # type: ignore[method-assign]
     return loader.validation_batches(
         cast(Index, index),
         DOMAINS,

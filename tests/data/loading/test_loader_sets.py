@@ -54,7 +54,7 @@ def read(
 
 
 def in_order(ranks: list[list[Batch]]) -> Iterator[tuple[int, int, bytes, bool]]:
-    """Row, key, pixels and whether it counts of each tile, micro-step after micro-step, rank after rank."""
+    """Row, key, pixels and validity of each tile, by micro-step and then by rank."""
     for micro_step in zip(*ranks, strict=True):
         for batch in micro_step:
             for slot in range(len(batch.row_B)):
@@ -160,7 +160,7 @@ def test_skipped_tiles_are_zeros_that_do_not_count(indexes: list[Index], workers
     assert set(found) == {Damage(shard, 7, "aster", begin, "its checksum differs")}
 
 
-def test_a_batch_may_be_damaged_whole(indexes: list[Index]) -> None:
+def test_every_tile_of_a_batch_may_be_damaged(indexes: list[Index]) -> None:
     for row in range(9):
         damage(indexes[0], row)
     config = DataConfig(workers=0, on_damage="skip")

@@ -63,7 +63,7 @@ def test_a_damaged_tile_ends_the_reading(sets: list[ShardSet], one: Index) -> No
         MicroBatches(sets, NAMES, seed=0).read(asked((0, 3), (0, 4)))
 
 
-def test_a_damaged_tile_that_is_skipped_is_zeros_and_told_once(sets: list[ShardSet], one: Index) -> None:
+def test_a_skipped_damaged_tile_is_zeros_and_reported_once(sets: list[ShardSet], one: Index) -> None:
     row = int(one.row[3])
     begin = damage(one, row)
     request = asked((0, 3), (0, 4), (0, 3), real=[True, True, False])

@@ -1,4 +1,4 @@
-"""Memory shared with workers, given back when nobody looks at it any more."""
+"""Memory shared with workers is free again when nothing refers to it any more."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_nothing_is_wanted_or_may_be_kept(tmp_path: Path) -> None:
     assert fetch.asked == []
 
 
-def test_failures_are_left_to_who_needs_the_shard(tmp_path: Path) -> None:
+def test_failures_are_left_to_the_reader_of_the_shard(tmp_path: Path) -> None:
     fetch = Fetched(tmp_path)
     ahead = BackgroundFetch(fetch, 5)
     ahead.want([13, 1])
@@ -77,7 +77,7 @@ def test_failures_are_left_to_who_needs_the_shard(tmp_path: Path) -> None:
     assert not fetch.files[0].is_open
 
 
-def test_what_cannot_be_had_just_now_is_tried_again(tmp_path: Path) -> None:
+def test_a_shard_that_is_not_available_now_is_tried_again(tmp_path: Path) -> None:
     fetch = Fetched(tmp_path)
     ahead = BackgroundFetch(fetch, 5, retry_s=0.01)
     ahead.want([14, 1])
@@ -87,7 +87,7 @@ def test_what_cannot_be_had_just_now_is_tried_again(tmp_path: Path) -> None:
     assert [file.is_open for file in fetch.files] == [False, False]
 
 
-def test_what_cannot_be_had_and_is_no_longer_wanted_is_left(tmp_path: Path) -> None:
+def test_an_unavailable_shard_that_is_no_longer_wanted_is_dropped(tmp_path: Path) -> None:
     fetch = Fetched(tmp_path)
     ahead = BackgroundFetch(fetch, 5, retry_s=60)
     ahead.want([14])
@@ -96,7 +96,7 @@ def test_what_cannot_be_had_and_is_no_longer_wanted_is_left(tmp_path: Path) -> N
     wait_for(idle(ahead))
 
 
-def test_what_is_no_longer_wanted_is_let_go(tmp_path: Path) -> None:
+def test_shards_that_are_no_longer_wanted_are_released(tmp_path: Path) -> None:
     fetch = Fetched(tmp_path)
     ahead = BackgroundFetch(fetch, 2)
     ahead.want([1, 2])

@@ -33,7 +33,7 @@ def test_finished_by_another_while_one_looked_away(tmp_path: Path) -> None:
     assert names(tmp_path) == [f"mmae-{SET}/train-000001.tar"]
 
 
-def test_an_attempt_that_failed_is_gone_on_with(tmp_path: Path) -> None:
+def test_a_failed_attempt_is_continued(tmp_path: Path) -> None:
     kept = cache(tmp_path)
 
     def half(file: IO[bytes]) -> None:
@@ -75,7 +75,7 @@ def test_the_longest_unused_goes_first(tmp_path: Path) -> None:
     assert names(tmp_path) == [f"mmae-{SET}/train-{number:06d}.tar" for number in (0, 2, 3)]
 
 
-def test_what_is_held_stays(tmp_path: Path) -> None:
+def test_held_files_stay(tmp_path: Path) -> None:
     kept = cache(tmp_path, 300)
     held = fetch(kept, 0)
     for number in range(1, 10):

@@ -16,7 +16,7 @@ from mmae.errors import InputError
 from tests.support.small_cache import SET, cache, fetch, keep, names, never, shard
 from tests.support.waiting import wait_for
 
-# What follows needs other processes: each runs these lines, then its own.
+# The tests below start other processes. Each of them runs these lines first, then its own.
 PROLOGUE = """
 import os, sys, time
 from pathlib import Path
@@ -63,7 +63,7 @@ for n in range(6):
 
 @pytest.mark.process
 def test_processes_share_a_small_cache(tmp_path: Path) -> None:
-    """Files come and go under others that read them: nobody ever reads anything but what was fetched."""
+    """While files come and go, readers never see anything but the fetched bytes."""
     root = tmp_path / "cache"
     code = """
 import random
@@ -103,7 +103,7 @@ for n in range(1, 9):
 
 
 @pytest.mark.process
-def test_a_killed_fetch_is_gone_on_with_by_who_waits(tmp_path: Path) -> None:
+def test_a_waiting_process_continues_a_killed_fetch(tmp_path: Path) -> None:
     root = tmp_path / "cache"
     stuck = """
 def fill(file):
@@ -131,7 +131,7 @@ Cache(root, 1000).fetch(wanted(1), fill, lambda: False)
 
 
 @pytest.mark.process
-def test_who_hangs_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+def test_a_hanging_process_is_not_waited_for_for_ever(tmp_path: Path) -> None:
     root = tmp_path / "cache"
     process = start(root, 'Cache(root, 1000).fetch(wanted(1), lambda file: (log("has it"), time.sleep(600)), None)')
     wait_for(lambda: lines(root) == ["has it"])
@@ -144,7 +144,7 @@ def test_who_hangs_is_not_waited_for_for_ever(tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_a_forked_child_holds_nothing(tmp_path: Path) -> None:
-    """Else a worker would keep what its parent has long let go of, or die with a lock that nobody can take."""
+    """Otherwise a worker would keep files that its parent has released, or die with a lock that nobody can take."""
     kept = cache(tmp_path, 250)
     held = fetch(kept, 0)
     read, write = os.pipe()

@@ -51,7 +51,7 @@ def test_a_file_comes_whole(web: Web) -> None:
     assert web.requests[NAME] == [0]
 
 
-def test_what_is_there_is_not_fetched_again(web: Web) -> None:
+def test_bytes_that_are_there_are_not_fetched_again(web: Web) -> None:
     assert get(web.url, CONTENT) == CONTENT
     assert web.requests[NAME] == []
     assert get(web.url, CONTENT[:1000]) == CONTENT
@@ -123,7 +123,7 @@ def test_a_wait_beyond_all_patience_is_not_begun(web: Web) -> None:
 
 
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 410])
-def test_a_refusal_is_told_at_once(web: Web, code: int) -> None:
+def test_a_refusal_is_reported_at_once(web: Web, code: int) -> None:
     web.faults[NAME].append(status(code))
     with pytest.raises(InputError, match=rf"^http://127.0.0.1:\d+/{NAME}: cannot be fetched \(HTTP {code} ") as caught:
         get(web.url)
@@ -239,7 +239,7 @@ def is_there(group: int) -> bool:
 
 
 @pytest.mark.process
-def test_what_a_command_started_ends_with_it(tmp_path: Path) -> None:
+def test_the_processes_of_a_command_end_with_it(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     patience = replace(PATIENT, give_up_s=0.3, stall_s=3)
     with pytest.raises(InputError, match="wrote nothing"):

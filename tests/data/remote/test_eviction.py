@@ -55,7 +55,7 @@ def test_a_file_in_use_stays_and_the_next_goes_instead(tmp_path: Path, shards: l
     assert evict(tmp_path, 0)
 
 
-def test_what_is_being_fetched_counts_with_the_size_it_will_have(tmp_path: Path, shards: list[Path]) -> None:
+def test_an_unfinished_file_counts_with_its_full_size(tmp_path: Path, shards: list[Path]) -> None:
     part = write(tmp_path, part_name("train-000009.tar", 1000), used=9, size=5)
     with closing(LockedFile(part, os.O_RDONLY)) as fetching:
         assert fetching.lock(exclusive=True)

@@ -175,7 +175,7 @@ def test_hostile_names_stay_outside(web: Web, tmp_path: Path, name: str) -> None
     assert not (tmp_path / "cache").exists()
 
 
-def test_an_index_that_is_none(web: Web, tmp_path: Path) -> None:
+def test_an_invalid_index_is_refused(web: Web, tmp_path: Path) -> None:
     change_head(web, arrays={"bytes": 10, "hash": "00"})
     with pytest.raises(InputError, match=r"index\.npz: cannot be fetched \(it is longer than the 10 bytes"):
         opened(web.url, tmp_path / "cache")
@@ -223,7 +223,7 @@ def test_shards_come_before_they_are_read(web: Web, tmp_path: Path) -> None:
     store.close()
 
 
-def test_what_is_needed_no_longer_makes_room(web: Web, tmp_path: Path) -> None:
+def test_shards_that_are_no_longer_needed_make_room(web: Web, tmp_path: Path) -> None:
     """Half the cache is a window: while it is read the next one comes."""
     limit = index_bytes(web) + 4 * largest(web)
     _, store, reader = opened(web.url, tmp_path / "cache", limit)
@@ -246,7 +246,7 @@ def left(folder: Path) -> set[str]:
     return {path.name for path in folder.rglob("*") if path.is_file()}
 
 
-def test_only_what_is_in_use_is_kept(web: Web, tmp_path: Path) -> None:
+def test_only_shards_in_use_are_kept(web: Web, tmp_path: Path) -> None:
     _, store, _ = opened(web.url, tmp_path / "cache")
     for shard in (0, 1, 2):
         store.path(shard)

@@ -1,4 +1,4 @@
-"""Who reads which tile when, over a grid of worlds and without processes: exactly once, and the same after a resume."""
+"""Which rank reads which tile at which step, for many worlds, without processes. A resume changes nothing."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_an_epoch_reads_every_tile_once_in_every_world(
         expected = epoch_tiles(tiles, epoch)
         assert len(seen) == len(set(seen)) == steps * GLOBAL_BATCH > len(expected) - GLOBAL_BATCH
         assert set(seen) <= set(expected)
-    # The global batches know nothing of the world.
+    # Global batches do not depend on the world.
     assert read == global_batches(tiles, BatchSplit(GLOBAL_BATCH, 1, 1), 0, EPOCHS * steps)
 
 
@@ -116,7 +116,7 @@ def test_no_two_tiles_of_an_epoch_share_their_draws(tiles: TrainingTiles) -> Non
     assert len(set(keys)) == len(keys)
 
 
-def test_a_later_start_does_not_read_what_lies_before(tiles: TrainingTiles) -> None:
+def test_a_later_start_does_not_read_earlier_batches(tiles: TrainingTiles) -> None:
     split = BatchSplit(4, 3, 1)
     assert global_batches(tiles, split, 4, 4) == []
     assert global_batches(tiles, split, 4, 7) == global_batches(tiles, split, 0, 7)[4:]

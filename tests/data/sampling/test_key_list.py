@@ -31,7 +31,7 @@ def test_the_first_in_the_file_is_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("content", "says"), [(b"", "names no tile"), (b" \n\n", "names no tile"), (b"\xff", "UTF-8")])
-def test_what_is_no_list_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
+def test_files_that_are_not_lists_are_refused(tmp_path: Path, content: bytes, says: str) -> None:
     with pytest.raises(InputError, match=rf"keys\.txt: .*{says}"):
         keys(tmp_path, content)
 

@@ -1,4 +1,4 @@
-"""Who reads which tile, over a grid of worlds without processes."""
+"""Which rank reads which tile, for many worlds, without processes."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_every_split_reads_every_tile_once(
         assert number == epoch
         parts = [positions[part] for rank in range(world) for part in rank_slices(split, rank)]
         assert {len(part) for part in parts} == {split.micro}
-        # Together the ranks hold exactly the global batch, which knows nothing of the world.
+        # Together the ranks hold exactly the global batch, which does not depend on the world.
         assert sorted(np.concatenate(parts)) == sorted(positions)
         seen += positions.tolist()
     assert len(seen) == len(set(seen)) == order.steps_per_epoch * global_batch

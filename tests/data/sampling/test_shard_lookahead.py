@@ -36,7 +36,7 @@ def read_in(tiles: TrainingTiles, batch: int, step: int) -> set[tuple[int, int]]
 
 @pytest.mark.parametrize("config", [DataConfig(window=3), DataConfig(window=2, weights=(0.5, 2.0)), DataConfig()])
 @pytest.mark.parametrize("start", [0, 6])
-def test_what_is_read_was_told_before(sets: list[ShardSet], config: DataConfig, start: int) -> None:
+def test_every_shard_is_announced_before_it_is_read(sets: list[ShardSet], config: DataConfig, start: int) -> None:
     tiles = training_tiles(sets, config, seed=2)
     look = ShardLookahead(tiles, tiles.order(5))
     told: set[tuple[int, int]] = set()
@@ -53,7 +53,7 @@ def test_what_is_read_was_told_before(sets: list[ShardSet], config: DataConfig, 
     assert times <= (steps + 2) * windows
 
 
-def test_only_two_windows_are_told_at_once(sets: list[ShardSet]) -> None:
+def test_only_two_windows_are_announced_at_once(sets: list[ShardSet]) -> None:
     look = ShardLookahead(tiles := training_tiles(sets, DataConfig(window=2), seed=0), tiles.order(5))
     news = [told for step in range(60) if (told := look.at(step)) is not None]
     assert {sum(map(len, told)) for told in news} <= {2, 3, 4}
@@ -66,7 +66,7 @@ def test_readers_begin_at_different_shards() -> None:
     assert all(sorted(share(shards, 1, 3)[number]) == sorted(each) for number, each in enumerate(shards))
 
 
-def test_each_reader_is_told_once_a_window(sets: list[ShardSet]) -> None:
+def test_each_window_is_announced_once_to_each_reader(sets: list[ShardSet]) -> None:
     tiles = training_tiles(sets, DataConfig(window=5), seed=0)
     requests = list(training_requests(tiles, tiles.order(4), BatchSplit(2, 2, 1), 0, 0, 13, readers=3))
     told = np.array([request.ahead is not None for request in requests])

@@ -16,7 +16,7 @@ from mmae.errors import InputError
 from tests.support.tiny_sets import DATASETS, write_set
 
 
-def test_sets_must_store_what_is_read_alike(tmp_path: Path, one: Index) -> None:
+def test_sets_must_store_datasets_alike(tmp_path: Path, one: Index) -> None:
     def other(name: str, **changes: DatasetInfo) -> ShardSet:
         return ShardSet(write_set(tmp_path / name, {"train": [1]}, datasets={**DATASETS, **changes}))
 

@@ -60,7 +60,7 @@ def test_positions_are_those_of_each_index(one: Index, two: Index) -> None:
 
 
 @pytest.mark.parametrize(("count", "expected"), [(3, (1, 2)), (1, (0, 1)), (27, (7, 20)), (1000, (7, 20))])
-def test_a_sample_takes_of_each_set_what_an_epoch_does(
+def test_a_sample_takes_each_set_in_proportion_to_its_share_of_an_epoch(
     one: Index, two: Index, count: int, expected: tuple[int, int]
 ) -> None:
     places = training_tiles([ShardSet(one), ShardSet(two)], DataConfig(), 0).sample(count)

@@ -72,7 +72,7 @@ def test_variables_that_change_the_library_keep_it_out(name: str, monkeypatch: p
 
 
 @pytest.mark.parametrize("content", [None, b"", b"not a library"])
-def test_a_wheel_without_the_library_is_no_error(
+def test_a_wheel_without_the_library_is_accepted(
     content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "lib").mkdir()

@@ -78,7 +78,7 @@ def test_any_memory_layout(codec: str) -> None:
 
 
 @pytest.mark.parametrize("codec", ["fast", "small"])
-def test_what_compresses_is_smaller(codec: str) -> None:
+def test_arrays_that_compress_get_smaller(codec: str) -> None:
     assert len(encode(ramp(), codec)) < ramp().nbytes / 2
 
 
@@ -114,7 +114,7 @@ def test_refuses_other_dtypes(array: Array) -> None:
         encode(array)
 
 
-def test_refuses_what_no_tile_has() -> None:
+def test_refuses_too_large_arrays_and_unknown_codecs() -> None:
     with pytest.raises(CodecError, match="too large"):
         encode(np.broadcast_to(np.uint8(0), MAX_NBYTES + 1))
     with pytest.raises(CodecError, match="too large"):

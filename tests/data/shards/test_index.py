@@ -69,7 +69,7 @@ def write(folder: Path, count: int = 5, options: Mapping[str, Any] | None = None
     )
 
 
-def test_what_is_written_is_read(tmp_path: Path) -> None:
+def test_a_written_index_is_read(tmp_path: Path) -> None:
     index = write(tmp_path)
     assert len(index) == 5
     assert index.datasets == DATASETS
@@ -263,13 +263,13 @@ def test_arrays_of_another_set_are_refused(tmp_path: Path) -> None:
         ({"version": 3}, r"written by a newer mmae \(format 3, this one reads 2\): upgrade mmae, or repack"),
         ({"version": 1}, r"written by an older mmae \(format 1, this one reads 2\): repack into a new folder"),
         ({"version": "1"}, "unsupported index format '1'"),
-        ({"splits": ["train"]}, "of no known split"),
+        ({"splits": ["train"]}, "belongs to an unknown split"),
         ({"splits": ["val", "train", "test"]}, "in a shard of another split"),
-        ({"shards": []}, "do not follow from its shards"),
+        ({"shards": []}, "do not agree with its shards"),
         ({"shards": [], "tiles": {"train": 0, "val": 0, "test": 0}}, "shard is out of range"),
         ({"arrays": {"bytes": -1, "hash": ""}}, "not a number of bytes"),
         ({"losses": [{"row": 1}]}, "damaged"),
-        ({"datasets": [["aster", "|O", [1]]]}, "not of numbers"),
+        ({"datasets": [["aster", "|O", [1]]]}, "does not hold numbers"),
         ({"datasets": [["aster", "<f4", [2, 10**9, 10**9]]]}, "a tile of aster cannot be as large as 2x1000000000x"),
         ({"datasets": [["aster", "<f4", [1] * 99]]}, "a tile of aster cannot be as large"),
         ({"datasets": [["aster", "nonsense", [1]]]}, "damaged"),

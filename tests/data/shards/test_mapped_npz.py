@@ -29,7 +29,7 @@ def load(path: Path) -> dict[str, NDArray[Any]]:
         return map_npz(file)[0]
 
 
-def test_what_is_saved_is_mapped_aligned(tmp_path: Path) -> None:
+def test_saved_arrays_are_mapped_and_aligned(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     with path.open("wb") as file:
         save_npz(file, ARRAYS)
@@ -91,7 +91,7 @@ def test_a_member_that_lies_about_its_size(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_any_damage_is_an_error_or_harmless(tmp_path: Path) -> None:
-    """Every byte outside the data, changed: what is mapped stays within the file, whatever it says."""
+    """Each byte outside the data is changed: mapped arrays stay within the file, whatever its headers say."""
     path = tmp_path / "a.npz"
     with path.open("wb") as file:
         save_npz(file, {"a": np.zeros(4), "b": np.zeros((2, 2), np.uint8)})

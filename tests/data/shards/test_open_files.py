@@ -74,7 +74,7 @@ def test_files_are_closed(folder: Path) -> None:
     assert opened(folder) == set()
 
 
-def test_what_cannot_be_opened_is_named(folder: Path) -> None:
+def test_a_file_that_cannot_be_opened_is_named(folder: Path) -> None:
     shards = OpenShards(lambda shard: folder / str(shard))
     with pytest.raises(InputError, match=r"/77: cannot be read \(No such file"):
         shards.read(77, 0, 1, Window(1))
@@ -108,7 +108,7 @@ def test_both_sides_of_a_fork_read_on(folder: Path) -> None:
     assert window.view[0] == 0
 
 
-def test_what_is_no_file_is_refused_and_not_waited_for(folder: Path) -> None:
+def test_fifos_devices_and_folders_are_refused_and_not_waited_for(folder: Path) -> None:
     (folder / "0").unlink()
     os.mkfifo(folder / "0")
     (folder / "1").unlink()

@@ -269,7 +269,7 @@ def test_damage_does_not_outlive_its_tile(tmp_path: Path) -> None:
     assert errors > 0
 
 
-def test_arrays_that_do_not_fit_are_no_damage(tmp_path: Path) -> None:
+def test_arrays_that_do_not_fit_are_not_called_damage(tmp_path: Path) -> None:
     reader = ShardReader(build(tmp_path), ["sentinel2"])
     for wrong in (
         np.zeros((2, 3, 16, 16), np.int16),
@@ -371,7 +371,7 @@ def test_a_store_says_where_shards_are(tmp_path: Path) -> None:
     assert copy.read(4).row == 4
 
 
-def test_what_is_needed_next_is_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_tiles_are_read_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index = build(tmp_path)
     asked: list[tuple[int, int]] = []
     monkeypatch.setattr(os, "posix_fadvise", lambda _file, offset, length, _advice: asked.append((offset, length)))
@@ -386,7 +386,7 @@ def test_what_is_needed_next_is_read_ahead(tmp_path: Path, monkeypatch: pytest.M
     reader.will_need(np.zeros(0, np.int64))
 
 
-def test_reading_ahead_of_a_missing_shard_is_no_error(tmp_path: Path) -> None:
+def test_reading_ahead_ignores_a_missing_shard(tmp_path: Path) -> None:
     reader = ShardReader(build(tmp_path), list(DATASETS))
     (tmp_path / "train-000000.tar").unlink()
     reader.will_need(np.arange(COUNT))

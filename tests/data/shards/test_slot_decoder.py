@@ -31,7 +31,7 @@ def window_of(encoded: bytes, start: int = 0) -> Window:
 
 @pytest.fixture(params=["library", "wrapper"])
 def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> SlotDecoder:
-    """Of `ramp`, with libblosc2 itself where the wheel has it, and through the wrapper."""
+    """A decoder for `ramp`, with libblosc2 itself if the wheel has it, and through the wrapper."""
     if request.param == "wrapper":
         monkeypatch.setattr(blosc, "library", lambda: None)
     return SlotDecoder(np.dtype("<u2"), SHAPE)

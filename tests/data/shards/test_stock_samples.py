@@ -39,7 +39,7 @@ def test_no_constants_no_members() -> None:
     assert whole_tile(sample({})).keys() == {"__key__", "__url__", "json"}
 
 
-def test_what_was_decoded_before_is_left() -> None:
+def test_decoded_members_are_left_alone() -> None:
     array = np.ones(2)
     given = sample({"a": entry(np.float32(1), [])}, **{"b.b2": array})
     given["json"] = json.loads(given["json"])
@@ -82,7 +82,7 @@ def test_damaged_or_hostile_constants(bad: Any) -> None:
 
 
 @pytest.mark.parametrize("info", [None, b"{", b"[]", b"{}", b'{"constants": 3}', {"constants": []}])
-def test_samples_that_are_no_tiles(info: Any) -> None:
+def test_samples_that_are_not_tiles_are_refused(info: Any) -> None:
     given = {"__key__": "x", **({"json": info} if info is not None else {})}
     with pytest.raises(CodecError, match="json"):
         whole_tile(given)

@@ -11,7 +11,7 @@ from mmae.data.transforms.band_stats import read_band_stats
 from mmae.errors import InputError
 
 
-def test_what_is_not_finite_becomes_null(tmp_path: Path) -> None:
+def test_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
     path = tmp_path / "stats.json"
     path.write_text('{"era5": {"mean": [NaN, 1], "std": [null, Infinity], "max": [2.5], "count": {"of": [NaN]}}}')
     stats = read_band_stats(path)

@@ -42,7 +42,7 @@ def test_a_deviation_of_nothing_never_divides(std: float | None) -> None:
 
 
 @pytest.mark.parametrize("kind", ["mean", "std"])
-def test_what_has_no_statistics_is_no_data(kind: str) -> None:
+def test_bands_without_statistics_count_as_no_data(kind: str) -> None:
     table = {"sentinel2_l1c": stats(13) | {kind: [1.0, None, float("nan"), *[1.0] * 10]}}
     normalise = normalisation(MODALITIES["rgb"], table, CPU)
     usable = normalise.usable(torch.ones(2, 3, 1, 1, dtype=torch.bool), torch.tensor([0, 1], dtype=torch.uint8))
@@ -50,8 +50,8 @@ def test_what_has_no_statistics_is_no_data(kind: str) -> None:
     assert not normalise.complete
 
 
-def test_a_level_that_was_never_seen_is_none_of_zeros() -> None:
-    """So older shard sets hold it: 0 is no data of Sentinel-2, and data of a flat sea's slope."""
+def test_zeros_for_a_level_without_tiles_are_not_statistics() -> None:
+    """Older shard sets have such zeros. 0 means no data for Sentinel-2, but it is data for the slope of a flat sea."""
     nothing = {"mean": [0.0] * 13, "std": [0.0] * 13}
     table = {"sentinel2_l1c": stats(13), "sentinel2_l2a": nothing, "aster": {"mean": [0.0] * 2, "std": [0.0] * 2}}
     assert normalisation(MODALITIES["rgb"], table, CPU).known_SC.tolist() == [[True] * 3, [False] * 3]

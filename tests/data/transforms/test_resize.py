@@ -1,4 +1,4 @@
-"""Resizing whole tiles: torch's bilinear where all is data, never a value mixed with what is none."""
+"""Resizing whole tiles equals torch's bilinear where all pixels have data, and mixes in no missing pixel."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_nearest_takes_the_pixel_under_the_centre(old: tuple[int, int], new: tup
     torch.testing.assert_close(resize_nearest(index, new), expected)
 
 
-def test_block_means_leave_out_what_is_no_data() -> None:
+def test_block_means_leave_out_missing_pixels() -> None:
     values = torch.tensor([[[[1.0, 3.0, 9.0, 9.0], [5.0, 7.0, 9.0, 9.0]]]])
     valid = torch.tensor([[[[True, True, False, False], [False, True, False, False]]]])
     mean, known = block_mean(values, valid, 2)

@@ -55,7 +55,7 @@ def test_fewer_than_two_inner_values_give_zero(number: int) -> None:
 
 
 @pytest.mark.parametrize("hole", [torch.nan, torch.inf, -torch.inf, 1e30])
-def test_what_is_no_data_is_not_looked_at(hole: float) -> None:
+def test_missing_pixels_are_ignored(hole: float) -> None:
     values = torch.randn(1, 1, 6, 6, generator=torch.Generator().manual_seed(0))
     valid = torch.ones_like(values, dtype=torch.bool)
     valid[..., :2] = False

@@ -22,7 +22,7 @@ def test_an_entry_s_numbers() -> None:
     assert (numbers.mean_C.tolist(), numbers.std_C.tolist()) == ([100.0, 1.5], [50.0, 2.0])
 
 
-def test_no_entry_is_no_number() -> None:
+def test_a_missing_entry_has_no_numbers() -> None:
     assert band_numbers({}, "aster") is None
     assert band_numbers({"aster": None}, "aster") is None
     assert band_numbers({"aster": {"mean": [None, float("nan")], "std": [None, float("nan")]}}, "aster") is None
@@ -68,7 +68,7 @@ def test_unknown_means_and_deviations_are_both_nan() -> None:
         ([1.0], "aster.mean is not a list of numbers"),
     ],
 )
-def test_what_is_no_entry_is_one_clear_line(table: Any, message: str) -> None:
+def test_an_invalid_entry_is_one_clear_line(table: Any, message: str) -> None:
     with pytest.raises(InputError, match=message) as refused:
         band_numbers({"aster": table}, "aster")
     assert "mmae stats" in str(refused.value)

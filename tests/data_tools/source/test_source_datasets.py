@@ -28,7 +28,7 @@ REASONS = {
     "folder": "it is a group",
     "names": "shards cannot hold numbers of type |S4",
     "one": "its shape is (), not a row for each of 12 tiles",
-    "times": "its type is none of numpy's",
+    "times": "numpy has no such type",
 }
 
 

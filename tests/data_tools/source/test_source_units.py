@@ -27,7 +27,7 @@ def small(data: Any) -> Any:
 
 def test_other_units_are_refused_and_nothing_is_written(mmearth: Make, tmp_path: Path) -> None:
     source = small(mmearth()).write(tmp_path / "source")
-    with pytest.raises(InputError, match=r"data\.h5: sentinel2_l1c: scale: values are .*say --no-unit-check"):
+    with pytest.raises(InputError, match=r"data\.h5: sentinel2_l1c: scale: values are .*use --no-unit-check"):
         repack(source, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert len(repack(source, tmp_path / "out", check_units=False)) == 12
@@ -67,7 +67,9 @@ def test_a_level_that_is_the_other(mmearth: Make, tmp_path: Path) -> None:
 def test_codes_that_are_no_class(mmearth: Make, tmp_path: Path) -> None:
     data = mmearth()
     data.arrays["esa_worldcover"] //= 10
-    with pytest.raises(InputError, match=r"esa_worldcover: 100% of the pixels hold codes that are no class \(1, 8\)"):
+    with pytest.raises(
+        InputError, match=r"esa_worldcover: 100% of the pixels hold codes that belong to no class \(1, 8\)"
+    ):
         repack(data.write(tmp_path / "source"), tmp_path / "out")
 
 

@@ -151,7 +151,7 @@ def test_b10_is_missing_at_l2a_alone(arrays: dict[str, Any], folder: Path) -> No
 
 
 @pytest.mark.parametrize("tiles", [len(GAPS), 40, 64, 128, 1000])
-def test_gaps_have_rows_of_their_own_at_both_levels(tiles: int) -> None:
+def test_every_gap_has_its_own_row_and_gaps_occur_at_both_levels(tiles: int) -> None:
     rows = gap_rows(tiles)
     assert set(rows.values()) == set(GAPS)
     assert all(0 <= row < tiles for row in rows)
@@ -193,7 +193,7 @@ def test_the_seed_alone_decides(folder: Path, arrays: dict[str, Any], tmp_path: 
         assert read_json(tmp_path / "again", part) == read_json(folder, part)
 
 
-def test_one_modality_tells_of_another(arrays: dict[str, Any]) -> None:
+def test_one_modality_helps_to_predict_another(arrays: dict[str, Any]) -> None:
     """Land cover explains most of the near infrared, and neighbouring pixels are alike."""
     plain = [row for row in range(1, TILES, 2) if row not in gap_rows(TILES)]
     infrared = arrays["sentinel2"][plain, 8].astype(np.float64)
@@ -218,13 +218,13 @@ def test_the_smallest_sets(tmp_path: Path, tiles: int, size: int) -> None:
 @pytest.mark.parametrize(
     ("tiles", "size", "word"), [(len(GAPS) - 1, 64, "--tiles 15"), (64, 7, "--size 7"), (64, 2049, "--size 2049")]
 )
-def test_sizes_that_cannot_be_are_refused(tmp_path: Path, tiles: int, size: int, word: str) -> None:
+def test_impossible_sizes_are_refused(tmp_path: Path, tiles: int, size: int, word: str) -> None:
     with pytest.raises(InputError, match=word):
         synthesise(tmp_path / "s", tiles, size)
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_there_is_not_touched(tmp_path: Path) -> None:
+def test_an_existing_folder_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for out, what in ((tmp_path, "is not empty"), (tmp_path / "file", "is a file")):
         with pytest.raises(InputError, match=f"{out} {what}: choose a new folder"):
@@ -274,7 +274,7 @@ def test_a_set_larger_than_the_disk_is_refused_before_it_is_begun(tmp_path: Path
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_tile_takes_is_known_before(folder: Path) -> None:
+def test_the_size_of_a_tile_is_estimated_before_it_is_written(folder: Path) -> None:
     size = sum(path.stat().st_size for path in folder.iterdir())
     assert command._tile_bytes(32, 0) == pytest.approx(size / len(read_json(folder, "tile_info")), rel=0.2)
 
@@ -289,7 +289,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.parametrize("seed", [2**63, -(2**63) - 1, 2**64])
-def test_a_seed_that_would_be_cut_is_refused(tmp_path: Path, seed: int) -> None:
+def test_a_seed_of_more_than_64_bits_is_refused(tmp_path: Path, seed: int) -> None:
     with pytest.raises(InputError, match=f"--seed {seed}: must fit into 64 bits"):
         command.synthesise(tmp_path / "s", seed=seed)
     assert not list(tmp_path.iterdir())

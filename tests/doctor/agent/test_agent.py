@@ -1,4 +1,4 @@
-"""The program on each host, spoken to directly."""
+"""The agent of a host, asked directly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAME = ".lock-doctor-0123456789abcdef"
 
 
 def spoken(*requests: dict[str, object]) -> list[dict[str, object]]:
-    """Its answers, its input ended behind the last request."""
+    """The agent's answers. Its input ends after the last request."""
     text = "".join(json.dumps({"number": number, **request}) + "\n" for number, request in enumerate(requests))
     command = [sys.executable, "-m", "mmae.doctor.agent.agent", "nonce"]
     done = subprocess.run(command, input=text, capture_output=True, text=True, check=True, cwd=ROOT, timeout=60)
@@ -27,7 +27,7 @@ def spoken(*requests: dict[str, object]) -> list[dict[str, object]]:
     return [json.loads(answer) for _, _, answer in lines]
 
 
-def test_what_it_cannot_do_does_not_end_it(tmp_path: Path) -> None:
+def test_a_question_that_fails_does_not_end_the_agent(tmp_path: Path) -> None:
     answers = spoken(
         {"ask": "close_listener"},
         {"ask": "__init__"},
@@ -41,14 +41,14 @@ def test_what_it_cannot_do_does_not_end_it(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_it_takes_its_token_away_when_its_input_ends(tmp_path: Path) -> None:
+def test_it_removes_its_token_when_its_input_ends(tmp_path: Path) -> None:
     about = {"folder": str(tmp_path), "name": NAME}
     answers = spoken({"ask": "write_token", **about}, {"ask": "sees_token", **about})
     assert [each["answer"] for each in answers] == [True, True]
     assert list(tmp_path.iterdir()) == []
 
 
-# It has all the time it needs until its first answer is out: only then is a moment of nothing too long.
+# Its first answer may take as long as it needs. Only after that, a moment without a question ends it.
 IMPATIENT = """
 import signal
 from mmae.doctor.agent.agent import main
@@ -61,7 +61,7 @@ main("nonce", 300.0)
 """
 
 
-def test_it_ends_and_tidies_when_nobody_asks_any_more(tmp_path: Path) -> None:
+def test_it_ends_and_cleans_up_when_no_more_questions_come(tmp_path: Path) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", IMPATIENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
     ) as agent:
@@ -76,7 +76,7 @@ def test_it_ends_and_tidies_when_nobody_asks_any_more(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_token_that_was_there_stays(tmp_path: Path) -> None:
+def test_a_token_of_somebody_else_stays(tmp_path: Path) -> None:
     (tmp_path / NAME).touch()
     assert "error" in spoken({"ask": "write_token", "folder": str(tmp_path), "name": NAME})[0]
     assert (tmp_path / NAME).exists()

@@ -9,7 +9,7 @@ from mmae.distributed.network_interface import interface_of
 from mmae.doctor.agent import connectivity
 
 
-def test_a_listener_answers_who_knows_the_token() -> None:
+def test_a_listener_answers_clients_that_know_the_token() -> None:
     listener = connectivity.Listener("secret")
     try:
         assert connectivity.connect("127.0.0.1", listener.port, "secret").problem == ""

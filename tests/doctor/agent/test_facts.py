@@ -1,4 +1,4 @@
-"""What this machine says of itself."""
+"""Facts that this machine reports about itself."""
 
 from __future__ import annotations
 
@@ -37,6 +37,6 @@ def test_tools_and_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert found.environment["GLOO_SOCKET_IFNAME"] == "eth7"
 
 
-def test_torch_is_told_without_importing_it() -> None:
+def test_facts_about_torch_need_no_import_of_it() -> None:
     assert facts.torch_built_for("cuda") == (torch.version.cuda or "")
     assert facts.gather().versions["torch"] in {torch.__version__, torch.__version__.partition("+")[0]}

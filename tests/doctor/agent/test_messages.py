@@ -1,4 +1,4 @@
-"""What strangers send is data of known kinds, or refused."""
+"""Messages of other machines have known types, or are refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.surveyed_hosts import WELL, cache
 
 
 @pytest.mark.parametrize("text", ["", "{", "NaN", '{"a": Infinity}', "[" * 100_000, "{'a': 1}", "1 2"])
-def test_what_is_no_json(text: str) -> None:
+def test_invalid_json_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r".+"):
         parse_json(text)
 
@@ -31,12 +31,12 @@ def test_other_kinds_are_refused(change: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("content", [None, [], {}, "facts", {"gpus": 8}])
-def test_what_is_no_such_record(content: object) -> None:
+def test_records_with_wrong_fields_are_refused(content: object) -> None:
     with pytest.raises(ValueError, match="other fields"):
         parse(Facts, content)
 
 
-def test_what_was_sent_arrives() -> None:
+def test_a_record_arrives_as_it_was_sent() -> None:
     sent = cache(OpLock("/cache/op/lock", 1.5, 2.0, False))
     assert parse(OpCache, parse_json(json.dumps(asdict(sent)))) == sent
     assert parse(Facts, asdict(WELL)) == WELL

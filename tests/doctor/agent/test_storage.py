@@ -37,7 +37,7 @@ def test_a_folder_to_come(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
-def test_who_holds_a_run(tmp_path: Path) -> None:
+def test_the_holder_of_a_run_is_reported(tmp_path: Path) -> None:
     me = this_process()
     for text, lives in (
         (me.render(), "yes"),

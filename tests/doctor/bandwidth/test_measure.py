@@ -1,25 +1,29 @@
-"""All hosts' ranks started, watched and judged: over agents that are real, and over some that are made up."""
+"""All hosts' ranks started, watched and judged: agents and ranks are made up."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from mmae.doctor.agent.connectivity import Reached, Route
-from mmae.doctor.agent.ranks import RankSaid
+from mmae.doctor.bandwidth import measure
 from mmae.doctor.bandwidth.bandwidth_checks import bandwidth, enough
-from mmae.doctor.bandwidth.demand import Demand, demand_of
+from mmae.doctor.bandwidth.demand import demand_of
 from mmae.doctor.bandwidth.diagnosis import diagnose
 from mmae.doctor.bandwidth.measure import AllReduce, Measured, ranks_of, why_not
-from mmae.doctor.hosts.session import Refused, Unreachable
+from mmae.doctor.bandwidth.rank import MODULE, RankSaid
+from mmae.doctor.hosts.session import Unreachable
 from mmae.doctor.hosts.survey import Answers, Asked
+from mmae.launch import multi_node
 from mmae.launch.hostfile import Host
 from tests.support.surveyed_hosts import facts, host
 
-DONE = RankSaid(0, "done", bytes=1 << 20, seconds=[0.02, 0.01, 0.5])
+SECONDS = [0.02, 0.01, 0.5]
+DONE = RankSaid(0, "done", bytes=1 << 20, seconds=SECONDS)
 ROUTE = Route("b", "10.0.0.1", "eth0", "")
 
 
@@ -28,63 +32,142 @@ def named(name: str, gpus: int = 8, slots: int | None = 8, **more: Any) -> Answe
 
 
 class Scripted:
-    """Answers of an agent: the last one again and again, once there is no other."""
+    """The agent of a host: it answers each question, or none."""
 
-    def __init__(self, *ranks: list[RankSaid] | Exception) -> None:
-        self.ranks, self.asked = list(ranks), list[dict[str, Any]]()
+    def __init__(self, fault: Exception | None = None) -> None:
+        self.fault = fault
 
-    def ask(self, _kind: object, what: str, **about: Any) -> Any:
-        self.asked.append({"ask": what, **about})
-        if what != "ranks":
-            return 1234
-        said = self.ranks.pop(0) if len(self.ranks) > 1 else self.ranks[0]
-        if isinstance(said, Exception):
-            raise said
-        return said
+    def ask(self, *_: object, **__: object) -> int:
+        if self.fault:
+            raise self.fault
+        return 1234
 
 
-def reduced(*hosts: tuple[Answers, Scripted], limit_s: float = 0.3, need: Demand | None = None) -> AllReduce:
-    network = AllReduce(None if need is None else lambda _: need, limit_s)
-    asked = [Asked(Host(each.name, each.slots), each, cast(Any, agent)) for each, agent in hosts]
+class Launched:
+    """Ranks that report one thing after another: the last one again and again, once there is no other."""
+
+    def __init__(self, *reports: list[RankSaid], why_ended: str = "") -> None:
+        self.reports, self.ended = list(reports), why_ended
+        self.words: list[str] = []
+        self.addresses: list[str] = []
+        self.environment: dict[str, str] = {}
+
+    def __call__(self, words: list[str], addresses: list[str], environment: dict[str, str]) -> Launched:
+        self.words, self.environment = words, environment
+        self.addresses = addresses
+        assert all(len(said) == len(addresses) for said in self.reports)
+        return self
+
+    def __enter__(self) -> Launched:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.words = [*self.words, "ended"]
+
+    def said(self) -> list[RankSaid]:
+        return self.reports.pop(0) if len(self.reports) > 1 else self.reports[0]
+
+    @property
+    def all_done(self) -> bool:
+        return all(rank.phase == "done" for rank in self.reports[0])
+
+    def why_ended(self) -> str:
+        return self.ended
+
+
+def reduced(
+    monkeypatch: pytest.MonkeyPatch, launched: Launched, *hosts: Answers, gone: Exception | None = None,
+    hostfile: Path | None = None,
+) -> Measured:  # fmt: skip
+    """What is measured on these hosts, of which the last one fails by `gone`."""
+    monkeypatch.setattr(measure, "LaunchedRanks", launched)
+    for name in ("CUDA_VISIBLE_DEVICES", "GPUS", "RANKS"):
+        monkeypatch.delenv(name, raising=False)
+    network = AllReduce(None, hostfile, limit_s=0.3)
+    asked = [Asked(Host(each.name, each.slots), each, cast(Any, Scripted(None))) for each in hosts]
+    asked[-1].session = cast(Any, Scripted(gone))
     with ThreadPoolExecutor() as pool:
         network(pool, asked)
-    return network
+    return network.measured
 
 
-def test_each_host_starts_its_slots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MASTER_ADDR", raising=False)
-    first, second = Scripted([DONE]), Scripted([RankSaid(8)], [replace(DONE, rank=8)])
-    network = reduced((named("a"), first), (named("b", gpus=4, slots=4), second))
-    measured = network.measured
-    assert (measured.ranks, measured.backend, measured.interfaces, measured.problems) == (12, "nccl", ["eth0"] * 2, [])
-    assert (measured.size, measured.seconds) == (1 << 20, DONE.seconds)
+def ranks(count: int, **said: Any) -> list[RankSaid]:
+    return [replace(RankSaid(rank), **said) for rank in range(count)]
+
+
+def test_the_ranks_of_a_hostfile_are_started_as_those_of_a_training(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "hosts").write_text("a slots=8\nb slots=4\n")
+    done = ranks(12, phase="done", bytes=1 << 20, seconds=SECONDS, interface="eth0")
+    launched = Launched(ranks(12, phase="meet"), done)
+    found = reduced(monkeypatch, launched, named("a"), named("b", gpus=4, slots=4), hostfile=tmp_path / "hosts")
+    assert (found.ranks, found.backend, found.interfaces, found.problems) == (12, "nccl", ["eth0"] * 2, [])
+    assert (found.size, found.seconds) == (1 << 20, SECONDS)
     # The median's, not the hiccup's.
-    assert measured.bandwidth == pytest.approx((1 << 20) / 0.02 * 2 * 11 / 12)
-    starts = [next(each for each in agent.asked if each["ask"] == "start_ranks") for agent in (first, second)]
-    assert [(each["first"], each["count"], each["task"]["port"]) for each in starts] == [(0, 8, 1234), (8, 4, 1234)]
-    assert starts[0]["task"] == starts[1]["task"]
-    assert starts[0]["task"]["meeting_place"] == "a"
-    assert first.asked[0] == {"ask": "meet", "address": "10.0.0.1"}
+    assert found.bandwidth == pytest.approx((1 << 20) / 0.02 * 2 * 11 / 12)
+    assert launched.words[-1] == "ended"
+    assert launched.addresses == [*["a"] * 8, *["b"] * 4]
+    # At a port that the first host has found free.
+    gpus, *words = launched.words[:-1]
+    assert (gpus, launched.environment) == ("", {})
+    start = multi_node.plan_start(words, {"MASTER_ADDR": "192.0.2.1"}, Path("/folder"), Path("/python"))
+    command = " ".join(start.command)
+    assert command.startswith(f"deepspeed --hostfile {tmp_path}/hosts --master_addr 192.0.2.1 --master_port 1234 ")
+    assert f" --module {MODULE} --backend=nccl --most_bytes=400000000 " in command
+    # They have no run's folder to be stopped by: they are ended.
+    assert start.hosts is not None
+    assert start.hosts.run is None
 
 
-def test_one_that_never_comes_is_named_when_the_time_is_over() -> None:
-    network = reduced((named("a"), Scripted([RankSaid(0, "meet")])), (named("b"), Scripted([RankSaid(8, "start")])))
-    (found,) = network.measured.problems
-    assert found[:2] == ("b", "rank 8 hung loading torch: 0.3 s are over")
-    assert "file system" in found[2]
+def test_the_ranks_of_this_machine_are_those_of_single_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched = Launched(ranks(8, phase="done", bytes=1, seconds=[1.0]))
+    reduced(monkeypatch, launched, named("a", slots=None))
+    assert (launched.words[0], launched.environment) == ("8", {})
+    # Of a hostfile with one line the slots count.
+    launched = Launched(ranks(4, phase="done", bytes=1, seconds=[1.0]))
+    reduced(monkeypatch, launched, named("a", slots=4))
+    assert (launched.words[:2], launched.environment) == (["8", "--module"], {"RANKS": "4"})
 
 
-def test_what_an_agent_refuses_leaves_its_other_answers() -> None:
-    answers = named("a")
-    network = reduced((answers, Scripted(Refused("no memory"))), (named("b"), Scripted([RankSaid(8)])))
-    assert network.measured.problems == [("a", "not measured: no memory", "see what it says")]
-    assert answers.silent is None
+def test_one_that_never_comes_is_named_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = ranks(16, phase="meet")
+    for phase, words, remedy in (
+        ("start", "rank 8 hung loading torch: 0.3 s are over", "import torch"),
+        ("launch", "rank 8 hung before it started: 0.3 s are over", "import deepspeed"),
+    ):
+        said[8] = RankSaid(8, phase)
+        (found,) = reduced(monkeypatch, Launched(said), named("a"), named("b")).problems
+        assert found[:2] == ("b", words)
+        assert remedy in found[2]
 
 
-def test_a_host_that_is_gone_meanwhile() -> None:
+def test_a_launcher_that_starts_nothing_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched = Launched(ranks(16), why_ended="the launcher ended with status 2: pdsh is missing here")
+    (found,) = reduced(monkeypatch, launched, named("a"), named("b")).problems
+    assert found[:2] == ("all 2", "not measured: the launcher ended with status 2: pdsh is missing here")
+
+
+def test_a_launcher_that_ends_before_its_ranks_is_quoted_where_they_are_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [*ranks(8, phase="meet"), *(RankSaid(rank) for rank in range(8, 16))]
+    launched = Launched(said, why_ended="the launcher ended with status 1: ImportError: x")
+    (found,) = reduced(monkeypatch, launched, named("a"), named("b")).problems
+    assert found[:2] == ("b", "rank 8 was lost before it started: the launcher ended with status 1: ImportError: x")
+
+
+def test_a_host_that_is_gone_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     gone = Unreachable("the connection ended", "try")
-    network = reduced((named("a"), Scripted([RankSaid(0)])), (named("b"), Scripted(gone)))
-    assert network.measured.problems == [("b", "not measured: it stopped answering", "see above")]
+    found = reduced(monkeypatch, Launched(ranks(16)), named("a"), named("b"), gone=gone)
+    assert found.problems == [("b", "not measured: it stopped answering", "see above")]
+
+
+def test_devices_that_a_training_would_refuse_are_a_problem_and_not_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANKS", "9")
+    network = AllReduce()
+    with ThreadPoolExecutor() as pool:
+        network(pool, [Asked(Host("a"), named("a", slots=None), cast(Any, Scripted()))])
+    (found,) = network.measured.problems
+    assert found[1] == "not measured: RANKS=9: this machine has 8 GPUs, and ranks cannot share one"
 
 
 @pytest.mark.parametrize(
@@ -121,15 +204,42 @@ def test_what_is_not_tried(hosts: list[Answers], words: str | None) -> None:
     assert (found == []) if words is None else words in found[0][1]
 
 
-@pytest.mark.parametrize(("gpus", "slots", "ranks"), [(8, None, 8), (8, 4, 4), (0, None, 2), (0, 3, 3), (1, None, 1)])
-def test_ranks_of_a_host(gpus: int, slots: int | None, ranks: int) -> None:
-    assert ranks_of(named("a", gpus, slots)) == ranks
+@pytest.mark.parametrize(
+    ("gpus", "slots", "environment", "count"),
+    [
+        (8, None, {}, 8),
+        (8, 4, {"GPUS": "0"}, 4),
+        (0, None, {}, 2),
+        (0, 3, {}, 3),
+        (1, None, {}, 1),
+        (8, None, {"CUDA_VISIBLE_DEVICES": "4,5"}, 2),
+        (8, None, {"GPUS": "1,2,3"}, 3),
+        (8, None, {"RANKS": "5"}, 5),
+    ],
+)
+def test_ranks_of_a_host(
+    gpus: int, slots: int | None, environment: dict[str, str], count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CUDA_VISIBLE_DEVICES", "GPUS", "RANKS"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert ranks_of(named("a", gpus, slots)) == count
 
 
-def test_one_rank_is_no_fault() -> None:
-    network = reduced((named("a", gpus=1, slots=1), Scripted([DONE])))
-    (found,) = bandwidth(network.measured, "a")
-    assert (found.level, found.found) == ("note", "not measured: one rank reduces with nobody")
+def test_where_all_gpus_are_hidden_cpus_reduce(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched = Launched(ranks(2, phase="done", bytes=1, seconds=[1.0]))
+    monkeypatch.setattr(measure, "LaunchedRanks", launched)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    network = AllReduce()
+    with ThreadPoolExecutor() as pool:
+        network(pool, [Asked(Host("a"), named("a", slots=None), cast(Any, Scripted()))])
+    assert (network.measured.problems, network.measured.backend, launched.words[2]) == ([], "gloo", MODULE)
+
+
+def test_one_rank_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    (found,) = bandwidth(reduced(monkeypatch, Launched(), named("a", gpus=1, slots=1)), "a")
+    assert (found.level, found.found) == ("note", "not measured: a single rank has no partner")
 
 
 def test_problems_fail() -> None:

@@ -30,7 +30,7 @@ def test_a_name_that_others_can_use(addresses: list[str]) -> None:
     assert network.own_name(host("b", facts(own_addresses=addresses)), many=True).level == "ok"
 
 
-def test_loopback_is_no_remedy() -> None:
+def test_loopback_is_not_offered_as_a_remedy() -> None:
     said = facts(own_addresses=["127.0.0.1"])
     found = network.own_name(host("b", said, route=Route("a", "127.0.0.1", "lo", "")), many=True)
     assert "IFNAME=INTERFACE" in found.remedy

@@ -1,4 +1,4 @@
-"""Each host by itself, and beside the first."""
+"""Each host alone, and compared with the first."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def levels(findings: list[Finding]) -> dict[tuple[str, str], str]:
     return {(each.check, each.host): each.level for each in findings}
 
 
-def test_what_is_well_needs_nothing_done() -> None:
+def test_a_healthy_host_needs_no_remedy() -> None:
     found = [*software.same_software([("a", WELL), ("b", WELL)]), software.devices(host("a", slots=8), WELL),
              *software.limits("a", WELL), *software.clocks([host("a"), host("b")])]  # fmt: skip
     assert {each.level for each in found} == {"ok"}
@@ -104,7 +104,7 @@ def test_clocks_are_judged_beyond_the_round_trip(ahead: float, unsure: float, le
     assert [each.level for each in software.clocks(both)] == [level]
 
 
-def test_who_does_not_answer() -> None:
+def test_a_host_that_does_not_answer() -> None:
     silent = host("a", silent=("ssh asks for a password", "ssh-copy-id a"))
     assert list(software.answering(silent)) == [Finding("ssh", "a", "FAIL", "ssh asks for a password", "ssh-copy-id a")]
     assert [each.level for each in software.answering(host("b"))] == ["ok"]

@@ -17,7 +17,7 @@ def test_shards() -> None:
         storage_checks.shard_sets([host(name, shards=[each]) for name, each in zip("abcd", seen, strict=True)])
     )
     assert [each.level for each in found] == ["ok", "ok", "FAIL", "FAIL"]
-    # One that has none does not make the only one that has some the odd one out.
+    # A host without shards does not make the only host with shards the odd one out.
     found = list(storage_checks.shard_sets([host("a", shards=[seen[2]]), host("b", shards=[SHARDS])]))
     assert [each.level for each in found] == ["FAIL", "ok"]
 

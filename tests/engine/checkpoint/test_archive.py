@@ -37,7 +37,7 @@ def test_a_whole_run_is_moved(run: RunFolder) -> None:
     assert names(archive) == before
 
 
-def test_where_there_is_no_run_nothing_is_made(tmp_path: Path) -> None:
+def test_without_a_run_nothing_is_made(tmp_path: Path) -> None:
     assert archive_run(RunFolder(tmp_path)) is None
     assert names(tmp_path) == []
 

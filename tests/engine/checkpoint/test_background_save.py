@@ -1,4 +1,4 @@
-"""A running save ends by what all ranks wrote: committed, or removed with a reason."""
+"""A running save is committed if all ranks could write, and otherwise removed with a reason."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def in_background(save: RunningSave) -> SaveResult:
     return save.outcome([save.written()])
 
 
-def test_what_every_rank_wrote_is_committed(temporary: Path) -> None:
+def test_a_save_that_every_rank_wrote_is_committed(temporary: Path) -> None:
     committed: list[dict[str, Entry]] = []
     outcome = RunningSave(lambda: GOOD, temporary, committed.append).settle(
         [GOOD, Written({"b": Entry(2, "c")})], PLANNED

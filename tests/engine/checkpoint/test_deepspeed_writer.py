@@ -1,4 +1,4 @@
-"""What is written is what was given, and no error comes before its time."""
+"""Files hold what they were given, and errors are kept until the end of the save."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmae.engine.checkpoint.hashed_file import hash_file
 
 
 @pytest.mark.parametrize("in_memory", [False, True])
-def test_it_writes_what_torch_reads(tmp_path: Path, in_memory: bool) -> None:
+def test_torch_reads_the_written_files(tmp_path: Path, in_memory: bool) -> None:
     writer = StateWriter()
     writer.begin(tmp_path, in_memory)
     value = torch.arange(10.0)
@@ -45,7 +45,7 @@ def test_the_first_error_is_kept_and_nothing_more_is_written(tmp_path: Path, in_
     assert writer.finish().files.keys() == {"next.pt"}
 
 
-def test_what_cannot_be_pickled_or_made_is_an_error_of_the_save(tmp_path: Path) -> None:
+def test_objects_and_files_that_cannot_be_written_fail_the_save(tmp_path: Path) -> None:
     writer = StateWriter()
     writer.begin(tmp_path, in_memory=False)
     writer.save({"a": lambda: 0}, tmp_path / "a.pt")

@@ -1,4 +1,4 @@
-"""A hashed file knows what it holds, and a failed write is told at its end."""
+"""A hashed file knows the hash of its content, and a failed write raises when it is closed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_it_is_hashed_as_its_bytes_are(tmp_path: Path, pieces: list[bytes]) -> N
     assert (tmp_path / "a").read_bytes() == whole
 
 
-def test_a_full_disk_is_told_when_it_is_closed(tmp_path: Path) -> None:
+def test_a_full_disk_raises_at_the_close(tmp_path: Path) -> None:
     with files_up_to(10):
         file = HashedFile(tmp_path / "a")
         for _ in range(3):

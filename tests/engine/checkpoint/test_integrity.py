@@ -20,7 +20,7 @@ def checkpoint(tmp_path: Path) -> Path:
     return save_checkpoint(tmp_path, 3)
 
 
-def test_a_whole_one_has_no_problem(checkpoint: Path) -> None:
+def test_a_whole_checkpoint_has_no_problem(checkpoint: Path) -> None:
     found = look_at(checkpoint)
     assert isinstance(found, CheckpointInfo)
     assert found.state == state_of(3)
@@ -50,7 +50,7 @@ def test_every_damage_is_named(checkpoint: Path, damage: Callable[[Path], object
     assert words in (problem_of(checkpoint) or "")
 
 
-def test_one_from_before_there_were_manifests_is_taken_as_it_is(checkpoint: Path) -> None:
+def test_a_checkpoint_without_a_manifest_is_taken_as_it_is(checkpoint: Path) -> None:
     (checkpoint / MANIFEST).unlink()
     (checkpoint / STATE).write_text(json.dumps({**asdict(state_of(3)), "format": 1}))
     found = look_at(checkpoint)
@@ -70,5 +70,5 @@ def test_the_newest_good_one_is_taken_and_damaged_ones_are_named(
     assert (tmp_path / "global_step9").is_dir()
 
 
-def test_without_a_good_one_there_is_none(tmp_path: Path) -> None:
+def test_without_a_good_checkpoint_none_is_taken(tmp_path: Path) -> None:
     assert newest_good(tmp_path, trust=False) is None

@@ -55,14 +55,14 @@ def test_a_link_is_not_the_file_it_leads_to(tmp_path: Path) -> None:
     assert "bytes" in (problem_of(checkpoint) or "")
 
 
-def test_what_is_wrong_is_named(tmp_path: Path) -> None:
+def test_missing_unlisted_and_changed_files_are_named(tmp_path: Path) -> None:
     for name, text in (("a", b"abc"), ("c.pt", b"")):
         write_hashed(tmp_path / name, text)
     files = {name: hash_file(tmp_path / name) for name in ("a", "c.pt")}
     assert listing_problem(tmp_path, files) is None
     assert listing_problem(tmp_path, {**files, "d": Entry(1, "")}) == "d is missing"
     assert listing_problem(tmp_path, {"a": files["a"]}) == f"c.pt is not in {MANIFEST}"
-    assert listing_problem(tmp_path, {**files, "a": Entry(4, "")}) == "a has 3 bytes, 4 were written"
+    assert listing_problem(tmp_path, {**files, "a": Entry(4, "")}) == "a has 3 bytes, but 4 were written"
     assert content_problem(tmp_path, files) is None
     assert "a does not hold" in (content_problem(tmp_path, {**files, "a": files["c.pt"]}) or "")
     for stranger in (".nfs0001", ".DS_Store", "notes.txt", "pytorch_model.bin"):
@@ -76,7 +76,7 @@ def test_a_manifest_comes_back() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": {"a": [1]}}', '{"files": {"a": 1}}', '{"files": []}'])
-def test_what_is_no_manifest_is_refused(text: str) -> None:
+def test_invalid_manifests_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse(text)
 
@@ -96,7 +96,7 @@ def test_ranks_share_every_file_once(sizes: dict[str, int], world: int) -> None:
     assert max(loads) - min(loads) <= max(sizes.values(), default=0)
 
 
-def test_a_write_that_fails_is_told_at_the_end() -> None:
+def test_a_failed_write_raises_at_the_close() -> None:
     file = HashedFile(Path("/dev/full"))
     assert file.write(b"x" * 100_000) == 100_000
     assert file.write(b"y") == 1

@@ -76,7 +76,7 @@ def test_a_new_run_begins(shards: Path) -> None:
     assert not (shards.parent / "new").exists()
 
 
-def test_damaged_ones_are_named_and_set_aside(run: Path, shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_damaged_checkpoints_are_named_and_renamed(run: Path, shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
     spoil(run / "checkpoints" / "global_step9")
     (run / "checkpoints" / "global_step6" / WEIGHTS).unlink()
     found = find(plan(shards))
@@ -98,7 +98,7 @@ def test_hashes_can_be_left_out(run: Path, shards: Path) -> None:
     assert taken(find(plan(shards, "checkpoint.verify_hashes=false"))) == "global_step6"
 
 
-def test_where_all_are_damaged_nothing_begins_in_silence(run: Path, shards: Path) -> None:
+def test_if_all_checkpoints_are_damaged_the_start_is_refused(run: Path, shards: Path) -> None:
     for checkpoint in (run / "checkpoints").glob("global_step*"):
         spoil(checkpoint)
     for _ in range(2):
@@ -108,7 +108,7 @@ def test_where_all_are_damaged_nothing_begins_in_silence(run: Path, shards: Path
     assert len(list((asides(run)[0] / "checkpoints").glob("damaged-*"))) == 3
 
 
-def test_what_killed_saves_left_is_cleared_and_never_taken(run: Path, shards: Path) -> None:
+def test_leftovers_of_killed_saves_are_removed_and_never_taken(run: Path, shards: Path) -> None:
     checkpoints = run / "checkpoints"
     (checkpoints / "global_step9").rename(checkpoints / ".replaced-global_step9")
     (checkpoints / ".saving-global_step12").mkdir()
@@ -128,7 +128,7 @@ def test_the_pointer_is_only_a_hint(run: Path, shards: Path, capsys: pytest.Capt
     assert taken(find(plan(shards))) == "global_step9"
 
 
-def test_one_from_before_manifests_is_taken_with_a_warning(run: Path, shards: Path) -> None:
+def test_a_checkpoint_from_before_manifests_is_taken_with_a_warning(run: Path, shards: Path) -> None:
     checkpoint = run / "checkpoints" / "global_step9"
     (checkpoint / MANIFEST).unlink()
     assert taken(find(plan(shards))) == "global_step6"  # it had one
@@ -186,7 +186,7 @@ def test_a_log_that_a_killed_training_left_ahead_of_its_checkpoint_is_cut_back(r
     assert asides(run) == [aside]
 
 
-def test_what_was_recorded_before_the_first_save_makes_way_for_a_beginning(run: Path, shards: Path) -> None:
+def test_records_before_the_first_save_are_archived_by_a_new_beginning(run: Path, shards: Path) -> None:
     write_log(run, 2)
     for checkpoint in (run / "checkpoints").glob("global*"):
         shutil.rmtree(checkpoint)
@@ -203,7 +203,7 @@ def test_another_runs_checkpoint_begins_a_new_one(run: Path, shards: Path, withi
     assert len(list((run / "checkpoints").glob("global*"))) == 3
 
 
-def test_a_run_that_makes_way_is_kept(run: Path, shards: Path) -> None:
+def test_a_run_that_is_replaced_is_archived(run: Path, shards: Path) -> None:
     (run.parent / "copy").mkdir()
     other = (run / "checkpoints").rename(run.parent / "copy" / "checkpoints")
     for name in ("config.yaml", "band_stats.json"):
@@ -230,7 +230,7 @@ def test_a_damaged_one_that_was_named_is_an_error_and_stays(run: Path, shards: P
     assert len(list((run / "checkpoints").glob("global*"))) == 3
 
 
-def test_what_is_no_checkpoint_is_refused(run: Path, shards: Path, tmp_path: Path) -> None:
+def test_paths_that_are_not_checkpoints_are_refused(run: Path, shards: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "empty", tmp_path / "nowhere", run / "config.yaml"):
         with pytest.raises(InputError, match="neither a checkpoint"):
@@ -241,13 +241,13 @@ def test_what_is_no_checkpoint_is_refused(run: Path, shards: Path, tmp_path: Pat
         plan(shards, resume=run, fresh=True)
 
 
-def test_a_named_checkpoints_own_recipe_is_what_may_not_change(run: Path, shards: Path) -> None:
+def test_the_recipe_of_a_named_checkpoint_must_not_change(run: Path, shards: Path) -> None:
     with pytest.raises(InputError, match=r"train\.seed is 0 in this run, and 1 now: it cannot change"):
         plan(shards, "train.seed=1", run="branch", resume=run)
     assert plan(shards, "train.seed=1", fresh=True).changes == {}
 
 
-def test_fresh_sets_the_run_aside(run: Path, shards: Path) -> None:
+def test_fresh_archives_the_run(run: Path, shards: Path) -> None:
     (run / "aside-20260101-000000").mkdir()
     assert find(plan(shards, fresh=True)) is None
     assert [path.name for path in run.iterdir() if not path.name.startswith(ARCHIVE)] == []
@@ -294,7 +294,7 @@ def test_a_first_start_that_died_too_early_is_made_again(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_a_strangers_is_refused_before_it_is_read(run: Path, shards: Path) -> None:
+def test_another_users_checkpoint_is_refused_before_it_is_read(run: Path, shards: Path) -> None:
     checkpoint = run / "checkpoints" / "global_step9"
     os.chown(checkpoint / "offloaded_tensors" / "rank00" / "0.swp", 12345, 12345)
     spoil(checkpoint)

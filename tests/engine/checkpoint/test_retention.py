@@ -27,7 +27,9 @@ def test_the_rules(steps: list[int], last: int, every: int, needed: list[int], g
 
 @pytest.mark.long
 @given(st.sets(st.integers(0, 200)), st.integers(0, 5), st.integers(0, 50), st.sets(st.integers(0, 200)))
-def test_what_stays_stays(steps: set[int], last: int, every: int, needed: set[int]) -> None:
+def test_retention_keeps_the_newest_the_multiples_and_the_needed(
+    steps: set[int], last: int, every: int, needed: set[int]
+) -> None:
     gone = set(outside_retention(steps, last, every, needed))
     assert gone <= steps
     assert not gone & needed

@@ -1,4 +1,4 @@
-"""The folder of checkpoints: at whatever moment a process is killed in it, a good checkpoint is found after."""
+"""The folder of checkpoints: a good checkpoint is found, at whatever moment a process was killed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KILLED = 77
 
 
 def run_until_killed(work: Callable[[], Any], at: int) -> bool:
-    """Run in a child that ends without a word at its `at`-th change to the file system; whether it got so far."""
+    """Run in a child that ends at its `at`-th change to the file system. Returns whether it got that far."""
     child = os.fork()
     if child == 0:
         status = 1

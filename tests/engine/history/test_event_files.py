@@ -42,7 +42,7 @@ def test_tensorboard_shows_one_history_and_the_rest_beside(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("missing", [1, 5, 40])
-def test_what_a_killed_process_left_half_written_goes_with_the_record_before(tmp_path: Path, missing: int) -> None:
+def test_a_half_written_record_goes_with_the_record_before(tmp_path: Path, missing: int) -> None:
     write(tmp_path, range(1, 13))
     (file,) = event_files(tmp_path)
     file.write_bytes(file.read_bytes()[:-missing])
@@ -60,14 +60,14 @@ def test_a_file_of_earlier_steps_and_an_empty_one_have_no_later_part(tmp_path: P
     assert list(split_events(file, 0)) == []
 
 
-def test_without_the_package_there_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_tensorboard_there_are_no_event_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert event_files(tmp_path) == []
     write(tmp_path, range(1, 4))
     monkeypatch.setattr(module, "find_spec", lambda _: None)
     assert event_files(tmp_path) == []
 
 
-def test_a_damaged_file_is_no_reason_not_to_start(tmp_path: Path) -> None:
+def test_a_damaged_file_does_not_prevent_a_start(tmp_path: Path) -> None:
     write(tmp_path, range(1, 13))
     (file,) = event_files(tmp_path)
     whole = bytearray(file.read_bytes())

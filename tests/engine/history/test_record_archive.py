@@ -1,4 +1,4 @@
-"""One history: what later steps left behind goes, what earlier ones left stays, and nothing is lost."""
+"""One history: records of later steps are archived, those of earlier steps stay, and nothing is lost."""
 
 from __future__ import annotations
 

@@ -42,12 +42,12 @@ def test_a_run_takes_over_nothing_where_nothing_was_archived(tmp_path: Path) -> 
     assert new_run(log, 5).name != first
 
 
-def test_the_next_run_takes_over_what_stays_of_those_that_left(tmp_path: Path) -> None:
+def test_the_next_run_takes_over_the_remaining_records_of_archived_runs(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     trained(log, 0, 5)
     second, third = trained(log, 5, 9), trained(log, 9, 12)
     back_to(log, 7)
-    # The third began later: nothing of it is left, its steps and all.
+    # The third began later, so none of its records are left.
     assert taken_over(log, 7) == ((second, third), [6, 7])
     # A start without W&B in between changes nothing.
     trained(log, 7, 8, wandb=False)
@@ -69,7 +69,7 @@ def test_records_that_are_written_meanwhile_are_not_taken_over(tmp_path: Path) -
     assert [record["step"] for record in records] == [1, 2, 3]
 
 
-def test_names_that_are_none_of_ours_are_left_alone(tmp_path: Path) -> None:
+def test_foreign_names_are_left_alone(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     write(log, "start", 0, wandb="../*", wandb_from=0)
     write(log, "train", 5)

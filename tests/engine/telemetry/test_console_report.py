@@ -1,4 +1,4 @@
-"""What a run records and says of its steps, validations, saves and its end."""
+"""Records and messages about a run's steps, validations, saves and end."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_the_losses_of_the_last_step_are_returned(log: Log) -> None:
     assert console_report.train_records(real(log), []) == {}
 
 
-def test_a_loss_that_is_not_finite_is_said_aloud(log: Log) -> None:
+def test_a_loss_that_is_not_finite_is_printed(log: Log) -> None:
     found = Validation({"rgb": math.nan, "depth": 1.0}, {"rgb": 8, "depth": 8}, {"rgb": 2}, {"rgb": [3]})
     console_report.validation(real(log), 7, found, 1.5)
     assert log.said == [
@@ -67,7 +67,7 @@ def test_a_loss_that_is_not_finite_is_said_aloud(log: Log) -> None:
     assert log.written[0]["lost"] == {"rgb": 2}
 
 
-def test_a_save_is_recorded_and_a_failed_one_is_said_aloud(log: Log) -> None:
+def test_a_save_is_recorded_and_a_failed_one_is_printed(log: Log) -> None:
     saves = [SaveResult(3, Path("c/global_step3"), size=10), SaveResult(6, None, "a.pt: disk full", rank=1)]
     console_report.save_records(real(log), saves)
     assert [(each["kind"], each["step"]) for each in log.written] == [("save", 3), ("save_failed", 6)]

@@ -1,4 +1,4 @@
-"""What a run says of damaged tiles."""
+"""Records and messages about damaged tiles."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def test_bad_input_is_still_one_line(shown: io.StringIO, capsys: pytest.CaptureF
     assert (shown.getvalue(), capsys.readouterr().out) == ("", "")
 
 
-def test_what_is_said_after_the_start_is_shown(shown: io.StringIO) -> None:
+def test_output_after_the_start_is_shown(shown: io.StringIO) -> None:
     start()
     speaker = logging.getLogger("DeepSpeed")
     let_libraries_speak(False)

@@ -1,4 +1,4 @@
-"""What a run that does not fit is told."""
+"""The advice that a run gets if it does not fit into memory."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TRAIN = TrainConfig(global_batch=1024)
         (KeyboardInterrupt(), False),
     ],
 )
-def test_what_is_a_lack_of_memory(error: BaseException, memory: bool) -> None:
+def test_errors_that_mean_out_of_memory(error: BaseException, memory: bool) -> None:
     assert is_out_of_memory(error) is memory
 
 
@@ -62,7 +62,7 @@ def test_the_cheapest_remedy_comes_first() -> None:
     ]  # fmt: skip
 
 
-def test_what_is_done_already_is_not_advised() -> None:
+def test_settings_in_use_are_not_advised() -> None:
     full = replace(TRAIN, activation_checkpointing="full", checkpoint_blocks_every=2)
     assert advice(EIGHT, full, 3) == [
         "train.checkpoint_blocks_every=1", "train.micro_batch=32", "--deepspeed_config zero3_offload"
@@ -79,7 +79,7 @@ def test_weights_that_do_not_fit_are_shared_out() -> None:
     assert advice(EIGHT, TRAIN, 3, in_a_step=False) == ["--deepspeed_config zero3_offload"]
 
 
-def test_what_is_advised_exists() -> None:
+def test_advised_settings_exist() -> None:
     for world in (1, 8):
         for stage in range(4):
             (config,) = advice(BatchSplit(4, 1, world), TRAIN, stage, in_a_step=False)

@@ -87,7 +87,7 @@ def test_an_error_comes_out_and_is_recorded(tmp_path: Path, rank: int, error: Ba
         )  # fmt: skip
 
 
-def test_bad_input_that_one_rank_finds_is_said_by_it(
+def test_bad_input_that_one_rank_finds_is_printed_by_it(
     tmp_path: Path, rank: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(InputError):
@@ -108,7 +108,7 @@ def test_a_refusal_of_the_system_is_one_line_and_its_traceback_stays_in_the_file
     assert "Traceback" in (tmp_path / "logs" / f"rank_{rank}.log").read_text()
 
 
-def test_a_failure_is_told_with_its_log_file(tmp_path: Path, rank: int, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failure_names_its_log_file(tmp_path: Path, rank: int, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(RuntimeError):
         run(tmp_path, rank, RuntimeError("gone"))
     last = capfd.readouterr().err.splitlines()[-1]
@@ -143,7 +143,7 @@ def test_a_save_that_is_being_written_ends_with_its_training(
 
 
 @pytest.mark.parametrize("watched", [True, False])
-def test_another_ranks_fault_is_recorded_by_who_watches_the_ranks(
+def test_another_ranks_fault_is_recorded_by_the_watchdog(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watched: bool
 ) -> None:
     monkeypatch.setattr(dist, "get_rank", lambda: 0)
@@ -157,7 +157,7 @@ START = json.dumps({"kind": "start", "time": 1.0, "step": 0}) + "\n"
 
 
 @pytest.mark.parametrize("torn", ["", '{"kind": "tr'])
-def test_status_says_what_an_end_without_the_log_was_recorded_as(tmp_path: Path, torn: str) -> None:
+def test_status_shows_an_end_that_was_recorded_without_the_log(tmp_path: Path, torn: str) -> None:
     (tmp_path / "log.jsonl").write_text(START + torn)
     write_end(tmp_path / "log.jsonl", 7, "lost rank 1: rank 1 on a is gone")
     found = read_run(tmp_path)

@@ -42,7 +42,7 @@ def test_other_ranks_write_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[
     assert capfd.readouterr().err == ""
 
 
-def test_what_a_training_ends_by_is_an_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_line_that_ends_a_training_is_marked_as_an_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     log = RunLog(tmp_path / "log.jsonl", QUIET, rank=0, first_step=0)
     log.say("a step was left out")
     log.say_error("lost numbers")

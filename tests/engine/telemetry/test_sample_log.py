@@ -1,4 +1,4 @@
-"""The sample log tells two different samples apart, and the same samples not."""
+"""The sample log differs for different samples, and is equal for equal samples."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def add(records: StepRecords, step: int, of: StepStats, wanted: bool, skipped: b
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A group of one rank, without processes."""
+    """A process group of one rank, without processes."""
     monkeypatch.setattr(dist, "get_world_size", lambda: 1)
     monkeypatch.setattr(dist, "all_gather_into_tensor", lambda gathered, own: gathered.copy_(own))
 
@@ -129,7 +129,7 @@ def test_a_share_of_the_peak_is_of_all_devices(tmp_path: Path, monkeypatch: pyte
     assert record["mfu"] == pytest.approx(records._flops_per_tile * record["tiles_per_second"] / 4e12)
 
 
-def test_what_could_not_be_scored_has_no_loss(tmp_path: Path) -> None:
+def test_an_output_that_could_not_be_scored_has_no_loss(tmp_path: Path) -> None:
     records = made(None, tmp_path)
     none = replace(stats(0.0), count_O=torch.zeros(OUTPUTS))
     some = stats(3.0)
@@ -165,7 +165,7 @@ def replace_split(plan: Any, world: int) -> Any:
     return SimpleNamespace(**{**vars(plan), "split": replace(plan.split, world=world)})
 
 
-def test_a_step_that_was_left_out_says_so(tmp_path: Path) -> None:
+def test_a_skipped_step_is_recorded_as_skipped(tmp_path: Path) -> None:
     records = made(None, tmp_path)
     for step, skipped in ((1, False), (2, True)):
         add(records, step, stats(1.0), wanted=True, skipped=skipped)
@@ -173,7 +173,7 @@ def test_a_step_that_was_left_out_says_so(tmp_path: Path) -> None:
     assert [(record["skipped"], record["skipped_steps"]) for record in found] == [(False, 0), (True, 1)]
 
 
-def test_after_a_failure_what_has_arrived_is_there(tmp_path: Path) -> None:
+def test_after_a_failure_arrived_records_can_be_read(tmp_path: Path) -> None:
     records = made(None, tmp_path)
     add(records, 1, stats(1.0), wanted=True)
     assert [record["step"] for record in records.arrived()] == [1]

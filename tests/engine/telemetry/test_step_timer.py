@@ -33,7 +33,7 @@ def slow_batches(time: Time, seconds: float) -> Iterator[Batch]:
         yield None  # type: ignore[misc]
 
 
-def test_a_lap_tells_training_from_waiting_and_pauses(time: Time) -> None:
+def test_a_lap_separates_training_waiting_and_pauses(time: Time) -> None:
     clock = StepTimer(40)
     batches = slow_batches(time, 0.25)
     for _ in range(4):

@@ -34,7 +34,7 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
 
 
 class Engine(nn.Module):
-    """Takes its time."""
+    """An engine whose passes take time."""
 
     def __init__(self, sleep: Callable[[float], None], seconds: float, device: str = "cpu") -> None:
         super().__init__()

@@ -17,7 +17,7 @@ from mmae.launch.supervision.first_error import Errors, first_of_file, first_of_
         (["mmae: rank 1 on a failed with E", "mmae: rank 0 on a failed with E"], "mmae: rank 1 on a failed with E"),
     ],
 )
-def test_the_first_of_ranks_on_this_machine_is_said_once(lines: list[str], first: str, tmp_path: Path) -> None:
+def test_the_first_error_of_local_ranks_is_returned_once(lines: list[str], first: str, tmp_path: Path) -> None:
     file = tmp_path / "errors"
     file.write_text("".join(f"{line}\n" for line in lines))
     assert first_of_file(file) == first
@@ -42,7 +42,7 @@ def test_hosts_to_which_the_connection_broke_are_named() -> None:
     assert Errors().summary() == []
 
 
-def test_of_a_log_only_what_follows_the_last_restart_counts() -> None:
+def test_only_lines_after_the_last_restart_count() -> None:
     lines = ["mmae: error: old", "slurm.sbatch: lost a rank: restart 1 of 2 in 5 s", "mmae: rank 2 on a failed with E"]
     assert first_of_log(lines) == "rank 2 on a failed with E"
     assert first_of_log([*lines, "mmae: error: lost rank: rank 2", "mmae: error: x"]) == "lost rank: rank 2"

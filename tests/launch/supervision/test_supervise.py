@@ -1,4 +1,4 @@
-"""A job that is started, asked to stop, and started again, with a job that only remembers what was done to it."""
+"""A job is started, asked to stop, and started again. The job of these tests only records the calls."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_a_signal_in_the_pause_is_an_end_with_the_last_status(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "nan", "inf"])
-def test_a_grace_that_is_no_number_is_refused(text: str) -> None:
+def test_a_grace_that_is_not_a_number_is_refused(text: str) -> None:
     with pytest.raises(InputError, match=f"MMAE_GRACE={text}: not a number of seconds, as in MMAE_GRACE=300"):
         seconds({"MMAE_GRACE": text}, "MMAE_GRACE", 300)
 

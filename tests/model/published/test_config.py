@@ -41,7 +41,7 @@ def test_the_published_base_model(shared: Path) -> None:
     found = infer({name: torch.empty(shape, device="meta") for name, shape in shapes.items()})
     assert found.config == ModelConfig()
     assert found.variant == VARIANTS["base"]
-    assert found.notes == ("decoder heads are not in the file: taken as 8",)
+    assert found.notes == ("the file does not have the decoders' heads: assumed 8",)
 
 
 CONFIGS = {
@@ -62,7 +62,7 @@ def test_shapes_decide(config: ModelConfig) -> None:
     assert found.variant == config.variant
 
 
-def test_options_say_what_no_shape_shows() -> None:
+def test_options_decide_what_no_shape_shows() -> None:
     config = ModelConfig(
         size="nano",
         in_domains=("semseg", "rgb"),
@@ -113,7 +113,7 @@ def test_a_size_outside_the_table_needs_its_heads() -> None:
     assert infer(meta_weights(ModelConfig(size="nano")), num_heads=4).variant.num_heads == 4
 
 
-def test_decoder_heads_said_by_hand() -> None:
+def test_the_user_gives_the_decoder_heads() -> None:
     weights = meta_weights(ModelConfig(size="nano"))
     assert infer(weights, {"decoder_num_heads": 4}, decoder_num_heads=2).config.decoder_num_heads == 2
     with pytest.raises(InputError, match=r"decoder_dim=128 is not divisible by model\.decoder_num_heads=3"):
@@ -127,15 +127,21 @@ def without(name: str) -> Callable[[dict[str, Tensor]], object]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (without("encoder.0.mlp.fc1.weight"), r"encoder\.0\.mlp\.fc1\.weight is missing, which shows"),
-        (without("output_adapters.rgb.out_norm.weight"), r"output_adapters\.rgb\.out_norm\.weight is missing"),
-        (lambda w: w.update({"input_adapters.rgb.proj.weight": torch.zeros(3)}), r"shape \(3,\), 4 axes"),
+        (
+            without("encoder.0.mlp.fc1.weight"),
+            r"encoder\.0\.mlp\.fc1\.weight, which shows the model's size, is missing",
+        ),
+        (
+            without("output_adapters.rgb.out_norm.weight"),
+            r"output_adapters\.rgb\.out_norm\.weight, which .* is missing",
+        ),
+        (lambda w: w.update({"input_adapters.rgb.proj.weight": torch.zeros(3)}), r"shape \(3,\), but 4 axes"),
         (lambda w: w.update({"encoder.0.mlp.fc1.weight": torch.zeros(0, 64)}), r"shape \(0, 64\)"),
-        (lambda w: w.update({"input_adapters.rbg.proj.bias": torch.zeros(3)}), r"rbg is of no known .* 'rgb'"),
-        (lambda w: w.update({"output_adapters.x.proj.bias": torch.zeros(3)}), r"output_adapters\.x is of no"),
+        (lambda w: w.update({"input_adapters.rbg.proj.bias": torch.zeros(3)}), r"rbg: unknown modality.* 'rgb'"),
+        (lambda w: w.update({"output_adapters.x.proj.bias": torch.zeros(3)}), r"output_adapters\.x: unknown"),
         (lambda w: [w.pop(name) for name in list(w) if "input_adapters" in name], "no weight is called input_ad"),
         (lambda w: [w.pop(name) for name in list(w) if "output_adapters" in name], "no weight is called output_ad"),
-        (lambda w: w.clear(), r"encoder\.0\.mlp\.fc1\.weight is missing"),
+        (lambda w: w.clear(), r"encoder\.0\.mlp\.fc1\.weight, which .* is missing"),
     ],
 )
 def test_weights_that_show_no_size(change: Callable[[dict[str, Tensor]], object], message: str) -> None:
@@ -158,26 +164,34 @@ SMALL = ModelConfig(size="nano", in_domains=("rgb", "semseg"), out_domains=("rgb
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("decoder_use_task_queries", False, "=False asks for another model: in this one a decoder's queries get"),
-        ("decoder_use_task_queries", None, "=None asks for another model"),
-        ("decoder_use_task_queries", "True", "='True' asks for another model"),
-        ("decoder_use_xattn", False, "=False asks for another model: in this one a decoder's queries look at"),
-        ("standardize_depth", False, "=False asks for another model: in this one elevation is standardised"),
-        ("qkv_bias", True, "=True is not known, and may change .*--ignore-option qkv_bias"),
+        (
+            "decoder_use_task_queries",
+            False,
+            "=False asks for a different model: in this one a decoder's queries",
+        ),
+        ("decoder_use_task_queries", None, "=None asks for a different model"),
+        ("decoder_use_task_queries", "True", "='True' asks for a different model"),
+        (
+            "decoder_use_xattn",
+            False,
+            "=False asks for a different model: in this one a decoder's queries always attend to",
+        ),
+        ("standardize_depth", False, "=False asks for a different model: in this one elevation is always standardised"),
+        ("qkv_bias", True, "=True is unknown, and may change .*--ignore-option qkv_bias"),
         ("new\x1b[2J", [1], r"new\\x1b\[2J"),
         ("extra_norm_pix_loss", False, "=False contradicts its weights, which show True"),
         ("patch_size", 16, "=16 contradicts its weights, which show 8"),
         ("num_global_tokens", 2, "=2 contradicts its weights, which show 1"),
         ("decoder_dim", 64, "=64 contradicts its weights, which show 128"),
         ("decoder_depth", 1, "=1 contradicts its weights, which show 2"),
-        ("in_domains", ["rgb"], r"=\['rgb'\] contradicts its weights, which are of rgb, semseg"),
+        ("in_domains", ["rgb"], r"=\['rgb'\] contradicts its weights, which show rgb, semseg"),
         ("in_domains", "rgb-depth", "='rgb-depth' contradicts its weights"),
         ("in_domains", 3, "=3 contradicts its weights"),
         ("in_domains", [["rgb"]], "contradicts its weights"),
-        ("out_domains", ["rgb", "semseg", "depth"], "contradicts its weights, which are of rgb, semseg"),
-        ("task_balancer", "gradnorm", r"='gradnorm' is of no known kind \(known: none, uncertainty\)"),
-        ("model", "pretrain_multimae_base", r"='pretrain_multimae_base' is not the nano .*--heads 2"),
-        ("model", 7, "=7 is not the nano of the table"),
+        ("out_domains", ["rgb", "semseg", "depth"], "contradicts its weights, which show rgb, semseg"),
+        ("task_balancer", "gradnorm", r"='gradnorm' is unknown \(known: none, uncertainty\)"),
+        ("model", "pretrain_multimae_base", r"='pretrain_multimae_base' is not nano, .*--heads 2"),
+        ("model", 7, "=7 is not nano, the size"),
     ],
 )
 def test_an_option_that_changes_numbers_is_refused_by_its_name(
@@ -195,7 +209,7 @@ def test_an_option_that_changes_numbers_is_refused_by_its_name(
             published_weights(path, SMALL, SMALL.variant)
 
 
-def test_options_that_change_no_number_and_those_that_say_what_is_so() -> None:
+def test_options_that_change_no_number_or_agree_with_the_weights_are_accepted() -> None:
     said = {
         "decoder_use_task_queries": True, "decoder_use_xattn": 1, "standardize_depth": True, "patch_size": 8,
         "num_global_tokens": 1, "decoder_dim": 128, "decoder_depth": 2, "extra_norm_pix_loss": True,
@@ -209,11 +223,11 @@ def test_options_that_change_no_number_and_those_that_say_what_is_so() -> None:
 
 def test_an_unknown_option_that_the_user_knows_to_change_nothing() -> None:
     weights, said = meta_weights(SMALL), {"decoder_num_heads": 8, "note": "x", "decoder_use_xattn": False}
-    with pytest.raises(InputError, match="option note='x' is not known"):
+    with pytest.raises(InputError, match="option note='x' is unknown"):
         infer(weights, said)
-    with pytest.raises(InputError, match="decoder_use_xattn=False asks for another"):
+    with pytest.raises(InputError, match="decoder_use_xattn=False asks for a different"):
         infer(weights, said, ignored=["note"])
-    with pytest.raises(InputError, match="--ignore-option decoder_use_xattn: what this option does is known"):
+    with pytest.raises(InputError, match="--ignore-option decoder_use_xattn: mmae knows what this option does"):
         infer(weights, said, ignored=["decoder_use_xattn"])
     with pytest.raises(InputError, match=r"--ignore-option not: x\.pth has no such option; did you mean 'note'"):
         infer(weights, said, ignored=["not"])
@@ -238,12 +252,12 @@ def test_how_inputs_were_normalised_is_a_note() -> None:
 
 def test_a_file_without_global_tokens_gets_the_true_reason() -> None:
     weights = meta_weights(SMALL) | {"global_tokens": torch.zeros(1, 0, 64)}
-    with pytest.raises(InputError, match=r"has no global token \(num_global_tokens=0, .* not known here") as raised:
+    with pytest.raises(InputError, match=r"has no global token \(num_global_tokens=0, .* mmae does not know") as raised:
         infer(weights, {"num_global_tokens": 0})
     assert "axes were expected" not in str(raised.value)
 
 
-def test_weights_for_a_model_that_is_decided(config: ModelConfig, variant: Variant, tmp_path: Path) -> None:
+def test_weights_for_a_model_with_known_settings(config: ModelConfig, variant: Variant, tmp_path: Path) -> None:
     # Another order of the same modalities is the same model.
     weights = published_model(config, variant, seed=5)
     path = save_published(tmp_path / "x.pth", weights, options(config))
@@ -256,7 +270,7 @@ def test_weights_for_a_model_that_is_decided(config: ModelConfig, variant: Varia
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"decoder_num_heads": 4}, "its decoder_num_heads is 2, this model's is 4"),
+        ({"decoder_num_heads": 4}, "its decoder_num_heads is 2, but this model's is 4"),
         ({"decoder_dim": 32}, r"has shape .*, this model needs .* \(\d+ in all\)"),
         ({"out_domains": ("rgb",)}, r"unexpected name output_adapters\.depth\.\S+ \(\d+ in all\)"),
         ({"in_domains": ("rgb", "slope")}, r"input_adapters\.slope\.proj\.weight is missing \(\d+ in all\)"),
@@ -271,8 +285,8 @@ def test_weights_of_another_model(
     assert str(raised.value).startswith(f"{path}: ")
 
 
-def test_encoder_heads_that_the_options_say(config: ModelConfig, variant: Variant, tmp_path: Path) -> None:
+def test_the_options_give_the_encoder_heads(config: ModelConfig, variant: Variant, tmp_path: Path) -> None:
     args = argparse.Namespace(num_heads=2)
     path = save_published(tmp_path / "x.pth", published_model(config, variant), args)
-    with pytest.raises(InputError, match="its num_heads is 2, this model's is 4"):
+    with pytest.raises(InputError, match="its num_heads is 2, but this model's is 4"):
         published_weights(path, config, variant)

@@ -109,7 +109,7 @@ def test_learned_positions_are_not_exported(config: ModelConfig, variant: Varian
 
 @pytest.mark.parametrize("shift", [0.0, 1.0])
 def test_learned_positions_start_from_the_files(shift: float, config: ModelConfig, variant: Variant) -> None:
-    """Those the published model would compute with on this grid, whether they are sine-cosine ones or not."""
+    """They are the published model's positions on this grid, whether those are sine-cosine or not."""
     learned = replace(config, positions="learned")
     published = to_published(random_state(config, variant), config, variant)
     for name in ("input_adapters.semseg.pos_emb", "output_adapters.norm_rgb.pos_emb"):

@@ -36,7 +36,7 @@ def reapply(engine: Engine, recipe: Groups) -> list[str]:
     loaded = hyper_parameters(engine)
     if len(loaded) != len(recipe):
         raise InputError(
-            f"the checkpoint's optimiser has {len(loaded)} parameter groups, this model has {len(recipe)}: "
+            f"the checkpoint's optimiser has {len(loaded)} parameter groups, but this model has {len(recipe)}: "
             "go on with the mmae that wrote it"
         )
     said = []

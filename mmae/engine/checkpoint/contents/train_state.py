@@ -22,13 +22,13 @@ class TrainState:
         step: optimiser steps done.
         tiles_seen: step x global batch.
         world: ranks that wrote the checkpoint.
-        zero_stage: of the optimiser's files.
-        precision: of the weights: bf16, fp16 or fp32.
+        zero_stage: the ZeRO stage of the optimiser's files.
+        precision: the precision of the weights: bf16, fp16 or fp32.
         shards: fingerprint of the shards' index; several are separated by spaces.
         order_version: version of the order of tiles (`mmae.data.sampling.order`).
-        versions: of mmae, torch, deepspeed and others, for people.
+        versions: the versions of mmae, torch, deepspeed and others, for people to read.
         keys: identity of the list of tiles (`data.keys`); empty without a list.
-        format: of the checkpoint's folder (`FORMAT`).
+        format: the version of the checkpoint's layout (`FORMAT`).
     """
 
     step: int

@@ -41,7 +41,7 @@ def write_back(engine: Engine, state: FullState, step: int) -> None:
 
     Args:
         engine: just built; its optimiser has made no step.
-        state: by the names of the engine's module.
+        state: the state by parameter name, as the engine's module has the names.
         step: number of optimiser steps that led to the state.
     """
     _allocate_moments(engine)

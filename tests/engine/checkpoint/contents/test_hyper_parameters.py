@@ -29,7 +29,7 @@ def load(into: Any, source: Any) -> None:
     into.lr_scheduler.load_state_dict(source.lr_scheduler.state_dict())
 
 
-def test_what_was_not_changed_stays_to_the_bit() -> None:
+def test_unchanged_values_stay_bit_for_bit() -> None:
     train = TrainConfig(max_steps=10, warmup_steps=3, blr=0.3)
     old, new = engine(train, steps=5), engine(train)
     recipe = hyper_parameters(new)
@@ -45,7 +45,7 @@ def test_what_was_not_changed_stays_to_the_bit() -> None:
             each.lr_scheduler.step()
 
 
-def test_what_was_changed_holds_from_the_next_step_on() -> None:
+def test_changed_values_hold_from_the_next_step_on() -> None:
     old = engine(TrainConfig(max_steps=10, blr=0.3), steps=5)
     train = TrainConfig(max_steps=20, blr=0.1, opt_betas=(0.8, 0.9))
     new, expected = engine(train, decays=(0.1, 0.0)), engine(train, steps=5)
@@ -65,5 +65,5 @@ def test_what_was_changed_holds_from_the_next_step_on() -> None:
 def test_another_number_of_groups_is_refused() -> None:
     new = engine(TrainConfig(), decays=(0.05,))
     recipe = hyper_parameters(engine(TrainConfig()))
-    with pytest.raises(InputError, match="has 1 parameter groups, this model has 2"):
+    with pytest.raises(InputError, match="has 1 parameter groups, but this model has 2"):
         reapply(new, recipe)

@@ -35,7 +35,7 @@ def test_a_checkout_names_its_commit(tmp_path: Path) -> None:
     assert git_commit(tmp_path / "site-packages") == ""
 
 
-def test_without_git_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert git_commit(tmp_path) == ""
     monkeypatch.setenv("PATH", "")
     assert git_commit(tmp_path) == ""

@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself, and which is refused."""
+"""The state file of a checkpoint, and which ones are refused."""
 
 from __future__ import annotations
 

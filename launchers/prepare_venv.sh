@@ -1,7 +1,8 @@
-# Sourced by the other scripts: makes the checkout's .venv, and installs again when setup.py or pyproject.toml changes.
-# usage: prepare_environment FOLDER [EXTRA]     (EXTRA: dev)
+# Sourced by quickstart.sh and tests/run.sh: makes .venv in the checkout, and installs again when setup.py or
+# pyproject.toml changes.
+# usage: prepare_venv FOLDER [EXTRA]     (EXTRA: dev)
 
-prepare_environment() {
+prepare_venv() {
   local root=$1 extra=${2:-} python=${PYTHON:-} candidate stamp wanted
   if ! command -v g++ >/dev/null; then
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
