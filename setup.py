@@ -52,6 +52,7 @@ setup(
     extras_require={
         "s3": ["s3fs"],
         "gs": ["gcsfs"],
+        "geo": ["pyarrow>=15", "rasterio>=1.4"],
         "tensorboard": ["tensorboard>=2.14"],
         "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.3"],
         "dev": [
@@ -60,9 +61,11 @@ setup(
             "onnx>=1.16",
             "onnxruntime>=1.18",
             "onnxscript>=0.3",
+            "pyarrow>=15",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.6",
+            "rasterio>=1.4",
             "ruff==0.17.6",
             "tensorboard>=2.14",
             "types-PyYAML",

@@ -25,6 +25,8 @@ COMMANDS: Final = {
         "mmae.publish.import_published",
         "turn a checkpoint of the published code into a model folder",
     ),
+    "embed": ("mmae.scenes.embed", "vectors of a scene (GeoTIFF) or of a shard set (Parquet)"),
+    "predict": ("mmae.scenes.predict", "land cover, relative elevation and reflectance of a scene, by the decoders"),
     "reconstruct": ("mmae.evaluate.reconstruct", "draw what a run's model reconstructs"),
     "status": ("mmae.run.status", "state of a run: step, losses, speed, time left, checkpoint, warnings"),
     "bench": ("mmae.bench.command", "measure what limits this machine, and compare with other implementations"),

@@ -77,6 +77,7 @@ HOMES = MappingProxyType(
         # Carried along by exports: they run where timm is.
         "timm": {"mmae.publish.carried"},
         "wandb": {"mmae.engine.telemetry.trackers"},
+        "rasterio": {"mmae.scenes.files"},
         "pydantic": {
             "mmae.config.deepspeed",
             "mmae.config.deepspeed_schema",
@@ -87,7 +88,21 @@ HOMES = MappingProxyType(
 )
 """Modules, or packages, in which a library may be imported when the program runs."""
 
-HEAVY = ("torch", "timm", "deepspeed", "webdataset", "h5py", "blosc2", "wandb", "PIL", "requests", "fsspec", "pandas")
+HEAVY = (
+    "torch",
+    "timm",
+    "deepspeed",
+    "webdataset",
+    "h5py",
+    "blosc2",
+    "wandb",
+    "PIL",
+    "requests",
+    "fsspec",
+    "pandas",
+    "rasterio",
+    "pyarrow",
+)
 
 
 def test_the_source_was_read() -> None:

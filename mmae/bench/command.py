@@ -14,6 +14,7 @@ COMMANDS: Final = {
         "mmae.bench.repack.command",
         "HDF5 to shards: tiles/s, compared with h5py + webdataset's writer and the machine's limit",
     ),
+    "embed": ("mmae.bench.embed.command", "a scene to vectors: windows/s beside the encoder's forward pass alone"),
     "step": (
         "mmae.bench.step.command",
         "a training step: MFU, memory and the time of its parts, compared with its matrix products alone",

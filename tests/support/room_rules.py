@@ -50,11 +50,13 @@ BELOW: Mapping[str, frozenset[str]] = MappingProxyType(
         "engine": _DATA_AND_MODEL | {"distributed", "run"},
         "evaluate": _DATA_AND_MODEL | {"distributed", "run", "engine"},
         "programs": _TRAINING,
+        # Worker processes and their progress are those of data_tools.
+        "scenes": _TRAINING | {"programs", "data_tools"},
         "plan": _DATA_AND_MODEL,
         "launch": _TRAINING | {"programs"},
         "doctor": _TRAINING | {"programs", "plan", "launch"},
         # Benches compare with everything there is.
-        "bench": _TRAINING | {"programs", "data_tools"},
+        "bench": _TRAINING | {"programs", "scenes", "data_tools"},
         "data_tools": frozenset({"data"}),
         # The command line names its commands' modules, and imports the chosen one.
         "cli": frozenset(),
@@ -89,6 +91,11 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "contents": frozenset(),
             "conversion": frozenset(),
         },
+        "mmae.scenes": {
+            "files": frozenset(),
+            "windows": frozenset({"files"}),
+            "": frozenset({"files", "windows"}),
+        },
         "mmae.publish": {
             "": frozenset({"hub"}),
             "hub": frozenset(),
@@ -113,6 +120,7 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "repack": frozenset({""}),
             "loader": frozenset({""}),
             "shuffle": frozenset({""}),
+            "embed": frozenset({""}),
             "step": frozenset({""}),
         },
         "data_tools": {

@@ -1,0 +1,62 @@
+"""`mmae predict MODEL SCENE OUT`: what the pretrained decoders say about a scene, as GeoTIFFs."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from mmae.scenes.scene_options import add_scene_arguments
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_scene_arguments(parser, "GeoTIFFs whose bands are one scene")
+    parser.add_argument("out", metavar="OUT", help="folder to write, with one GeoTIFF an output")
+    parser.add_argument(
+        "--outputs",
+        required=True,
+        metavar="NAME,NAME",
+        help="decoders of the model: semseg (land cover), depth (relative elevation), rgb, ired, sired, ebands "
+        "(reflectance) and others",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    from mmae.disk.files import writing
+    from mmae.disk.free_space import need_space
+    from mmae.errors import InputError
+    from mmae.scenes.files.geotiff_output import write_cog
+    from mmae.scenes.files.partial_output import REMEDY, check_new_output, partial_output
+    from mmae.scenes.scene_job import DISK_COPIES, check_sample, check_window, compute
+    from mmae.scenes.scene_options import is_shards, place_output, scene_job, scene_tags
+    from mmae.terminal.printable import printable
+
+    if is_shards(args.src):
+        raise InputError(f"{args.src[0]}: predictions are made of GeoTIFFs: `mmae reconstruct` draws tiles of shards")
+    out = Path(args.out)
+    check_new_output(out)
+    job, workers = scene_job(args, tuple(name.strip() for name in args.outputs.split(",")))
+    check_window(job)
+    rasters = job.window_model.rasters
+    rows, columns = job.patches
+    patch = job.encoder.patch_size
+    size = sum(4 * len(raster.bands) * raster.cells**2 for raster in rasters)
+    # What is refused leaves nothing behind.
+    check_sample(job)
+    need_space(out.absolute().parent, DISK_COPIES * rows * columns * size, REMEDY)
+    with partial_output(out, job.identity()) as partial:
+        units = compute(job, partial, workers, "predict")
+        whole = partial.folder / "whole"
+        with writing(whole, REMEDY):
+            whole.mkdir(exist_ok=True)
+        for raster in rasters:
+            cells = raster.cells
+            grid = job.scene.grid.coarser(patch / cells, rows * cells, columns * cells)
+            path = whole / f"{raster.name}.tif"
+            path.unlink(missing_ok=True)
+            write_cog(partial, units, raster, grid, path, tags=scene_tags(job))
+        place_output(whole, out)
+        partial.remove()
+    for raster in rasters:
+        about = raster.tags["units"]
+        print(printable(f"{out / raster.name}.tif: {rows * raster.cells}x{columns * raster.cells} pixels, {about}"))
+    return 0
