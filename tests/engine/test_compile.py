@@ -105,13 +105,14 @@ def pair(config: Config, recompute: Recompute, dtype: torch.dtype, backend: str)
     return modules
 
 
-@pytest.mark.parametrize("recompute", [Recompute(), Recompute("full", 2)])
+@pytest.mark.parametrize("recompute", [Recompute(), pytest.param(Recompute("full", 2), marks=pytest.mark.slow)])
 def test_float32_gives_the_same_numbers(recompute: Recompute) -> None:
     config = make_config()
     plain, compiled = pair(config, recompute, torch.float32, GRAPHS_ONLY)
     assert max(differences(run(compiled, config), run(plain, config))) <= FLOAT32_BOUND
 
 
+@pytest.mark.slow
 def test_other_models_compile_too() -> None:
     config = make_config(model__positions="learned", model__num_global_tokens=0, model__paper_exact=True)
     plain, compiled = pair(config, Recompute(), torch.float32, GRAPHS_ONLY)

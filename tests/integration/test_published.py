@@ -17,7 +17,8 @@ from tests.support.published_case import options, published_model, save_publishe
 CONFIG = ModelConfig(size="nano", decoder_dim=32, decoder_depth=1, decoder_num_heads=4)
 
 
-@pytest.mark.parametrize("stage", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [1, 3])
 def test_a_run_starts_from_a_published_file(
     stage: int, synthetic_shards: Path, command: Command, tmp_path: Path
 ) -> None:

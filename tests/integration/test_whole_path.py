@@ -168,6 +168,7 @@ def test_hidden_modalities_are_told_from_the_others(trained: Finished, home: Pat
     assert 0 < rows["semseg"]["majority"] < 1
 
 
+@pytest.mark.slow
 def test_accelerate_starts_the_same_training(synthetic_shards: Path, command: Command, tmp_path: Path) -> None:
     done = command(
         "accelerate", "launch", "--config_file", ROOT / "launchers" / "accelerate.yaml",

@@ -55,6 +55,7 @@ def check(job: Job, ranks: int, held: Held) -> None:
 
 
 @pytest.mark.process
+@pytest.mark.slow
 def test_two_ranks_hold_what_is_predicted(tmp_path: Path) -> None:
     jobs = [Job("nano", file) for file in STAGES]
     for job, held in zip(jobs, held_by(jobs, 2, tmp_path), strict=True):
