@@ -84,10 +84,9 @@ SPANNING = [
     Shape("zero2", 2, 4, "full"),
     Shape("zero3", 1, 2, "selective"),
     Shape("zero3", 2, 1, "none"),
-    Shape("zero3", 2, 2, "full"),
     Shape("zero2_offload", 2, 2, "none"),
     Shape("zero3_offload", 2, 1, "selective"),
-    *(Shape(ds, 2, 1, "full", every=2) for ds in ("zero0", "zero1", "zero2", "zero3")),
+    *(Shape(ds, 2, 1, "full", every=2) for ds in ("zero1", "zero3")),
 ]
 """Each stage, each number of ranks, each accumulation, each kind of checkpointing, and most pairs of them."""
 
