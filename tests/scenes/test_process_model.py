@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from mmae.model.saved.saved_config import CONFIG_NAME
+from mmae.scenes.process_model import model_hash
+from tests.support.scenes import save_scene_model
+
+
+def test_other_band_statistics_make_another_model(tmp_path: Path) -> None:
+    model = save_scene_model(tmp_path / "model")
+    before = model_hash(str(model))
+    assert model_hash(str(model)) == before
+    path = model / CONFIG_NAME
+    told = json.loads(path.read_text())
+    told["band_stats"]["aster"]["mean"][0] += 1
+    path.write_text(json.dumps(told))
+    assert model_hash(str(model)) != before
