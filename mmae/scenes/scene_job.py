@@ -154,11 +154,13 @@ def check_sample(job: SceneJob) -> None:
     import numpy as np
 
     windows, (height, width) = job.windows, job.window_hw
-    corners = [(top, left) for top in windows.down.starts for left in windows.across.starts]
-    step = -(-len(corners) // _SAMPLE)
+    down, across = windows.down.starts, windows.across.starts
+    count = len(down) * len(across)
+    step = -(-count // _SAMPLE)
     found: list[dict[str, Any]] = []
     with job.scene.opened() as reader:
-        for top, left in corners[step // 2 :: step]:
+        for number in range(step // 2, count, step):
+            top, left = down[number // len(across)], across[number % len(across)]
             found.append(reader.read(top * windows.patch, left * windows.patch, height, width))
     arrays = {name: np.stack([each[name] for each in found]) for name in found[0]}
     try:
