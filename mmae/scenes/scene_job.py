@@ -98,7 +98,7 @@ class SceneJob:
 
     def units(self) -> list[Unit]:
         rasters = self.window_model.rasters
-        size = sum(4 * raster.channels * raster.cells**2 for raster in rasters)
+        size = sum(4 * (raster.channels + 1) * raster.cells**2 for raster in rasters)
         return units_of(*self.patches, self.windows.down.window, size)
 
     def identity(self) -> dict[str, Any]:
