@@ -59,6 +59,11 @@ def model_hash(model: str) -> str:
     return hashlib.blake2b(found.encode()).hexdigest()
 
 
+def model_name(model: str) -> str:
+    """The last part of a folder's path, also of `.`, or of a name on the hub."""
+    return os.path.basename(os.path.abspath(model))
+
+
 def _number() -> int:
     """Which worker this is, from 0; 0 in a process that nobody spawned."""
     _, _, number = current_process().name.rpartition("-")
