@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--window", type=int, metavar="PX", help="pixels of a window's side (default: as trained)")
     shards = parser.add_argument_group("shards only")
     shards.add_argument("--split", help="tiles of this split only (default: all tiles)")
-    shards.add_argument("--pooling", choices=("mean", "global"), default="mean", help="a tile's vector (default: mean)")
+    shards.add_argument("--pooling", choices=("mean", "global"), help="a tile's vector (default: mean)")
     shards.add_argument("--cache-dir", help="folder for shards that are fetched from an address")
 
 
@@ -34,6 +34,15 @@ def run(args: argparse.Namespace) -> int:
     return _embed_scene(args)
 
 
+def _check_options(args: argparse.Namespace) -> None:
+    """Raise InputError if options of shards are given: a scene has neither splits nor an address."""
+    from mmae.errors import InputError
+
+    for option in ("split", "pooling", "cache_dir"):
+        if getattr(args, option) is not None:
+            raise InputError(f"--{option.replace('_', '-')} is for shards, and these are GeoTIFFs: leave it out")
+
+
 def _embed_scene(args: argparse.Namespace) -> int:
     from mmae.disk.free_space import need_space
     from mmae.scenes.files.geotiff_output import write_cog
@@ -42,6 +51,7 @@ def _embed_scene(args: argparse.Namespace) -> int:
     from mmae.scenes.scene_options import check_suffix, place_output, scene_job, scene_tags
     from mmae.terminal.printable import printable
 
+    _check_options(args)
     out = Path(args.out)
     check_suffix(out, (".tif", ".tiff"), "a scene's vectors are a GeoTIFF")
     check_new_output(out)

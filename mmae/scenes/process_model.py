@@ -46,12 +46,22 @@ def load_here(model: str, trust: bool, devices: tuple[str, ...]) -> RawEncoder:
 
 
 def model_hash(model: str) -> str:
-    """The hash of a model's weights: the same name may hold another model tomorrow."""
+    """The hash of a model's weights and configuration: the same name may hold another model tomorrow."""
     from mmae.inference.model_location import model_folder
+    from mmae.model.saved.saved_config import CONFIG_NAME
     from mmae.model.saved.saved_model import WEIGHTS_NAME
 
-    with (model_folder(model) / WEIGHTS_NAME).open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()
+    # Band statistics are part of the configuration, and change vectors.
+    found = ""
+    for name in (CONFIG_NAME, WEIGHTS_NAME):
+        with (model_folder(model) / name).open("rb") as file:
+            found += hashlib.file_digest(file, "blake2b").hexdigest()
+    return hashlib.blake2b(found.encode()).hexdigest()
+
+
+def model_name(model: str) -> str:
+    """The last part of a folder's path, also of `.`, or of a name on the hub."""
+    return os.path.basename(os.path.abspath(model))
 
 
 def _number() -> int:

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from data_tools.workers.pool import Tally, in_processes
 from data_tools.workers.progress import progress
 from mmae.errors import InputError
-from mmae.scenes.files.geotiffs import Scene
+from mmae.scenes.files.geotiffs import Scene, SceneReader
 from mmae.scenes.files.rasters import Unit, runs_of, units_of
 from mmae.scenes.process_model import load_here, model_hash
 from mmae.scenes.windows.window_axis import WindowAxis
@@ -98,7 +99,7 @@ class SceneJob:
 
     def units(self) -> list[Unit]:
         rasters = self.window_model.rasters
-        size = sum(4 * raster.channels * raster.cells**2 for raster in rasters)
+        size = sum(4 * (raster.channels + 1) * raster.cells**2 for raster in rasters)
         return units_of(*self.patches, self.windows.down.window, size)
 
     def identity(self) -> dict[str, Any]:
@@ -127,7 +128,7 @@ def check_window(job: SceneJob) -> None:
     """
     patch, grid = job.encoder.patch_size, job.scene.grid
     height, width = job.window_hw
-    if height % patch or width % patch or not height or not width:
+    if height % patch or width % patch or min(height, width) < patch:
         raise InputError(f"--window {height}: windows are whole patches: give a multiple of {patch}")
     if job.overlap % patch or not 0 <= job.overlap < min(height, width):
         raise InputError(
@@ -146,31 +147,47 @@ def check_window(job: SceneJob) -> None:
 
 
 def check_sample(job: SceneJob) -> None:
-    """Compare some windows with the model's statistics.
+    """Compare some windows with the model's statistics, or the first one with data if these have none.
 
     Raises:
-        InputError: the values cannot be in the units of the statistics; or no window that was looked at has data.
+        InputError: the values cannot be in the units of the statistics; or no window has data.
     """
+    count = len(job.windows.down.starts) * len(job.windows.across.starts)
+    step = -(-count // _SAMPLE)
+    with job.scene.opened() as reader:
+        others = ([number] for number in range(count if step > 1 else 0))
+        chosen = chain([range(step // 2, count, step)], others)
+        if any(_checked(job, reader, numbers) for numbers in chosen):
+            return
+    raise InputError(f"{job.scene.bands[0].path}: the scene holds no data: look at its no-data value and its pixels")
+
+
+def _checked(job: SceneJob, reader: SceneReader, numbers: Sequence[int]) -> bool:
+    """Whether some of these windows have data, which is then in the right units."""
     import numpy as np
 
-    windows, (height, width) = job.windows, job.window_hw
-    corners = [(top, left) for top in windows.down.starts for left in windows.across.starts]
-    step = -(-len(corners) // _SAMPLE)
-    found: list[dict[str, Any]] = []
-    with job.scene.opened() as reader:
-        for top, left in corners[step // 2 :: step]:
-            found.append(reader.read(top * windows.patch, left * windows.patch, height, width))
+    windows, across = job.windows, job.windows.across.starts
+    found = [
+        reader.read(
+            windows.down.starts[number // len(across)] * windows.patch,
+            across[number % len(across)] * windows.patch,
+            *job.window_hw,
+        )
+        for number in numbers
+    ]
     arrays = {name: np.stack([each[name] for each in found]) for name in found[0]}
     try:
-        job.inputs.prepare(arrays, check=job.numbers.check)
+        inputs = job.inputs.prepare(arrays, check=job.numbers.check)
     except InputError as error:
         raise InputError(_as_options(str(error))) from None
+    return any(bool(valid.any()) for valid in inputs.token_valid.values())
 
 
 def _as_options(message: str) -> str:
     """A message about arguments of Python, with the command's options instead."""
     message = message.replace("check_units=False", "--no-unit-check")
-    return re.sub(r"\b(units|level|offset)='?(-?\w+)'?", r"--\1 \2", message)
+    message = re.sub(r"\b(units|level|offset)='?(-?\w+)'?", r"--\1 \2", message)
+    return re.sub(r"(--\w+ .*) or '(\w+)'", r"\1 or \2", message)
 
 
 def compute(job: SceneJob, partial: PartialOutput, workers: int, what: str) -> list[Unit]:

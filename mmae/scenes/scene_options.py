@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -26,8 +27,8 @@ def add_scene_arguments(parser: argparse.ArgumentParser, sources: str) -> None:
     parser.add_argument(
         "--bands",
         metavar="B,B",
-        help="name of each band of the files in their order, such as B2,B3,B4,B8 or aster:elevation; - skips one "
-        "(default: the names in the files)",
+        help="name of each band of the files in their order, such as B2,B3,B4,B8 or aster:elevation; - skips one, "
+        "and --bands=-,B3 skips the first (default: the names in the files)",
     )
     parser.add_argument("--level", choices=("l1c", "l2a"), help="Sentinel-2 level: l1c top of atmosphere, l2a surface")
     parser.add_argument("--units", help="reflectance (0 to 1) or linear (Sentinel-1); default: as MMEarth stores them")
@@ -109,6 +110,8 @@ def scene_job(args: argparse.Namespace, outputs: tuple[str, ...] | None) -> tupl
     """
     from mmae.scenes.files.geotiffs import band_names, open_scene
 
+    if not math.isfinite(args.offset):
+        raise InputError(f"--offset {args.offset}: give a number, such as -1000")
     # Files are looked at before imports that take seconds.
     named = band_names(args.src, None if args.bands is None else args.bands.split(","))
     from mmae.inference.model_location import model_folder
@@ -133,12 +136,13 @@ def scene_job(args: argparse.Namespace, outputs: tuple[str, ...] | None) -> tupl
 
 def scene_tags(job: SceneJob) -> dict[str, str]:
     """Facts for readers of a raster."""
+    from mmae.scenes.process_model import model_name
     from mmae.version import __version__
 
     bands = "; ".join(f"{dataset}: {' '.join(names)}" for dataset, names in job.scene.names.items())
     return {
         "mmae_version": __version__,
-        "mmae_model": Path(job.model).name,
+        "mmae_model": model_name(job.model),
         "mmae_bands": bands,
         "mmae_level": job.numbers.level or "",
         "mmae_window": f"{job.window_hw[0]}x{job.window_hw[1]} pixels, {job.overlap} shared",

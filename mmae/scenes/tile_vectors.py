@@ -29,7 +29,7 @@ from mmae.scenes.files.geo_extra import pyarrow
 from mmae.scenes.files.number_format import number_format
 from mmae.scenes.files.parquet_output import TileVectors, write_parquet
 from mmae.scenes.files.partial_output import REMEDY, PartialOutput, check_new_output, partial_output
-from mmae.scenes.process_model import devices_of, load_here, model_hash
+from mmae.scenes.process_model import devices_of, load_here, model_hash, model_name
 from mmae.scenes.scene_options import batch_of, check_suffix
 from mmae.terminal.plurals import counted
 from mmae.terminal.printable import printable
@@ -56,9 +56,8 @@ def embed_shards(args: argparse.Namespace) -> int:
     _check_options(args)
     pyarrow()
     devices = devices_of(args.processes)
-    job = TileJob(
-        args.model, args.trust, args.src[0], args.cache_dir, args.pooling, batch_of(args.batch, devices), devices
-    )
+    pooling = args.pooling or "mean"
+    job = TileJob(args.model, args.trust, args.src[0], args.cache_dir, pooling, batch_of(args.batch, devices), devices)
     index = job.set.index
     positions = np.arange(len(index)) if args.split is None else index.positions(args.split)
     dim = job.encoder.dim
@@ -73,7 +72,7 @@ def embed_shards(args: argparse.Namespace) -> int:
             return (TileVectors(chunk.positions, partial.load(chunk.name)["vectors"]) for chunk in chunks)
 
         form = number_format(args.dtype, (part.vectors_ND for part in parts()))
-        facts = {"model": Path(args.model).name, "modalities": job.names, "pooling": args.pooling, "dtype": args.dtype}
+        facts = {"model": model_name(args.model), "modalities": job.names, "pooling": pooling, "dtype": args.dtype}
         loss = write_parquet(out, index, parts(), form, facts)
         partial.remove()
     print(

@@ -95,6 +95,23 @@ def reflectance(folder: Path) -> list[str]:
     return ["a.tif", "out.tif", "--level", "l2a"]
 
 
+def no_data(folder: Path) -> list[str]:
+    write_geotiff(folder / "a.tif", pixels(40, 48) * 0)
+    return ["a.tif", "out.tif", "--level", "l2a"]
+
+
+def no_data_in_many_windows(folder: Path) -> list[str]:
+    write_geotiff(folder / "a.tif", pixels(320, 320) * 0)
+    return ["a.tif", "out.tif", "--level", "l2a"]
+
+
+def reflectance_in_a_corner(folder: Path) -> list[str]:
+    values = (pixels(320, 320) / 1e4).astype(np.float32)
+    values[:, 32:] = values[:, :, 32:] = 0
+    write_geotiff(folder / "a.tif", values)
+    return ["a.tif", "out.tif", "--level", "l2a"]
+
+
 def no_level(folder: Path) -> list[str]:
     return one(folder)[:2]
 
@@ -139,7 +156,16 @@ def no_folder(folder: Path) -> list[str]:
         (mixed_dtypes, "is uint16, and .* is float32: bring all bands to one dtype"),
         (bytes_not_numbers, "is uint8, which cannot hold reflectance x 10000"),
         (reflectance, r"scale: .*say --units reflectance, .*use --no-unit-check"),
-        (no_level, "level is missing: .*say --level l1c "),
+        (reflectance_in_a_corner, "say --units reflectance"),
+        (no_data, "a.tif: the scene holds no data"),
+        (no_data_in_many_windows, "a.tif: the scene holds no data"),
+        (no_level, r"level is missing: .*say --level l1c \(top of atmosphere\) or l2a \(surface\)"),
+        (lambda folder: one(folder, "--bands=-,-,-,-,-"), "--bands skips all bands"),
+        (lambda folder: one(folder, "--offset", "nan"), "--offset nan: give a number"),
+        (lambda folder: one(folder, "--offset=-inf"), "--offset -inf: give a number"),
+        (lambda folder: one(folder, "--split", "val"), "--split is for shards"),
+        (lambda folder: one(folder, "--pooling", "mean"), "--pooling is for shards"),
+        (lambda folder: one(folder, "--cache-dir", "x"), "--cache-dir is for shards"),
         (there_already, "out.tif exists already"),
         (other_suffix, "a scene's vectors are a GeoTIFF"),
         (no_tiff, "a.tif: is no GeoTIFF"),
@@ -148,6 +174,7 @@ def no_folder(folder: Path) -> list[str]:
         (lambda folder: one(folder, "--overlap", "32"), "--overlap 32: give a multiple of 8 from 0 to 24"),
         (lambda folder: one(folder, "--window", "20"), "--window 20: windows are whole patches"),
         (lambda folder: one(folder, "--window", "0"), "--window 0: windows are whole patches"),
+        (lambda folder: one(folder, "--window=-8"), "--window -8: windows are whole patches"),
         (lambda folder: one(folder, "--batch", "0"), "--batch 0"),
         (lambda folder: one(folder, "--processes", "0"), "--processes 0"),
         (lambda folder: one(folder, "--processes", "999"), "--processes 999"),
@@ -190,6 +217,16 @@ def test_outputs_that_cannot_be_predicted(
     assert main(words) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == [scene]
+
+
+def test_reflectance_is_of_a_level(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    height = np.full((1, 40, 40), 300, np.int16)
+    scene = write_geotiff(tmp_path / "a.tif", height, ("aster:elevation",), nodata=-9999)
+    words = ["predict", str(model), str(scene), str(tmp_path / "out"), "--outputs", "rgb"]
+    assert main(words) == 2
+    assert "--outputs rgb: it is of a Sentinel-2 level: say --level l1c" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [scene]
+    assert main([*words, "--level", "l2a"]) == 0
 
 
 def test_what_is_predicted_is_not_all_that_is_given(

@@ -59,8 +59,8 @@ class Scene:
     def opened(self) -> Iterator[SceneReader]:
         """A reader, for one thread at a time."""
         with ExitStack() as stack:
-            files = {band.path: None for band in self.bands}
-            yield SceneReader(self, {path: stack.enter_context(_on_grid(path, self)) for path in files})
+            parts = dict.fromkeys((band.path, band.dataset) for band in self.bands)
+            yield SceneReader(self, {part: stack.enter_context(_on_grid(*part, self)) for part in parts})
 
 
 def band_names(paths: Sequence[str], wanted: Sequence[str] | None) -> list[tuple[str, int, str]]:
@@ -94,13 +94,15 @@ def open_scene(bands: Sequence[SceneBand], resampling: str | None = None) -> Sce
         resampling: bring the files to 10 m, and to the first one's place, in this way; None: they must be there.
 
     Raises:
-        InputError: a file cannot be read; no CRS; another resolution; a grid that is rotated, or not the first
-            one's; or dtypes that do not belong together.
+        InputError: a file cannot be read; no CRS; another resolution, or one that is too coarse to resample; a grid
+            that is rotated, or not the first one's; numbers that are to be scaled; or dtypes that do not belong
+            together.
     """
     grids: dict[str, Grid] = {}
     for path in dict.fromkeys(band.path for band in bands):
         with _open(path) as file:
             grids[path] = grid_of(path, file)
+            _check_plain(path, file, [band.index for band in bands if band.path == path])
     first, grid = next(iter(grids.items()))
     for path, other in grids.items():
         if resampling is None:
@@ -110,14 +112,17 @@ def open_scene(bands: Sequence[SceneBand], resampling: str | None = None) -> Sce
                     f"{path}: its grid ({other}) is not that of {first} ({grid}): bring the files to one grid, or "
                     "say --resample"
                 )
-    grid = grid if resampling is None else metre_grid(grid)
+    if resampling is not None:
+        grid.check_not_coarse(first)
+        grid = metre_grid(grid)
     return Scene(grid, tuple(bands), _dtypes(bands), resampling)
 
 
 class SceneReader:
     """Reads windows of a scene whose files are open."""
 
-    def __init__(self, scene: Scene, files: Mapping[str, Any]) -> None:
+    def __init__(self, scene: Scene, files: Mapping[tuple[str, str], Any]) -> None:
+        # A file is open once for each dataset: what is no data in it differs.
         self._scene = scene
         self._files = files
 
@@ -134,15 +139,27 @@ class SceneReader:
             fill = no_data_of(dataset, scene.dtypes[dataset])
             found[dataset] = np.full((len(names), height, width), fill, scene.dtypes[dataset])
         place = dict.fromkeys(found, 0)
-        for path, file in self._files.items():
-            bands = [band for band in scene.bands if band.path == path]
+        for (path, dataset), file in self._files.items():
+            bands = [band for band in scene.bands if (band.path, band.dataset) == (path, dataset)]
             pixels = _read(path, file, [band.index for band in bands], ((top, below), (left, right)))
             for band, pixels_HW in zip(bands, pixels, strict=True):
                 fill = no_data_of(band.dataset, scene.dtypes[band.dataset])
                 out = found[band.dataset][place[band.dataset]]
-                out[: below - top, : right - left] = pixels_HW.astype(out.dtype).filled(fill)
+                out[: below - top, : right - left] = _filled(pixels_HW, out.dtype, fill)
                 place[band.dataset] += 1
         return found
+
+
+def _check_plain(path: str, file: Any, indexes: Sequence[int]) -> None:
+    """Raise InputError if a file declares that its numbers are to be scaled, which nothing here does."""
+    for index in indexes:
+        scale, offset = file.scales[index - 1], file.offsets[index - 1]
+        if (scale, offset) != (1, 0):
+            raise InputError(
+                f"{path}: band {index} declares scale {scale:g} and offset {offset:g}, which are not applied here: "
+                "remove them with gdal_edit.py -scale 1 -offset 0 and say --units and --offset instead, or apply "
+                "them with gdal_translate -unscale"
+            )
 
 
 def no_data_of(dataset: str, dtype: str) -> float:
@@ -150,6 +167,19 @@ def no_data_of(dataset: str, dtype: str) -> float:
     if np.dtype(dtype).kind == "f":
         return float("nan")
     return next(row.no_data[0] for row in MODALITIES.values() if row.dataset == dataset)
+
+
+def _filled(pixels_HW: Any, dtype: np.dtype[Any], fill: float) -> NDArray[Any]:
+    """Pixels as another dtype; what is masked is not converted, as the dtype may not hold it."""
+    masked_HW = np.ma.getmaskarray(pixels_HW)
+    values_HW = np.where(masked_HW, 0, pixels_HW.data)
+    if dtype.kind != "f" and values_HW.dtype.kind == "f":
+        values_HW = np.rint(values_HW)
+    # What float32 cannot hold becomes infinite, which is no data.
+    with np.errstate(over="ignore"):
+        found_HW: NDArray[Any] = values_HW.astype(dtype)
+    found_HW[masked_HW] = fill
+    return found_HW
 
 
 def _read(path: str, file: Any, indexes: list[int], window: tuple[tuple[int, int], tuple[int, int]]) -> Any:
@@ -176,7 +206,7 @@ def _open(path: str) -> Iterator[Any]:
 
 
 @contextmanager
-def _on_grid(path: str, scene: Scene) -> Iterator[Any]:
+def _on_grid(path: str, dataset: str, scene: Scene) -> Iterator[Any]:
     with _open(path) as file:
         if scene.resampling is None:
             yield file
@@ -186,7 +216,7 @@ def _on_grid(path: str, scene: Scene) -> Iterator[Any]:
 
         grid = scene.grid
         how = Resampling[scene.resampling]
-        if any(row.categorical for band in scene.bands if band.path == path for row in _rows(band.dataset)):
+        if any(row.categorical for row in _rows(dataset)):
             how = Resampling.nearest
         with WarpedVRT(
             file,
@@ -195,8 +225,23 @@ def _on_grid(path: str, scene: Scene) -> Iterator[Any]:
             height=grid.height,
             width=grid.width,
             resampling=how,
+            **_no_data_in(file, dataset),
         ) as warped:
             yield warped
+
+
+def _no_data_in(file: Any, dataset: str) -> dict[str, Any]:
+    """How resampling keeps data apart from what is no data in a file, and from the ground beyond the file."""
+    from rasterio.enums import ColorInterp, MaskFlags
+
+    if file.nodata is not None or ColorInterp.alpha in file.colorinterp:
+        return {}
+    if any(row.categorical for row in _rows(dataset)):
+        return {"nodata": no_data_of(dataset, file.dtypes[0])}
+    if dataset == "sentinel2" and not any(MaskFlags.per_dataset in flags for flags in file.mask_flag_enums):
+        # Zeros must not be mixed into their neighbours, though the file does not declare them.
+        return {"src_nodata": 0}
+    return {"nodata": float("nan"), "dtype": "float32"}
 
 
 def _rows(dataset: str) -> list[Any]:

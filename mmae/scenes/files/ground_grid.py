@@ -12,6 +12,8 @@ from mmae.scenes.files.geo_extra import rasterio
 METRES: Final = 10.0
 """Side of a pixel of MMEarth, which models have learned from."""
 _TOLERANCE: Final = 0.05
+_COARSEST: Final = 1000.0
+"""Metres of a pixel beyond which resampling to 10 m would be a mistake: each pixel becomes 10 000."""
 _EQUATOR_METRES: Final = 6_378_137.0
 _ECCENTRICITY_SQUARED: Final = 6.694_379_990_14e-3
 
@@ -65,6 +67,15 @@ class Grid:
             raise InputError(
                 f"{path}: its pixels measure {width:.3g} x {height:.3g} m on the ground, and the model has learned "
                 f"from {METRES:g} m: say --resample, or give a file of that resolution"
+            )
+
+    def check_not_coarse(self, path: str) -> None:
+        """Raise InputError if a pixel is far too large to be resampled to 10 m."""
+        width, height = self.metres()
+        if not max(width, height) <= _COARSEST:
+            raise InputError(
+                f"{path}: its pixels measure {width:.3g} x {height:.3g} m on the ground, and the first file decides "
+                f"the grid: name one of at most {_COARSEST:g} m first"
             )
 
     def __str__(self) -> str:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from zipfile import BadZipFile
 
 import numpy as np
 
 from mmae.disk.file_lock import LockedFile
-from mmae.disk.files import atomic_file, check_place, write_whole, writing
+from mmae.disk.files import TEMPORARY, atomic_file, check_place, write_whole, writing
 from mmae.disk.json_text import parse_json
 from mmae.disk.regular_file import read_regular_text
 from mmae.errors import InputError
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _SUFFIX: Final = ".partial"
 _JOB: Final = "job.json"
 _LOCK: Final = "lock"
+_OWN: Final = (_JOB, _LOCK, "*.npz", f".*{TEMPORARY}", "*.plain.tif*", "whole.tif*")
+"""Names of what commands leave in the folder. Anything else is the user's."""
 REMEDY: Final = "make room, or choose another OUT; the same command then goes on"
 
 
@@ -60,14 +62,18 @@ class PartialOutput:
         """
         path = self._path(name)
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 return dict(arrays)
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise InputError(f"{path} is damaged ({error}): remove it, and run the same command again") from None
 
     def remove(self) -> None:
-        """Remove the folder: the output is whole."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove what commands left in the folder, and the folder if nothing else lies in it: the output is whole."""
+        with suppress(OSError):
+            for name in _OWN:
+                for path in self.folder.glob(name):
+                    path.unlink()
+            self.folder.rmdir()
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.npz"
@@ -87,6 +93,7 @@ def partial_output(out: Path, job: Mapping[str, Any]) -> Iterator[PartialOutput]
     check_new_output(out)
     partial = PartialOutput(out)
     text = json.dumps(job, indent=1, sort_keys=True)
+    _check_own(partial.folder)
     with writing(partial.folder, REMEDY):
         partial.folder.mkdir(parents=True, exist_ok=True)
         lock = LockedFile(partial.folder / _LOCK, os.O_RDWR | os.O_CREAT)
@@ -110,13 +117,25 @@ def check_new_output(out: Path) -> None:
     check_place(out, out, "choose another place")
 
 
+def _check_own(folder: Path) -> None:
+    """Raise InputError if something that no command of ours left has the name of the folder."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise InputError(f"{folder} is in the way of parts of the result: remove it, or choose another OUT")
+    if not folder.is_dir() or (folder / _JOB).exists():
+        return
+    # A start that was killed at once has left its lock, or the beginning of the job's file.
+    for found in sorted(folder.iterdir()):
+        if found.name != _LOCK and not found.match(f".{_JOB}.*{TEMPORARY}"):
+            raise InputError(
+                f"{folder} was not left by an earlier start, as it has no {_JOB}: move it away, or choose another OUT"
+            )
+
+
 def _check_job(folder: Path, text: str) -> None:
     path = folder / _JOB
     try:
         stored = parse_json(read_regular_text(path))
     except FileNotFoundError:
-        if any(found.suffix == ".npz" for found in folder.iterdir()):
-            raise InputError(f"{folder} holds files of an unknown job: remove it, or choose another OUT") from None
         with writing(path, REMEDY):
             write_whole(path, text)
         return

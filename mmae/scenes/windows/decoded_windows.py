@@ -145,7 +145,8 @@ def _raster(row: Modality, saved: SavedModel, level: str | None) -> Raster:
     if row.standardise:
         tags = {"units": "standard deviations within a window", "meaning": _RELATIVE}
         return Raster(row.name, cells, row.channels, "float32", float("nan"), row.band_names, tags=tags)
-    tags = {"units": row.units, "meaning": f"predicted from the other modalities, Sentinel-2 level {level}"}
+    of_level = f", Sentinel-2 level {level}" if row.by_level else ""
+    tags = {"units": row.units, "meaning": f"predicted from the other modalities{of_level}"}
     reflectance = row.dataset == "sentinel2"
     dtype, no_data = ("uint16", 0.0) if reflectance else ("float32", float("nan"))
     return Raster(row.name, cells, row.channels, dtype, no_data, row.band_names, tags=tags)
@@ -155,6 +156,10 @@ def _scale(row: Modality, saved: SavedModel, level: str | None) -> tuple[NDArray
     """Deviation and mean of each band, which undo the normalisation; 1 and 0 where there is none to undo."""
     if row.categorical or row.standardise:
         return np.ones(1, np.float32), np.zeros(1, np.float32)
+    if row.by_level and level is None:
+        raise InputError(
+            f"--outputs {row.name}: it is of a Sentinel-2 level: say --level l1c (top of atmosphere) or l2a (surface)"
+        )
     known = next((each for each in S2_LEVELS if each == level), S2_LEVELS[0])
     entry = stats_entry(row, known)
     numbers = band_numbers(saved.band_stats, entry)

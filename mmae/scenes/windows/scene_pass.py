@@ -90,7 +90,10 @@ def finished_units(
 
 
 class _Sums:
-    """Weighted sums over windows, for the rows from the current unit's first to the end of windows that touch it."""
+    """Weighted sums over windows, for the rows from the current unit's first to the end of windows that touch it.
+
+    A window may say nothing, as NaN: the others then share its weight.
+    """
 
     def __init__(self, rasters: Sequence[Raster], windows: Windows, first: Unit) -> None:
         self._rasters, self._windows = rasters, windows
@@ -100,6 +103,7 @@ class _Sums:
         self._sums = [
             np.zeros((rows * raster.cells, columns * raster.cells, raster.channels), np.float32) for raster in rasters
         ]
+        self._shares = [np.zeros(sums.shape[:2], np.float32) for sums in self._sums]
 
     def add(self, batch: _Batch, outputs: Sequence[NDArray[np.float32]]) -> None:
         down, across = self._windows.down, self._windows.across
@@ -107,20 +111,28 @@ class _Sums:
             start = (down.starts[batch.row] - self._top, across.starts[number] - self._left)
             there, here = _overlap(start, (down.window, across.window), self._data_RC.shape, 1)
             self._data_RC[there] |= batch.data_Bhw[place][here]
-            for raster, sums_RCK, output in zip(self._rasters, self._sums, outputs, strict=True):
+            for raster, sums_RCK, shares_RC, output in zip(
+                self._rasters, self._sums, self._shares, outputs, strict=True
+            ):
+                if np.isnan(output[place]).all():
+                    continue
                 there, here = _overlap(start, (down.window, across.window), self._data_RC.shape, raster.cells)
                 share_R, share_C = down.weights(batch.row, raster.cells), across.weights(number, raster.cells)
-                share_RC1 = (share_R[here[0], None] * share_C[here[1]])[..., None]
-                sums_RCK[there] += output[place][here] * share_RC1
+                share_RC = share_R[here[0], None] * share_C[here[1]]
+                sums_RCK[there] += output[place][here] * share_RC[..., None]
+                shares_RC[there] += share_RC
 
     def take(self, unit: Unit, model: WindowModel) -> dict[str, NDArray[Any]]:
         """The finished rasters of the current unit; its rows leave the sums."""
         rows = unit.bottom - unit.top
         found = {}
-        for raster, sums_RCK in zip(self._rasters, self._sums, strict=True):
+        for raster, sums_RCK, shares_RC in zip(self._rasters, self._sums, self._shares, strict=True):
             data_RC = self._data_RC[:rows].repeat(raster.cells, 0).repeat(raster.cells, 1)
-            found[raster.name] = model.finish(raster, sums_RCK[: rows * raster.cells], data_RC)
+            means_RCK, share_RC = sums_RCK[: rows * raster.cells], shares_RC[: rows * raster.cells]
+            means_RCK /= np.where(share_RC > 0, share_RC, np.nan)[..., None]
+            found[raster.name] = model.finish(raster, means_RCK, data_RC)
             _shift(sums_RCK, rows * raster.cells)
+            _shift(shares_RC, rows * raster.cells)
         _shift(self._data_RC, rows)
         self._top = unit.bottom
         return found

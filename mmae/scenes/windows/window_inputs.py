@@ -66,6 +66,8 @@ def scene_bands(inputs: Sequence[str], named: Sequence[tuple[str, int, str]]) ->
     Raises:
         InputError: a band is unknown or given twice, or no modality is complete.
     """
+    if not named:
+        raise InputError("--bands skips all bands: name at least one")
     found: list[SceneBand] = []
     for path, index, name in named:
         dataset, _, plain = name.rpartition(":")

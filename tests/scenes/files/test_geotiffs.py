@@ -94,6 +94,61 @@ def test_class_codes_are_never_mixed_by_resampling(tmp_path: Path) -> None:
     assert set(np.unique(found).tolist()) <= {0, 10, 80}
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16, np.float32])
+@pytest.mark.parametrize("how", ["nearest", "bilinear", "average"])
+def test_ground_outside_of_a_resampled_file_is_no_data(how: str, dtype: type[np.generic], tmp_path: Path) -> None:
+    a = write_geotiff(tmp_path / "a.tif", pixels(20, 20, 1), None)
+    height = np.full((1, 5, 5), 300).astype(dtype)
+    b = write_geotiff(tmp_path / "b.tif", height, None, transform=(20.0, 0.0, 5e5, 0.0, -20.0, 5e6), nodata=None)
+    scene = open_scene([*sentinel2(a, ["B2"]), SceneBand(str(b), 1, "aster", "elevation")], how)
+    with scene.opened() as reader:
+        found = reader.read(0, 0, 20, 20)["aster"][0]
+    assert (found[:10, :10] == 300).all()
+    assert np.isnan(found[11:]).all()
+    assert np.isnan(found[:, 11:]).all()
+
+
+def test_zeros_of_sentinel2_are_not_mixed_into_their_neighbours(tmp_path: Path) -> None:
+    """One file holds Sentinel-2 and heights: 0 is no data in the one, and sea level in the other."""
+    values = np.full((2, 10, 10), 2000, np.int16)
+    values[:, :, 5:] = 0
+    path = write_geotiff(tmp_path / "a.tif", values, None, transform=(20.0, 0.0, 5e5, 0.0, -20.0, 5e6), nodata=None)
+    scene = open_scene([*sentinel2(path, ["B2"]), SceneBand(str(path), 2, "aster", "elevation")], "bilinear")
+    with scene.opened() as reader:
+        found = reader.read(0, 0, scene.grid.height, scene.grid.width)
+    dn = found["sentinel2"]
+    assert set(np.unique(dn[np.isfinite(dn)]).tolist()) <= {0, 2000}
+    assert (dn[0, :, :10] == 2000).all()
+    assert np.isfinite(found["aster"]).all()
+    assert (found["aster"][0, :, 15:] == 0).all()
+
+
+def test_a_no_data_value_that_float32_cannot_hold(tmp_path: Path) -> None:
+    dn = pixels(8, 8, 1).astype(np.float64)
+    dn[0, 2, 3] = 1e300
+    path = write_geotiff(tmp_path / "a.tif", dn, None, nodata=1e300)
+    with open_scene(sentinel2(path, ["B2"])).opened() as reader:
+        found = reader.read(0, 0, 8, 8)["sentinel2"][0]
+    assert np.argwhere(np.isnan(found)).tolist() == [[2, 3]]
+
+
+def test_numbers_that_are_to_be_scaled_are_refused(tmp_path: Path) -> None:
+    path = write_geotiff(tmp_path / "a.tif", pixels(8, 8, 2), None)
+    with rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (1, 1e-4), (0, -0.1)
+    with pytest.raises(InputError, match=r"a\.tif: band 2 declares scale 0\.0001 and offset -0\.1, which are not"):
+        open_scene(sentinel2(path, ["B2", "B3"]))
+    open_scene(sentinel2(path, ["B2"]))
+
+
+def test_pixels_of_a_degree_are_not_resampled(tmp_path: Path) -> None:
+    path = write_geotiff(
+        tmp_path / "a.tif", pixels(20, 30, 1), None, crs="EPSG:4326", transform=(1.0, 0.0, 10.0, 0.0, -1.0, 50.0)
+    )
+    with pytest.raises(InputError, match=r"a\.tif: its pixels measure .* m on the ground.* of at most 1000 m first"):
+        open_scene(sentinel2(path, ["B2"]), "nearest")
+
+
 def test_only_geotiffs_are_opened(tmp_path: Path) -> None:
     """Other drivers would follow names and addresses that a file holds."""
     (tmp_path / "a.tif").write_text('<VRTDataset rasterXSize="1" rasterYSize="1"/>')

@@ -163,6 +163,23 @@ def test_nothing_is_computed_where_there_is_no_data() -> None:
     assert counter.windows == len(windows.down.starts) * len(windows.across.starts)
 
 
+def test_a_window_that_says_nothing_takes_nothing_from_its_neighbours() -> None:
+    class OneIsSilent(WindowMeans):
+        def run(self, inputs: Inputs) -> list[NDArray[np.float32]]:
+            found = super().run(inputs)
+            silent_B = (inputs.values["any"] == 7).all(1).all(1).all(1).numpy()
+            for output in found:
+                output[silent_B] = np.nan
+            return found
+
+    pixels = np.ones((1, 5 * PATCH, 8 * PATCH), np.float32)
+    pixels[:, :, 3 * PATCH :] = 7
+    windows = Windows(WindowAxis(5, 5, 2), WindowAxis(8, 5, 2), PATCH)
+    ((_, rasters),) = finished_units(units_of(5, 8, 5, 8), windows, OneIsSilent(), Image(pixels), 16, Nothing())
+    # Columns 3 and 4 lie in both windows, and the second one says nothing.
+    np.testing.assert_allclose(rasters["one"][0, 0], [1, 1, 1, 7, 7, np.nan, np.nan, np.nan])
+
+
 def test_an_error_while_reading_ahead_reaches_the_caller() -> None:
     class Damaged(Image):
         def read(self, top: int, left: int, height: int, width: int) -> dict[str, NDArray[Any]]:
