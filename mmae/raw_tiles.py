@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import torch
 
 from mmae.config.schema import DataConfig
@@ -27,7 +28,6 @@ from mmae.terminal.plurals import counted
 from mmae.types import Batch, Inputs
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -48,7 +48,8 @@ def raw_inputs(
     Args:
         saved: what the model folder says (`read_model_config`); its band statistics normalise.
         arrays: MMEarth dataset -> (B, C, H, W) in the file's own dtype and bands. Every input modality of the model
-            with its dataset here is computed. H and W are multiples of the patch size.
+            with its dataset here is computed. H and W are multiples of the patch size. What a numpy mask hides is no
+            data.
         levels: the Sentinel-2 level of each tile.
         check_units: compare the values with the statistics. False: the caller knows that they are right.
 
@@ -69,11 +70,27 @@ def raw_inputs(
         raise InputError(f"no dataset is given; this model's inputs come from {', '.join(datasets)}")
     shapes = {name: array.shape[1:] for name, array in arrays.items()}
     _check_batch(arrays, levels)
+    arrays = {name: without_mask(array, name) for name, array in arrays.items()}
     check_shapes(_WHERE, shapes, {name: array.dtype for name, array in arrays.items()}, names)
     pixels = {name: torch.tensor(array) for name, array in arrays.items()}
     whole = {name: tuple(range(DATASET_BANDS[name])) for name in arrays}
     check = "raw_inputs(..., check_units=False)" if check_units else None
     return stored_inputs(saved, pixels, whole, names, levels, device, check)
+
+
+def without_mask(array: NDArray[Any], dataset: str) -> NDArray[Any]:
+    """The same numbers in an array that is not masked: what the mask hides is no data.
+
+    Class codes keep their dtype, and a masked one becomes the code for no data; other datasets become floating-point
+    numbers with NaN.
+    """
+    if not isinstance(array, np.ma.MaskedArray):
+        return array
+    codes = [row.no_data[0] for row in MODALITIES.values() if row.dataset == dataset and row.categorical]
+    if codes:
+        return np.asarray(array.filled(codes[0]))
+    floats = array if array.dtype.kind == "f" else array.astype(np.float64)
+    return np.asarray(floats.filled(np.nan))
 
 
 def stored_inputs(

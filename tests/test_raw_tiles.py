@@ -63,6 +63,14 @@ def test_stored_arrays_to_features(folder: Path) -> None:
     assert found.maps["depth"][0, 0, 0].any()
 
 
+def test_what_a_mask_hides_is_no_data(folder: Path) -> None:
+    stored = {name: np.ma.masked_array(array, np.zeros(array.shape, bool)) for name, array in arrays().items()}
+    for array in stored.values():
+        array.mask[0, :, :8, :8] = True
+    inputs = raw_inputs(read_model_config(folder), stored, ["l1c", "l2a"])
+    assert {name: valid.sum().item() for name, valid in inputs.token_valid.items()} == dict.fromkeys(inputs.values, 11)
+
+
 def test_only_what_the_datasets_give(folder: Path) -> None:
     stored = arrays((8, 8))
     inputs = raw_inputs(read_model_config(folder), {"sentinel2": stored["sentinel2"][:1]}, ["l2a"])

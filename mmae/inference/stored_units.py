@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mmae.errors import InputError, did_you_mean
 from mmae.modalities import MODALITIES
+from mmae.raw_tiles import without_mask
 
 if TYPE_CHECKING:
     from mmae.data.checks.units import Finding
@@ -71,7 +72,8 @@ def as_stored(values: Tensor | np.ndarray[Any, Any], dataset: str, units: Units,
     """An array of one dataset as MMEarth would store it: its units, and an integer dtype or float32.
 
     Args:
-        values: numpy array or tensor of any integer or floating-point dtype; gradients are not kept.
+        values: numpy array or tensor of any integer or floating-point dtype; gradients are not kept. What a numpy mask
+            hides is no data.
         units: see `check_units_known`; an array that holds reflectance or linear power is converted.
         offset: is added to Sentinel-2's stored values where there is data. It is the product's own additive offset
             (`BOA_ADD_OFFSET`, `RADIO_ADD_OFFSET`): -1000 for baseline 04.00 and later. What would fall to 0 or below
@@ -124,7 +126,7 @@ def _tensor(values: Any, dataset: str) -> Tensor:
     if isinstance(values, Tensor):
         stored = values.detach()
     else:
-        array = np.asarray(values)
+        array = without_mask(np.asanyarray(values), dataset)
         if array.dtype.kind not in "iuf":
             raise InputError(f"{dataset} has dtype {array.dtype}: give integers or floating-point numbers")
         # torch has neither other byte orders nor long doubles.

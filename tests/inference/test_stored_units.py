@@ -38,6 +38,18 @@ def test_integers_that_are_read_as_they_are_keep_their_dtype() -> None:
     assert as_stored(np.array([[[[2**31]]]], np.int64), "sentinel2", None, 0).item() == 2**31
 
 
+def test_what_a_mask_hides_is_no_data() -> None:
+    for dtype in (np.uint16, np.float32, np.int64):
+        masked = np.ma.masked_array(np.array(NUMBERS, dtype), np.array([[[[0, 0, 1, 0]]]]))
+        stored = as_stored(masked, "sentinel2", None, 0).flatten()
+        assert stored.isnan().tolist() == [False, False, True, False]
+        assert stored[[0, 1, 3]].tolist() == [0, 1, 120]
+        assert as_stored(masked + 1000, "sentinel2", None, -1000).flatten().isnan().tolist() == [0, 0, 1, 0]
+    codes = np.ma.masked_array(np.array([[[[10, 20]]]], np.uint8), np.array([[[[False, True]]]]))
+    stored = as_stored(codes, "esa_worldcover", None, 0)
+    assert (stored.dtype, stored.flatten().tolist()) == (torch.uint8, [10, 0])
+
+
 def test_reflectance_becomes_digital_numbers() -> None:
     values = np.array([[[[0.0, 0.1234, 1.5, np.nan]]]], np.float32)
     stored = as_stored(values, "sentinel2", "reflectance", 0).flatten().tolist()
