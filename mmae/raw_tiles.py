@@ -72,7 +72,8 @@ def raw_inputs(
     _check_batch(arrays, levels)
     arrays = {name: without_mask(array, name) for name, array in arrays.items()}
     check_shapes(_WHERE, shapes, {name: array.dtype for name, array in arrays.items()}, names)
-    pixels = {name: torch.tensor(array) for name, array in arrays.items()}
+    # torch takes no negative strides, as flipped arrays have.
+    pixels = {name: torch.tensor(np.ascontiguousarray(array)) for name, array in arrays.items()}
     whole = {name: tuple(range(DATASET_BANDS[name])) for name in arrays}
     check = "raw_inputs(..., check_units=False)" if check_units else None
     return stored_inputs(saved, pixels, whole, names, levels, device, check)
@@ -89,8 +90,8 @@ def without_mask(array: NDArray[Any], dataset: str) -> NDArray[Any]:
     codes = [row.no_data[0] for row in MODALITIES.values() if row.dataset == dataset and row.categorical]
     if codes:
         return np.asarray(array.filled(codes[0]))
-    floats = array if array.dtype.kind == "f" else array.astype(np.float64)
-    return np.asarray(floats.filled(np.nan))
+    floats = array.data if array.dtype.kind == "f" else array.data.astype(np.float64)
+    return np.where(np.ma.getmaskarray(array), np.nan, floats)
 
 
 def stored_inputs(

@@ -64,11 +64,20 @@ def test_stored_arrays_to_features(folder: Path) -> None:
 
 
 def test_what_a_mask_hides_is_no_data(folder: Path) -> None:
-    stored = {name: np.ma.masked_array(array, np.zeros(array.shape, bool)) for name, array in arrays().items()}
-    for array in stored.values():
-        array.mask[0, :, :8, :8] = True
+    stored: dict[str, NDArray[Any]] = {}
+    for name, array in arrays().items():
+        hidden = np.zeros(array.shape, bool)
+        hidden[0, :, :8, :8] = True
+        stored[name] = np.ma.masked_array(array, hidden)
     inputs = raw_inputs(read_model_config(folder), stored, ["l1c", "l2a"])
     assert {name: valid.sum().item() for name, valid in inputs.token_valid.items()} == dict.fromkeys(inputs.values, 11)
+
+
+def test_flipped_arrays(folder: Path) -> None:
+    stored, saved = arrays(), read_model_config(folder)
+    flipped = raw_inputs(saved, {name: array[..., ::-1] for name, array in stored.items()}, ["l1c", "l2a"])
+    straight = raw_inputs(saved, stored, ["l1c", "l2a"])
+    assert torch.equal(flipped.values["rgb"].flip(-1), straight.values["rgb"])
 
 
 def test_only_what_the_datasets_give(folder: Path) -> None:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from mmae.errors import InputError
-from mmae.inference.band_plan import BandPlan, Bands, find_dataset, plan_bands
+from mmae.inference.band_plan import BandPlan, Bands, find_dataset, in_order, plan_bands
 from mmae.inference.model_location import model_folder
-from mmae.inference.stored_units import Units, as_stored, check_units_known, remedy
+from mmae.inference.stored_units import Units, as_stored, check_marks, check_units_known, remedy
 from mmae.modalities import MODALITIES, S2_LEVELS, S2Level
 from mmae.model.features import features
 from mmae.model.saved.saved_config import SavedModel, read_model_config
@@ -126,8 +126,8 @@ class RawEncoder:
         Args:
             arrays: dataset (`sentinel2`, `sentinel1`, `aster`, ...) -> numpy array or tensor (B, C, H, W) of any real
                 dtype; or one such array, whose dataset is found from the names of its bands. H and W are multiples of
-                the patch size, the same for all. 0 in Sentinel-2, what is not finite, and what a numpy mask hides is
-                no data.
+                the patch size, the same for all. 0 and below in Sentinel-2, what is not finite, and what a numpy
+                mask hides is no data.
             bands: dataset -> name of each band of the array, in its order; a list where there is one array. The names
                 are those of `mmae.modalities`; B02 and b2 are B2.
             level: Sentinel-2 processing level, `l1c` or `l2a`: of all tiles, or one a tile.
@@ -135,7 +135,8 @@ class RawEncoder:
                 `reflectance` (0 to 1) and `linear` (power) are converted. One name, or one a dataset.
             offset: is added to Sentinel-2 digital numbers that are not 0, after `units`: -1000 for products of
                 processing baseline 04.00 and later (January 2022), whose metadata call it `BOA_ADD_OFFSET`.
-            check_units: compare the values with the statistics. False: the caller knows that they are right.
+            check_units: compare the values with the statistics, and refuse 8-bit pictures and marks of no data such as
+                65535. False: the caller knows that they are right.
 
         Raises:
             InputError: a dataset, band, level or unit that the model does not have; bands that complete no modality;
@@ -147,6 +148,8 @@ class RawEncoder:
         check_units_known(tuple(given), units, offset)
         for dataset in given:
             _check_shape(dataset, given[dataset], named[dataset])
+        for dataset in used if check_units else ():
+            check_marks(given[dataset], dataset)
         pixels = {dataset: as_stored(given[dataset], dataset, units, offset) for dataset in used}
         _check_classes(pixels)
         levels = _levels(level, plan, next(iter(pixels.values())).shape[0])
@@ -177,7 +180,7 @@ class RawEncoder:
             if dataset not in bands or dataset not in arrays:
                 lacks = "bands" if dataset in arrays else "arrays"
                 raise InputError(f"{dataset!r} is not in {lacks}: give the array of each dataset and its bands")
-        return dict(arrays), {dataset: bands[dataset] for dataset in arrays}
+        return dict(arrays), {dataset: in_order(bands[dataset], dataset) for dataset in arrays}
 
     def _check_pooling(self, pooling: str, block: int | None) -> None:
         config, depth = self.saved.config, self.saved.variant.depth

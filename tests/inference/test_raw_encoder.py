@@ -181,6 +181,29 @@ def test_arrays_that_cannot_be(encoder: RawEncoder, land: Land) -> None:
     assert encoder(rgb / 10_000, bands=bands, level="l2a", check_units=False).vector.isfinite().all()
 
 
+def test_names_without_an_order_are_refused(encoder: RawEncoder, land: Land) -> None:
+    rgb = land()[:, [3, 2, 1]]
+    wrong: list[Any] = [{"B4", "B3", "B2"}, (name for name in ("B4", "B3", "B2")), 3, "B4", []]
+    for names in wrong:
+        for arrays, bands in ((rgb, names), ({"sentinel2": rgb}, {"sentinel2": names})):
+            with pytest.raises(InputError, match="give a list of names in the order of the array's bands"):
+                encoder(arrays, bands=bands, level="l2a")
+    expected = encoder(rgb, bands=["B4", "B3", "B2"], level="l2a").vector
+    right: list[Any] = [np.array(["B4", "B3", "B2"]), ("B4", "B3", "B2")]
+    for names in right:
+        assert torch.equal(encoder(rgb, bands=names, level="l2a").vector, expected)
+
+
+def test_flipped_arrays_and_pictures(encoder: RawEncoder, land: Land) -> None:
+    rgb, bands = land()[:, [3, 2, 1]], ["B4", "B3", "B2"]
+    expected = encoder(rgb, bands=bands, level="l2a").vector
+    assert torch.equal(encoder(rgb[:, ::-1], bands=bands[::-1], level="l2a").vector, expected)
+    picture = (rgb // 16).astype(np.uint8)
+    with pytest.raises(InputError, match="dtype uint8, as pictures have"):
+        encoder(picture, bands=bands, level="l2a")
+    assert encoder(picture, bands=bands, level="l2a", check_units=False).vector.isfinite().all()
+
+
 def test_one_tile_in_other_units_is_found(encoder: RawEncoder, land: Land) -> None:
     with pytest.raises(InputError, match="units='reflectance'"):
         encoder(land(tiles=1)[:, [3, 2, 1]] / 10_000, bands=["B4", "B3", "B2"], level="l2a")
