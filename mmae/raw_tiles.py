@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mmae.model.saved.saved_config import SavedModel
 
 _WHERE: Final = "the tiles"
+_MEND: Final = "leave the bands of this modality out, or take a model that was trained with them"
 
 
 def raw_inputs(
@@ -126,23 +127,33 @@ def stored_inputs(
     model = replace(
         config, in_domains=names, out_domains=names, input_size=(size[0], size[1]), extra_norm_pix_loss=False
     )
+    _check_levels(saved, names, levels)
     device = torch.device(device)
     preprocess = Preprocess(DataConfig(), model, saved.band_stats, device, bands)
     whole = {dataset: (DATASET_BANDS[dataset], *size) for dataset in pixels}
     check_counts(_WHERE, whole, names, saved.band_stats)
-    _check_levels(saved, names, levels)
     _check_values(saved, pixels, bands, names, levels, switch, remedy)
-    return preprocess(_batch(pixels, levels).to(device), train=False)
+    inputs = preprocess(_batch(pixels, levels).to(device), train=False)
+    for name, values in inputs.values.items():
+        if not bool(torch.isfinite(values).all()):
+            raise InputError(
+                f"{name}: normalised values are beyond every float32: a deviation in the model's band statistics is "
+                "too small, or a value too large"
+            )
+    return inputs
 
 
 def _check_levels(saved: SavedModel, names: Sequence[str], levels: Sequence[S2Level]) -> None:
     for level in dict.fromkeys(levels):
         count = sum(of == level for of in levels)
         for entry, needed_by in missing_entries(names, saved.band_stats, level).items():
+            needs = f"{', '.join(needed_by)} {'needs' if len(needed_by) == 1 else 'need'}"
+            lacks = f"the band statistics of the model have no entry {entry!r}, which {needs}"
+            if not entry.endswith(f"_{level}"):
+                raise InputError(f"{lacks}: leave the dataset out")
             raise InputError(
-                f"{count} of {len(levels)} tiles are Sentinel-2 {level}, and the band statistics of the model "
-                f"have no entry {entry!r}, which {', '.join(needed_by)} need: give tiles of the level that it was "
-                "trained on, or leave the dataset out"
+                f"{count} of {len(levels)} tiles are Sentinel-2 {level}, and {lacks}: give tiles of the level that it "
+                "was trained on, or leave the dataset out"
             )
 
 
@@ -161,7 +172,7 @@ def _check_values(
         chosen_B = [tile for tile, of in enumerate(levels) if of == level]
         tiles = {name: array[chosen_B] for name, array in arrays.items()}
         stats = saved.band_stats
-        check_values(_WHERE, tiles, level, names, stats, switch is not None, switch or "", remedy, bands)
+        check_values(_WHERE, tiles, level, names, stats, switch is not None, switch or "", remedy, bands, _MEND)
 
 
 def _check_batch(pixels: Mapping[str, Any], levels: Sequence[str]) -> None:

@@ -112,7 +112,7 @@ def test_what_does_not_fit(change: Any, levels: Any, message: str, folder: Path)
 
 def test_a_model_without_statistics(tmp_path: Path) -> None:
     save_model(tmp_path / "model", MultiMAE(ModelConfig(size="nano")), {})
-    with pytest.raises(InputError, match="band statistics: no entry 'sentinel2_l1c'"):
+    with pytest.raises(InputError, match="band statistics of the model have no entry 'sentinel2_l1c'"):
         raw_inputs(read_model_config(tmp_path / "model"), arrays(), ["l1c", "l2a"])
 
 

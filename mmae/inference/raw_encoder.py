@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,7 +28,6 @@ from mmae.raw_tiles import stored_inputs
 from mmae.types import Inputs
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from mmae.model.mmae import MultiMAE
@@ -188,6 +188,8 @@ class RawEncoder:
             raise InputError(f"pooling={pooling!r} is not known: say {' or '.join(map(repr, _POOLINGS))}")
         if pooling == "global" and not config.num_global_tokens:
             raise InputError("pooling='global': this model has no global token: say pooling='mean'")
+        if block is not None and not _is_whole(block):
+            raise InputError(f"block={block!r:.80}: give a whole number, or None for the last block")
         if block is not None and not -depth <= block < depth:
             raise InputError(f"block={block}: this encoder has {depth} blocks, 0 to {depth - 1}")
 
@@ -206,11 +208,28 @@ def load_encoder(
         trust: read files that other users wrote or can write.
 
     Raises:
-        InputError: there is no such model, a file is damaged, or weights do not fit the configuration.
+        InputError: there is no such model, a file is damaged, weights do not fit the configuration, or torch cannot
+            use the device.
     """
+    device = _usable(device)
     folder = model_folder(source, revision)
     saved = read_model_config(folder, trust)
     return RawEncoder(load_model(folder, trust).to(device), saved)
+
+
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
+
+
+def _usable(device: torch.device | str) -> torch.device:
+    try:
+        found = torch.device(device)
+        torch.zeros(1).to(found)
+    # Which error torch raises depends on the device, and on what it was built for.
+    except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:
+        first = str(error).partition("\n")[0]
+        raise InputError(f"device={device!r:.80} cannot be used here ({first:.160}): say device='cpu'") from None
+    return found
 
 
 def _check_shape(dataset: str, array: Any, bands: Sequence[str]) -> None:
@@ -234,9 +253,11 @@ def _levels(level: str | Sequence[str] | None, plan: BandPlan, count: int) -> li
         if by_level:
             raise InputError(
                 f"level is missing: the statistics of {', '.join(by_level)} are those of a Sentinel-2 level: say "
-                "level='l1c' (top of atmosphere) or 'l2a' (surface)"
+                "level='l1c' (top of atmosphere) or level='l2a' (surface)"
             )
         return [S2_LEVELS[0]] * count
+    if isinstance(level, set | frozenset | Mapping) or not hasattr(level, "__len__"):
+        raise InputError(f"level={level!r:.80} is not known: say 'l1c' or 'l2a', or give a list with one a tile")
     words = [level] * count if isinstance(level, str) else list(level)
     found = [next((known for known in S2_LEVELS if known == str(word).lower()), None) for word in words]
     if None in found:

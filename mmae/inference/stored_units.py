@@ -7,7 +7,6 @@ A dataset that is `sentinel2` may come as reflectance, one that is `sentinel1` a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from numbers import Real
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -176,8 +175,9 @@ def _tensor(values: Any, dataset: str) -> Tensor:
 
 
 def _is_finite(number: Any) -> bool:
+    is_number = isinstance(number, int | float | np.number) and not isinstance(number, bool)
     # Integers of Python may be beyond every float.
-    return type(number) is not bool and isinstance(number, Real) and bool(-1e30 < number < 1e30)
+    return is_number and bool(-1e30 < number < 1e30)
 
 
 def _below(stored: Tensor) -> Tensor:
