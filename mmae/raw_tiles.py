@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import torch
 
 from mmae.config.schema import DataConfig
@@ -27,13 +28,13 @@ from mmae.terminal.plurals import counted
 from mmae.types import Batch, Inputs
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
     from mmae.model.saved.saved_config import SavedModel
 
 _WHERE: Final = "the tiles"
+_MEND: Final = "leave the bands of this modality out, or take a model that was trained with them"
 
 
 def raw_inputs(
@@ -48,7 +49,8 @@ def raw_inputs(
     Args:
         saved: what the model folder says (`read_model_config`); its band statistics normalise.
         arrays: MMEarth dataset -> (B, C, H, W) in the file's own dtype and bands. Every input modality of the model
-            with its dataset here is computed. H and W are multiples of the patch size.
+            with its dataset here is computed. H and W are multiples of the patch size. What a numpy mask hides is no
+            data.
         levels: the Sentinel-2 level of each tile.
         check_units: compare the values with the statistics. False: the caller knows that they are right.
 
@@ -69,11 +71,28 @@ def raw_inputs(
         raise InputError(f"no dataset is given; this model's inputs come from {', '.join(datasets)}")
     shapes = {name: array.shape[1:] for name, array in arrays.items()}
     _check_batch(arrays, levels)
+    arrays = {name: without_mask(array, name) for name, array in arrays.items()}
     check_shapes(_WHERE, shapes, {name: array.dtype for name, array in arrays.items()}, names)
-    pixels = {name: torch.tensor(array) for name, array in arrays.items()}
+    # torch takes no negative strides, as flipped arrays have.
+    pixels = {name: torch.tensor(np.ascontiguousarray(array)) for name, array in arrays.items()}
     whole = {name: tuple(range(DATASET_BANDS[name])) for name in arrays}
     check = "raw_inputs(..., check_units=False)" if check_units else None
     return stored_inputs(saved, pixels, whole, names, levels, device, check)
+
+
+def without_mask(array: NDArray[Any], dataset: str) -> NDArray[Any]:
+    """The same numbers in an array that is not masked: what the mask hides is no data.
+
+    Class codes keep their dtype, and a masked one becomes the code for no data; other datasets become floating-point
+    numbers with NaN.
+    """
+    if not isinstance(array, np.ma.MaskedArray):
+        return array
+    codes = [row.no_data[0] for row in MODALITIES.values() if row.dataset == dataset and row.categorical]
+    if codes:
+        return np.asarray(array.filled(codes[0]))
+    floats = array.data if array.dtype.kind == "f" else array.data.astype(np.float64)
+    return np.where(np.ma.getmaskarray(array), np.nan, floats)
 
 
 def stored_inputs(
@@ -108,23 +127,33 @@ def stored_inputs(
     model = replace(
         config, in_domains=names, out_domains=names, input_size=(size[0], size[1]), extra_norm_pix_loss=False
     )
+    _check_levels(saved, names, levels)
     device = torch.device(device)
     preprocess = Preprocess(DataConfig(), model, saved.band_stats, device, bands)
     whole = {dataset: (DATASET_BANDS[dataset], *size) for dataset in pixels}
     check_counts(_WHERE, whole, names, saved.band_stats)
-    _check_levels(saved, names, levels)
     _check_values(saved, pixels, bands, names, levels, switch, remedy)
-    return preprocess(_batch(pixels, levels).to(device), train=False)
+    inputs = preprocess(_batch(pixels, levels).to(device), train=False)
+    for name, values in inputs.values.items():
+        if not bool(torch.isfinite(values).all()):
+            raise InputError(
+                f"{name}: normalised values are beyond every float32: a deviation in the model's band statistics is "
+                "too small, or a value too large"
+            )
+    return inputs
 
 
 def _check_levels(saved: SavedModel, names: Sequence[str], levels: Sequence[S2Level]) -> None:
     for level in dict.fromkeys(levels):
         count = sum(of == level for of in levels)
         for entry, needed_by in missing_entries(names, saved.band_stats, level).items():
+            needs = f"{', '.join(needed_by)} {'needs' if len(needed_by) == 1 else 'need'}"
+            lacks = f"the band statistics of the model have no entry {entry!r}, which {needs}"
+            if not entry.endswith(f"_{level}"):
+                raise InputError(f"{lacks}: leave the dataset out")
             raise InputError(
-                f"{count} of {len(levels)} tiles are Sentinel-2 {level}, and the band statistics of the model "
-                f"have no entry {entry!r}, which {', '.join(needed_by)} need: give tiles of the level that it was "
-                "trained on, or leave the dataset out"
+                f"{count} of {len(levels)} tiles are Sentinel-2 {level}, and {lacks}: give tiles of the level that it "
+                "was trained on, or leave the dataset out"
             )
 
 
@@ -143,7 +172,7 @@ def _check_values(
         chosen_B = [tile for tile, of in enumerate(levels) if of == level]
         tiles = {name: array[chosen_B] for name, array in arrays.items()}
         stats = saved.band_stats
-        check_values(_WHERE, tiles, level, names, stats, switch is not None, switch or "", remedy, bands)
+        check_values(_WHERE, tiles, level, names, stats, switch is not None, switch or "", remedy, bands, _MEND)
 
 
 def _check_batch(pixels: Mapping[str, Any], levels: Sequence[str]) -> None:

@@ -63,6 +63,23 @@ def test_stored_arrays_to_features(folder: Path) -> None:
     assert found.maps["depth"][0, 0, 0].any()
 
 
+def test_what_a_mask_hides_is_no_data(folder: Path) -> None:
+    stored: dict[str, NDArray[Any]] = {}
+    for name, array in arrays().items():
+        hidden = np.zeros(array.shape, bool)
+        hidden[0, :, :8, :8] = True
+        stored[name] = np.ma.masked_array(array, hidden)
+    inputs = raw_inputs(read_model_config(folder), stored, ["l1c", "l2a"])
+    assert {name: valid.sum().item() for name, valid in inputs.token_valid.items()} == dict.fromkeys(inputs.values, 11)
+
+
+def test_flipped_arrays(folder: Path) -> None:
+    stored, saved = arrays(), read_model_config(folder)
+    flipped = raw_inputs(saved, {name: array[..., ::-1] for name, array in stored.items()}, ["l1c", "l2a"])
+    straight = raw_inputs(saved, stored, ["l1c", "l2a"])
+    assert torch.equal(flipped.values["rgb"].flip(-1), straight.values["rgb"])
+
+
 def test_only_what_the_datasets_give(folder: Path) -> None:
     stored = arrays((8, 8))
     inputs = raw_inputs(read_model_config(folder), {"sentinel2": stored["sentinel2"][:1]}, ["l2a"])
@@ -95,7 +112,7 @@ def test_what_does_not_fit(change: Any, levels: Any, message: str, folder: Path)
 
 def test_a_model_without_statistics(tmp_path: Path) -> None:
     save_model(tmp_path / "model", MultiMAE(ModelConfig(size="nano")), {})
-    with pytest.raises(InputError, match="band statistics: no entry 'sentinel2_l1c'"):
+    with pytest.raises(InputError, match="band statistics of the model have no entry 'sentinel2_l1c'"):
         raw_inputs(read_model_config(tmp_path / "model"), arrays(), ["l1c", "l2a"])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from mmae.errors import InputError, did_you_mean
 from mmae.modalities import MODALITIES, Modality
@@ -33,6 +33,26 @@ class BandPlan:
     unused: Mapping[str, tuple[str, ...]]
 
 
+def in_order(bands: Any, dataset: str | None = None) -> list[str]:
+    """The names of an array's bands as a list; a numpy array of names is one too.
+
+    Args:
+        bands: what a user gave.
+        dataset: names the array in the message.
+
+    Raises:
+        InputError: the names have no order or no number, as those of a set or a generator; or there are none.
+    """
+    listed = bands.tolist() if hasattr(bands, "tolist") else bands
+    if not isinstance(listed, Sequence) or isinstance(listed, str | bytes) or not listed:
+        of = "" if dataset is None else f" of {dataset}"
+        raise InputError(
+            f"bands{of}: {bands!r:.80}: give a list of names in the order of the array's bands, such as "
+            "['B2', 'B3', 'B4']"
+        )
+    return [str(band) for band in listed]
+
+
 def find_dataset(inputs: Sequence[str], bands: Sequence[str]) -> str:
     """The dataset that one array is of, from the names of its bands.
 
@@ -42,8 +62,7 @@ def find_dataset(inputs: Sequence[str], bands: Sequence[str]) -> str:
     Raises:
         InputError: no dataset of the model has all of the bands, or several have.
     """
-    if isinstance(bands, str) or not bands:
-        raise InputError(f"bands={bands!r}: name the bands of the array in its order, such as bands=['B2', 'B3', 'B4']")
+    bands = in_order(bands)
     known = _known(inputs)
     fitting = [dataset for dataset, names in known.items() if all(_spelled(band) in names for band in bands)]
     if len(fitting) == 1:
@@ -71,11 +90,12 @@ def plan_bands(inputs: Sequence[str], bands: Mapping[str, Sequence[str]]) -> Ban
         InputError: a dataset or band that the model does not have, a band twice, or no modality is complete.
     """
     known = _known(inputs)
+    bands = {dataset: in_order(given, dataset) for dataset, given in bands.items()}
     places: dict[str, tuple[int, ...]] = {}
     for dataset, given in bands.items():
         if dataset not in known:
             raise InputError(f"no input of this model comes from dataset {dataset!r}{did_you_mean(dataset, known)}")
-        places[dataset] = tuple(_place(band, dataset, known) for band in _listed(dataset, given))
+        places[dataset] = tuple(_place(band, dataset, known) for band in given)
         for place, band in zip(places[dataset], given, strict=True):
             if places[dataset].count(place) > 1:
                 raise InputError(f"{dataset}: band {band} is named twice: name each band of the array once")
@@ -107,12 +127,6 @@ def _spelled(band: str) -> str:
         return f"b{found[1]}"
     words = [_ORBITS.get(word, word) for word in re.split(r"[\s_-]+", low)]
     return " ".join(sorted(words, key=lambda word: word not in {"asc", "desc"}))
-
-
-def _listed(dataset: str, given: Sequence[str]) -> Sequence[str]:
-    if isinstance(given, str) or not given:
-        raise InputError(f"bands of {dataset}: {given!r}: give a list of names, in the order of the array's bands")
-    return given
 
 
 def _place(band: str, dataset: str, known: Mapping[str, Mapping[str, int]]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,8 @@ def model_folder(source: str | Path, revision: str | None = None, **download: An
     Raises:
         InputError: there is no such folder and no such model on the hub, or the hub cannot be reached.
     """
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(f"{source!r:.80} is no path: name a folder that `mmae export` wrote, or owner/name on the hub")
     folder = Path(source)
     if folder.exists():
         if revision is not None:

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mmae.errors import InputError
-from mmae.inference.band_plan import BandPlan, Bands, find_dataset, plan_bands
+from mmae.inference.band_plan import BandPlan, Bands, find_dataset, in_order, plan_bands
 from mmae.inference.model_location import model_folder
-from mmae.inference.stored_units import Units, as_stored, check_units_known, remedy
+from mmae.inference.stored_units import Units, as_stored, check_marks, check_units_known, remedy
 from mmae.modalities import MODALITIES, S2_LEVELS, S2Level
 from mmae.model.features import features
 from mmae.model.saved.saved_config import SavedModel, read_model_config
@@ -27,7 +28,6 @@ from mmae.raw_tiles import stored_inputs
 from mmae.types import Inputs
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from mmae.model.mmae import MultiMAE
@@ -126,7 +126,8 @@ class RawEncoder:
         Args:
             arrays: dataset (`sentinel2`, `sentinel1`, `aster`, ...) -> numpy array or tensor (B, C, H, W) of any real
                 dtype; or one such array, whose dataset is found from the names of its bands. H and W are multiples of
-                the patch size, the same for all. 0 in Sentinel-2, and what is not finite, is no data.
+                the patch size, the same for all. 0 and below in Sentinel-2, what is not finite, and what a numpy
+                mask hides is no data.
             bands: dataset -> name of each band of the array, in its order; a list where there is one array. The names
                 are those of `mmae.modalities`; B02 and b2 are B2.
             level: Sentinel-2 processing level, `l1c` or `l2a`: of all tiles, or one a tile.
@@ -134,7 +135,8 @@ class RawEncoder:
                 `reflectance` (0 to 1) and `linear` (power) are converted. One name, or one a dataset.
             offset: is added to Sentinel-2 digital numbers that are not 0, after `units`: -1000 for products of
                 processing baseline 04.00 and later (January 2022), whose metadata call it `BOA_ADD_OFFSET`.
-            check_units: compare the values with the statistics. False: the caller knows that they are right.
+            check_units: compare the values with the statistics, and refuse 8-bit pictures and marks of no data such as
+                65535. False: the caller knows that they are right.
 
         Raises:
             InputError: a dataset, band, level or unit that the model does not have; bands that complete no modality;
@@ -146,6 +148,8 @@ class RawEncoder:
         check_units_known(tuple(given), units, offset)
         for dataset in given:
             _check_shape(dataset, given[dataset], named[dataset])
+        for dataset in used if check_units else ():
+            check_marks(given[dataset], dataset)
         pixels = {dataset: as_stored(given[dataset], dataset, units, offset) for dataset in used}
         _check_classes(pixels)
         levels = _levels(level, plan, next(iter(pixels.values())).shape[0])
@@ -176,7 +180,7 @@ class RawEncoder:
             if dataset not in bands or dataset not in arrays:
                 lacks = "bands" if dataset in arrays else "arrays"
                 raise InputError(f"{dataset!r} is not in {lacks}: give the array of each dataset and its bands")
-        return dict(arrays), {dataset: bands[dataset] for dataset in arrays}
+        return dict(arrays), {dataset: in_order(bands[dataset], dataset) for dataset in arrays}
 
     def _check_pooling(self, pooling: str, block: int | None) -> None:
         config, depth = self.saved.config, self.saved.variant.depth
@@ -184,6 +188,8 @@ class RawEncoder:
             raise InputError(f"pooling={pooling!r} is not known: say {' or '.join(map(repr, _POOLINGS))}")
         if pooling == "global" and not config.num_global_tokens:
             raise InputError("pooling='global': this model has no global token: say pooling='mean'")
+        if block is not None and not _is_whole(block):
+            raise InputError(f"block={block!r:.80}: give a whole number, or None for the last block")
         if block is not None and not -depth <= block < depth:
             raise InputError(f"block={block}: this encoder has {depth} blocks, 0 to {depth - 1}")
 
@@ -202,11 +208,28 @@ def load_encoder(
         trust: read files that other users wrote or can write.
 
     Raises:
-        InputError: there is no such model, a file is damaged, or weights do not fit the configuration.
+        InputError: there is no such model, a file is damaged, weights do not fit the configuration, or torch cannot
+            use the device.
     """
+    device = _usable(device)
     folder = model_folder(source, revision)
     saved = read_model_config(folder, trust)
     return RawEncoder(load_model(folder, trust).to(device), saved)
+
+
+def _is_whole(number: Any) -> bool:
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
+
+
+def _usable(device: torch.device | str) -> torch.device:
+    try:
+        found = torch.device(device)
+        torch.zeros(1).to(found)
+    # Which error torch raises depends on the device, and on what it was built for.
+    except (AssertionError, NotImplementedError, RuntimeError, TypeError) as error:
+        first = str(error).partition("\n")[0]
+        raise InputError(f"device={device!r:.80} cannot be used here ({first:.160}): say device='cpu'") from None
+    return found
 
 
 def _check_shape(dataset: str, array: Any, bands: Sequence[str]) -> None:
@@ -230,9 +253,11 @@ def _levels(level: str | Sequence[str] | None, plan: BandPlan, count: int) -> li
         if by_level:
             raise InputError(
                 f"level is missing: the statistics of {', '.join(by_level)} are those of a Sentinel-2 level: say "
-                "level='l1c' (top of atmosphere) or 'l2a' (surface)"
+                "level='l1c' (top of atmosphere) or level='l2a' (surface)"
             )
         return [S2_LEVELS[0]] * count
+    if isinstance(level, set | frozenset | Mapping) or not hasattr(level, "__len__"):
+        raise InputError(f"level={level!r:.80} is not known: say 'l1c' or 'l2a', or give a list with one a tile")
     words = [level] * count if isinstance(level, str) else list(level)
     found = [next((known for known in S2_LEVELS if known == str(word).lower()), None) for word in words]
     if None in found:

@@ -1,7 +1,7 @@
 """Users' arrays in the units and dtypes in which MMEarth stores its datasets.
 
 A dataset that is `sentinel2` may come as reflectance, one that is `sentinel1` as linear power. A value without data
-(0 of Sentinel-2, NaN) stays without data.
+(0 and below of Sentinel-2, NaN) stays without data.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from mmae.errors import InputError, did_you_mean
 from mmae.modalities import MODALITIES
+from mmae.raw_tiles import without_mask
 
 if TYPE_CHECKING:
     from mmae.data.checks.units import Finding
@@ -27,6 +28,8 @@ REFLECTANCE: Final = 10_000.0
 """Stored Sentinel-2 values for a reflectance of 1."""
 
 _SENTINEL2: Final = "sentinel2"
+_STRAY: Final = 0.01
+"""Share of saturated numbers that a scene may have."""
 _KEPT: Final = frozenset({torch.uint8, torch.int16, torch.uint16, torch.int32})
 """Integers that the preprocessing reads as they are; others could overflow there."""
 
@@ -71,11 +74,13 @@ def as_stored(values: Tensor | np.ndarray[Any, Any], dataset: str, units: Units,
     """An array of one dataset as MMEarth would store it: its units, and an integer dtype or float32.
 
     Args:
-        values: numpy array or tensor of any integer or floating-point dtype; gradients are not kept.
+        values: numpy array or tensor of any integer or floating-point dtype; gradients are not kept. What a numpy mask
+            hides is no data.
         units: see `check_units_known`; an array that holds reflectance or linear power is converted.
         offset: is added to Sentinel-2's stored values where there is data. It is the product's own additive offset
             (`BOA_ADD_OFFSET`, `RADIO_ADD_OFFSET`): -1000 for baseline 04.00 and later. What would fall to 0 or below
-            becomes 1, because 0 means no data.
+            becomes 1, because 0 means no data. What was below 0 before is no data: no product stores such numbers, and
+            -9999 is a common mark.
 
     Raises:
         InputError: the dtype is none of numbers.
@@ -85,6 +90,8 @@ def as_stored(values: Tensor | np.ndarray[Any, Any], dataset: str, units: Units,
     lifted = dataset == _SENTINEL2 and offset != 0
     if convert is not None:
         stored = convert(stored.to(torch.float32))
+    if dataset == _SENTINEL2 and bool((below := _below(stored)).any()):
+        stored = torch.where(below, torch.nan, stored.to(torch.float32))
     if lifted:
         floats = stored.to(torch.float32)
         stored = torch.where(floats != 0, (floats + offset).clamp(min=1), 0)
@@ -95,12 +102,40 @@ def as_stored(values: Tensor | np.ndarray[Any, Any], dataset: str, units: Units,
     return stored.to(torch.float32)
 
 
+def check_marks(values: Tensor | np.ndarray[Any, Any], dataset: str) -> None:
+    """Refuse Sentinel-2 arrays whose numbers cannot all be measured: 8-bit pictures, and marks of no data.
+
+    Raises:
+        InputError: the array has 8 bits a number, or its dtype's largest integer is more than a few stray numbers.
+    """
+    if dataset != _SENTINEL2:
+        return
+    stored = _tensor(values, dataset)
+    if stored.is_floating_point():
+        return
+    name, limits = str(stored.dtype).removeprefix("torch."), torch.iinfo(stored.dtype)
+    if limits.bits <= 8:
+        raise InputError(
+            f"{dataset} has dtype {name}, as pictures have, and digital numbers (reflectance x 10000) need 16 bits: "
+            "give the product's own numbers; if they are right all the same, use check_units=False"
+        )
+    share = float((stored.to(torch.float32) == float(limits.max)).to(torch.float32).mean())
+    if share > _STRAY:
+        raise InputError(
+            f"{dataset}: {share:.0%} of the numbers are {limits.max}, the largest of {name}, which marks no data: set "
+            "them to 0; if they are right all the same, use check_units=False"
+        )
+
+
 def check_units_known(datasets: tuple[str, ...], units: Units, offset: float) -> None:
     """Refuse units and offsets that none of the arrays can have.
 
     Raises:
-        InputError: the name of the units or dataset is unknown, or an offset is given without Sentinel-2.
+        InputError: the name of the units or dataset is unknown; or an offset is no finite number, or is given without
+            Sentinel-2.
     """
+    if not _is_finite(offset):
+        raise InputError(f"offset={offset!r:.80}: give a finite number, such as -1000")
     if offset and _SENTINEL2 not in datasets:
         raise InputError(f"offset={offset:g} is for sentinel2, and its array is not given: leave it out")
     for dataset in units if isinstance(units, Mapping) else ():
@@ -123,16 +158,33 @@ def _conversion(dataset: str, units: Units) -> Callable[[Tensor], Tensor] | None
 def _tensor(values: Any, dataset: str) -> Tensor:
     if isinstance(values, Tensor):
         stored = values.detach()
+        if stored.layout is not torch.strided or stored.is_meta:
+            raise InputError(f"{dataset} is a sparse or an empty (meta) tensor: give a dense one with numbers")
     else:
-        array = np.asarray(values)
+        array = without_mask(np.asanyarray(values), dataset)
         if array.dtype.kind not in "iuf":
             raise InputError(f"{dataset} has dtype {array.dtype}: give integers or floating-point numbers")
         # torch has neither other byte orders nor long doubles.
+        # Nor has it negative strides, as flipped arrays have.
+        array = np.ascontiguousarray(array)
         native = array.dtype.newbyteorder("=") if array.dtype.itemsize <= 8 else np.dtype(np.float64)
         stored = torch.tensor(array.astype(native, copy=False))
     if stored.dtype is torch.bool or stored.is_complex():
         raise InputError(f"{dataset} has dtype {stored.dtype}: give integers or floating-point numbers")
     return stored
+
+
+def _is_finite(number: Any) -> bool:
+    is_number = isinstance(number, int | float | np.number) and not isinstance(number, bool)
+    # Integers of Python may be beyond every float.
+    return is_number and bool(-1e30 < number < 1e30)
+
+
+def _below(stored: Tensor) -> Tensor:
+    """Where a number is below 0, bool, same shape."""
+    # torch compares no uint16.
+    unsigned = not stored.is_floating_point() and torch.iinfo(stored.dtype).min == 0
+    return torch.zeros_like(stored, dtype=torch.bool) if unsigned else stored < 0
 
 
 def _is_categorical(dataset: str) -> bool:

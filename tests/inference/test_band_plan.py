@@ -59,8 +59,8 @@ def test_the_dataset_of_one_array() -> None:
         (ALL, ["class"], "esa_worldcover and dynamic_world both have them: give a mapping"),
         (PUBLISHED, ["B2", "elevation"], "are of several datasets: give a mapping"),
         (PUBLISHED, ["B2", "nir"], "this model has no band 'nir'"),
-        (PUBLISHED, [], "name the bands of the array"),
-        (PUBLISHED, "B2", "name the bands of the array"),
+        (PUBLISHED, [], "give a list of names in the order"),
+        (PUBLISHED, "B2", "give a list of names in the order"),
     ):
         with pytest.raises(InputError, match=message):
             find_dataset(inputs, bands)

@@ -143,6 +143,11 @@ def test_the_output_of_a_chosen_block(encoder: RawEncoder, land: Land) -> None:
         ({"bands": {"sentinel2": ["B4", "B3", "B2"]}}, "bands is a mapping, and arrays is one array"),
         ({"units": "percent"}, "units 'percent' are not known"),
         ({"pooling": "max"}, "pooling='max' is not known"),
+        ({"level": None}, r"say level='l1c' \(top of atmosphere\) or level='l2a'"),
+        ({"level": 2}, "level=2 is not known: say 'l1c' or 'l2a', or give a list"),
+        ({"level": {"l1c", "l2a"}}, "is not known: say 'l1c' or 'l2a', or give a list"),
+        ({"block": 1.5}, "block=1.5: give a whole number"),
+        ({"block": "1"}, "block='1': give a whole number"),
         ({"block": 2}, "block=2: this encoder has 2 blocks, 0 to 1"),
     ],
 )
@@ -181,6 +186,29 @@ def test_arrays_that_cannot_be(encoder: RawEncoder, land: Land) -> None:
     assert encoder(rgb / 10_000, bands=bands, level="l2a", check_units=False).vector.isfinite().all()
 
 
+def test_names_without_an_order_are_refused(encoder: RawEncoder, land: Land) -> None:
+    rgb = land()[:, [3, 2, 1]]
+    wrong: list[Any] = [{"B4", "B3", "B2"}, (name for name in ("B4", "B3", "B2")), 3, "B4", []]
+    for names in wrong:
+        for arrays, bands in ((rgb, names), ({"sentinel2": rgb}, {"sentinel2": names})):
+            with pytest.raises(InputError, match="give a list of names in the order of the array's bands"):
+                encoder(arrays, bands=bands, level="l2a")
+    expected = encoder(rgb, bands=["B4", "B3", "B2"], level="l2a").vector
+    right: list[Any] = [np.array(["B4", "B3", "B2"]), ("B4", "B3", "B2")]
+    for names in right:
+        assert torch.equal(encoder(rgb, bands=names, level="l2a").vector, expected)
+
+
+def test_flipped_arrays_and_pictures(encoder: RawEncoder, land: Land) -> None:
+    rgb, bands = land()[:, [3, 2, 1]], ["B4", "B3", "B2"]
+    expected = encoder(rgb, bands=bands, level="l2a").vector
+    assert torch.equal(encoder(rgb[:, ::-1], bands=bands[::-1], level="l2a").vector, expected)
+    picture = (rgb // 16).astype(np.uint8)
+    with pytest.raises(InputError, match="dtype uint8, as pictures have"):
+        encoder(picture, bands=bands, level="l2a")
+    assert encoder(picture, bands=bands, level="l2a", check_units=False).vector.isfinite().all()
+
+
 def test_one_tile_in_other_units_is_found(encoder: RawEncoder, land: Land) -> None:
     with pytest.raises(InputError, match="units='reflectance'"):
         encoder(land(tiles=1)[:, [3, 2, 1]] / 10_000, bands=["B4", "B3", "B2"], level="l2a")
@@ -212,7 +240,36 @@ def test_what_the_encoder_says_of_itself(encoder: RawEncoder) -> None:
     assert not encoder.model.training
 
 
+def test_a_device_that_is_not_there(tmp_path: Path) -> None:
+    save_model(tmp_path / "model", MultiMAE(CONFIG), STATS)
+    for device in ("nonsense", "cuda:99", None):
+        with pytest.raises(InputError, match=r"^device=.* cannot be used here \(.*\): say device='cpu'$"):
+            mmae.load_encoder(tmp_path / "model", device=device)  # type: ignore[arg-type]
+
+
+def test_statistics_that_cannot_be_of_the_values(tmp_path: Path, land: Land) -> None:
+    rgb, bands = land()[:, [3, 2, 1]], ["B4", "B3", "B2"]
+    own = STATS["sentinel2_l2a"]
+    for number, (table, message) in enumerate((
+        ({"std": [1e-300] * 13}, "rgb: normalised values are beyond every float32"),
+        ({"mean": [10**400] * 13}, "sentinel2_l2a.mean is not a list of numbers"),
+        ({"mean": [0.0] * 13, "std": [0.0] * 13}, "no entry 'sentinel2_l2a', which rgb needs: give tiles of"),
+        ({"std": [0.0] * 13}, "leave the bands of this modality out, or take a model"),
+    )):  # fmt: skip
+        save_model(tmp_path / f"{number}", MultiMAE(CONFIG), STATS | {"sentinel2_l2a": own | table})
+        with pytest.raises(InputError, match=message):
+            mmae.load_encoder(tmp_path / f"{number}")(rgb, bands=bands, level="l2a", check_units=False)
+    save_model(tmp_path / "none", MultiMAE(CONFIG), {})
+    encoder = mmae.load_encoder(tmp_path / "none")
+    with pytest.raises(InputError, match=r"3 tiles are Sentinel-2 l2a, and .* no entry 'sentinel2_l2a'"):
+        encoder(rgb, bands=bands, level="l2a")
+    with pytest.raises(InputError, match=r"^the band statistics .* no entry 'aster', which depth needs: leave"):
+        encoder(rgb[:, :1], bands=["elevation"])
+
+
 def test_a_model_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="None is no path: name a folder"):
+        mmae.load_encoder(None)  # type: ignore[arg-type]
     for name in (tmp_path / "none", "none", "./a/b", "a/b/c"):
         with pytest.raises(InputError, match="does not exist: name a folder"):
             mmae.load_encoder(name)

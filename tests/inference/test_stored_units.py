@@ -8,7 +8,7 @@ import torch
 
 from mmae.data.checks.units import Finding
 from mmae.errors import InputError
-from mmae.inference.stored_units import as_stored, check_units_known, remedy
+from mmae.inference.stored_units import as_stored, check_marks, check_units_known, remedy
 
 NUMBERS = [[[[0, 1, 7, 120]]]]
 
@@ -19,7 +19,7 @@ NUMBERS = [[[[0, 1, 7, 120]]]]
 def test_any_real_dtype(kind: str) -> None:
     array = np.array(NUMBERS, np.dtype(kind))
     array.flags.writeable = False
-    for values in (array, array[..., ::-1][..., ::-1]):
+    for values in (array, np.array(NUMBERS, array.dtype)[..., ::-1].copy()[..., ::-1]):
         assert as_stored(values, "sentinel2", None, 0).to(torch.float64).tolist() == NUMBERS
 
 
@@ -36,6 +36,18 @@ def test_integers_that_are_read_as_they_are_keep_their_dtype() -> None:
     assert as_stored(np.array(NUMBERS, np.uint16), "sentinel2", None, 0).dtype is torch.uint16
     assert as_stored(np.array(NUMBERS, np.uint32), "esa_worldcover", None, 0).dtype is torch.int64
     assert as_stored(np.array([[[[2**31]]]], np.int64), "sentinel2", None, 0).item() == 2**31
+
+
+def test_what_a_mask_hides_is_no_data() -> None:
+    for dtype in (np.uint16, np.float32, np.int64):
+        masked = np.ma.masked_array(np.array(NUMBERS, dtype), np.array([[[[0, 0, 1, 0]]]]))
+        stored = as_stored(masked, "sentinel2", None, 0).flatten()
+        assert stored.isnan().tolist() == [False, False, True, False]
+        assert stored[[0, 1, 3]].tolist() == [0, 1, 120]
+        assert as_stored(masked + 1000, "sentinel2", None, -1000).flatten().isnan().tolist() == [0, 0, 1, 0]
+    codes = np.ma.masked_array(np.array([[[[10, 20]]]], np.uint8), np.array([[[[False, True]]]]))
+    stored = as_stored(codes, "esa_worldcover", None, 0)
+    assert (stored.dtype, stored.flatten().tolist()) == (torch.uint8, [10, 0])
 
 
 def test_reflectance_becomes_digital_numbers() -> None:
@@ -74,6 +86,43 @@ def test_linear_power_becomes_decibels() -> None:
 def test_units_that_cannot_be(datasets: tuple[str, ...], units: Any, offset: float, message: str) -> None:
     with pytest.raises(InputError, match=message):
         check_units_known(datasets, units, offset)
+
+
+@pytest.mark.parametrize("offset", [float("nan"), float("inf"), 10**400, "-1000", None, True, [1]])
+def test_an_offset_is_a_finite_number(offset: Any) -> None:
+    with pytest.raises(InputError, match=r"offset=.*: give a finite number, such as -1000$"):
+        check_units_known(("sentinel2",), None, offset)
+    check_units_known(("sentinel2",), None, np.float32(-1000))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.float32])
+def test_below_0_sentinel2_has_no_data(dtype: Any) -> None:
+    values = np.array([[[[-9999, -1, 0, 5]]]], dtype)
+    for offset, last in ((0, 5), (1000, 1005)):
+        stored = as_stored(values, "sentinel2", None, offset).flatten()
+        assert stored.isnan().tolist() == [True, True, False, False]
+        assert stored[2:].tolist() == [0, last]
+    assert as_stored(values, "aster", None, 0).flatten().tolist() == [-9999, -1, 0, 5]
+
+
+def test_pictures_and_marks_are_refused() -> None:
+    for picture in (np.zeros((1, 1, 8, 8), np.uint8), torch.zeros(1, 1, 8, 8, dtype=torch.int8)):
+        with pytest.raises(InputError, match=r"has dtype u?int8, as pictures have, .*check_units=False"):
+            check_marks(picture, "sentinel2")
+        check_marks(picture, "esa_worldcover")
+    for dtype in (np.uint16, np.int16):
+        stored = np.full((1, 1, 20, 20), 500, dtype)
+        stored[..., 0, 0] = most = np.iinfo(dtype).max
+        check_marks(stored, "sentinel2")
+        stored[..., :10] = most
+        with pytest.raises(InputError, match=rf"sentinel2: 50% of the numbers are {most}, .*set them to 0"):
+            check_marks(stored, "sentinel2")
+
+
+def test_tensors_without_plain_numbers_are_refused() -> None:
+    for tensor in (torch.zeros(1, 1, 8, 8).to_sparse(), torch.zeros(1, 1, 8, 8, device="meta")):
+        with pytest.raises(InputError, match="aster is a sparse or an empty"):
+            as_stored(tensor, "aster", None, 0)
 
 
 def test_units_that_can_be() -> None:

@@ -78,7 +78,7 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "": frozenset(),
             "counts": frozenset(),
             "published": frozenset({""}),
-            "saved": frozenset({"", "published"}),
+            "saved": frozenset({"", "counts", "published"}),
         },
         "mmae.engine": {
             "": frozenset(),

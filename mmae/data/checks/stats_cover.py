@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from mmae.data.shards.index import Index
 
 TRAIN: Final = "train"
+OTHER_STATISTICS: Final = (
+    "set data.band_stats=FILE to a file that fits (mmae stats makes one from tiles with the band), or leave the "
+    "modality out"
+)
 
 
 def missing_entries(domains: Sequence[str], band_stats: Mapping[str, Any], level: S2Level) -> dict[str, list[str]]:
@@ -90,7 +94,12 @@ def check_split(each: ShardSet, split: str, domains: Sequence[str], band_stats: 
 
 
 def check_bands(
-    where: str, entry: str, domains: Sequence[str], band_stats: Mapping[str, Any], values_TCn: NDArray[np.float64]
+    where: str,
+    entry: str,
+    domains: Sequence[str],
+    band_stats: Mapping[str, Any],
+    values_TCn: NDArray[np.float64],
+    mend: str = OTHER_STATISTICS,
 ) -> None:
     """Refuse data in a band without statistics, or with those of a band that never changes; it would be learned as 0.
 
@@ -98,6 +107,7 @@ def check_bands(
         where: names the tiles in the message.
         entry: the statistics of the tiles' dataset and level.
         values_TCn: pixels n of each band C of tiles T, NaN where there is no data.
+        mend: what the user can do about it, for the message.
 
     Raises:
         InputError: a band that one of `domains` takes holds data that its statistics cannot be of.
@@ -121,6 +131,5 @@ def check_bands(
             if wrong_Tn.any():
                 raise InputError(
                     f"{where}: {wrong_Tn.any(1).sum()} of {len(values_Tn)} tiles hold data of {row.dataset} {name} "
-                    f"(modality {row.name}), but the band statistics of {entry} {said}: set data.band_stats=FILE "
-                    "to a file that fits (mmae stats makes one from tiles with the band), or leave the modality out"
+                    f"(modality {row.name}), but the band statistics of {entry} {said}: {mend}"
                 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmae.data.checks.stats_cover import check_bands
+from mmae.data.checks.stats_cover import OTHER_STATISTICS, check_bands
 from mmae.data.checks.units import Remedy, before_packing, code_problem, thinned, unit_problem
 from mmae.errors import InputError
 from mmae.modalities import DATASET_BANDS, MODALITIES, S2Level, stats_entry
@@ -26,6 +26,7 @@ def check_values(
     switch: str,
     remedy: Remedy = before_packing,
     bands: Mapping[str, Sequence[int]] | None = None,
+    mend: str = OTHER_STATISTICS,
 ) -> None:
     """Compare tiles of one Sentinel-2 level with the statistics and class tables of the modalities `domains`.
 
@@ -36,6 +37,7 @@ def check_values(
         switch: what turns `units` off, for the message.
         remedy: what the user can do about values in other units, for the message.
         bands: dataset -> the bands that its array holds, in its order; None: all.
+        mend: what the user can do about a band without statistics, for the message.
 
     Raises:
         InputError: the values do not fit; the message says what to do.
@@ -46,7 +48,7 @@ def check_values(
         stored = None if bands is None else bands[dataset]
         if stored is not None:
             values_TCn = _in_place(values_TCn, dataset, stored)
-        check_bands(where, entry, domains, band_stats, values_TCn)
+        check_bands(where, entry, domains, band_stats, values_TCn, mend)
         if units and (problem := unit_problem(entry, values_TCn, band_stats, remedy, stored)):
             raise InputError(f"{where}: {entry}: {problem}; if they are right all the same, use {switch}")
     for dataset in {row.dataset for row in rows if row.categorical} if units else ():

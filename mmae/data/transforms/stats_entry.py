@@ -86,4 +86,5 @@ def _numbers(table: Any, entry: str, kind: str) -> NDArray[np.float64]:
 
 
 def _is_number(value: object) -> bool:
-    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+    # Integers of JSON may be beyond every float.
+    return value is None or isinstance(value, float) or (type(value) is int and abs(value) < 2**1000)

@@ -15,12 +15,15 @@ from mmae.disk.json_text import parse_json
 from mmae.disk.ownership import check_owner
 from mmae.disk.regular_file import read_regular_text
 from mmae.errors import InputError, did_you_mean
-from mmae.variants import Variant
+from mmae.variants import VARIANTS, Variant
 from mmae.version import __version__
 
 FORMAT: Final = "mmae-model"
 FORMAT_VERSION: Final = 1
 CONFIG_NAME: Final = "config.json"
+
+_MOST_TOKENS: Final = 2**18
+"""Of a modality: positions of more would fill the memory before a weight is read."""
 
 _KEYS: Final = ("format", "format_version", "mmae_version", "model", "variant", "band_stats", "extra")
 _MODEL_KEYS: Final = [field.name for field in fields(ModelConfig)]
@@ -79,9 +82,18 @@ def read_model_config(folder: str | Path, trust: bool = False) -> SavedModel:
         if key.removeprefix("model.") not in _MODEL_KEYS:
             raise InputError(f"{path}: unknown key {key!r}{did_you_mean(key.removeprefix('model.'), _MODEL_KEYS)}")
     config = build_config(model, str(path)).model
+    if config.tokens_per_modality > _MOST_TOKENS:
+        raise InputError(
+            f"{path}: model.input_size={config.input_size} has {config.tokens_per_modality} patches, and at most "
+            f"{_MOST_TOKENS} are possible"
+        )
+    variant = _read_variant(description["variant"], path)
+    named = next((size for size, row in VARIANTS.items() if row == variant), config.size)
+    if named != config.size:
+        raise InputError(f"{path}: model.size={config.size!r}, and 'variant' holds the numbers of {named!r}")
     return SavedModel(
         config,
-        _read_variant(description["variant"], path),
+        variant,
         description["band_stats"],
         description["extra"],
         str(description["mmae_version"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError
@@ -14,6 +14,7 @@ from torch import Tensor
 from mmae.disk.ownership import check_owner
 from mmae.disk.regular_file import check_regular
 from mmae.errors import InputError
+from mmae.model.counts.parameter_counts import parameter_counts
 from mmae.model.mmae import MultiMAE
 from mmae.model.posembed import first_positions
 from mmae.model.published.config import published_weights
@@ -21,6 +22,9 @@ from mmae.model.saved.saved_config import CONFIG_NAME, SavedModel, describe, rea
 from mmae.model.saved.weights_file import WEIGHTS_NAME, new_folder, save_weights
 
 __all__ = ["WEIGHTS_NAME", "SavedModel", "initial_weights", "load_model", "read_model_config", "save_model"]
+
+_ALIKE: Final = 4
+_MANY: Final = 10**12
 
 
 def save_model(
@@ -61,9 +65,10 @@ def load_model(folder: str | Path, trust: bool = False) -> MultiMAE:
         InputError: a file is missing or damaged, or weights do not fit the configuration.
     """
     saved = read_model_config(folder, trust)
+    state = _read_weights(folder, trust)
+    _check_count(saved, state, Path(folder))
     with torch.device("meta"):
         model = MultiMAE(saved.config, saved.variant)
-    state = _read_weights(folder, trust)
     _check_fit(model.state_dict(), state, Path(folder) / WEIGHTS_NAME)
     model.load_state_dict(state, assign=True)
     return model.eval()
@@ -108,7 +113,27 @@ def _read_weights(folder: str | Path, trust: bool) -> dict[str, Tensor]:
         raise InputError(f"{path} does not exist: is {path.parent} a folder that `mmae export` wrote?") from None
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read as safetensors: {error}") from None
-    return state
+    for name, tensor in state.items():
+        if not tensor.is_floating_point():
+            raise InputError(f"{path}: {name} holds {str(tensor.dtype).removeprefix('torch.')}, weights are floats")
+    return {name: tensor.float() for name, tensor in state.items()}
+
+
+def _check_count(saved: SavedModel, state: Mapping[str, Tensor], folder: Path) -> None:
+    """Refuse a configuration of another number of weights, before a model of it is built: it may be huge."""
+    balancer = len(saved.config.outputs) if saved.config.task_balancer == "uncertainty" else 0
+    needed = parameter_counts(saved.config, saved.variant).total - balancer
+    there = sum(tensor.numel() for tensor in state.values())
+    # A model that differs a little is compared weight by weight, which tells more.
+    if not there / _ALIKE <= needed <= there * _ALIKE:
+        raise InputError(
+            f"{folder}: {CONFIG_NAME} describes a model of {_shown(needed)} weights, and {WEIGHTS_NAME} holds "
+            f"{_shown(there)}: they are not of one model"
+        )
+
+
+def _shown(count: int) -> str:
+    return f"{count:,}" if count < _MANY else f"more than {_MANY:,}"
 
 
 def _check_fit(expected: Mapping[str, Tensor], state: Mapping[str, Tensor], path: Path) -> None:

@@ -157,6 +157,47 @@ def test_a_config_that_does_not_fit(folder: Path, change: Callable[[dict[str, An
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d["variant"].update(depth=10_000_000),
+        lambda d: d["variant"].update(dim=4 * 10**400, num_heads=4),
+        lambda d: d["variant"].update(mlp_dim=10**400),
+        lambda d: d["model"].update(decoder_depth=1_000_000),
+    ],
+)
+def test_a_huge_model_is_refused_before_it_is_built(
+    folder: Path, change: Callable[[dict[str, Any]], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    edit(folder, change)
+    monkeypatch.setattr("mmae.model.saved.saved_model.MultiMAE", None)
+    with pytest.raises(InputError, match=r"config.json describes a model of .* weights, and model.safetensors holds"):
+        load_model(folder)
+
+
+def test_a_huge_image_is_refused(folder: Path) -> None:
+    edit(folder, lambda d: d["model"].update(input_size=8_000_000))
+    with pytest.raises(InputError, match=r"input_size=8000000 has .* patches, and at most 262144"):
+        load_model(folder)
+
+
+def test_a_size_is_that_of_the_numbers_beside_it(tmp_path: Path, config: ModelConfig) -> None:
+    save_model(tmp_path / "model", MultiMAE(replace(config, size="nano")), STATS)
+    edit(tmp_path / "model", lambda d: d["model"].update(size="giant"))
+    with pytest.raises(InputError, match=r"model.size='giant', and 'variant' holds the numbers of 'nano'"):
+        load_model(tmp_path / "model")
+
+
+def test_weights_are_floats_and_become_float32(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    state = load_file(path)
+    save_file({name: tensor.half() for name, tensor in state.items()}, path)
+    assert {tensor.dtype for tensor in load_model(folder).state_dict().values()} == {torch.float32}
+    save_file(state | {"encoder.global_tokens": torch.ones(1, 32, dtype=torch.int32)}, path)
+    with pytest.raises(InputError, match=r"encoder.global_tokens holds int32, weights are floats"):
+        load_model(folder)
+
+
 @pytest.mark.long
 def test_weights_into_another_model(folder: Path, model: MultiMAE) -> None:
     other = MultiMAE(model.config, model.variant, seed=4).to(torch.bfloat16)
