@@ -81,6 +81,22 @@ def test_the_card_is_written_again_for_a_folder_that_is_exported_again(
 
 
 @pytest.mark.usefixtures("trained")
+def test_a_stranger_s_licence_is_refused_unless_another_is_said(
+    run_folder: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, again = tmp_path / "first", tmp_path / "again"
+    assert main(["export", str(run_folder.path), str(first)]) == 0
+    config = json.loads((first / "config.json").read_text())
+    config["extra"]["license"] = {"mit": "x"}
+    (first / "config.json").write_text(json.dumps(config))
+    assert main(["export", str(first), str(again)]) == 2
+    assert "config.json: extra.license is {'mit': 'x'}" in capsys.readouterr().err
+    assert not again.exists()
+    assert main(["export", str(first), str(again), "--license", "mit"]) == 0
+    assert "license: mit" in (again / "README.md").read_text()
+
+
+@pytest.mark.usefixtures("trained")
 def test_the_run_that_one_stands_in_has_its_name(
     run_folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,6 +119,20 @@ def test_the_place_is_looked_at_first(
         assert said.startswith(f"mmae: error: {out}")
         assert said.count("\n") == 1
     assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.usefixtures("never_loaded")
+@pytest.mark.parametrize("ending", ["/", "/.", "/.."])
+@pytest.mark.parametrize("style", ["published", "torch-export"])
+def test_a_format_of_one_file_refuses_the_name_of_a_folder(
+    style: str, ending: str, run_folder: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = f"{tmp_path}/new.pt2{ending}"
+    assert main(["export", str(run_folder.path), out, "--format", style]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"mmae: error: {out} names a folder, and this format writes one file")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "new.pt2").exists()
 
 
 @pytest.mark.usefixtures("never_loaded")

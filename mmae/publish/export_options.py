@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from mmae.disk.files import check_new_file
 from mmae.errors import InputError
 from mmae.modalities import S2_LEVELS
 
@@ -43,6 +46,21 @@ def listed(flag: str, words: str | None) -> list[str] | None:
     if not all(found):
         raise InputError(f"{flag} {words!r}: give names with commas between them")
     return found
+
+
+def new_file(out: Path, words: str) -> None:
+    """Refuse a file that could not be written, and words that name a folder, where a format writes one file.
+
+    Args:
+        out: the file.
+        words: it as the user wrote it: a path forgets a slash at its end.
+
+    Raises:
+        InputError: one of these.
+    """
+    if os.path.basename(words) in {"", os.curdir, os.pardir}:
+        raise InputError(f"{words} names a folder, and this format writes one file: say the file's name")
+    check_new_file(out)
 
 
 def image_size(words: str | None) -> tuple[int, int] | None:

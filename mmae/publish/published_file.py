@@ -16,10 +16,10 @@ OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType({})
 
 
 def check(out: Path, args: argparse.Namespace) -> None:
-    """Refuse a file that exists."""
-    from mmae.disk.files import check_new_file
+    """Refuse a file that exists, and the name of a folder."""
+    from mmae.publish.export_options import new_file
 
-    check_new_file(out)
+    new_file(out, args.out)
 
 
 def write(out: Path, source: Source, args: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mmae.config.schema import ModelConfig
 from mmae.modalities import MODALITIES
 from mmae.model.mmae import MultiMAE
 from mmae.model.saved.saved_model import save_model
+from tests.support.paths import ROOT
 
 IMAGES = ("rgb", "ired", "sired", "ebands", "depth", "sentinel1", "canopy_height", "slope")
 
@@ -47,6 +49,14 @@ def many_inputs(size: str = "nano", num_global_tokens: int = 1, **others: Any) -
 def saved(model: MultiMAE, folder: Path) -> Path:
     save_model(folder, model, BAND_STATS)
     return folder
+
+
+def tells_no_path(*files: Path) -> None:
+    """No file says where this project, torch or the interpreter lie, nor holds a stack trace."""
+    for file in files:
+        content = file.read_bytes()
+        for place in (str(ROOT), str(Path(torch.__file__).parent), sys.prefix, 'File "/'):
+            assert place.encode() not in content, f"{file.name} says {place}"
 
 
 def image(name: str, batch: int, hw: tuple[int, int] = (56, 56), seed: int = 3) -> Tensor:

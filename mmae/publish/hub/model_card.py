@@ -25,6 +25,8 @@ TRAINING: Final = "training"
 """Key of the notes in config.json: what `training_facts` gives."""
 
 _LICENSE: Final = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
+_SHOWN: Final = 80
+"""Characters of a wrong licence that an error repeats."""
 _SOURCE: Final = re.compile(r"data_(1M|100k)_v\d+(_64)?\.h5")
 _TAGS: Final = ("earth-observation", "remote-sensing", "satellite", "masked-autoencoder", "multimae", "vit")
 
@@ -39,12 +41,24 @@ def check_license(words: str | None) -> None:
         raise InputError(f"--license {words}: say its identifier in small letters, such as apache-2.0 or cc-by-4.0")
 
 
+def _check_noted(license_: object) -> None:
+    if license_ is not None and not (isinstance(license_, str) and _LICENSE.fullmatch(license_)):
+        raise InputError(
+            f"config.json: extra.license is {printable(repr(license_)[:_SHOWN])}, which is no identifier of a licence "
+            "such as cc-by-4.0: state one with --license, or correct the file"
+        )
+
+
 def model_card(saved: SavedModel) -> str:
     """The text of README.md: metadata between two lines of dashes, then Markdown.
 
     Args:
         saved: the model's description. Its notes `training` (`training_facts`) and `license` are told where they are.
+
+    Raises:
+        InputError: the note `license` is no identifier of a licence.
     """
+    _check_noted(saved.extra.get(LICENSE))
     facts = _mapping(saved.extra.get(TRAINING))
     parts = [
         f"---\n{yaml.safe_dump(_metadata(saved, facts), sort_keys=False)}---",

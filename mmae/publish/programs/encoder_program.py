@@ -82,9 +82,17 @@ def encoder_program(source: Source, args: argparse.Namespace) -> EncoderProgram:
         module(*examples)
         batch = torch.export.Dim("batch")
         exported = torch.export.export(module, examples, dynamic_shapes={"values": tuple({0: batch} for _ in names)})
+    _forget_sources(exported)
     maps = tuple(f"{name}_map" for name in names)
     outputs = (*maps, GLOBAL_TOKENS) if config.num_global_tokens else maps
     return EncoderProgram(exported, names, outputs, input_table(config, names, image_hw, source.band_stats))
+
+
+def _forget_sources(exported: ExportedProgram) -> None:
+    """Remove where each operation's source lies: those paths are private, and users of the program do not need them."""
+    for module in exported.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)
 
 
 def _example(name: str, image_hw: tuple[int, int]) -> Tensor:

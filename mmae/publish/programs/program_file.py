@@ -6,7 +6,7 @@ import json
 from typing import IO, TYPE_CHECKING, Final, cast
 
 from mmae.errors import InputError
-from mmae.publish.export_options import image_size, listed, options
+from mmae.publish.export_options import image_size, listed, new_file, options
 
 if TYPE_CHECKING:
     import argparse
@@ -22,12 +22,10 @@ NOTES_NAME: Final = "mmae.json"
 
 
 def check(out: Path, args: argparse.Namespace) -> None:
-    """Refuse a file that exists, and words that cannot be read."""
-    from mmae.disk.files import check_new_file
-
+    """Refuse a file that exists, the name of a folder, and words that cannot be read."""
     listed("--modalities", args.modalities)
     image_size(args.image_size)
-    check_new_file(out)
+    new_file(out, args.out)
     if out.suffix != SUFFIX:
         raise InputError(f"{out}: torch asks for a name that ends in {SUFFIX}: say {out}{SUFFIX}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -49,6 +50,12 @@ def test_what_the_hub_reads() -> None:
     assert {"earth-observation", "multimae", "sentinel-2"} <= set(data["tags"])
 
 
+def test_mmae_is_installed_from_a_checkout_and_no_address_is_invented() -> None:
+    text = model_card(saved(training=FACTS))
+    assert re.findall(r"pip install (?:--[\w-]+ )*([^` \n]+)", text) == ["."]
+    assert "from a checkout" in " ".join(text.split())
+
+
 def test_a_licence_is_not_invented() -> None:
     text = model_card(saved())
     data = metadata(text)
@@ -60,6 +67,15 @@ def test_a_licence_is_not_invented() -> None:
     for words in ("", "Apache 2.0", "x\ny", "-x"):
         with pytest.raises(InputError, match="say its identifier in small letters"):
             check_license(words)
+
+
+@pytest.mark.parametrize("noted", [{"a": 1}, ["mit"], 0, 3.5, True, "", "a: b\n---\nc", "mit\n", "x" * 1000])
+def test_a_licence_in_a_stranger_s_folder_is_checked_as_one_that_is_said(noted: object) -> None:
+    with pytest.raises(InputError, match=r"extra\.license is .* state one with --license") as caught:
+        model_card(saved(license=noted))
+    said = str(caught.value)
+    assert "\n" not in said
+    assert len(said) < 250
 
 
 def test_what_people_read() -> None:
@@ -109,7 +125,7 @@ def test_made_up_tiles_are_not_called_mmearth() -> None:
         {"training": "x"},
         {"training": {"recipe": 3, "shards": 5, "sources": {"a": 1}, "versions": [], "validation": {"losses": "x"}}},
         {"training": {"sources": [3, {"name": None, "tiles": [1]}], "validation": {"losses": {"a|b\n": "x"}}}},
-        {"license": "a: b\n---\nc", "step": "1|2\n# x"},
+        {"step": "1|2\n# x"},
     ],
 )
 def test_notes_of_a_stranger_s_folder_stay_in_their_place(wrong: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmae.model.features import features
 from mmae.model.mmae import MultiMAE
-from tests.support.exported_models import export, image, many_inputs, near, near_the_largest, saved
+from tests.support.exported_models import export, image, many_inputs, near, near_the_largest, saved, tells_no_path
 
 onnx = pytest.importorskip("onnx", reason="onnx is not installed: pip install 'mmae[onnx]'")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed: pip install 'mmae[onnx]'")
@@ -30,6 +30,7 @@ def ours(model: MultiMAE, values: dict[str, Tensor]) -> list[Tensor]:
 def exported(model: MultiMAE, folder: Path, *words: str) -> Path:
     source = saved(model, folder / "model")
     assert export(source, folder / "onnx", "--format", "onnx", *words) == 0
+    tells_no_path(*(folder / "onnx").iterdir())
     return folder / "onnx" / "model.onnx"
 
 
