@@ -159,7 +159,7 @@ def no_folder(folder: Path) -> list[str]:
         (reflectance_in_a_corner, "say --units reflectance"),
         (no_data, "a.tif: the scene holds no data"),
         (no_data_in_many_windows, "a.tif: the scene holds no data"),
-        (no_level, r"level is missing: .*say --level l1c \(top of atmosphere\) or l2a \(surface\)"),
+        (no_level, r"level is missing: .*say --level l1c \(top of atmosphere\) or --level l2a \(surface\)"),
         (lambda folder: one(folder, "--bands=-,-,-,-,-"), "--bands skips all bands"),
         (lambda folder: one(folder, "--offset", "nan"), "--offset nan: give a number"),
         (lambda folder: one(folder, "--offset=-inf"), "--offset -inf: give a number"),

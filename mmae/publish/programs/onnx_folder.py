@@ -21,8 +21,6 @@ OPTIONS: Final = options(("--modalities", "--image-size"))
 MODEL_NAME: Final = "model.onnx"
 OPSET: Final = 18
 
-_STACK_TRACE: Final = "pkg.torch.onnx.stack_trace"
-
 LARGEST_FILE: Final = 1 << 31
 """Bytes that a protobuf message cannot reach: larger weights go into a file beside the model."""
 
@@ -65,9 +63,6 @@ def _converted(program: EncoderProgram) -> Any:
         verbose=False,
     )
     assert converted is not None
-    for node in converted.model.graph.all_nodes():
-        # torch's conversion writes where its own sources lie, too.
-        node.metadata_props.pop(_STACK_TRACE, None)
     for key, value in {**program.table, "outputs": program.outputs}.items():
         converted.model.metadata_props[f"mmae.{key}"] = value if isinstance(value, str) else json.dumps(value)
     return converted
