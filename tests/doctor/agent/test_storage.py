@@ -68,6 +68,7 @@ def test_shards_are_whole_and_told_apart(tmp_path: Path) -> None:
     assert f"1 of {len(index.shards)} shards" in storage.look_at_shards(str(folder)).problem
 
 
+@pytest.mark.process
 def test_op_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "cache"))
     assert storage.look_at_op_cache().locks == []

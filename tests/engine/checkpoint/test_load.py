@@ -20,6 +20,9 @@ from mmae.run.spec import RunSpec, make_run_spec
 from tests.support.small_model import SMALL
 from tests.support.tiny_sets import write_set
 
+# A checkpoint notes the commit of the code, which git is asked for.
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch) -> None:
