@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from mmae.disk.files import check_new_file
+from mmae.disk.files import check_new_file, check_new_folder
 from mmae.errors import InputError
 from mmae.modalities import S2_LEVELS
 
@@ -32,6 +33,27 @@ _ALL: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
 def options(flags: Iterable[str]) -> Mapping[str, Mapping[str, Any]]:
     """The arguments of these flags, as `mmae.publish.export_format` asks for them."""
     return MappingProxyType({flag: _ALL[flag] for flag in flags})
+
+
+def check_words(args: argparse.Namespace) -> None:
+    """Refuse words of shared options that cannot be read.
+
+    Raises:
+        InputError: one of them.
+    """
+    listed("--bands", args.bands)
+    listed("--modalities", args.modalities)
+    image_size(args.image_size)
+
+
+def check_folder(out: Path, args: argparse.Namespace) -> None:
+    """The `check` of formats that write a folder: refuse unreadable words, and a folder that holds something.
+
+    Raises:
+        InputError: one of these.
+    """
+    check_words(args)
+    check_new_folder(out)
 
 
 def listed(flag: str, words: str | None) -> list[str] | None:

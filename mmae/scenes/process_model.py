@@ -52,9 +52,9 @@ def model_hash(model: str) -> str:
     from mmae.model.saved.saved_model import WEIGHTS_NAME
 
     # Band statistics are part of the configuration, and change vectors.
-    found = ""
+    folder, found = model_folder(model), ""
     for name in (CONFIG_NAME, WEIGHTS_NAME):
-        with (model_folder(model) / name).open("rb") as file:
+        with (folder / name).open("rb") as file:
             found += hashlib.file_digest(file, "blake2b").hexdigest()
     return hashlib.blake2b(found.encode()).hexdigest()
 

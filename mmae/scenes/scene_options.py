@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from mmae.addresses import is_remote
 from mmae.disk.ownership import add_trust_argument
 from mmae.errors import InputError
+from mmae.modalities import S2_LEVELS
 
 if TYPE_CHECKING:
     from mmae.config.schema import ModelConfig
@@ -30,7 +31,7 @@ def add_scene_arguments(parser: argparse.ArgumentParser, sources: str) -> None:
         help="name of each band of the files in their order, such as B2,B3,B4,B8 or aster:elevation; - skips one, "
         "and --bands=-,B3 skips the first (default: the names in the files)",
     )
-    parser.add_argument("--level", choices=("l1c", "l2a"), help="Sentinel-2 level: l1c top of atmosphere, l2a surface")
+    parser.add_argument("--level", choices=S2_LEVELS, help="Sentinel-2 level: l1c top of atmosphere, l2a surface")
     parser.add_argument("--units", help="reflectance (0 to 1) or linear (Sentinel-1); default: as MMEarth stores them")
     parser.add_argument(
         "--offset",

@@ -37,12 +37,16 @@ def check_license(words: str | None) -> None:
     Raises:
         InputError: another form than `apache-2.0`, `cc-by-4.0`, `other`.
     """
-    if words is not None and not _LICENSE.fullmatch(words):
+    if words is not None and not _is_license(words):
         raise InputError(f"--license {words}: say its identifier in small letters, such as apache-2.0 or cc-by-4.0")
 
 
+def _is_license(words: object) -> bool:
+    return isinstance(words, str) and _LICENSE.fullmatch(words) is not None
+
+
 def _check_noted(license_: object) -> None:
-    if license_ is not None and not (isinstance(license_, str) and _LICENSE.fullmatch(license_)):
+    if license_ is not None and not _is_license(license_):
         raise InputError(
             f"config.json: extra.license is {printable(repr(license_)[:_SHOWN])}, which is no identifier of a licence "
             "such as cc-by-4.0: state one with --license, or correct the file"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from mmae.publish.export_options import image_size, listed, options
+from mmae.publish.export_options import check_folder, options
 
 if TYPE_CHECKING:
     import argparse
@@ -14,16 +14,8 @@ if TYPE_CHECKING:
     from mmae.publish.export_source import Source
     from mmae.publish.images.one_image import OneImage
 
+check: Final = check_folder
 OPTIONS: Final = options(("--modality", "--bands", "--level", "--image-size"))
-
-
-def check(out: Path, args: argparse.Namespace) -> None:
-    """Refuse a folder that holds something, and words that cannot be read."""
-    from mmae.disk.files import check_new_folder
-
-    listed("--bands", args.bands)
-    image_size(args.image_size)
-    check_new_folder(out)
 
 
 def write(out: Path, source: Source, args: argparse.Namespace) -> None:

@@ -9,7 +9,7 @@ import hashlib
 from pprint import pformat
 from typing import TYPE_CHECKING, Any, Final
 
-from mmae.publish.export_options import image_size, listed, options
+from mmae.publish.export_options import check_folder, options
 
 if TYPE_CHECKING:
     import argparse
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mmae.publish.export_source import Source
     from mmae.publish.images.one_image import OneImage
 
+check: Final = check_folder
 OPTIONS: Final = options(("--modality", "--bands", "--level", "--image-size"))
 
 ENTRY_NAME: Final = "entry.py"
@@ -32,15 +33,6 @@ Weights(
     meta={meta},
 )
 """
-
-
-def check(out: Path, args: argparse.Namespace) -> None:
-    """Refuse a folder that holds something, and words that cannot be read."""
-    from mmae.disk.files import check_new_folder
-
-    listed("--bands", args.bands)
-    image_size(args.image_size)
-    check_new_folder(out)
 
 
 def write(out: Path, source: Source, args: argparse.Namespace) -> None:
@@ -73,14 +65,14 @@ def _save(folder: Path, stem: str, image: OneImage) -> str:
 
 
 def _entry(file: str, image: OneImage) -> str:
-    meta = pformat(entry_meta(image), sort_dicts=False, width=100).replace("\n", "\n    ")
+    meta = entry_meta(image)
     return _ENTRY.format(
         notes="\n".join(f"# {note}" for note in image.notes),
-        model=entry_meta(image)["model"],
+        model=meta["model"],
         file=file,
         mean=list(image.statistics.mean),
         std=list(image.statistics.std),
-        meta=meta,
+        meta=pformat(meta, sort_dicts=False, width=100).replace("\n", "\n    "),
     )
 
 

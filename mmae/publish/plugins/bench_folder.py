@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import yaml
 
-from mmae.publish.export_options import listed, options
+from mmae.publish.export_options import check_folder, listed, options
 
 if TYPE_CHECKING:
     import argparse
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from mmae.publish.export_source import Source
 
+check: Final = check_folder
 OPTIONS: Final = options(("--modalities", "--level"))
 
 PACKAGE: Final = "mmae_torchgeo_bench"
@@ -23,14 +24,6 @@ _HEAD: Final = """\
 # dataset.normalization says whose statistics normalise: bandspec_zscore (the data set's) or model_native (those of the
 # encoder's training, on digital numbers).
 """
-
-
-def check(out: Path, args: argparse.Namespace) -> None:
-    """Refuse a folder that holds something, and words that cannot be read."""
-    from mmae.disk.files import check_new_folder
-
-    listed("--modalities", args.modalities)
-    check_new_folder(out)
 
 
 def write(out: Path, source: Source, args: argparse.Namespace) -> None:

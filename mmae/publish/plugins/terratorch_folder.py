@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from mmae.publish.export_options import listed, options
+from mmae.publish.export_options import check_folder, listed, options
 
 if TYPE_CHECKING:
     import argparse
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mmae.publish.export_source import Source
     from mmae.publish.plugins.plugin_folder import PluginInputs
 
+check: Final = check_folder
 OPTIONS: Final = options(("--modalities", "--level"))
 
 PACKAGE: Final = "mmae_terratorch"
@@ -24,14 +25,6 @@ _HEAD: Final = """\
 # Change what stands in CAPITALS. A file's bands are in the order of `means`, in {units}{level}; `means` and `stds`
 # are those of the encoder's training, so the data module normalises as training did. {notes}
 """
-
-
-def check(out: Path, args: argparse.Namespace) -> None:
-    """Refuse a folder that holds something, and words that cannot be read."""
-    from mmae.disk.files import check_new_folder
-
-    listed("--modalities", args.modalities)
-    check_new_folder(out)
 
 
 def write(out: Path, source: Source, args: argparse.Namespace) -> None:

@@ -43,6 +43,11 @@ class EncoderProgram:
     outputs: tuple[str, ...]
     table: Mapping[str, Any]
 
+    @property
+    def summary(self) -> str:
+        """A line on what goes in and what comes out."""
+        return f"inputs {', '.join(self.inputs)} -> {', '.join(self.outputs)}; inputs are normalised, any batch"
+
 
 class _Encoder(nn.Module):
     """`mmae.features` with inputs by position."""

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from mmae.errors import InputError
-from mmae.publish.export_options import image_size, listed, options
+from mmae.publish.export_options import check_words, options
 
 if TYPE_CHECKING:
     import argparse
@@ -29,8 +29,7 @@ def check(out: Path, args: argparse.Namespace) -> None:
     """Refuse a folder that holds something, words that cannot be read, and a machine without the packages."""
     from mmae.disk.files import check_new_folder
 
-    listed("--modalities", args.modalities)
-    image_size(args.image_size)
+    check_words(args)
     for package in ("onnx", "onnxscript"):
         if find_spec(package) is None:
             raise InputError(f"--format onnx: the package {package} is missing: pip install 'mmae[onnx]'")
@@ -47,7 +46,7 @@ def write(out: Path, source: Source, args: argparse.Namespace) -> None:
     numbers = sum(tensor.numel() for tensor in program.exported.state_dict.values())
     with new_folder(out) as partial:
         converted.save(str(partial / MODEL_NAME), external_data=4 * numbers > 0.9 * LARGEST_FILE)
-    print(f"inputs {', '.join(program.inputs)} -> {', '.join(program.outputs)}; inputs are normalised, any batch")
+    print(program.summary)
 
 
 def _converted(program: EncoderProgram) -> Any:

@@ -6,7 +6,7 @@ import json
 from typing import IO, TYPE_CHECKING, Final, cast
 
 from mmae.errors import InputError
-from mmae.publish.export_options import image_size, listed, new_file, options
+from mmae.publish.export_options import check_words, new_file, options
 
 if TYPE_CHECKING:
     import argparse
@@ -23,8 +23,7 @@ NOTES_NAME: Final = "mmae.json"
 
 def check(out: Path, args: argparse.Namespace) -> None:
     """Refuse a file that exists, the name of a folder, and words that cannot be read."""
-    listed("--modalities", args.modalities)
-    image_size(args.image_size)
+    check_words(args)
     new_file(out, args.out)
     if out.suffix != SUFFIX:
         raise InputError(f"{out}: torch asks for a name that ends in {SUFFIX}: say {out}{SUFFIX}")
@@ -44,4 +43,4 @@ def write(out: Path, source: Source, args: argparse.Namespace) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(out, replace=False) as file, library_file(file) as output:
             torch.export.save(program.exported, cast("IO[bytes]", output), extra_files={NOTES_NAME: table})
-    print(f"inputs {', '.join(program.inputs)} -> {', '.join(program.outputs)}; inputs are normalised, any batch")
+    print(program.summary)
