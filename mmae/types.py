@@ -124,6 +124,10 @@ class Inputs:
     key_B: Tensor
     real_B: Tensor
 
+    def visible(self) -> Mapping[str, Tensor] | None:
+        """The mask for `mmae.features`; None where all tokens hold data, which is quicker. Waits for the device."""
+        return None if all(bool(valid.all()) for valid in self.token_valid.values()) else self.token_valid
+
 
 @dataclass(frozen=True)
 class MaskPlan:

@@ -22,8 +22,8 @@ from mmae.inference.model_location import model_folder
 from mmae.inference.stored_units import Units, as_stored, check_marks, check_units_known, remedy
 from mmae.modalities import MODALITIES, S2_LEVELS, S2Level
 from mmae.model.features import features
-from mmae.model.saved.saved_config import SavedModel, read_model_config
-from mmae.model.saved.saved_model import load_model
+from mmae.model.saved.saved_config import SavedModel
+from mmae.model.saved.saved_model import load_saved
 from mmae.raw_tiles import stored_inputs
 from mmae.types import Inputs
 
@@ -101,10 +101,12 @@ class RawEncoder:
         """
         self._check_pooling(pooling, block)
         given = self.inputs(arrays, bands=bands, level=level, units=units, offset=offset, check_units=check_units)
-        # Groups of tiles with equally many tokens are needed only where tokens are hidden.
-        whole = all(bool(valid.all()) for valid in given.token_valid.values())
+        return self.encode(given, pooling, block)
+
+    def encode(self, given: Inputs, pooling: Pooling = "mean", block: int | None = None) -> Encoded:
+        """`__call__` on what `inputs` gave; pooling and block are not checked."""
         with torch.no_grad():
-            found = features(self.model, given.values, None if whole else given.token_valid, block)
+            found = features(self.model, given.values, given.visible(), block)
             valid = {name: given.token_valid[name].view(tokens.shape[:3]) for name, tokens in found.maps.items()}
             vector_BD = _pooled(found.maps, valid, found.global_tokens, pooling)
         return Encoded(found.maps, valid, found.global_tokens, vector_BD)
@@ -213,8 +215,8 @@ def load_encoder(
     """
     device = _usable(device)
     folder = model_folder(source, revision)
-    saved = read_model_config(folder, trust)
-    return RawEncoder(load_model(folder, trust).to(device), saved)
+    saved, model = load_saved(folder, trust)
+    return RawEncoder(model.to(device), saved)
 
 
 def _is_whole(number: Any) -> bool:

@@ -6,7 +6,7 @@ maps, global_tokens = features(model, {"rgb": rgb_BCHW, "semseg": ids_Bhw})
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -76,18 +76,26 @@ def _encode_visible(model: MultiMAE, tokens_BND: Tensor, visible_BN: Tensor, dep
     global_tokens = model.encoder.global_tokens
     length = count + (0 if global_tokens is None else len(global_tokens))
     encoded_BLD = tokens_BND.new_zeros(tokens_BND.shape[0], length, tokens_BND.shape[2])
-    # Visible ones first, each kind in its order.
-    order_BN = (~visible_BN).to(torch.uint8).argsort(dim=1, stable=True)
-    kept_B = visible_BN.sum(dim=1)
-    for kept in sorted(set(kept_B.tolist())):
-        if not kept and length == count:
+    for tiles_b, keep_bK in groups_of_equal_length(visible_BN):
+        if not keep_bK.shape[1] and length == count:
             continue
-        tiles_b = (kept_B == kept).nonzero()[:, 0]
-        keep_bK = order_BN[tiles_b, :kept]
         encoded_bLD = model.encoder(tokens_BND[tiles_b], keep_bK, depth)
         places_G = torch.arange(count, length, device=keep_bK.device).expand(len(tiles_b), -1)
         encoded_BLD[tiles_b[:, None], torch.cat([keep_bK, places_G], dim=1)] = encoded_bLD.to(encoded_BLD.dtype)
     return encoded_BLD
+
+
+def groups_of_equal_length(visible_BN: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Tiles with equally many visible tokens: their places b in the batch, and the ids (b, K) of these tokens.
+
+    Groups come by K, which may be 0. Waits for the device.
+    """
+    # Visible ones first, each kind in its order.
+    order_BN = (~visible_BN).to(torch.uint8).argsort(dim=1, stable=True)
+    kept_B = visible_BN.sum(dim=1)
+    for kept in sorted(set(kept_B.tolist())):
+        tiles_b = (kept_B == kept).nonzero()[:, 0]
+        yield tiles_b, order_BN[tiles_b, :kept]
 
 
 def _depth(model: MultiMAE, block: int | None) -> int:

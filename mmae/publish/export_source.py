@@ -73,10 +73,9 @@ def _from_run(path: str, step: int | None, out: Path, trust: bool) -> Source:
 def _from_folder(path: str, step: int | None, out: Path, trust: bool) -> Source:
     if step is not None:
         raise InputError(f"--step {step}: {path} is a model folder, which holds one step only")
-    from mmae.model.saved.saved_config import read_model_config
-    from mmae.model.saved.saved_model import load_model
+    from mmae.model.saved.saved_model import load_saved
 
-    saved, model = read_model_config(path, trust), load_model(path, trust)
+    saved, model = load_saved(path, trust)
     _need_space(out, sum(tensor.numel() for tensor in model.parameters()))
     return Source(model, saved.band_stats, saved.extra)
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import torch
 
 from data_tools.workers.pool import Tally, in_processes
 from data_tools.workers.progress import progress
@@ -23,7 +22,6 @@ from mmae.disk.free_space import need_space
 from mmae.draws import VALIDATION_EPOCH
 from mmae.errors import InputError
 from mmae.modalities import DATASET_BANDS, MODALITIES, S2_LEVELS
-from mmae.model.features import features
 from mmae.raw_tiles import stored_inputs
 from mmae.scenes.files.geo_extra import pyarrow
 from mmae.scenes.files.number_format import number_format
@@ -36,10 +34,8 @@ from mmae.terminal.printable import printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from torch import Tensor
 
-    from mmae.inference.raw_encoder import RawEncoder
-    from mmae.model.features import Features
+    from mmae.inference.raw_encoder import Pooling, RawEncoder
     from mmae.types import Batch, Inputs
 
 _CHUNK: Final = 4096
@@ -56,7 +52,7 @@ def embed_shards(args: argparse.Namespace) -> int:
     _check_options(args)
     pyarrow()
     devices = devices_of(args.processes)
-    pooling = args.pooling or "mean"
+    pooling: Pooling = args.pooling or "mean"
     job = TileJob(args.model, args.trust, args.src[0], args.cache_dir, pooling, batch_of(args.batch, devices), devices)
     index = job.set.index
     positions = np.arange(len(index)) if args.split is None else index.positions(args.split)
@@ -99,7 +95,7 @@ class TileJob:
     trust: bool
     location: str
     cache_dir: str | None
-    pooling: str
+    pooling: Pooling
     batch: int
     devices: tuple[str, ...]
 
@@ -158,21 +154,8 @@ class TileJob:
 
     def vectors(self, batch: Batch) -> NDArray[np.float32]:
         """The vectors of whole tiles, neither cropped nor flipped, float32 (B, D); NaN for a tile without data."""
-        inputs = self.inputs(batch)
-        whole = all(bool(valid.all()) for valid in inputs.token_valid.values())
-        with torch.inference_mode():
-            found = features(self.encoder.model, inputs.values, None if whole else inputs.token_valid)
-            return _pooled(found, inputs, self.pooling).cpu().numpy()
-
-
-def _pooled(found: Features, inputs: Inputs, pooling: str) -> Tensor:
-    count_B1 = sum(valid.sum(1, keepdim=True) for valid in inputs.token_valid.values())
-    assert isinstance(count_B1, torch.Tensor)
-    if pooling == "global":
-        return torch.where(count_B1 > 0, found.global_tokens.float().mean(1), torch.nan)
-    # A hidden token's place holds 0.
-    sum_BD = torch.stack([tokens.float().sum((1, 2)) for tokens in found.maps.values()]).sum(0)
-    return torch.where(count_B1 > 0, sum_BD / count_B1, torch.nan)
+        found: NDArray[np.float32] = self.encoder.encode(self.inputs(batch), self.pooling).vector.cpu().numpy()
+        return found
 
 
 @dataclass(frozen=True, eq=False)

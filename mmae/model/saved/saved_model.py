@@ -21,7 +21,15 @@ from mmae.model.published.config import published_weights
 from mmae.model.saved.saved_config import CONFIG_NAME, SavedModel, describe, read_model_config
 from mmae.model.saved.weights_file import WEIGHTS_NAME, new_folder, save_weights
 
-__all__ = ["WEIGHTS_NAME", "SavedModel", "initial_weights", "load_model", "read_model_config", "save_model"]
+__all__ = [
+    "WEIGHTS_NAME",
+    "SavedModel",
+    "initial_weights",
+    "load_model",
+    "load_saved",
+    "read_model_config",
+    "save_model",
+]
 
 _ALIKE: Final = 4
 _MANY: Final = 10**12
@@ -64,6 +72,11 @@ def load_model(folder: str | Path, trust: bool = False) -> MultiMAE:
     Raises:
         InputError: a file is missing or damaged, or weights do not fit the configuration.
     """
+    return load_saved(folder, trust)[1]
+
+
+def load_saved(folder: str | Path, trust: bool = False) -> tuple[SavedModel, MultiMAE]:
+    """What `config.json` of a folder says, and its model; see `load_model`."""
     saved = read_model_config(folder, trust)
     state = _read_weights(folder, trust)
     _check_count(saved, state, Path(folder))
@@ -71,7 +84,7 @@ def load_model(folder: str | Path, trust: bool = False) -> MultiMAE:
         model = MultiMAE(saved.config, saved.variant)
     _check_fit(model.state_dict(), state, Path(folder) / WEIGHTS_NAME)
     model.load_state_dict(state, assign=True)
-    return model.eval()
+    return saved, model.eval()
 
 
 def initial_weights(model: MultiMAE, source: str | Path, trust: bool = False) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from mmae.data.transforms.stats_entry import band_numbers
 from mmae.errors import InputError, did_you_mean
 from mmae.evaluate.pictures import LEGENDS
 from mmae.modalities import MODALITIES, NORM_RGB, S2_LEVELS, Modality, stats_entry
+from mmae.model.features import groups_of_equal_length
 from mmae.scenes.files.rasters import Raster
 
 if TYPE_CHECKING:
@@ -94,17 +95,16 @@ def decode(model: MultiMAE, inputs: Inputs, shown: Sequence[str], outputs: Seque
     ids_N = torch.cat(
         [config.in_domains.index(name) * places + torch.arange(places, device=tokens_BND.device) for name in names]
     )
-    order_BN = (~visible_BN).to(torch.uint8).argsort(dim=1, stable=True)
-    kept_B = visible_BN.sum(dim=1)
+    count = visible_BN.shape[0]
     found: dict[str, Tensor] = {}
-    for kept in sorted(set(kept_B.tolist()) - {0}):
-        tiles_b = (kept_B == kept).nonzero()[:, 0]
-        keep_bK = order_BN[tiles_b, :kept]
+    for tiles_b, keep_bK in groups_of_equal_length(visible_BN):
+        if not keep_bK.shape[1]:
+            continue
         patches = model.decoders(model.encoder(tokens_BND[tiles_b], keep_bK), ids_N[keep_bK])
         for name in outputs:
-            whole = found.setdefault(name, patches[name].new_full((len(kept_B), *patches[name].shape[1:]), torch.nan))
+            whole = found.setdefault(name, patches[name].new_full((count, *patches[name].shape[1:]), torch.nan))
             whole[tiles_b] = patches[name]
-    return found or {name: _nothing(model, name, len(kept_B)) for name in outputs}
+    return found or {name: _nothing(model, name, count) for name in outputs}
 
 
 def check_outputs(saved: SavedModel, outputs: Sequence[str]) -> None:

@@ -37,13 +37,13 @@ class EncodedWindows:
 
     def run(self, inputs: Inputs) -> list[NDArray[np.float32]]:
         """The vectors (B, h, w, D) of windows; 0 where no modality has data."""
-        whole = all(bool(valid.all()) for valid in inputs.token_valid.values())
+        visible = inputs.visible()
         with torch.inference_mode():
-            found = features(self._inputs.encoder.model, inputs.values, None if whole else inputs.token_valid)
+            found = features(self._inputs.encoder.model, inputs.values, visible)
             maps_MBhwD = torch.stack(list(found.maps.values())).float()
-            if whole:
+            if visible is None:
                 return [maps_MBhwD.mean(0).cpu().numpy()]
-            valid_MBN = torch.stack([inputs.token_valid[name] for name in found.maps])
+            valid_MBN = torch.stack([visible[name] for name in found.maps])
             count_Bhw = valid_MBN.sum(0).view(maps_MBhwD.shape[1:4])
             # A hidden token's place holds 0.
             return [(maps_MBhwD.sum(0) / count_Bhw.clamp(min=1)[..., None]).cpu().numpy()]
