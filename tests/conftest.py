@@ -75,20 +75,17 @@ def _cuda_is_available() -> bool:
 
 
 @pytest.fixture(autouse=True)
-def environment_left_as_found() -> Iterator[None]:
-    """Fail a test that leaves a variable behind: the commands that later tests start would inherit it."""
-    before = _variables()
+def environment_as_found() -> Iterator[None]:
+    """Undo what a test changes in the environment.
+
+    A command that runs in the test's own process chooses its network interface there, for example, and the commands
+    of later tests would inherit that choice.
+    """
+    before = dict(os.environ)
     yield
-    after = _variables()
-    left = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
-    for name in left:
-        os.environ.pop(name, None)
-        os.environ.update({name: before[name]} if name in before else {})
-    assert not left, f"the test left these variables changed: {', '.join(left)}"
-
-
-def _variables() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
 @pytest.fixture
