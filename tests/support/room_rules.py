@@ -98,6 +98,7 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
         "mmae.evaluate": {
             "frozen": frozenset(),
             "": frozenset({"frozen"}),
+            "probe": frozenset({"frozen"}),
         },
         "mmae.scenes": {
             "files": frozenset(),
