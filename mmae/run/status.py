@@ -53,6 +53,7 @@ def _rows(found: RunState) -> Iterator[tuple[str, str]]:
     elif found.val is not None:
         yield "validation", f"{_total(found.val)} at step {found.val.get('step')}"
         yield "", _losses(found.val)
+        yield from (("", each) for each in (read_scores(found.val),) if each)
     if found.train is not None:
         yield "speed", _speed(found.train)
     if found.seconds_left is not None:
@@ -85,6 +86,18 @@ def _speed(train: Mapping[str, float | None]) -> str:
 def _losses(record: Record) -> str:
     scored = record.get("scored", {})
     return "  ".join(f"{name} {_loss(loss, scored.get(name, 1))}" for name, loss in record.get("losses", {}).items())
+
+
+def read_scores(val: Record) -> str:
+    """IoU and RMSE of a validation's record; empty where it has none, as in logs of earlier versions."""
+    units = val.get("units", {})
+    iou = (f"{name} IoU {_score(mean)}" for name, mean in val.get("iou", {}).items())
+    rmse = (f"{name} RMSE {_score(rmse, units.get(name, ''))}" for name, rmse in val.get("rmse", {}).items())
+    return "  ".join((*iou, *rmse))
+
+
+def _score(score: float | None, unit: str = "") -> str:
+    return "unknown" if score is None else f"{score:.3g} {unit}".rstrip()
 
 
 def _total(val: Record) -> str:

@@ -116,6 +116,14 @@ def test_a_run_without_validation_tiles_says_so(run: Path, capsys: pytest.Captur
     assert "validation  none: the shards have no tiles in a split val" in out
 
 
+def test_scores_that_people_read_stand_below_the_losses(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rmse, units = {"rgb": 0.01234, "depth": None}, {"rgb": "reflectance", "depth": "m"}
+    say(run, "val", step=1000, losses={"rgb": 0.5}, iou={"semseg": 0.3}, rmse=rmse, units=units)
+    main(["status", str(run)])
+    said = "rgb 0.5\n              semseg IoU 0.3  rgb RMSE 0.0123 reflectance  depth RMSE unknown\n"
+    assert said in capsys.readouterr().out
+
+
 def test_what_was_not_scored_differs_from_what_is_not_finite(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     say(run, "train", step=1001, loss=None, losses={"rgb": None, "depth": None}, scored={"rgb": 0, "depth": 0}, lr=1e-4)
     say(run, "val", step=1001, losses={"rgb": 0.5, "depth": None}, scored={"rgb": 9, "depth": 0}, lost={})

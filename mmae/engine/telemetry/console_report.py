@@ -18,9 +18,11 @@ from mmae.engine.checkpoint.load import LoadResult, ResumePoint, difference
 from mmae.engine.engine_protocol import Engine
 from mmae.engine.telemetry.run_log import RunLog
 from mmae.engine.telemetry.step_records import Record
+from mmae.engine.val_scores import ValScores
 from mmae.engine.validate import Validation
 from mmae.run.log_reader import END
 from mmae.run.spec import RunSpec
+from mmae.run.status import read_scores
 from mmae.terminal.plurals import counted
 
 Losses = dict[str, float | None]
@@ -92,13 +94,20 @@ def train_records(log: RunLog, records: Iterable[Record]) -> Losses:
 
 
 def validation(log: RunLog, step: int, found: Validation, seconds: float) -> None:
-    """Record a validation. A loss that is not finite is a warning on the terminal too."""
+    """Record a validation and say in a line what people read of it. A loss that is not finite is a warning."""
     for name, lost in found.lost.items():
         log.say(
             f"WARNING: step {step}: the validation loss of {name} is not finite on {lost} of {found.scored[name]} "
             "tiles: see what they hold (quarantine/ names them)"
         )
-    log.write("val", step=step, losses=found.losses, scored=found.scored, lost=found.lost, seconds=seconds)
+    record = {"losses": found.losses, "scored": found.scored, "lost": found.lost, **_read(found.read)}
+    if line := read_scores(record):
+        log.say(f"step {step}: validation: {line}")
+    log.write("val", step=step, **record, seconds=seconds)
+
+
+def _read(scores: ValScores) -> Record:
+    return {"iou": scores.mean_iou, "iou_of_classes": scores.iou, "rmse": scores.rmse, "units": scores.units}
 
 
 def lost_numbers(log: RunLog, step: int, line: str) -> None:
