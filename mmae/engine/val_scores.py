@@ -79,7 +79,7 @@ class ScoreSums:
         """The scores over all ranks. Collective."""
         flat = torch.cat(self._sums)
         dist.all_reduce(flat)
-        sums = dict(zip(self._rows, flat.cpu().split([len(each) for each in self._sums]), strict=True))
+        sums = dict(zip(self._rows, torch.split(flat.cpu(), [len(each) for each in self._sums]), strict=True))
         iou = {row.name: _iou(sums[row], row) for row in self._rows if row.categorical}
         squares = {row: sums[row].tolist() for row in self._rows if not row.categorical}
         return ValScores(

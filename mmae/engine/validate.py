@@ -5,6 +5,7 @@ Losses come from the engine's forward pass; `val_scores` sees the predictions of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -14,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mmae.config.schema import Config
+from mmae.config.score_names import VAL_IOU, VAL_LOSS, VAL_RMSE
 from mmae.data.loading.device_prefetch import on_device
 from mmae.data.loading.loader import validation_batches
 from mmae.data.sampling.shard_sets import has_split
@@ -43,6 +45,16 @@ class Validation:
     lost: dict[str, int]
     lost_rows: dict[str, list[int]]
     read: ValScores = field(default_factory=ValScores)
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The finite scores by name (`mmae.config.score_names`). A loss of tiles that are lost in part is none."""
+        losses = {name: loss for name, loss in self.losses.items() if loss is not None}
+        found: dict[str, float | None] = {f"{VAL_LOSS}.{name}": loss for name, loss in losses.items()}
+        found[VAL_LOSS] = sum(losses.values()) if losses else None
+        found |= {f"{VAL_IOU}.{name}": mean for name, mean in self.read.mean_iou.items()}
+        found |= {f"{VAL_RMSE}.{name}": rmse for name, rmse in self.read.rmse.items()}
+        return {name: score for name, score in found.items() if score is not None and math.isfinite(score)}
 
     @property
     def diverged(self) -> list[str]:

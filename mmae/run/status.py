@@ -54,6 +54,10 @@ def _rows(found: RunState) -> Iterator[tuple[str, str]]:
         yield "validation", f"{_total(found.val)} at step {found.val.get('step')}"
         yield "", _losses(found.val)
         yield from (("", each) for each in (read_scores(found.val),) if each)
+    if found.probes is not None:
+        failed = "".join(f"  {task} failed ({why})" for task, why in found.probes.get("failed", {}).items())
+        scores = f"{probe_scores(found.probes.get('scores', {}))}{failed}".strip()
+        yield "probes", f"{scores} at step {found.probes.get('step')}"
     if found.train is not None:
         yield "speed", _speed(found.train)
     if found.seconds_left is not None:
@@ -61,6 +65,9 @@ def _rows(found: RunState) -> Iterator[tuple[str, str]]:
         yield "left", f"{duration(found.seconds_left)}, until about {done}"
     age = f", {duration(found.checkpoint_age)} old" if found.checkpoint_age is not None else ""
     yield "checkpoint", f"{Path(found.checkpoint).name}{age}" if found.checkpoint else "none yet"
+    if found.keep_best:
+        best = f"{Path(found.best).name}, {found.keep_best} {_score(found.best_score)}" if found.best else ""
+        yield "best", best or f"none yet: no checkpoint has a score {found.keep_best}"
     yield "last record", f"{duration(found.silence)} ago" + (f", {found.host} pid {found.pid}" if found.pid else "")
 
 
@@ -94,6 +101,11 @@ def read_scores(val: Record) -> str:
     iou = (f"{name} IoU {_score(mean)}" for name, mean in val.get("iou", {}).items())
     rmse = (f"{name} RMSE {_score(rmse, units.get(name, ''))}" for name, rmse in val.get("rmse", {}).items())
     return "  ".join((*iou, *rmse))
+
+
+def probe_scores(scores: Mapping[str, float | None]) -> str:
+    """The scores of probes by task."""
+    return "  ".join(f"{task} {_score(score)}" for task, score in scores.items())
 
 
 def _score(score: float | None, unit: str = "") -> str:
