@@ -78,6 +78,7 @@ HOMES = MappingProxyType(
         "timm": {"mmae.publish.carried"},
         "wandb": {"mmae.engine.telemetry.trackers"},
         "rasterio": {"mmae.scenes.files"},
+        "sklearn": {"mmae.evaluate.frozen"},
         "pydantic": {
             "mmae.config.deepspeed",
             "mmae.config.deepspeed_schema",
@@ -102,6 +103,7 @@ HEAVY = (
     "pandas",
     "rasterio",
     "pyarrow",
+    "sklearn",
 )
 
 
