@@ -163,7 +163,8 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
     stop = stop or stop_signals.Stop(folder.path, rank, None)
     rank_watchdog = rank_watchdog or watchdog.Watchdog.none()
 
-    # 1. The checkpoint to resume from. One that does not fit is refused before anything is built.
+    # 1. Probes, and the checkpoint to resume from. What cannot be used is refused before anything is built.
+    probes = in_loop_probes(spec) if config.eval.every else None
     found = resume.find(spec)
 
     # 2. The engine, and what the checkpoint holds. Only a start that has come this far writes into the run's folder.
@@ -199,7 +200,6 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
         pin=engine.device.type == "cuda",
     )
     batches = on_device(read, engine.device, ahead=spec.split.accumulation)
-    probes = in_loop_probes(spec, preprocess) if config.eval.every else None
     losses: console_report.Losses = {}
     validated: Validation | None = None
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from mmae.addresses import is_incomplete, without_secrets
-from mmae.config.score_names import EVAL, VAL, score_names
 from mmae.config.schema import Config, DataConfig, ModelConfig, TrainConfig
+from mmae.config.score_names import EVAL, VAL, score_names
 from mmae.draws import MAX_SETS
 from mmae.errors import did_you_mean
 from mmae.modalities import MODALITIES

@@ -1,9 +1,9 @@
 """The names of a run's scores, by which `checkpoint.keep_best` chooses: `val.loss`, `val.rmse.depth`, `eval.biome`, ...
 
-    val.loss          sum of the outputs' validation losses      eval.TASK    score of a probe
-    val.loss.OUTPUT   one of them
-    val.iou.OUTPUT    mean IoU of an output with classes
-    val.rmse.OUTPUT   RMSE of another output
+val.loss          sum of the outputs' validation losses      eval.TASK    score of a probe
+val.loss.OUTPUT   one of them
+val.iou.OUTPUT    mean IoU of an output with classes
+val.rmse.OUTPUT   RMSE of another output
 """
 
 from __future__ import annotations

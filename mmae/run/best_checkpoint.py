@@ -54,8 +54,8 @@ def _scored(checkpoints: Path, score: str, protocol: str) -> Iterator[Best]:
         scores = state.get("scores")
         value = scores.get(score) if isinstance(scores, dict) else None
         comparable = not score.startswith(EVAL) or state.get("protocol") == protocol
-        if comparable and type(value) in {int, float} and math.isfinite(value):
-            yield Best(path, step_of(path) or 0, float(value))
+        if comparable and isinstance(value, float) and math.isfinite(value):
+            yield Best(path, step_of(path) or 0, value)
 
 
 def _state(checkpoint: Path) -> Mapping[str, Any]:
