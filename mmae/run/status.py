@@ -55,9 +55,9 @@ def _rows(found: RunState) -> Iterator[tuple[str, str]]:
         yield "", _losses(found.val)
         yield from (("", each) for each in (read_scores(found.val),) if each)
     if found.probes is not None:
-        failed = "".join(f"  {task} failed ({why})" for task, why in found.probes.get("failed", {}).items())
-        scores = f"{probe_scores(found.probes.get('scores', {}))}{failed}".strip()
-        yield "probes", f"{scores} at step {found.probes.get('step')}"
+        failed = (f"{task} failed ({why})" for task, why in found.probes.get("failed", {}).items())
+        said = ", ".join(filter(None, (named_scores(found.probes.get("scores", {})), *failed)))
+        yield "probes", f"{said} at step {found.probes.get('step')}"
     if found.train is not None:
         yield "speed", _speed(found.train)
     if found.seconds_left is not None:
@@ -97,19 +97,19 @@ def _losses(record: Record) -> str:
 
 def read_scores(val: Record) -> str:
     """IoU and RMSE of a validation's record; empty where it has none, as in logs of earlier versions."""
-    units = val.get("units", {})
-    iou = (f"{name} IoU {_score(mean)}" for name, mean in val.get("iou", {}).items())
-    rmse = (f"{name} RMSE {_score(rmse, units.get(name, ''))}" for name, rmse in val.get("rmse", {}).items())
-    return "  ".join((*iou, *rmse))
+    groups = {"IoU": dict(val.get("iou", {}))}
+    for name, rmse in val.get("rmse", {}).items():
+        groups.setdefault(f"RMSE in {val.get('units', {}).get(name, '?')}", {})[name] = rmse
+    return "; ".join(f"{title}: {named_scores(scores)}" for title, scores in groups.items() if scores)
 
 
-def probe_scores(scores: Mapping[str, float | None]) -> str:
-    """The scores of probes by task."""
-    return "  ".join(f"{task} {_score(score)}" for task, score in scores.items())
+def named_scores(scores: Mapping[str, float | None]) -> str:
+    """Scores by what they are of."""
+    return ", ".join(f"{task} {_score(score)}" for task, score in scores.items())
 
 
-def _score(score: float | None, unit: str = "") -> str:
-    return "unknown" if score is None else f"{score:.3g} {unit}".rstrip()
+def _score(score: float | None) -> str:
+    return "unknown" if score is None else f"{score:.3g}"
 
 
 def _total(val: Record) -> str:

@@ -22,7 +22,7 @@ from mmae.engine.val_scores import ValScores
 from mmae.engine.validate import Validation
 from mmae.run.log_reader import END
 from mmae.run.spec import RunSpec
-from mmae.run.status import probe_scores, read_scores
+from mmae.run.status import named_scores, read_scores
 from mmae.terminal.plurals import counted
 
 Losses = dict[str, float | None]
@@ -124,7 +124,7 @@ def probes(
     for task, reason in failed.items():
         log.say(f"WARNING: step {step}: the probe of {task} failed ({reason}); training goes on")
     if scores:
-        log.say(f"step {step}: probes: {probe_scores(scores)}")
+        log.say(f"step {step}: probes: {named_scores(scores)}")
     log.write("eval", step=step, scores=dict(scores), failed=dict(failed), seconds=seconds)
 
 
