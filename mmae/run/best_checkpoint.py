@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from mmae.config.score_names import EVAL, is_lower_better
 from mmae.disk.json_text import parse_json
 from mmae.disk.regular_file import read_regular_text
-from mmae.run.layout import STATE, newest_first, step_of
+from mmae.errors import InputError
+from mmae.run.layout import STATE, checkpoint_names, newest_first, step_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +40,33 @@ def best_checkpoint(checkpoints: Path, score: str, protocol: str) -> Best | None
     for each in _scored(checkpoints, score, protocol):
         if best is None or is_better(score, each.value, best.value):
             best = each
+    return best
+
+
+def best_of_run(run: str, trust: bool) -> Best:
+    """The best checkpoint of a run by the score that its recipe keeps it by (`checkpoint.keep_best`).
+
+    Args:
+        trust: the run may belong to another user.
+
+    Raises:
+        InputError: there is no run; it keeps no best checkpoint, or has none yet.
+    """
+    # `mmae status` reads no recipe, and does without what that takes.
+    from mmae.run.folder import open_run
+
+    folder = open_run(run, trust)
+    config = folder.stored_config(trust)
+    assert config is not None
+    score, names = config.checkpoint.keep_best, checkpoint_names(folder.checkpoints)
+    if score is None:
+        raise InputError(f"{run}: --best: its recipe keeps no best checkpoint (checkpoint.keep_best): give --step")
+    try:
+        best = best_checkpoint(folder.checkpoints, score, config.eval.protocol)
+    except OSError as error:
+        raise InputError(f"{error.filename}: {error.strerror}: correct that, or give --step") from error
+    if best is None:
+        raise InputError(f"{run}: --best: no checkpoint has a score {score} (there are: {names}): give --step")
     return best
 
 
