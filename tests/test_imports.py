@@ -78,7 +78,7 @@ HOMES = MappingProxyType(
         "timm": {"mmae.publish.carried"},
         "wandb": {"mmae.engine.telemetry.trackers"},
         "rasterio": {"mmae.scenes.files"},
-        "sklearn": {"mmae.evaluate.frozen"},
+        "sklearn": {"mmae.evaluate.frozen", "mmae.evaluate.probe.block_split"},
         "pydantic": {
             "mmae.config.deepspeed",
             "mmae.config.deepspeed_schema",

@@ -99,6 +99,7 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "frozen": frozenset(),
             "in_loop": frozenset({"frozen"}),
             "": frozenset({"frozen"}),
+            "probe": frozenset({"frozen"}),
         },
         "mmae.scenes": {
             "files": frozenset(),
