@@ -256,6 +256,25 @@ class ValConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class EvalConfig:
+    """Probes of the encoder while it trains, on a small choice of tiles that never changes."""
+
+    every: Count = _free(0)
+    """Steps between probes of the encoder; 0 makes none. The last step is probed, too."""
+    tasks: tuple[str, ...] = _free(("biome",))
+    """What the probes predict from the encoder's features, such as biome or elevation (`mmae/engine/README.md`)."""
+    tiles: Positive = _free(512)
+    """The most tiles that the probes read."""
+    seed: Seed = _free(0)
+    """Draws these tiles."""
+
+    @property
+    def protocol(self) -> str:
+        """Scores of the same task under the same protocol can be compared."""
+        return f"{self.tiles} tiles, seed {self.seed}"
+
+
+@dataclass(frozen=True, config=_STRICT)
 class CheckpointConfig:
     every: Positive = _free(1000)
     """Steps between checkpoints; one is always written where training stops."""
@@ -263,6 +282,9 @@ class CheckpointConfig:
     """This number of the newest checkpoints stays; the one that this start resumed from stays too."""
     keep_every: Count = _free(0)
     """Checkpoints of steps that are multiples of this stay for ever; 0 keeps none."""
+    keep_best: str | None = _free(None)
+    """The checkpoint with the best of this score stays, too, and a new best is saved at once: `eval.TASK`, `val.loss`,
+    `val.loss.OUTPUT`, `val.iou.OUTPUT` or `val.rmse.OUTPUT`."""
     asynchronous: bool = _free(False)
     """Hold a checkpoint in the host's memory and write it while training goes on."""
     verify_hashes: bool = _free(True)
@@ -296,6 +318,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     val: ValConfig = field(default_factory=ValConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     log: LogConfig = field(default_factory=LogConfig)
 

@@ -213,7 +213,7 @@ def _flat(values: Record) -> Record:
     flat: Record = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat.update({f"{key}/{inner}": item for inner, item in value.items()})
+            flat.update({f"{key}/{inner}": item for inner, item in _flat(value).items()})
         else:
             flat[key] = value
     return flat
