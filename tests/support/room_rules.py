@@ -31,11 +31,14 @@ GROUND = frozenset(
 )
 """Modules and packages of `mmae` that everything may stand on; they know only one another."""
 
-PROGRAMS = frozenset({"export", "inference", "publish", "raw_tiles", "train"})
+USING_A_MODEL = frozenset({"inference", "raw_tiles"})
+"""Modules and packages of `mmae` that use a saved model, and need neither engine nor run."""
+
+PROGRAMS = frozenset({"export", "publish", "train"})
 """Modules and packages of `mmae` that use all of the engine, each a program or a function for users."""
 
 _DATA_AND_MODEL = frozenset({"config", "data", "model", "losses"})
-_TRAINING = _DATA_AND_MODEL | {"distributed", "run", "engine", "evaluate"}
+_TRAINING = _DATA_AND_MODEL | {"inference", "distributed", "run", "engine", "evaluate"}
 
 BELOW: Mapping[str, frozenset[str]] = MappingProxyType(
     {
@@ -45,10 +48,11 @@ BELOW: Mapping[str, frozenset[str]] = MappingProxyType(
         "data": frozenset({"config"}),
         "model": frozenset({"config"}),
         "losses": frozenset({"config"}),
+        "inference": _DATA_AND_MODEL,
         "distributed": frozenset({"config"}),
         "run": _DATA_AND_MODEL | {"distributed"},
         "engine": _DATA_AND_MODEL | {"distributed", "run"},
-        "evaluate": _DATA_AND_MODEL | {"distributed", "run", "engine"},
+        "evaluate": _DATA_AND_MODEL | {"inference", "distributed", "run", "engine"},
         "programs": _TRAINING,
         # Worker processes and their progress are those of data_tools.
         "scenes": _TRAINING | {"programs", "data_tools"},
@@ -90,6 +94,16 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "": frozenset({"contents", "conversion"}),
             "contents": frozenset(),
             "conversion": frozenset(),
+        },
+        "mmae.evaluate": {
+            "": frozenset(),
+            "benchmark": frozenset(),
+        },
+        "mmae.evaluate.benchmark": {
+            "tasks": frozenset(),
+            "geobench": frozenset({"tasks"}),
+            "mmearth_bench": frozenset({"tasks"}),
+            "": frozenset({"tasks", "geobench", "mmearth_bench"}),
         },
         "mmae.scenes": {
             "files": frozenset(),
@@ -222,6 +236,8 @@ def room(module: str) -> str:
         return "ground"
     if name in PROGRAMS:
         return "programs"
+    if name in USING_A_MODEL:
+        return "inference"
     return "cli" if name == "__main__" else name
 
 
