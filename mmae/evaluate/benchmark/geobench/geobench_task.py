@@ -153,7 +153,7 @@ def _seen(folder: Path, train: Sequence[str]) -> tuple[dict[str, BandMeans], lis
     chosen = train[:: max(1, len(train) // _JUDGED)][:_JUDGED]
     with open_sample(folder / f"{chosen[0]}{SAMPLE_SUFFIX}") as opened:
         dates = {name: found for name, found in opened.names().items() if name != "label"}
-        images = [name for name in dates if _is_image(opened, name)]
+        images = [name for name in dates if opened.is_band(name)]
     values: dict[str, list[NDArray[Any]]] = {name: [] for name in images}
     for sample in chosen:
         with open_sample(folder / f"{sample}{SAMPLE_SUFFIX}") as opened:
@@ -164,15 +164,6 @@ def _seen(folder: Path, train: Sequence[str]) -> tuple[dict[str, BandMeans], lis
         for name, found in values.items()
     }
     return seen, [name for name in dates if name not in images], max(map(len, dates.values()), default=0)
-
-
-def _is_image(opened: SampleFile, name: str) -> bool:
-    """Whether a data set is one band; a hyperspectral image, of three dimensions, is not."""
-    try:
-        opened.bands([name])
-    except InputError:
-        return False
-    return True
 
 
 def _notes(

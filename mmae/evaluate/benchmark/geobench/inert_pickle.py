@@ -174,9 +174,18 @@ def _array(dtype: Any, shape: Any, fortran: bool, data: Any) -> NDArray[Any]:
     if not known or len(shape) > 2:
         raise ValueError("the label's shape is not that of labels")
     count = int(np.prod(shape, dtype=np.int64))
+    data = _old_bytes(data) if isinstance(data, Record) else data
     if count > _MOST_LABELS or not isinstance(data, bytes | bytearray) or len(data) != count * kind.itemsize:
         raise ValueError("the label's bytes do not fit its shape")
     return np.frombuffer(bytes(data), kind).reshape(shape, order="F" if fortran else "C")
+
+
+def _old_bytes(record: Record) -> bytes | None:
+    """Bytes as Python 2's pickles hold them: a text that is to be encoded."""
+    if record.named != "_codecs.encode" or len(record.args) != 2 or record.args[1] != "latin1":
+        return None
+    text = record.args[0]
+    return text.encode("latin1", "replace") if isinstance(text, str) else None
 
 
 def _dtype(record: Any) -> np.dtype[Any]:

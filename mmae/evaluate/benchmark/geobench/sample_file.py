@@ -102,8 +102,25 @@ class SampleFile:
             raise ValueError(f"attribute {_PICKLE!r} is no text")
         return text
 
+    def is_band(self, name: str) -> bool:
+        """Whether a name is that of a data set of two dimensions; a hyperspectral image has three.
+
+        Raises:
+            InputError: it lies in another file.
+        """
+        stored = self._own(f"{name}_{date}" if (date := self.names()[name][-1]) else name)
+        return len(stored.shape or ()) == 2
+
     def _image(self, name: str) -> NDArray[Any]:
         """The pixels of a data set that lies in this file."""
+        stored = self._own(name)
+        shape = tuple(stored.shape or ())
+        if len(shape) != 2 or not all(0 < side <= _LARGEST for side in shape) or stored.dtype.kind not in "biuf":
+            what = f"of shape {shape} and dtype {stored.dtype} is no image"
+            raise InputError(f"{self.path}: {name!r} {what}: {_REMEDY}")
+        return np.asarray(stored[()])
+
+    def _own(self, name: str) -> h5py.Dataset:
         where = f"{self.path}: {name!r}"
         # Links may lead to any file of this user.
         if not isinstance(self.file.get(name, getlink=True), h5py.HardLink):
@@ -111,10 +128,7 @@ class SampleFile:
         stored = self.file[name]
         if not isinstance(stored, h5py.Dataset) or stored.external or stored.is_virtual:
             raise InputError(f"{where} is no data set of this file: {_REMEDY}")
-        shape = tuple(stored.shape or ())
-        if len(shape) != 2 or not all(0 < side <= _LARGEST for side in shape) or stored.dtype.kind not in "biuf":
-            raise InputError(f"{where} of shape {shape} and dtype {stored.dtype} is no image: {_REMEDY}")
-        return np.asarray(stored[()])
+        return stored
 
 
 @contextmanager
