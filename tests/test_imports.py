@@ -81,6 +81,7 @@ HOMES = MappingProxyType(
         "timm": {"mmae.publish.carried"},
         "wandb": {"mmae.engine.telemetry.trackers"},
         "rasterio": {"mmae.evaluate.benchmark.geobench.sample_places", "mmae.scenes.files"},
+        "sklearn": {"mmae.evaluate.frozen"},
         "pydantic": {
             "mmae.config.deepspeed",
             "mmae.config.deepspeed_schema",
@@ -105,6 +106,7 @@ HEAVY = (
     "pandas",
     "rasterio",
     "pyarrow",
+    "sklearn",
 )
 
 

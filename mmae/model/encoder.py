@@ -5,6 +5,8 @@ Dosovitskiy et al., "An Image is Worth 16x16 Words" (ICLR 2021), section 3.1; no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -42,11 +44,29 @@ class Encoder(nn.Module):
 
     def encode(self, x_BKD: Tensor, depth: int | None = None) -> Tensor:
         """Tokens that are all visible (B, K, D) -> (B, L, D), the global ones behind them."""
-        if self.global_tokens is not None:
-            x_BKD = torch.cat([x_BKD, self.global_tokens.expand(x_BKD.shape[0], -1, -1)], dim=1)
+        x_BLD = self._with_global_tokens(x_BKD)
         # A slice is a new list of modules, which a compiled or sharded model shall not meet in training.
         blocks = self.blocks if depth in {None, len(self.blocks)} else self.blocks[:depth]
-        return run_blocks(blocks, x_BKD, self.recompute, self._drop_paths(x_BKD))
+        return run_blocks(blocks, x_BLD, self.recompute, self._drop_paths(x_BLD))
+
+    def outputs(self, x_BKD: Tensor, numbers: Sequence[int]) -> list[Tensor]:
+        """As `encode`, the output of each block whose number is listed, in one pass.
+
+        Args:
+            numbers: counted from 0, in ascending order; at least one.
+        """
+        x_BLD = self._with_global_tokens(x_BKD)
+        paths, found, begin = self._drop_paths(x_BLD), [], 0
+        for end in (number + 1 for number in numbers):
+            x_BLD = run_blocks(self.blocks[begin:end], x_BLD, self.recompute, paths[begin:end])
+            found.append(x_BLD)
+            begin = end
+        return found
+
+    def _with_global_tokens(self, x_BKD: Tensor) -> Tensor:
+        if self.global_tokens is None:
+            return x_BKD
+        return torch.cat([x_BKD, self.global_tokens.expand(x_BKD.shape[0], -1, -1)], dim=1)
 
     def _drop_paths(self, x_BLD: Tensor) -> list[tuple[Tensor | None]]:
         """For each block: what its two branches are multiplied with, (2, B, 1, 1), or None to leave them alone.

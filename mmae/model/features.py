@@ -6,7 +6,7 @@ maps, global_tokens = features(model, {"rgb": rgb_BCHW, "semseg": ids_Bhw})
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -56,33 +56,57 @@ def features(
     Raises:
         ValueError: there is no modality or block, one is not of the model, or a shape or dtype does not fit.
     """
-    depth = _depth(model, block)
+    number = _block_number(model, -1 if block is None else block)
+    return features_of_blocks(model, values, mask, (number,))[number]
+
+
+def features_of_blocks(
+    model: MultiMAE,
+    values: Mapping[str, Tensor],
+    mask: Mapping[str, Tensor] | None = None,
+    blocks: Sequence[int] = (-1,),
+) -> dict[int, Features]:
+    """The output of several encoder blocks in one pass: block, counted from 0 -> its features, in ascending order.
+
+    Args:
+        model, values, mask: as for `features`.
+        blocks: counted from 0, or from the end if they are negative; at least one.
+
+    Raises:
+        ValueError: as `features`.
+    """
+    numbers = sorted({_block_number(model, block) for block in blocks})
     names = _names(model, values)
     batch, grid_hw = _common_grid(model, names, values)
     tokens_BND = torch.cat([_tokens(model, name, values[name], grid_hw) for name in names], dim=1)
     if mask is None:
-        encoded_BLD = model.encoder.encode(tokens_BND, depth)
+        encoded = model.encoder.outputs(tokens_BND, numbers)
     else:
         visible_BN = torch.cat(_visible(names, mask, batch, grid_hw, tokens_BND.device), dim=1)
-        encoded_BLD = _encode_visible(model, tokens_BND, visible_BN, depth)
-    maps_BND, global_BGD = encoded_BLD.tensor_split([tokens_BND.shape[1]], dim=1)
-    maps = maps_BND.reshape(batch, len(names), *grid_hw, -1).unbind(1)
-    return Features(dict(zip(names, maps, strict=True)), global_BGD)
+        encoded = _encode_visible(model, tokens_BND, visible_BN, numbers)
+    found = {}
+    for number, encoded_BLD in zip(numbers, encoded, strict=True):
+        maps_BND, global_BGD = encoded_BLD.tensor_split([tokens_BND.shape[1]], dim=1)
+        maps = maps_BND.reshape(batch, len(names), *grid_hw, -1).unbind(1)
+        found[number] = Features(dict(zip(names, maps, strict=True)), global_BGD)
+    return found
 
 
-def _encode_visible(model: MultiMAE, tokens_BND: Tensor, visible_BN: Tensor, depth: int) -> Tensor:
-    """All N places and the global tokens, (B, N + G, D): hidden places hold 0."""
+def _encode_visible(model: MultiMAE, tokens_BND: Tensor, visible_BN: Tensor, numbers: Sequence[int]) -> list[Tensor]:
+    """All N places and the global tokens, (B, N + G, D) a block: hidden places hold 0."""
     count = tokens_BND.shape[1]
     global_tokens = model.encoder.global_tokens
     length = count + (0 if global_tokens is None else len(global_tokens))
-    encoded_BLD = tokens_BND.new_zeros(tokens_BND.shape[0], length, tokens_BND.shape[2])
+    encoded = [tokens_BND.new_zeros(tokens_BND.shape[0], length, tokens_BND.shape[2]) for _ in numbers]
     for tiles_b, keep_bK in groups_of_equal_length(visible_BN):
         if not keep_bK.shape[1] and length == count:
             continue
-        encoded_bLD = model.encoder(tokens_BND[tiles_b], keep_bK, depth)
+        visible_bKD = tokens_BND[tiles_b].gather(1, keep_bK[:, :, None].expand(-1, -1, tokens_BND.shape[-1]))
         places_G = torch.arange(count, length, device=keep_bK.device).expand(len(tiles_b), -1)
-        encoded_BLD[tiles_b[:, None], torch.cat([keep_bK, places_G], dim=1)] = encoded_bLD.to(encoded_BLD.dtype)
-    return encoded_BLD
+        places_bL = torch.cat([keep_bK, places_G], dim=1)
+        for encoded_BLD, encoded_bLD in zip(encoded, model.encoder.outputs(visible_bKD, numbers), strict=True):
+            encoded_BLD[tiles_b[:, None], places_bL] = encoded_bLD.to(encoded_BLD.dtype)
+    return encoded
 
 
 def groups_of_equal_length(visible_BN: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -98,14 +122,11 @@ def groups_of_equal_length(visible_BN: Tensor) -> Iterator[tuple[Tensor, Tensor]
         yield tiles_b, order_BN[tiles_b, :kept]
 
 
-def _depth(model: MultiMAE, block: int | None) -> int:
-    """The number of blocks that are run."""
+def _block_number(model: MultiMAE, block: int) -> int:
     depth = len(model.encoder.blocks)
-    if block is None:
-        return depth
     if not -depth <= block < depth:
         raise ValueError(f"block {block} does not exist: this encoder has {depth}, 0 to {depth - 1}")
-    return block % depth + 1
+    return block % depth
 
 
 def _names(model: MultiMAE, values: Mapping[str, Tensor]) -> list[str]:

@@ -31,14 +31,14 @@ GROUND = frozenset(
 )
 """Modules and packages of `mmae` that everything may stand on; they know only one another."""
 
-USING_A_MODEL = frozenset({"inference", "raw_tiles"})
-"""Modules and packages of `mmae` that use a saved model, and need neither engine nor run."""
+INFERENCE = frozenset({"inference", "raw_tiles"})
+"""Modules and packages of `mmae` that use a trained encoder, and need nothing of training."""
 
 PROGRAMS = frozenset({"export", "publish", "train"})
 """Modules and packages of `mmae` that use all of the engine, each a program or a function for users."""
 
 _DATA_AND_MODEL = frozenset({"config", "data", "model", "losses"})
-_TRAINING = _DATA_AND_MODEL | {"inference", "distributed", "run", "engine", "evaluate"}
+_TRAINING = _DATA_AND_MODEL | {"distributed", "run", "engine", "inference", "evaluate"}
 
 BELOW: Mapping[str, frozenset[str]] = MappingProxyType(
     {
@@ -48,13 +48,13 @@ BELOW: Mapping[str, frozenset[str]] = MappingProxyType(
         "data": frozenset({"config"}),
         "model": frozenset({"config"}),
         "losses": frozenset({"config"}),
-        "inference": _DATA_AND_MODEL,
         "distributed": frozenset({"config"}),
         "run": _DATA_AND_MODEL | {"distributed"},
         "engine": _DATA_AND_MODEL | {"distributed", "run"},
-        "evaluate": _DATA_AND_MODEL | {"inference", "distributed", "run", "engine"},
-        "programs": _TRAINING,
+        "inference": _DATA_AND_MODEL,
         # Worker processes and their progress are those of data_tools.
+        "evaluate": _DATA_AND_MODEL | {"distributed", "run", "engine", "inference", "data_tools"},
+        "programs": _TRAINING,
         "scenes": _TRAINING | {"programs", "data_tools"},
         "plan": _DATA_AND_MODEL,
         "launch": _TRAINING | {"programs"},
@@ -96,8 +96,9 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "conversion": frozenset(),
         },
         "mmae.evaluate": {
-            "": frozenset(),
-            "benchmark": frozenset(),
+            "frozen": frozenset(),
+            "": frozenset({"frozen"}),
+            "benchmark": frozenset({"frozen"}),
         },
         "mmae.evaluate.benchmark": {
             "tasks": frozenset(),
@@ -234,10 +235,10 @@ def room(module: str) -> str:
     name = rest.partition(".")[0]
     if name in {"", *GROUND}:
         return "ground"
+    if name in INFERENCE:
+        return "inference"
     if name in PROGRAMS:
         return "programs"
-    if name in USING_A_MODEL:
-        return "inference"
     return "cli" if name == "__main__" else name
 
 
