@@ -90,7 +90,7 @@ MADE: Mapping[str, Made] = {
 def write_task(
     root: Path,
     name: str,
-    counts: tuple[int, int, int] = (24, 12, 12),
+    counts: tuple[int, int, int] = (12, 6, 6),
     side: int = 16,
     classes: int | None = None,
     tables: bool = True,

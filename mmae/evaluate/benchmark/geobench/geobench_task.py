@@ -15,7 +15,7 @@ from mmae.errors import InputError, did_you_mean
 from mmae.evaluate.benchmark.geobench.band_corrections import BandMeans, correction, correction_note
 from mmae.evaluate.benchmark.geobench.class_labels import ClassLabels, read_labels
 from mmae.evaluate.benchmark.geobench.partitions import SAMPLE_SUFFIX, read_partition
-from mmae.evaluate.benchmark.geobench.sample_file import SampleFile, open_sample
+from mmae.evaluate.benchmark.geobench.sample_file import open_sample
 from mmae.evaluate.benchmark.geobench.sample_places import corner_of, degrees
 from mmae.evaluate.benchmark.geobench.sensor_bands import OTHER_SENSORS, find_bands
 from mmae.evaluate.benchmark.geobench.task_table import SURE_LEVELS, TASKS, TaskRow
@@ -74,6 +74,13 @@ class GeobenchTask(BenchmarkTask):
             with open_sample(self._path(sample)) as opened:
                 found.append(corner_of(opened.description()))
         return None if all(place is None for place in found) else degrees(found)
+
+    def fingerprint(self, ids: Sequence[str]) -> str:
+        sizes = [self._path(sample).stat().st_size for sample in ids]
+        said = json.dumps(
+            [self.info.name, list(ids), sizes, {key: dict(names) for key, names in self.stored.items()}, self.values]
+        )
+        return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
     def _sample(self, sample: str) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:
         with open_sample(self._path(sample)) as opened:
@@ -180,16 +187,6 @@ def _notes(
     if unknown:
         found.append(f"{name}: bands that MMEarth does not have are left out: {', '.join(map(repr, unknown))}")
     return found
-
-
-def _fingerprint(
-    folder: Path, splits: Mapping[str, Sequence[str]], stored: Mapping[str, Mapping[str, str]], values: str
-) -> str:
-    hashed = hashlib.blake2b(json.dumps([splits, stored, values], sort_keys=True).encode(), digest_size=16)
-    for ids in splits.values():
-        for sample in ids:
-            hashed.update(str((folder / f"{sample}{SAMPLE_SUFFIX}").stat().st_size).encode() + b";")
-    return hashed.hexdigest()
 
 
 def _listed(shapes: set[tuple[int, ...]]) -> str:

@@ -73,6 +73,11 @@ class BenchTask(BenchmarkTask):
             lon_lat_N2 = _rows(file["geolocation"], np.array([int(each) for each in ids], np.int64)).astype(np.float64)
         return lon_lat_N2[:, ::-1]
 
+    def fingerprint(self, ids: Sequence[str]) -> str:
+        said = json.dumps([self.info.name, list(ids), self.sources, sorted(self.no_data.items())])
+        about = self.path.stat()
+        return hashlib.blake2b(f"{said} {about.st_size} {about.st_mtime_ns}".encode(), digest_size=16).hexdigest()
+
     @property
     def _no_label(self) -> float:
         return self.no_data.get(self.info.name, _NO_LABEL)
@@ -129,9 +134,7 @@ def open_bench(data: Path, name: str, partition: str = "default", level: S2Level
         splits, notes = _with_labels(file, info, splits, species, no_data.get(name, _NO_LABEL))
     if level is None:
         notes.append(f"{name}: its files do not say the level of its Sentinel-2 images, which are taken as l2a")
-    said = json.dumps([splits, sources, sorted(no_data.items()), path.stat().st_size], default=str)
-    print_of = hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
-    return BenchTask(info, partition, splits, level or "l2a", notes, print_of, path, sources, no_data, species)
+    return BenchTask(info, partition, splits, level or "l2a", notes, path, sources, no_data, species)
 
 
 @contextmanager

@@ -70,7 +70,6 @@ class BenchmarkTask(ABC):
         splits: name -> ids of samples: `train`, `valid`, then those that are tested.
         level: of its Sentinel-2 bands; None where they are pictures.
         notes: sentences about how the files were read, to print.
-        fingerprint: changes with the samples of the splits and with how they are read.
     """
 
     info: TaskInfo
@@ -78,7 +77,6 @@ class BenchmarkTask(ABC):
     splits: Mapping[str, tuple[str, ...]]
     level: S2Level | None
     notes: Sequence[str]
-    fingerprint: str
 
     @property
     @abstractmethod
@@ -97,6 +95,10 @@ class BenchmarkTask(ABC):
         Raises:
             InputError: a file is missing or damaged.
         """
+
+    @abstractmethod
+    def fingerprint(self, ids: Sequence[str]) -> str:
+        """Hexadecimal digits that change with these samples, their files, and with how they are read."""
 
     @abstractmethod
     def places(self, ids: Sequence[str]) -> NDArray[np.float64] | None:
