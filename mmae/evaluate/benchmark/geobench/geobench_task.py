@@ -151,8 +151,7 @@ def open_geobench(data: Path, name: str, partition: str = "default", level: S2Le
     if dates > 1:
         notes.append(f"{name}: its samples hold up to {dates} dates; the last one that all bands have is used")
     labels = None if row.info.dense else read_labels(folder, row.info.kind == "multilabel", row.info.outputs)
-    print_of = _fingerprint(folder, splits, stored, row.values)
-    return GeobenchTask(row.info, partition, splits, chosen, tuple(notes), print_of, folder, stored, row.values, labels)
+    return GeobenchTask(row.info, partition, splits, chosen, tuple(notes), folder, stored, row.values, labels)
 
 
 def _seen(folder: Path, train: Sequence[str]) -> tuple[dict[str, BandMeans], list[str], int]:
