@@ -37,6 +37,7 @@ class Stream(IntEnum):
     SHARD_ORDER = 8
     REPEAT = 9
     FRACTION = 10
+    DROP_PATH = 11
 
 
 _ROW_BITS: Final = 40
