@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "reconstruct": ("mmae.evaluate.reconstruct", "draw what a run's model reconstructs"),
     "status": ("mmae.run.status", "state of a run: step, losses, speed, time left, checkpoint, warnings"),
     "bench": ("mmae.bench.command", "measure what limits this machine, and compare with other implementations"),
+    "benchmark": ("mmae.evaluate.benchmark.command", "scores of a frozen encoder on GEO-Bench and MMEarth-Bench"),
     "baseline": ("mmae.evaluate.baseline", "a run's validation losses beside those of constant predictions"),
 }
 

@@ -110,7 +110,9 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "tasks": frozenset(),
             "geobench": frozenset({"tasks"}),
             "mmearth_bench": frozenset({"tasks"}),
-            "": frozenset({"tasks", "geobench", "mmearth_bench"}),
+            "encoding": frozenset({"tasks"}),
+            "protocols": frozenset({"tasks", "encoding"}),
+            "": frozenset({"tasks", "geobench", "mmearth_bench", "encoding", "protocols"}),
         },
         "mmae.scenes": {
             "files": frozenset(),
