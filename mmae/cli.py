@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "status": ("mmae.run.status", "state of a run: step, losses, speed, time left, checkpoint, warnings"),
     "bench": ("mmae.bench.command", "measure what limits this machine, and compare with other implementations"),
     "probe": ("mmae.evaluate.probe.command", "scores of a frozen encoder beside baselines, by labels of the shards"),
+    "benchmark": ("mmae.evaluate.benchmark.command", "scores of a frozen encoder on GEO-Bench and MMEarth-Bench"),
     "baseline": ("mmae.evaluate.baseline", "a run's validation losses beside those of constant predictions"),
 }
 

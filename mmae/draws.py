@@ -37,7 +37,8 @@ class Stream(IntEnum):
     SHARD_ORDER = 8
     REPEAT = 9
     FRACTION = 10
-    PROBES = 11
+    DROP_PATH = 11
+    PROBES = 16
 
 
 _ROW_BITS: Final = 40

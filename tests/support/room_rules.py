@@ -55,6 +55,7 @@ BELOW: Mapping[str, frozenset[str]] = MappingProxyType(
         # Worker processes and their progress are those of data_tools.
         "evaluate": _DATA_AND_MODEL | {"distributed", "run", "engine", "inference", "data_tools"},
         "programs": _TRAINING,
+        "finetune": _TRAINING | {"programs"},
         "scenes": _TRAINING | {"programs", "data_tools"},
         "plan": _DATA_AND_MODEL,
         "launch": _TRAINING | {"programs"},
@@ -82,7 +83,12 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "": frozenset(),
             "counts": frozenset(),
             "published": frozenset({""}),
-            "saved": frozenset({"", "counts", "published"}),
+            "heads": frozenset({""}),
+            "tuned": frozenset({"", "heads"}),
+            "saved": frozenset({"", "counts", "published", "tuned"}),
+        },
+        "mmae.finetune": {
+            "model": frozenset(),
         },
         "mmae.engine": {
             "": frozenset(),
@@ -100,6 +106,15 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "in_loop": frozenset({"frozen"}),
             "": frozenset({"frozen"}),
             "probe": frozenset({"frozen"}),
+            "benchmark": frozenset({"frozen"}),
+        },
+        "mmae.evaluate.benchmark": {
+            "tasks": frozenset(),
+            "geobench": frozenset({"tasks"}),
+            "mmearth_bench": frozenset({"tasks"}),
+            "encoding": frozenset({"tasks"}),
+            "protocols": frozenset({"tasks", "encoding"}),
+            "": frozenset({"tasks", "geobench", "mmearth_bench", "encoding", "protocols"}),
         },
         "mmae.scenes": {
             "files": frozenset(),
