@@ -145,7 +145,7 @@ class RawEncoder:
                 shapes that do not fit; or values that cannot be in the units of the statistics.
         """
         given, named = self._by_dataset(arrays, bands)
-        plan = plan_bands(self.saved.config.in_domains, named)
+        plan = plan_bands(self.saved.config.in_domains, named, self.saved.table)
         used = tuple(dict.fromkeys(MODALITIES[name].dataset for name in plan.names))
         check_units_known(tuple(given), units, offset)
         for dataset in given:
@@ -165,15 +165,17 @@ class RawEncoder:
         Raises:
             InputError: as `inputs`, for the bands.
         """
-        inputs = self.saved.config.in_domains
-        return plan_bands(inputs, bands if isinstance(bands, Mapping) else {find_dataset(inputs, bands): bands})
+        inputs, table = self.saved.config.in_domains, self.saved.table
+        if not isinstance(bands, Mapping):
+            bands = {find_dataset(inputs, bands, table): bands}
+        return plan_bands(inputs, bands, table)
 
     def _by_dataset(self, arrays: Any, bands: Bands) -> tuple[dict[str, Any], dict[str, Sequence[str]]]:
         """Arrays and names of bands by dataset, in the same order."""
         if not isinstance(arrays, Mapping):
             if isinstance(bands, Mapping):
                 raise InputError("bands is a mapping, and arrays is one array: give a list of names")
-            arrays = {find_dataset(self.saved.config.in_domains, bands): arrays}
+            arrays = {find_dataset(self.saved.config.in_domains, bands, self.saved.table): arrays}
         if not isinstance(bands, Mapping):
             if len(arrays) != 1:
                 raise InputError(f"bands is a list, and arrays hold {', '.join(arrays) or 'nothing'}: give a mapping")

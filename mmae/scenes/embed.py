@@ -55,7 +55,7 @@ def _embed_scene(args: argparse.Namespace) -> int:
     out = Path(args.out)
     check_suffix(out, (".tif", ".tiff"), "a scene's vectors are a GeoTIFF")
     check_new_output(out)
-    job, workers = scene_job(args, None)
+    job, workers = scene_job(args, predict=False)
     check_window(job)
     rows, columns = job.patches
     dim = job.encoder.dim

@@ -12,7 +12,7 @@ from typing import Any, Final
 import yaml
 
 from mmae.errors import InputError
-from mmae.modalities import MODALITIES, S2_LEVELS, Modality, stats_entry
+from mmae.modalities import S2_LEVELS, Modality, stats_entry
 from mmae.model.saved.saved_config import SavedModel
 from mmae.publish.hub.card_text import CITATION, LIMITS, USE
 from mmae.terminal.plurals import counted
@@ -93,7 +93,7 @@ def _metadata(saved: SavedModel, facts: Mapping[str, Any]) -> dict[str, Any]:
         metadata |= {"license_name": "not-stated"}
     # The names of other files are no names of data sets that people could look up.
     datasets = list(dict.fromkeys(filter(None, map(_mmearth, _sources(facts)))))
-    sensors = {MODALITIES[name].dataset for name in saved.config.in_domains} & {"sentinel1", "sentinel2"}
+    sensors = {saved.table[name].dataset for name in saved.config.in_domains} & {"sentinel1", "sentinel2"}
     return {
         **metadata,
         "library_name": "mmae",
@@ -124,7 +124,7 @@ def _about(saved: SavedModel, facts: Mapping[str, Any]) -> str:
 
 def _inputs(saved: SavedModel) -> str:
     """A table of modalities, and one of the statistics."""
-    rows = [MODALITIES[name] for name in saved.config.in_domains]
+    rows = [saved.table[name] for name in saved.config.in_domains]
     inputs = _table(
         ("modality", "dataset", "bands", "units", "level", "no data"),
         (
@@ -211,7 +211,7 @@ def _limits(saved: SavedModel, facts: Mapping[str, Any]) -> Iterator[str]:
     if saved.config.positions == "learned":
         yield "Its positions were learned for that size; those of other sizes are interpolated."
     missing = [level.upper() for level in S2_LEVELS if saved.band_stats.get(f"sentinel2_{level}") is None]
-    if missing and any(MODALITIES[name].by_level for name in saved.config.in_domains):
+    if missing and any(saved.table[name].by_level for name in saved.config.in_domains):
         yield f"Sentinel-2 of level {' and '.join(missing)} cannot be normalised: there are no statistics of it."
     if not facts:
         yield "How it was trained is not known here."

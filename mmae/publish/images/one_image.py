@@ -56,7 +56,7 @@ def one_image(source: Source, args: argparse.Namespace) -> OneImage:
         InputError: the options do not fit the model.
     """
     model = source.model
-    chosen = image_bands(model.config, args.modality, listed("--bands", args.bands))
+    chosen = image_bands(model.config, args.modality, listed("--bands", args.bands), model.tokenizer.table)
     image_hw = image_size(args.image_size) or model.config.image_hw
     grid_of(model.config, image_hw)
     statistics = raw_statistics(chosen, source.band_stats, args.level)
