@@ -24,6 +24,7 @@ from mmae.modalities import MODALITIES, S2_LEVELS, S2Level
 from mmae.model.features import features
 from mmae.model.saved.saved_config import SavedModel
 from mmae.model.saved.saved_model import load_saved
+from mmae.model.tuned.finetuned_model import FinetunedModel, prediction
 from mmae.raw_tiles import stored_inputs
 from mmae.types import Inputs
 
@@ -110,6 +111,33 @@ class RawEncoder:
             valid = {name: given.token_valid[name].view(tokens.shape[:3]) for name, tokens in found.maps.items()}
             vector_BD = _pooled(found.maps, valid, found.global_tokens, pooling)
         return Encoded(found.maps, valid, found.global_tokens, vector_BD)
+
+    def predict(
+        self,
+        arrays: Mapping[str, NDArray[np.generic] | Tensor] | NDArray[np.generic] | Tensor,
+        *,
+        bands: Bands,
+        level: str | Sequence[str] | None = None,
+        units: Units = None,
+        offset: float = 0.0,
+        check_units: bool = True,
+    ) -> Tensor:
+        """What a fine-tuned model predicts: float32 (B, K), or (B, K, H, W) of each pixel, without gradients.
+
+        Probabilities of classes, or numbers in the units of the task (`saved.tuned.task`). Patches without data are
+        hidden from the encoder.
+
+        Args:
+            arrays, bands, level, units, offset, check_units: see `inputs`.
+
+        Raises:
+            InputError: as `inputs`, or the model is not fine-tuned.
+        """
+        if not isinstance(self.model, FinetunedModel):
+            raise InputError("this model is pretrained and has no task to predict: fine-tune it first")
+        given = self.inputs(arrays, bands=bands, level=level, units=units, offset=offset, check_units=check_units)
+        with torch.no_grad():
+            return prediction(self.model.task, self.model(given.values, given.visible()))
 
     def inputs(
         self,

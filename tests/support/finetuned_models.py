@@ -41,8 +41,9 @@ def pretrained(folder: Path, **others: Any) -> Path:
     """A pretrained model's folder: nano, 32 px, patches of 8, with random weights."""
     config = ModelConfig(
         **{
-            "size": "nano", "in_domains": ("rgb", "depth", "semseg", "ebands"), "out_domains": ("rgb",), "input_size": 32,
-            "num_encoded_tokens": 6, "decoder_dim": 16, "decoder_depth": 1, "decoder_num_heads": 2, **others,
+            "size": "nano", "in_domains": ("rgb", "depth", "semseg", "ebands"), "out_domains": ("rgb",),
+            "input_size": 32, "num_encoded_tokens": 6, "decoder_dim": 16, "decoder_depth": 1, "decoder_num_heads": 2,
+            **others,
         }
     )  # fmt: skip
     model = MultiMAE(config, seed=1)

@@ -5,14 +5,19 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
 
 from mmae.config.schema import ModelConfig
 from mmae.errors import InputError
 from mmae.model.encoder import EncoderModel
+from mmae.model.features import features
+from mmae.model.heads.attention_head import AttentionHead
 from mmae.model.heads.block_outputs import BlockOutputs, block_outputs
 from mmae.model.heads.build_head import build_head
 from mmae.model.heads.head import EncoderShape, Head, group_norm
 from mmae.model.heads.head_options import HeadOptions
+from mmae.model.heads.linear_heads import PatchLinearHead
+from mmae.model.heads.upernet import UPerNetHead
 from mmae.model.mmae import MultiMAE
 from tests.support.finetuned_models import KINDS, options
 
@@ -106,8 +111,6 @@ def test_a_hidden_patch_counts_for_nothing(model: MultiMAE) -> None:
 
 
 def test_the_pooled_vector_is_the_mean_of_tokens_with_data(model: MultiMAE) -> None:
-    from mmae.model.features import features
-
     seen = mask()
     found = features(model, values(), seen)
     vector_BD = block_outputs(model, values(), seen).pooled()
@@ -118,8 +121,6 @@ def test_the_pooled_vector_is_the_mean_of_tokens_with_data(model: MultiMAE) -> N
 
 
 def test_blocks_come_from_one_pass_as_from_many(model: MultiMAE) -> None:
-    from mmae.model.features import features
-
     both = block_outputs(model, values(), mask(), blocks=(0, -1))
     for number, map_BDhw in enumerate(both.maps):
         alone = features(model, values(), mask(), block=number)
@@ -131,6 +132,7 @@ def test_blocks_come_from_one_pass_as_from_many(model: MultiMAE) -> None:
 
 def test_the_linear_head_of_patches_is_a_linear_layer_a_patch(model: MultiMAE) -> None:
     head = head_of(model, "patch_linear", outputs=2)
+    assert isinstance(head, PatchLinearHead)
     with torch.no_grad():
         encoded = block_outputs(model, values())
         found = head(encoded)
@@ -141,6 +143,7 @@ def test_the_linear_head_of_patches_is_a_linear_layer_a_patch(model: MultiMAE) -
 
 def test_attention_pooling_of_what_is_there_is_that_of_timm_on_these_tokens(model: MultiMAE) -> None:
     head = head_of(model, "attention")
+    assert isinstance(head, AttentionHead)
     encoded = block_outputs(model, values(), mask())
     found = head(encoded)
     assert encoded.weight_Bhw is not None
@@ -152,9 +155,8 @@ def test_attention_pooling_of_what_is_there_is_that_of_timm_on_these_tokens(mode
 
 def test_upernet_adds_levels_as_torchvision_does(model: MultiMAE) -> None:
     """The levels that the head fuses are those of torchvision's pyramid, from fine to coarse."""
-    from torchvision.ops import FeaturePyramidNetwork
-
     head = head_of(model, "upernet")
+    assert isinstance(head, UPerNetHead)
     assert isinstance(head.levels, FeaturePyramidNetwork)
     maps = head.pyramid(block_outputs(model, values(), blocks=head.blocks).maps)
     assert [tuple(each.shape[-2:]) for each in maps] == [(28, 28), (14, 14), (7, 7), (4, 4)]
