@@ -23,16 +23,21 @@ from mmae.errors import InputError, did_you_mean
 
 
 def load_config(recipe: str, overrides: list[str], trust: bool = False) -> Config:
-    """The configuration from a recipe (packaged name or path) and `section.key=value` overrides.
+    """The configuration from a recipe (packaged name or path) and `section.key=value` overrides; see `overridden`."""
+    return overridden(recipe, parse_overrides(overrides), trust)
+
+
+def overridden(recipe: str, said: Flat, trust: bool = False) -> Config:
+    """The configuration from a recipe (packaged name or path) and values of the command line.
 
     Args:
+        said: from `parse_overrides`.
         trust: the recipe may name a command (`pipe:`), and be the file of another user's run.
 
     Raises:
         InputError: an unknown key (the nearest is named), a value of the wrong kind, or values that contradict.
     """
     path = find(recipe, "mmae.recipes", ".yaml", "recipe")
-    said = parse_overrides(overrides)
     return build_config(read_recipe(path, trust) | said, str(path), said)
 
 

@@ -30,7 +30,7 @@ def add_scene_arguments(parser: argparse.ArgumentParser, sources: str) -> None:
         "--bands",
         metavar="B,B",
         help="name of each band of the files in their order, such as B2,B3,B4,B8 or aster:elevation; - skips one, "
-        "and --bands=-,B3 skips the first (default: the names in the files)",
+        "as in -,B3 (default: the names in the files)",
     )
     parser.add_argument("--level", choices=S2_LEVELS, help="Sentinel-2 level: l1c top of atmosphere, l2a surface")
     parser.add_argument("--units", help="reflectance (0 to 1) or linear (Sentinel-1); default: as MMEarth stores them")
