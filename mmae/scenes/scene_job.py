@@ -16,10 +16,10 @@ from data_tools.workers.pool import Tally, in_processes
 from data_tools.workers.progress import progress
 from mmae.disk.free_space import need_space
 from mmae.errors import InputError
+from mmae.inference.process_model import load_here, model_hash
 from mmae.scenes.files.geotiffs import Scene, SceneReader
 from mmae.scenes.files.partial_output import REMEDY, PartialOutput
 from mmae.scenes.files.rasters import Unit, runs_of, units_of
-from mmae.scenes.process_model import load_here, model_hash
 from mmae.scenes.windows.window_axis import WindowAxis
 
 if TYPE_CHECKING:

@@ -120,8 +120,8 @@ def scene_job(args: argparse.Namespace, predict: bool) -> tuple[SceneJob, int]:
     # Files are looked at before imports that take seconds.
     named = band_names(args.src, None if args.bands is None else args.bands.split(","))
     from mmae.inference.model_location import model_folder
+    from mmae.inference.process_model import devices_of
     from mmae.model.saved.saved_config import read_model_config
-    from mmae.scenes.process_model import devices_of
     from mmae.scenes.scene_job import SceneJob
     from mmae.scenes.windows.window_inputs import Numbers, scene_bands
 
@@ -158,7 +158,7 @@ def _outputs(said: str | None, tuned: TunedConfig | None) -> tuple[str, ...]:
 
 def scene_tags(job: SceneJob) -> dict[str, str]:
     """Facts for readers of a raster."""
-    from mmae.scenes.process_model import model_name
+    from mmae.inference.process_model import model_name
     from mmae.version import __version__
 
     bands = "; ".join(f"{dataset}: {' '.join(names)}" for dataset, names in job.scene.names.items())
