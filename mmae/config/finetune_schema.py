@@ -70,6 +70,11 @@ class TuneDataConfig:
     """Micro-batches that each worker reads ahead, at most 1024."""
 
     @property
+    def locations(self) -> tuple[str, ...]:
+        """Where the shards lie; empty where that is not said."""
+        return (self.shards,) if self.shards else ()
+
+    @property
     def loading(self) -> DataConfig:
         """The keys that the loader of `mmae train` knows."""
         return DataConfig(

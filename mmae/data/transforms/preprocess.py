@@ -68,7 +68,7 @@ class Preprocess:
 
     def __call__(self, batch: Batch, train: bool) -> Inputs:
         """The batch, already on the device, as `Inputs`: random crop and flips in training only."""
-        index_Bhw = self._source_index(batch, train)
+        index_Bhw = self.source_index(batch, train)
         values, valid = {}, {}
         for row in self._rows:
             prepare = self._labels if row.categorical else self._pixels
@@ -76,7 +76,8 @@ class Preprocess:
         tokens = {row.name: token_valid(valid[row.name], row.patch(self._patch_size)) for row in self._rows}
         return Inputs(values, valid, tokens, batch.key_B, batch.real_B)
 
-    def _source_index(self, batch: Batch, train: bool) -> Tensor:
+    def source_index(self, batch: Batch, train: bool) -> Tensor:
+        """Where each pixel of a sample lies in its tile, int64 (B, H, W); whole tiles with `data.crop=resize`."""
         tile_hw = self.tile_size({name: tuple(pixels.shape) for name, pixels in batch.pixels.items()})
         window_hw = tile_hw if self._config.crop == "resize" else self._image_hw
         quarter_turns = len({*window_hw}) == len({*self._image_hw}) == 1
