@@ -8,7 +8,8 @@ MultiMAE meets Earth Observation (Sosa et al., ICIP 2025) for the first six rows
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -156,6 +157,9 @@ DATASET_BANDS: Final = MappingProxyType(
 )
 """Bands that MMEarth stores of each dataset: `Modality.bands` are indices among them."""
 
+S2_BANDS: Final = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8A", "B8", "B9", "B10", "B11", "B12")
+"""Sentinel-2's bands as MMEarth stores them."""
+
 S2_CIRRUS: Final = 10
 """Index of B10, the cirrus band: the darkest of L1C, and not part of L2A, where MMEarth stores 0."""
 
@@ -182,3 +186,38 @@ def entry_levels(dataset: str) -> dict[str, tuple[int, ...]]:
 def output_source(output: str) -> Modality:
     """The modality that an output (a decoder) is compared with."""
     return MODALITIES["rgb" if output == NORM_RGB else output]
+
+
+def with_bands(bands: Mapping[str, Sequence[str]]) -> dict[str, Modality]:
+    """Modalities with bands of their own: some of the table's, in any order, and others.
+
+    A band that MMEarth's dataset does not have gets a number behind its last one.
+
+    Args:
+        bands: modality of the table -> names of its bands, spelled as there; not of categorical ones.
+    """
+    foreign: dict[str, list[str]] = {}
+    rows = {}
+    for modality, names in bands.items():
+        row = MODALITIES[modality]
+        known = _band_numbers(row.dataset)
+        others = foreign.setdefault(row.dataset, [])
+        for name in names:
+            if name not in known and name not in others:
+                others.append(name)
+        numbers = tuple(
+            known[name] if name in known else DATASET_BANDS[row.dataset] + others.index(name) for name in names
+        )
+        rows[modality] = replace(row, bands=numbers, band_names=tuple(names))
+    return rows
+
+
+def _band_numbers(dataset: str) -> dict[str, int]:
+    """Name of each named band of a dataset -> its index."""
+    named = {
+        name: band
+        for row in _ROWS
+        if row.dataset == dataset
+        for band, name in zip(row.bands, row.band_names, strict=True)
+    }
+    return {name: number for number, name in enumerate(S2_BANDS)} if dataset == "sentinel2" else named

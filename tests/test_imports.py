@@ -73,9 +73,9 @@ HOMES = MappingProxyType(
             "mmae.data.shards.blosc",
             "mmae.data.shards.codec",
         },
-        # Nowhere: using a model does not need it. Tests compare with it.
+        # Using a pretrained model does not need it. Tests compare with it.
         # Carried along by exports: they run where timm is.
-        "timm": {"mmae.publish.carried"},
+        "timm": {"mmae.publish.carried", "mmae.model.heads", "mmae.finetune.model.kernels"},
         "wandb": {"mmae.engine.telemetry.trackers"},
         "rasterio": {"mmae.scenes.files"},
         "pydantic": {
@@ -83,6 +83,9 @@ HOMES = MappingProxyType(
             "mmae.config.deepspeed_schema",
             "mmae.config.recipe_file",
             "mmae.config.schema",
+            "mmae.model.heads.head_options",
+            "mmae.model.tuned.task",
+            "mmae.model.tuned.tuned_config",
         },
     }
 )

@@ -30,7 +30,7 @@ from mmae.types import Inputs
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mmae.model.mmae import MultiMAE
+    from mmae.model.encoder import EncoderModel
 
 Pooling = Literal["mean", "global"]
 
@@ -63,7 +63,7 @@ class RawEncoder:
         saved: what its folder says; the band statistics normalise.
     """
 
-    model: MultiMAE
+    model: EncoderModel
     saved: SavedModel
 
     @property

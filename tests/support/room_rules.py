@@ -50,6 +50,7 @@ BELOW: Mapping[str, frozenset[str]] = MappingProxyType(
         "engine": _DATA_AND_MODEL | {"distributed", "run"},
         "evaluate": _DATA_AND_MODEL | {"distributed", "run", "engine"},
         "programs": _TRAINING,
+        "finetune": _TRAINING | {"programs"},
         # Worker processes and their progress are those of data_tools.
         "scenes": _TRAINING | {"programs", "data_tools"},
         "plan": _DATA_AND_MODEL,
@@ -78,7 +79,12 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "": frozenset(),
             "counts": frozenset(),
             "published": frozenset({""}),
-            "saved": frozenset({"", "counts", "published"}),
+            "heads": frozenset({""}),
+            "tuned": frozenset({"", "heads"}),
+            "saved": frozenset({"", "counts", "published", "tuned"}),
+        },
+        "mmae.finetune": {
+            "model": frozenset(),
         },
         "mmae.engine": {
             "": frozenset(),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mmae.config.schema import ModelConfig
-    from mmae.model.mmae import MultiMAE
+    from mmae.model.encoder import EncoderModel
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _named(images: Sequence[Modality], bands: Sequence[str], config: ModelConfig
     return chosen
 
 
-def projection(model: MultiMAE, chosen: ImageBands) -> tuple[Tensor, Tensor]:
+def projection(model: EncoderModel, chosen: ImageBands) -> tuple[Tensor, Tensor]:
     """The kernel (D, C, P, P) and the bias (D,) of the patch projection that takes these bands, float32."""
     import torch
 

@@ -18,7 +18,7 @@ from mmae.publish.programs.input_table import input_names, input_table
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mmae.model.mmae import MultiMAE
+    from mmae.model.encoder import EncoderModel
     from mmae.publish.export_source import Source
 
 _SOURCES: Final = "mmae.publish.carried"
@@ -93,7 +93,7 @@ def _table(source: Source, inputs: PluginInputs) -> dict[str, Any]:
     }
 
 
-def _state(model: MultiMAE, inputs: PluginInputs) -> dict[str, Tensor]:
+def _state(model: EncoderModel, inputs: PluginInputs) -> dict[str, Tensor]:
     """Weights by the names of `PlainEncoder`, float32."""
     import torch
 
@@ -108,11 +108,12 @@ def _state(model: MultiMAE, inputs: PluginInputs) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in state.items()}
 
 
-def _base_positions(model: MultiMAE, name: str) -> Tensor:
+def _base_positions(model: EncoderModel, name: str) -> Tensor:
     """The positions (D, h, w) that those of every grid are resampled from: learned, or those of a 224 px image."""
-    from mmae.model.posembed import LearnedPositions, base_positions
+    from mmae.model.posembed import LearnedPositions, PositionEmbedding, base_positions
 
     positions = model.tokenizer.adapters[name].get_submodule("positions")
     if isinstance(positions, LearnedPositions):
         return positions.table.detach().T.reshape(model.variant.dim, *positions.grid_hw)
-    return base_positions(model.variant.dim, model.config.patch_size)
+    assert isinstance(positions, PositionEmbedding)
+    return base_positions(model.variant.dim, positions.patch_size)

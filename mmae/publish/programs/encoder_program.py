@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from mmae.modalities import MODALITIES
+from mmae.model.encoder import EncoderModel
 from mmae.model.features import features
-from mmae.model.mmae import MultiMAE
 from mmae.publish.export_options import image_size, listed
 from mmae.publish.images.timm_names import grid_of
 from mmae.publish.programs.input_table import input_names, input_shape, input_table
@@ -52,7 +52,7 @@ class EncoderProgram:
 class _Encoder(nn.Module):
     """`mmae.features` with inputs by position."""
 
-    def __init__(self, model: MultiMAE, names: tuple[str, ...]) -> None:
+    def __init__(self, model: EncoderModel, names: tuple[str, ...]) -> None:
         super().__init__()
         self.names = names
         self.model = _bare(model, names)
@@ -63,7 +63,7 @@ class _Encoder(nn.Module):
         return (*found.maps.values(), *tokens)
 
 
-def _bare(model: MultiMAE, names: tuple[str, ...]) -> MultiMAE:
+def _bare(model: EncoderModel, names: tuple[str, ...]) -> EncoderModel:
     """The same weights without decoders and other inputs: a program holds all weights of its module."""
     bare, tokenizer = copy.copy(model), copy.copy(model.tokenizer)
     tokenizer._modules = {"adapters": nn.ModuleDict({name: model.tokenizer.adapters[name] for name in names})}
