@@ -316,7 +316,20 @@ class Tracked(Protocol):
     def train(self) -> Scheduled: ...
 
     @property
-    def log(self) -> LogConfig: ...
+    def log(self) -> TrackersConfig: ...
+
+
+class TrackersConfig(Protocol):
+    """A section that says where records go beside log.jsonl."""
+
+    @property
+    def wandb(self) -> bool: ...
+
+    @property
+    def wandb_project(self) -> str: ...
+
+    @property
+    def tensorboard(self) -> bool: ...
 
 
 class Scheduled(Protocol):

@@ -1,9 +1,10 @@
 """`mmae finetune`: a downstream model from a pretrained one, on one process or many.
 
-    mmae finetune --config finetune_segmentation model.init_from=MODEL data.shards=S task.target=esa_worldcover run.dir=D
+    mmae finetune --config finetune_segmentation model.init_from=MODEL data.shards=S run.dir=D task.target=semseg
 
-It ends with one JSON line. Its exit status is 0 where it is done or was stopped well, 1 after an error, 2 for bad input,
-3 for lost numbers, 4 for a lost rank. SIGTERM, SIGINT, SIGUSR1 and a file `stop` in the run's folder make it save and stop.
+It ends with one JSON line. Its exit status is 0 where it is done or was stopped well, 1 after an error, 2 for bad
+input, 3 for lost numbers, 4 for a lost rank. SIGTERM, SIGINT, SIGUSR1 and a file `stop` in the run's folder make it
+save and stop.
 """
 
 from __future__ import annotations
@@ -39,22 +40,24 @@ def run(args: argparse.Namespace) -> int:
     from mmae.distributed.launch_environment import check_launch, world_size
     from mmae.distributed.launcher_process import end_with_launchers
     from mmae.distributed.one_node import meet_here
-    from mmae.engine.telemetry.library_output import Chatter, let_libraries_speak
+    from mmae.finetune.tuning_spec import runs
 
     end_with_launchers()
     check_launch(os.environ)
     take_given(os.environ)
     meet_here(os.environ)
     world = world_size(os.environ)
+
+    # A single rank is told of bad settings before torch is imported, which takes seconds.
+    planned = _plan(args, world) if world == 1 else None
     from mmae.distributed.preflight import Preflight
     from mmae.distributed.process_group import join, leave
     from mmae.distributed.watchdog import Watchdog
     from mmae.engine.stop_signals import Stop
+    from mmae.engine.telemetry.library_output import Chatter, let_libraries_speak
 
     with Chatter() as chatter, Preflight(world) as preflight:
-        from mmae.finetune.tuning_spec import runs
-
-        spec = preflight.answer(lambda: _plan(args, world), runs)
+        spec = planned or preflight.answer(lambda: _plan(args, world), runs)
         chatter.verbose = spec.config.log.verbose
         from mmae.addresses import hide_in_words
         from mmae.engine.telemetry.run_exit import was_said

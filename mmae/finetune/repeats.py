@@ -1,7 +1,7 @@
 """Several trainings with one command: a search on the validation tiles, then one training a seed.
 
-Each is a run folder of its own, `RUN/search/...` and `RUN/seeds/...`, which resumes by itself: a command that is started
-again skips what has ended.
+Each is a run folder of its own, `RUN/search/...` and `RUN/seeds/...`, which resumes by itself: a command that is
+started again skips what has ended.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from mmae.run.folder import RunFolder
 from mmae.run.layout import RESULTS, SEARCH, SEEDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from mmae.finetune.tuning_spec import TuningSpec
 
 RATES: Final = (1.0, 0.3, 3.0, 0.1, 10.0)
@@ -35,8 +33,6 @@ DECAYS: Final = (0.75, 0.9, 0.6, 1.0)
 _T95: Final = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """Student's t, 97.5 %, for 1, 2, ... degrees of freedom."""
 _NORMAL: Final = 1.96
-
-Train = "Callable[[TuningSpec, bool], Results | None]"
 
 
 def pairs(count: int, blr: float, layer_decay: float) -> list[tuple[float, float]]:
@@ -86,7 +82,9 @@ def with_choice(spec: TuningSpec, best: Results) -> TuningSpec:
 def summary(seeds: Sequence[Results], trials: Sequence[Results]) -> Results:
     """The results of all seeds: mean, deviation and 95 % interval of each score; and the trials of the search."""
     first = seeds[0]
-    joined: Results = {key: first[key] for key in ("task", "kind", "main", "step", "training_tiles", "blr", "layer_decay")}
+    joined: Results = {
+        key: first[key] for key in ("task", "kind", "main", "step", "training_tiles", "blr", "layer_decay")
+    }
     joined["seeds"] = [each["seed"] for each in seeds]
     for part in ("val", "test"):
         if all(part in each for each in seeds):
@@ -112,7 +110,11 @@ def spread(values: Sequence[float | None]) -> dict[str, float | None]:
         return {"mean": known[0], "deviation": None, "half_width": None}
     deviation = statistics.stdev(known)
     t = _T95[len(known) - 2] if len(known) - 2 < len(_T95) else _NORMAL
-    return {"mean": statistics.fmean(known), "deviation": deviation, "half_width": t * deviation / math.sqrt(len(known))}
+    return {
+        "mean": statistics.fmean(known),
+        "deviation": deviation,
+        "half_width": t * deviation / math.sqrt(len(known)),
+    }
 
 
 def summary_lines(joined: Results) -> list[str]:

@@ -49,7 +49,9 @@ class StartModel:
         for name in config.in_domains:
             row = MODALITIES[name]
             new = ", a new input" if name in self.built.fresh else ""
-            bands = f"{counted(len(row.class_codes), 'class', 'classes')}" if row.categorical else ", ".join(row.band_names)
+            bands = (
+                f"{counted(len(row.class_codes), 'class', 'classes')}" if row.categorical else ", ".join(row.band_names)
+            )
             yield f"input {name}: {bands} ({row.units}){new}"
         height, width = config.image_hw
         tile_hw = labelled.each.index.datasets[MODALITIES[config.in_domains[0]].dataset].shape[-2:]
@@ -110,8 +112,8 @@ def _inputs(config: FinetuneConfig, labelled: Labelled, pretrained: tuple[str, .
     if asked is not None:
         if never := [name for name in asked if name in held]:
             raise InputError(
-                f"model.in_domains names {', '.join(never)}, which holds the labels (task.target={config.task.target}): "
-                "leave it out"
+                f"model.in_domains names {', '.join(never)}, which holds the labels (task.target={config.task.target}"
+                "): leave it out"
             )
         chosen = asked
     else:
@@ -124,7 +126,9 @@ def _inputs(config: FinetuneConfig, labelled: Labelled, pretrained: tuple[str, .
             )
     missing = [name for name in chosen if MODALITIES[name].dataset not in index.datasets]
     if missing:
-        raise InputError(f"{index.folder}: no dataset for the inputs {', '.join(missing)}: leave them out of model.in_domains")
+        raise InputError(
+            f"{index.folder}: no dataset for the inputs {', '.join(missing)}: leave them out of model.in_domains"
+        )
     return chosen
 
 
@@ -137,7 +141,7 @@ def _whole_tiles(labelled: Labelled, inputs: tuple[str, ...], patch: int) -> tup
         other = datasets[name].shape[-2:]
         if other != (height, width):
             raise InputError(
-                f"{labelled.each.index.folder}: {name} is {other[0]}x{other[1]} pixels, {names[0]} is {height}x{width}: "
+                f"{labelled.each.index.folder}: {name} is {other[0]}x{other[1]} pixels, {names[0]} {height}x{width}: "
                 "labels and inputs must lie on one grid"
             )
     if min(height, width) < patch:

@@ -65,7 +65,8 @@ def finish(run: TuningRun, outcome: Outcome, test: bool) -> Results:
             results["test"] = _test(run)
         # Notes are published with the model: no path of this machine is among them.
         recipe = {key: value for key, value in flatten(spec.config).items() if not _is_place(key)}
-        notes = {"finetuning": {"recipe": recipe, **{key: results[key] for key in ("val", "test") if key in results}}}
+        scores = {key: results[key] for key in ("val", "test") if key in results}
+        notes: Results = {"finetuning": {"recipe": recipe, **scores}}
         _save_model(run, folder.path / MODEL, standard_json(notes))
     with writing(folder.path / RESULTS, _REMEDY):
         text = json.dumps(standard_json(results), indent=1) + "\n"
@@ -100,7 +101,7 @@ def result_lines(results: Results, classes: tuple[str, ...]) -> list[str]:
             scores = "  ".join(f"{name} {_shown(value)}" for name, value in results[part]["scores"].items())
             lines.append(f"{part} ({results[part]['split']}, {results[part]['tiles']} tiles): {scores}")
     if results.get("test", {}).get("confusion"):
-        lines += str(confusion_table(results["test"]["confusion"], classes)).splitlines()
+        lines += confusion_table(results["test"]["confusion"], classes).text().splitlines()
     return lines
 
 

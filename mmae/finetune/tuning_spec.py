@@ -172,5 +172,7 @@ def _stored(folder: RunFolder, trust: bool) -> FinetuneConfig | None:
         return folder.stored(FINETUNING, trust)
     except InputError as error:
         if "unknown key" in str(error):
-            raise InputError(f"{folder.path}: holds a run of `mmae train`, not one of this command: choose another run.dir") from error
+            raise InputError(
+                f"{folder.path}: holds a run of `mmae train`, not one of this command: choose another run.dir"
+            ) from error
         raise

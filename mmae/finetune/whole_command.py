@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
@@ -27,10 +27,14 @@ from mmae.terminal.error_line import first_line
 from mmae.terminal.printable import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mmae.distributed.watchdog import Watchdog
     from mmae.engine.stop_signals import Stop
     from mmae.finetune.tuning_spec import TuningSpec
     from mmae.run.lock import RunLock
+
+    One = Callable[..., tuple["Results | None", "Outcome"]]
 
 
 def finetune(spec: TuningSpec, lock: RunLock, stop: Stop, watchdog: Watchdog) -> int:
@@ -46,13 +50,13 @@ def finetune(spec: TuningSpec, lock: RunLock, stop: Stop, watchdog: Watchdog) ->
     one = partial(_one, lock=lock, stop=stop, watchdog=watchdog)
     if not spec.config.finetune.search and spec.config.finetune.seeds == 1:
         results, outcome = one(spec, test=True)
-        _close(stop, outcome)
+        stop.obeyed(outcome.asked)
         _last_line(spec, outcome, results)
         return outcome.status
     return _several(spec, stop, one)
 
 
-def _several(spec: TuningSpec, stop: Stop, one: Any) -> int:
+def _several(spec: TuningSpec, stop: Stop, one: One) -> int:
     if spec.fresh:
         on_rank_0(lambda: archive_run(spec.folder))
     recipe = own_recipe(spec.config)
@@ -63,13 +67,14 @@ def _several(spec: TuningSpec, stop: Stop, one: Any) -> int:
         if kind == "seed" and found["trial"]:
             best = repeats.best_of(found["trial"])
             chosen = repeats.with_choice(spec, best)
-            _say(f"search: train.blr={best['blr']:g} train.layer_decay={best['layer_decay']:g} is best on the validation tiles")
+            words = f"train.blr={best['blr']:g} train.layer_decay={best['layer_decay']:g}"
+            _say(f"search: {words} is best on the validation tiles")
         for part in specs(chosen):
             _say(f"{part.folder.path}: train.seed={part.config.train.seed} train.blr={part.config.train.blr:g} "
                  f"train.layer_decay={part.config.train.layer_decay:g}")  # fmt: skip
             results, outcome = one(part, test=test)
             if results is None:
-                _close(stop, outcome)
+                stop.obeyed(outcome.asked)
                 _last_line(spec, outcome, None)
                 return outcome.status
             found[kind].append(results)
@@ -81,7 +86,9 @@ def _several(spec: TuningSpec, stop: Stop, one: Any) -> int:
     return 0
 
 
-def _one(spec: TuningSpec, *, test: bool, lock: RunLock, stop: Stop, watchdog: Watchdog) -> tuple[Results | None, Outcome]:
+def _one(
+    spec: TuningSpec, *, test: bool, lock: RunLock, stop: Stop, watchdog: Watchdog
+) -> tuple[Results | None, Outcome]:
     """One training and its results; None where it has not ended."""
     with RunEnd(spec, watched=watchdog.watches, explain=partial(_explained, spec)) as end:
         run = TuningRun(spec, lock, stop, watchdog)
@@ -91,9 +98,11 @@ def _one(spec: TuningSpec, *, test: bool, lock: RunLock, stop: Stop, watchdog: W
         stored = on_rank_0(lambda: None if outcome.loss is not None else stored_results(spec.folder, outcome.step))
         if stored is not None:
             _say(f"{spec.folder.path}: has ended before, and its scores are known; --fresh begins anew")
+            run.conclude(outcome.step, "finished")
             return stored, outcome
         with watchdog.during(outcome.step, "validate"):
             results = finish(run, outcome, test)
+        run.conclude(outcome.step, "finished", test=results.get("test"))
         for line in result_lines(results, spec.labelled.task.classes):
             _say(line)
         return results, outcome
@@ -104,16 +113,14 @@ def _explained(spec: TuningSpec, error: BaseException, in_a_step: bool) -> DoesN
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "the host"
     smaller = next_smaller(spec.split) if in_a_step else None
     options = [] if smaller is None else [f"train.micro_batch={smaller}"]
-    options += [f"model.tuning={each}" for each in ("lora", "frozen") if spec.config.model.tuning not in {each, "frozen"}]
+    options += [
+        f"model.tuning={each}" for each in ("lora", "frozen") if spec.config.model.tuning not in {each, "frozen"}
+    ]
     options += ["a smaller model.input_size", "a smaller model"]
     return DoesNotFitError(
         f"rank {dist.get_rank()} is out of memory on {device} (micro-batch {spec.split.micro}): try in this order: "
         f"{', '.join(options)} [{first_line(error)[:200]}]"
     )
-
-
-def _close(stop: Stop, outcome: Outcome) -> None:
-    stop.obeyed(outcome.asked)
 
 
 def _last_line(spec: TuningSpec, outcome: Outcome, results: Results | None) -> None:

@@ -54,7 +54,7 @@ class SplitCensus:
     high_K: NDArray[np.float64]
 
     @property
-    def share_K(self) -> NDArray[np.float64]:
+    def shares(self) -> NDArray[np.float64]:
         """The share of each class among the known labels (of a multi-label task: of the tiles that have it)."""
         return self.count_K / max(1, self.known)
 
@@ -94,7 +94,9 @@ def count_labels(labels: torch.Tensor, tiles: int, outputs: int) -> SplitCensus:
     of_each = np.array(
         [(each.mean(), each.std(), each.min(), each.max()) if each.size else (np.nan,) * 4 for each in numbers]
     ).T
-    return SplitCensus(tiles, len(labels), labelled, int(np.isfinite(values_KX).sum(1).max(initial=0)), count_K, *of_each)
+    return SplitCensus(
+        tiles, len(labels), labelled, int(np.isfinite(values_KX).sum(1).max(initial=0)), count_K, *of_each
+    )
 
 
 def task_of(config: TaskConfig, source: LabelSource, train: SplitCensus, where: str) -> Task:
@@ -109,7 +111,9 @@ def task_of(config: TaskConfig, source: LabelSource, train: SplitCensus, where: 
     if config.kind in {"regression", "pixel_regression"}:
         flat = [names for names, std in zip(source.names, train.std_K, strict=True) if not std > 0]
         if flat:
-            raise InputError(f"{where}: the training labels of {', '.join(flat)} are all alike or unknown: nothing to learn")
+            raise InputError(
+                f"{where}: the training labels of {', '.join(flat)} are all alike or unknown: nothing to learn"
+            )
         task = Task(
             config.kind,
             _file_name(name),
@@ -139,7 +143,7 @@ def census_table(task: Task, census: Census) -> Table:
     most = np.argsort(-census["train"].count_K, kind="stable")
     rows = []
     for place in most[:_SHOWN].tolist():
-        shares: dict[str, Value] = {each: 100 * float(census[each].share_K[place]) for each in splits}
+        shares: dict[str, Value] = {each: 100 * float(census[each].shares[place]) for each in splits}
         rows.append({"class": task.classes[place], **shares})
     notes = [f"and {counted(task.outputs - _SHOWN, 'class', 'classes')} more"] if task.outputs > _SHOWN else []
     return Table(f"labels: {task.name}", columns, rows, notes)
@@ -151,7 +155,8 @@ def census_notes(task: Task, census: Census) -> Iterator[str]:
         if each.read < each.tiles:
             yield f"{split}: labels of {each.read} of {each.tiles} tiles were read"
         if each.labelled < each.read:
-            yield f"{split}: {counted(each.read - each.labelled, 'tile')} of {each.read} without a known label: not scored"
+            left = counted(each.read - each.labelled, "tile")
+            yield f"{split}: {left} of {each.read} without a known label: not scored"
     if task.regression:
         return
     train = census["train"].count_K
@@ -160,9 +165,10 @@ def census_notes(task: Task, census: Census) -> Iterator[str]:
         yield f"no training label: {', '.join(never)}"
     for split in ("val", "test"):
         if split in census:
-            surprising = [task.classes[place] for place in np.flatnonzero((census[split].count_K > 0) & (train == 0))]
+            surprising = [task.classes[place] for place in np.flatnonzero(census[split].count_K * (train == 0))]
             if surprising:
-                yield f"{split} holds classes that training never sees, so they count as errors: {', '.join(surprising)}"
+                named = ", ".join(surprising)
+                yield f"{split} holds classes that training never sees, so they count as errors: {named}"
 
 
 def _target_row(task: Task, census: Census, place: int) -> dict[str, Value]:

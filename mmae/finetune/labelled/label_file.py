@@ -65,7 +65,9 @@ def read_label_file(path: Path, kind: TaskKind, index: Index) -> LabelFile:
         cells.append((number, [line[name].strip() for name in columns]))
         splits.append((line.get(SPLIT) or "").strip())
     if not places:
-        raise InputError(f"{path}: none of its {counted(strange, 'tile id')} is in {index.folder}: is it that set's file?")
+        raise InputError(
+            f"{path}: none of its {counted(strange, 'tile id')} is in {index.folder}: is it that set's file?"
+        )
     labels, names = _classes(path, columns, cells) if kind == "classification" else _numbers(path, kind, columns, cells)
     row_N = index.row[np.array(places)]
     order = np.argsort(row_N)
@@ -119,7 +121,9 @@ def _classes(path: Path, columns: list[str], cells: list[Line]) -> tuple[Any, tu
     said = [values[0] for _, values in cells]
     names = tuple(sorted({name for name in said if name}, key=_as_number))
     if not 2 <= len(names) <= _MOST_CLASSES:
-        raise InputError(f"{path}: {counted(len(names), 'class', 'classes')} among its labels, 2 to {_MOST_CLASSES} are needed")
+        raise InputError(
+            f"{path}: {counted(len(names), 'class', 'classes')} among its labels, 2 to {_MOST_CLASSES} are needed"
+        )
     ids = {name: place for place, name in enumerate(names)} | {"": -1}
     return np.array([ids[name] for name in said], np.int64), names
 

@@ -59,10 +59,14 @@ def held_back(source: LabelSource) -> tuple[str, ...]:
 
 def _map(task: TaskConfig, modality: Modality, index: Index) -> MapLabels:
     if modality.dataset not in index.datasets:
-        raise InputError(f"{index.folder}: no dataset {modality.dataset!r}, which task.target={task.target} needs: repack with it")
+        raise InputError(
+            f"{index.folder}: no dataset {modality.dataset!r}, which task.target={task.target} needs: repack with it"
+        )
     classes = task.kind in CLASSES or task.kind == "multilabel"
     if classes != modality.categorical:
-        fitting = "classification, multilabel or segmentation" if modality.categorical else "regression or pixel_regression"
+        fitting = (
+            "classification, multilabel or segmentation" if modality.categorical else "regression or pixel_regression"
+        )
         raise InputError(f"task.target={task.target} does not fit task.kind={task.kind}: use {fitting}")
     return MapLabels(modality, task.kind, task.least_share)
 
@@ -72,7 +76,9 @@ def _vector(task: TaskConfig, each: ShardSet) -> VectorLabels:
     maps = [known for known in (*MODALITIES, *_ALSO) if (found := map_of(known)) and found.dataset in index.datasets]
     vectors = [known for known, info in index.datasets.items() if len(info.shape) < _IMAGE_NDIM]
     if name not in vectors:
-        raise InputError(f"{index.folder}: no labels {name!r} (task.target){did_you_mean(name, sorted({*maps, *vectors}))}")
+        raise InputError(
+            f"{index.folder}: no labels {name!r} (task.target){did_you_mean(name, sorted({*maps, *vectors}))}"
+        )
     if task.kind in DENSE:
         raise InputError(f"task.target={name} holds a few numbers a tile, and task.kind={task.kind} needs one a pixel")
     info = index.datasets[name]
@@ -82,7 +88,9 @@ def _vector(task: TaskConfig, each: ShardSet) -> VectorLabels:
         return source
     codes = _codes(each, name)
     if len(codes) < 2:
-        raise InputError(f"{index.folder}: {name} has {len(codes)} class among its tiles, two are needed: choose another target")
+        raise InputError(
+            f"{index.folder}: {name} has {len(codes)} class among its tiles, two are needed: choose another target"
+        )
     return replace(source, codes_K=codes)
 
 
@@ -92,5 +100,5 @@ def _codes(each: ShardSet, dataset: str) -> tuple[int, ...]:
     places = np.arange(0, count, max(1, count // _VECTOR_SAMPLES), dtype=np.int64)
     found: set[Any] = set()
     for batch in read_tiles(each, (dataset,), places):
-        found.update(class_codes(batch.pixels[dataset].flatten(1)).unique().tolist())
+        found.update(class_codes(batch.pixels[dataset].flatten(1)).tolist())
     return tuple(sorted(found - {-1}))

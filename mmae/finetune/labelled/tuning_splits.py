@@ -90,7 +90,7 @@ def tuning_splits(index: Index, data: TuneDataConfig, split_of: Mapping[str, Any
 
 
 def _split(index: Index, name: str, split_of: Mapping[str, Any] | None, key: str) -> NDArray[np.int64]:
-    positions = index.of_split(name) if not split_of else np.asarray(split_of.get(name, ()), np.int64)
+    positions: NDArray[np.int64] = np.asarray(split_of.get(name, ()), np.int64) if split_of else index.of_split(name)
     if len(positions):
         return positions
     there = list(split_of) if split_of else [each for each in index.splits if len(index.of_split(each))]
@@ -135,7 +135,7 @@ def _apart(
     index: Index, positions: NDArray[np.int64], from_these: NDArray[np.int64], what: str, whom: str, notes: list[str]
 ) -> NDArray[np.int64]:
     kind_N, _ = shared_ground(ground_of(index, positions), ground_of(index, from_these))
-    left = positions[kind_N == APART]
+    left: NDArray[np.int64] = positions[kind_N == APART]
     if len(left) < len(positions):
         notes.append(f"left out {counted(len(positions) - len(left), f'{what} tile')} that share ground with {whom}")
     return left

@@ -25,7 +25,9 @@ def confusion_table(confusion_KK: Sequence[Sequence[int]], classes: Sequence[str
         row |= {str(other): 100 * confusion_KK[place][other] / total if total else None for other in shown}
         rows.append(row)
     left = len(classes) - len(shown)
-    return Table("confusion, % of a row", columns, rows, [f"{left} classes that occur less often are left out"] if left else [])
+    return Table(
+        "confusion, % of a row", columns, rows, [f"{left} classes that occur less often are left out"] if left else []
+    )
 
 
 def write_confusion_picture(path: Path, confusion_KK: Sequence[Sequence[int]], classes: Sequence[str]) -> None:
@@ -39,9 +41,7 @@ def write_confusion_picture(path: Path, confusion_KK: Sequence[Sequence[int]], c
 
     shown = _shown(confusion_KK)
     names = [_short(classes[place]) for place in shown]
-    share = [
-        [confusion_KK[place][other] / max(1, sum(confusion_KK[place])) for other in shown] for place in shown
-    ]
+    share = [[confusion_KK[place][other] / max(1, sum(confusion_KK[place])) for other in shown] for place in shown]
     side = 2.5 + 0.45 * len(shown)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.add_subplot()
@@ -53,7 +53,9 @@ def write_confusion_picture(path: Path, confusion_KK: Sequence[Sequence[int]], c
     for row, shares in enumerate(share):
         for column, each in enumerate(shares):
             if each >= 0.005:
-                axes.text(column, row, f"{100 * each:.0f}", ha="center", va="center", color="white" if each > 0.5 else "black")
+                axes.text(
+                    column, row, f"{100 * each:.0f}", ha="center", va="center", color="white" if each > 0.5 else "black"
+                )
     figure.colorbar(image, label="share of the labels")
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_file(path) as file:

@@ -1,7 +1,7 @@
 """Predictions of pixels as GeoTIFFs, one a tile: codes of classes, or numbers in units.
 
-A shard set knows the middle of each tile, and not its grid. So a map lies on the UTM grid of 10 m around that place: it may
-be off by a few pixels, and its tags say so.
+A shard set knows the middle of each tile, and not its grid. So a map lies on the UTM grid of 10 m around that place: it
+may be off by a few pixels, and its tags say so.
 """
 
 from __future__ import annotations
@@ -53,11 +53,13 @@ class PredictionMaps:
 
     def _bands(self, predicted_KHW: Tensor) -> NDArray[Any]:
         if self._task.regression:
-            return predicted_KHW.float().cpu().numpy()
+            numbers: NDArray[Any] = predicted_KHW.float().cpu().numpy()
+            return numbers
         codes = np.array(self._task.codes)
-        dtype = np.uint8 if 0 <= codes.min() and codes.max() < _BYTE else np.int32
+        dtype = np.uint8 if codes.min() >= 0 and codes.max() < _BYTE else np.int32
         ids_HW = predicted_KHW.argmax(0).cpu().numpy()
-        return codes.astype(dtype)[ids_HW][None]
+        bands: NDArray[Any] = codes.astype(dtype)[ids_HW][None]
+        return bands
 
     def _write(self, place: int, bands_CHW: NDArray[Any]) -> None:
         library, index, task = rasterio(), self._index, self._task
@@ -73,7 +75,9 @@ class PredictionMaps:
                 file.descriptions = task.targets if task.regression else (task.name,)
                 tags = {"tile": tile_id, "task": task.name, **({"place": _PLACED} if grid else {})}
                 if not task.regression:
-                    tags["classes"] = ", ".join(f"{code} {name}" for code, name in zip(task.codes, task.classes, strict=True))
+                    tags["classes"] = ", ".join(
+                        f"{code} {name}" for code, name in zip(task.codes, task.classes, strict=True)
+                    )
                 file.update_tags(**tags)
         except (library.errors.RasterioError, OSError) as error:
             path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """Scores of a task by torchmetrics, over all ranks: sums and counts, so they do not depend on how tiles were spread.
 
-Scores of classes come from one confusion matrix of integers. Averages over classes leave out classes that neither labels nor
-predictions hold. Sums of regressions are float64.
+Scores of classes come from one confusion matrix of integers. Averages over classes leave out classes that neither
+labels nor predictions hold. Sums of regressions are float64.
 """
 
 from __future__ import annotations
@@ -187,7 +187,8 @@ def _metrics(task: Task) -> dict[str, Any]:
     from torchmetrics import classification as of_classes
 
     if task.kind == "multilabel":
-        count, options = task.outputs, {"validate_args": False}
+        count = task.outputs
+        options: dict[str, Any] = {"validate_args": False}
         return {
             "micro_f1": of_classes.MultilabelF1Score(count, _THRESHOLD, average="micro", **options),
             "macro_f1": of_classes.MultilabelF1Score(count, _THRESHOLD, average="macro", **options),

@@ -1,5 +1,5 @@
-"""One training of a fine-tuned model: samples are mixed, losses add up to that of the global batch, weights are averaged.
+"""One training of a fine-tuned model, on any number of ranks.
 
-Here: mixing and erasing, objectives, the step, averaged weights, checkpoints, records, and the loop (`tuning_loop`), which
-reads from top to bottom. Not here: labels, scores, and several trainings with one command.
+Here: mixing and erasing, objectives, the step, averaged weights, checkpoints, records, and the loop (`tuning_loop`),
+which reads from top to bottom. Not here: labels, scores, and several trainings with one command.
 """

@@ -56,7 +56,9 @@ def augmented(samples: Samples, config: TuneTrainConfig, patch_size: int, mixes:
     else:
         half = len(samples.labels) // 2
         own, partners = _part(samples, slice(0, half)), _part(samples, slice(half, None))
-        mixed = _mixup(own, partners, config.mixup) if config.mixup else _cutmix(own, partners, config.cutmix, patch_size)
+        mixed = (
+            _mixup(own, partners, config.mixup) if config.mixup else _cutmix(own, partners, config.cutmix, patch_size)
+        )
     if config.random_erase:
         erased = _erase(mixed.samples.inputs, config.random_erase, patch_size)
         mixed = replace(mixed, samples=replace(mixed.samples, inputs=erased))

@@ -137,7 +137,9 @@ class TuningSaver:
         before = newest_first(self._checkpoints)
         needed, free = (size_of(before[0]) if before else 0), shutil.disk_usage(self._checkpoints).free
         if free < needed:
-            reason = f"{self._checkpoints}: {free:,} bytes are free, the last checkpoint took {needed:,}: free some space"
+            reason = (
+                f"{self._checkpoints}: {free:,} bytes are free, the last checkpoint took {needed:,}: free some space"
+            )
             return SaveResult(state.step, None, reason)
         temporary = self._temporary(state.step)
         temporary.mkdir()
@@ -182,7 +184,8 @@ def newest_good(checkpoints: Path, trust: bool, hashes: bool, say: Any) -> tuple
         say(f"resume: {path} is damaged: {found}: renamed to {archive.name}; looking for the one before it")
     if lost := [path.name for path in damaged_ones(checkpoints)]:
         raise InputError(
-            f"{checkpoints}: no good checkpoint is left ({', '.join(lost)}): add --fresh to begin anew, which removes nothing"
+            f"{checkpoints}: no good checkpoint is left ({', '.join(lost)}): add --fresh to begin anew, which "
+            "removes nothing"
         )
     return None
 
@@ -203,7 +206,9 @@ def load_learner(path: Path, state: TuningState, learner: Learner) -> None:
         best.weights = load_file(path / _BEST) if state.best_step else {}
     except (OSError, SafetensorError, RuntimeError, LookupError) as error:
         said = str(error).partition("\n")[0]
-        raise InputError(f"{path}: does not fit this recipe ({said}): choose another run.dir, or add --fresh") from error
+        raise InputError(
+            f"{path}: does not fit this recipe ({said}): choose another run.dir, or add --fresh"
+        ) from error
 
 
 def _looked_at(path: Path, hashes: bool) -> TuningState | str:
@@ -233,7 +238,11 @@ def _tensors(learner: Learner) -> dict[str, dict[str, Tensor]]:
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """`NUMBER.KIND` -> a moment, or the step count, of each parameter."""
     state: Mapping[int, Mapping[str, Tensor]] = optimizer.state_dict()["state"]
-    return {f"{number}.{kind}": each.detach().contiguous() for number, kinds in state.items() for kind, each in kinds.items()}
+    return {
+        f"{number}.{kind}": each.detach().contiguous()
+        for number, kinds in state.items()
+        for kind, each in kinds.items()
+    }
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:

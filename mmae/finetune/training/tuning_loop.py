@@ -33,7 +33,7 @@ from mmae.finetune.training.mixing import augmented
 from mmae.finetune.training.objectives import Objective
 from mmae.finetune.training.tuning_checkpoint import Learner, TuningSaver, TuningState, load_learner
 from mmae.finetune.training.tuning_records import TuningObserver
-from mmae.finetune.training.tuning_resume import find_resume_point
+from mmae.finetune.training.tuning_resume import find_resume_point, own_recipe
 from mmae.finetune.training.tuning_step import score_pass, tuning_step
 from mmae.run.log_reader import END
 
@@ -92,7 +92,7 @@ class TuningRun:
         inputs = needed_datasets(spec.labelled.each.index, self.start.config.in_domains)
         self._datasets = tuple(dict.fromkeys((*inputs, *spec.labelled.source.datasets)))
 
-    def train(self, end: RunEnd) -> Outcome:
+    def train(self, end: RunEnd) -> Outcome:  # noqa: PLR0912, PLR0915 (one story, told in one place)
         """Train to the end, to `train.stop_at`, or until asked to stop."""
         spec, config, train, rank = self.spec, self._config, self._config.train, self._rank
         task = spec.labelled.task
@@ -114,11 +114,9 @@ class TuningRun:
         wrapped = self._accelerator.prepare_model(model)
 
         # 2. The run's folder. Only a start that has come this far writes into it.
-        from mmae.finetune.training.tuning_resume import own_recipe
-
         recipe = own_recipe(config)
         on_rank_0(lambda: spec.folder.write_recipe(recipe, dict(self.start.band_stats)))
-        log = RunLog(spec.folder.log_file, config, rank, step)
+        self._log = log = RunLog(spec.folder.log_file, config, rank, step)
         tiles = spec.tiles()
         observer = TuningObserver(spec, log, self.device, step, tiles.order(train.global_batch).steps_per_epoch)
         end.open(log, observer)
@@ -161,7 +159,9 @@ class TuningRun:
             for group in optimizer.param_groups:
                 group["lr"] = lr * group["lr_scale"]
             wanted_R = self._stop.wanted(self.device)
-            result = tuning_step(wrapped, optimizer, self._objective, self._accelerator, mixed, train.clip_grad, wanted_R)
+            result = tuning_step(
+                wrapped, optimizer, self._objective, self._accelerator, mixed, train.clip_grad, wanted_R
+            )
             step += 1
             loss = result.loss if result.loss is not None else loss
             asked = stop_signals.names(result.wanted_R)
@@ -176,7 +176,11 @@ class TuningRun:
             # 4.2 Validation.
             if (step == train.max_steps or (config.val.every and step % config.val.every == 0)) and not asked:
                 self._stop.doing = "validating"
-                with observer.clock.paused("val") as pause, self._watchdog.during(step, "validate"), learner.average.applied():
+                with (
+                    observer.clock.paused("val") as pause,
+                    self._watchdog.during(step, "validate"),
+                    learner.average.applied(),
+                ):
                     val_loss, scores = self.score(model, spec.labelled.splits.val)
                     better = best.offer(step, scores.main(task), model)
                 tuning_records.validation(log, step, task.name, task.kind, val_loss, scores, better, pause.seconds)
@@ -208,11 +212,11 @@ class TuningRun:
         if ended:
             best.apply(model)
         if self._gave_up(best):
-            log.say(f"step {step}: stopped early: {best.without} validations without a better score than at step {best.step}")
-        log.write(END, step=step, why="finished" if ended else "stopped", reasons=asked)
+            log.say(f"step {step}: ends early, {best.without} validations after the best one (step {best.step})")
         if asked and not ended:
             log.say(stop_signals.how_to_go_on(step, saver.last, asked, spec.split.world, spec.folder.checkpoints))
-        log.close()
+        if not ended:
+            self.conclude(step, "stopped", asked)
         return Outcome(0, step, ended, asked, loss, (best.step, best.score), saver.last)
 
     def score(self, model: Any, positions: NDArray[np.int64], *takers: Any) -> tuple[float | None, TaskScores]:
@@ -242,6 +246,17 @@ class TuningRun:
         loss = score_pass(model, task, self._accelerator, batches, self._make, self._objective, take)
         return loss, scorer.compute()
 
+    def conclude(self, step: int, why: str, reasons: tuple[str, ...] = (), test: dict[str, Any] | None = None) -> None:
+        """Write the last records.
+
+        Args:
+            test: the scores of the test tiles, if they were looked at.
+        """
+        if test is not None:
+            self._log.write("test", step=step, **test)
+        self._log.write(END, step=step, why=why, reasons=reasons)
+        self._log.close()
+
     def save_model(self, folder: Path, notes: dict[str, Any]) -> None:
         """Write the model, which has the best weights, into a folder that is new or empty. Collective."""
         built = self.start.built
@@ -258,7 +273,7 @@ class TuningRun:
             f"{len(splits.train)} training tiles, {len(splits.val)} to choose by ({splits.val_name}), "
             f"{len(splits.test)} to test ({splits.test_name})"
         )
-        yield from str(census_table(labelled.task, labelled.census)).splitlines()
+        yield from census_table(labelled.task, labelled.census).text().splitlines()
         yield from labelled.notes
         yield from self.start.lines(labelled)
 
@@ -276,6 +291,5 @@ class TuningRun:
             f"lost numbers: {in_row} steps in a row had a loss or gradient that is not finite: use a lower train.blr, "
             f"or look at the labels; the last checkpoint is {last or 'none'}"
         )
-        log.write(END, step=step, why="lost numbers")
-        log.close()
+        self.conclude(step, "lost numbers")
         return Outcome(EXIT_LOST_NUMBERS, step, False, (), None, (best.step, best.score), last)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -87,7 +86,9 @@ class TuningObserver:
         self._losses.clear()
 
 
-def announce(log: RunLog, spec: TuningSpec, lines: Iterable[str], resumed: str, step: int, parameters: tuple[int, int]) -> None:
+def announce(
+    log: RunLog, spec: TuningSpec, lines: Iterable[str], resumed: str, step: int, parameters: tuple[int, int]
+) -> None:
     """Say and record how this start begins.
 
     Args:
@@ -131,7 +132,9 @@ def announce(log: RunLog, spec: TuningSpec, lines: Iterable[str], resumed: str, 
     )
 
 
-def validation(log: RunLog, step: int, name: str, kind: str, loss: float | None, found: TaskScores, best: bool, seconds: float) -> None:
+def validation(
+    log: RunLog, step: int, name: str, kind: str, loss: float | None, found: TaskScores, best: bool, seconds: float
+) -> None:
     """Record a validation, and say its score."""
     main = MAIN[kind]
     score = found.scores[main]
@@ -157,11 +160,7 @@ def save_record(log: RunLog, saved: SaveResult) -> None:
         log.write("save", step=saved.step, checkpoint=str(saved.path), bytes=saved.size, **times)
         return
     log.say(
-        f"step {saved.step}: THE CHECKPOINT COULD NOT BE SAVED ({saved.reason}); earlier ones are untouched and training goes on"
+        f"step {saved.step}: THE CHECKPOINT COULD NOT BE SAVED ({saved.reason}); earlier ones are untouched and "
+        "training goes on"
     )
     log.write("save_failed", step=saved.step, reason=saved.reason, rank=saved.rank, **times)
-
-
-def timed(began: float) -> float:
-    """Seconds since then."""
-    return time.monotonic() - began

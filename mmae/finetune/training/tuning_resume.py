@@ -66,7 +66,9 @@ def _check(path: Path, state: TuningState, spec: TuningSpec) -> None:
             "data.shards at the former, or choose another run.dir"
         )
     if state.labels != labelled.identity:
-        raise InputError(f"{path}: was trained with other labels or splits: put task.labels back, or choose another run.dir")
+        raise InputError(
+            f"{path}: was trained with other labels or splits: put task.labels back, or choose another run.dir"
+        )
 
 
 def _say_archived(archive: Path | None) -> None:
