@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from mmae.distributed.collectives import world
+from mmae.distributed.collectives import gather, world
 from mmae.finetune.labelled.label_sources import known
 
 if TYPE_CHECKING:
@@ -67,9 +67,9 @@ class Scorer:
         self._tiles = torch.zeros(2, dtype=torch.int64, device=device)
         self._count_K = torch.zeros(task.outputs, dtype=torch.int64, device=device)
         self._metrics = {name: each.to(device) for name, each in _metrics(task).items()}
-        if task.kind != "multilabel":
-            for each in self._metrics.values():
-                each.set_dtype(torch.float64)
+        for each in self._metrics.values():
+            each.set_dtype(torch.float64)
+        self._rows: list[tuple[Tensor, Tensor]] = []
 
     def update(self, predicted: Tensor, labels: Tensor, real_B: Tensor) -> None:
         """Count in a batch.
@@ -86,10 +86,7 @@ class Scorer:
                 self._metrics["confusion"].update(guess, labels[known_labels])
         elif self._task.kind == "multilabel":
             whole_B = known_labels.all(1)
-            self._count_K += (labels[whole_B] == 1).sum(0)
-            # Also without a row: a rank that never has one would have nothing to gather.
-            for each in self._metrics.values():
-                each.update(predicted[whole_B], labels[whole_B].to(torch.int64))
+            self._rows.append((predicted[whole_B].float().cpu(), labels[whole_B].to(torch.int64).cpu()))
         else:
             for place in range(self._task.outputs):
                 chosen = known_labels[:, place]
@@ -112,20 +109,32 @@ class Scorer:
             if self._task.regression:
                 return self._of_regression(count, known_count, count_K.tolist())
             if self._task.kind == "multilabel":
-                return self._of_labels(count, known_count, count_K)
+                return self._of_labels(count, known_count)
             confusion_KK = self._metrics["confusion"].compute().to("cpu", torch.int64)
         scores, by_class = class_scores(confusion_KK, self._task.classes)
         return TaskScores(count, known_count, scores, by_class, confusion_KK.tolist())
 
-    def _of_labels(self, tiles: int, known_count: int, count_K: Tensor) -> TaskScores:
-        if not known_count:
-            return TaskScores(tiles, 0, dict.fromkeys(("micro_f1", "macro_f1", "micro_map", "macro_map")))
-        found = {name: each.compute() for name, each in self._metrics.items()}
+    def _of_labels(self, tiles: int, known_count: int) -> TaskScores:
+        """Average precision needs all predictions at once, so every rank gets those of all."""
+        from torchmetrics.functional import classification as of_classes
+
+        parts = [part for ranks in gather(self._rows) for part in ranks]
+        names = ("micro_f1", "macro_f1", "micro_map", "macro_map")
+        if not sum(len(labels) for _, labels in parts):
+            return TaskScores(tiles, 0, dict.fromkeys(names))
+        predicted_NK, labels_NK = (torch.cat(column) for column in zip(*parts, strict=True))
+        count = self._task.outputs
+        found = [
+            of_classes.multilabel_f1_score(predicted_NK, labels_NK, count, _THRESHOLD, "micro", validate_args=False),
+            of_classes.multilabel_f1_score(predicted_NK, labels_NK, count, _THRESHOLD, "macro", validate_args=False),
+            of_classes.multilabel_average_precision(predicted_NK, labels_NK, count, "micro", validate_args=False),
+        ]
+        each_K = of_classes.multilabel_average_precision(predicted_NK, labels_NK, count, "none", validate_args=False)
         # A class without a tile has no average precision.
-        average_K = torch.where(count_K > 0, found.pop("map"), torch.nan)
-        scores = {name: _number(each) for name, each in found.items()} | {"macro_map": _number(average_K.nanmean())}
+        each_K = torch.where(labels_NK.any(0), each_K, torch.nan)
+        scores = dict(zip(names, map(_number, [*found, each_K.nanmean()]), strict=True))
         by_class = {
-            name: {"average_precision": _number(each)} for name, each in zip(self._task.classes, average_K, strict=True)
+            name: {"average_precision": _number(each)} for name, each in zip(self._task.classes, each_K, strict=True)
         }
         return TaskScores(tiles, known_count, scores, by_class)
 
@@ -184,18 +193,9 @@ def _metrics(task: Task) -> dict[str, Any]:
                 strict=True,
             )
         }
-    from torchmetrics import classification as of_classes
-
     if task.kind == "multilabel":
-        count = task.outputs
-        options: dict[str, Any] = {"validate_args": False}
-        return {
-            "micro_f1": of_classes.MultilabelF1Score(count, _THRESHOLD, average="micro", **options),
-            "macro_f1": of_classes.MultilabelF1Score(count, _THRESHOLD, average="macro", **options),
-            "micro_map": of_classes.MultilabelAveragePrecision(count, average="micro", **options),
-            "map": of_classes.MultilabelAveragePrecision(count, average="none", **options),
-        }
-    return {"confusion": of_classes.MulticlassConfusionMatrix(task.outputs, validate_args=False)}
+        return {}
+    return {"confusion": torchmetrics.ConfusionMatrix("multiclass", num_classes=task.outputs, validate_args=False)}
 
 
 def _number(value: Tensor) -> float | None:
