@@ -7,6 +7,7 @@ from typing import Final
 
 from mmae.config.checks import MAX_PREFETCH, MAX_WORKERS
 from mmae.config.finetune_schema import FinetuneConfig, TaskConfig, TuneDataConfig, TuneModelConfig, TuneTrainConfig
+from mmae.config.recipe_file import RecipeKind
 from mmae.errors import did_you_mean
 from mmae.modalities import MODALITIES
 from mmae.variants import VARIANTS
@@ -111,3 +112,7 @@ def _mixing(config: FinetuneConfig) -> Iterator[str]:
         yield "train.mixup and train.cutmix are both set: choose one, and set the other to 0"
     if train.stop_at is not None and (config.finetune.search or config.finetune.seeds > 1):
         yield "train.stop_at stops a single training: leave it out with finetune.search and finetune.seeds"
+
+
+FINETUNING: Final = RecipeKind(FinetuneConfig, contradiction)
+"""The recipes of `mmae finetune`."""

@@ -11,7 +11,6 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from mmae.config.recipe_file import RecipeKind
 from mmae.config.schema import Count, DataConfig, Place, Positive, Rate, Resume, RunConfig, Seed
 
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -249,13 +248,3 @@ class FinetuneConfig:
     checkpoint: TuneCheckpointConfig = field(default_factory=TuneCheckpointConfig)
     log: TuneLogConfig = field(default_factory=TuneLogConfig)
     finetune: RepeatConfig = field(default_factory=RepeatConfig)
-
-
-def _contradiction(config: FinetuneConfig) -> str | None:
-    from mmae.config.finetune_checks import contradiction
-
-    return contradiction(config)
-
-
-FINETUNING: Final = RecipeKind(FinetuneConfig, _contradiction)
-"""The recipes of `mmae finetune`."""

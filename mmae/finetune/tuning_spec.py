@@ -13,8 +13,8 @@ import xxhash
 
 import mmae
 from mmae.config.batch_split import BatchSplit, split_global_batch
-from mmae.config.finetune_checks import SCRATCH
-from mmae.config.finetune_schema import FINETUNING, FinetuneConfig
+from mmae.config.finetune_checks import FINETUNING, SCRATCH
+from mmae.config.finetune_schema import FinetuneConfig
 from mmae.config.schema import flatten
 from mmae.data.sampling.mixture import Mixture
 from mmae.data.sampling.shard_sets import ShardSet, open_sets

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mmae.config.finetune_schema import FINETUNING, FinetuneConfig
+from mmae.config.finetune_checks import FINETUNING
+from mmae.config.finetune_schema import FinetuneConfig
 from mmae.config.packaged_files import find, packaged_names
 from mmae.config.schema import Config, Resume, resume_policy, section_type
 from mmae.errors import InputError

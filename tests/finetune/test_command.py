@@ -183,15 +183,15 @@ def test_fresh_archives_the_run(tmp_path: Path, index: Index) -> None:
 
 
 def test_a_stop_file_saves_and_says_how_to_go_on(
-    tmp_path: Path, index: Index, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, index: Index, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock-dummy").touch()
     assert finetune(tmp_path, index, "train.stop_at=2") == 0
     (tmp_path / "run" / "stop").touch()
-    capsys.readouterr()
+    capfd.readouterr()
     assert finetune(tmp_path, index) == 0
-    said = capsys.readouterr()
+    said = capfd.readouterr()
     assert "the file stop" in said.err
     assert not (tmp_path / "run" / "stop").exists()
     assert not (tmp_path / "run" / "results.json").exists()
@@ -208,15 +208,15 @@ def test_a_stop_file_saves_and_says_how_to_go_on(
         (("model.in_domains=[sentinel1]",), "no dataset for the inputs sentinel1"),
         (("model.init_from=/nowhere/model",), "/nowhere/model does not exist"),
         (("data.shards=/nowhere",), "/nowhere: no such folder"),
-        (("train.global_batch=7", "train.micro_batch=7", "model.patch_size=6"), "model.patch_size=6"),
+        (("model.patch_size=32",), "tiles of 16x16 pixels are smaller than a patch of 32: set model.patch_size"),
         (("train.blr=1e30", "train.max_bad_steps=2"), "lost numbers: 2 steps in a row"),
     ],
 )
 def test_bad_input_is_one_line(
-    words: tuple[str, ...], said: str, tmp_path: Path, index: Index, capsys: pytest.CaptureFixture[str]
+    words: tuple[str, ...], said: str, tmp_path: Path, index: Index, capfd: pytest.CaptureFixture[str]
 ) -> None:
     status = finetune(tmp_path, index, *words)
-    told = capsys.readouterr().err
+    told = capfd.readouterr().err
     assert status == (3 if said.startswith("lost") else 2), told
     assert said in told
     assert "Traceback" not in told
@@ -225,8 +225,8 @@ def test_bad_input_is_one_line(
 
 
 def test_what_decides_the_weights_cannot_change_on_resume(
-    tmp_path: Path, index: Index, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, index: Index, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert finetune(tmp_path, index, "train.stop_at=1") == 0
     assert finetune(tmp_path, index, "train.seed=4") == 2
-    assert "train.seed is 0 in this run, and 4 now" in capsys.readouterr().err
+    assert "train.seed is 0 in this run, and 4 now" in capfd.readouterr().err

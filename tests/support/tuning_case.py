@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmae.config.finetune_schema import FINETUNING, FinetuneConfig
+from mmae.config.finetune_checks import FINETUNING
+from mmae.config.finetune_schema import FinetuneConfig
 from mmae.data.shards.index import Index
 from mmae.data.shards.index_json import DatasetInfo
 from tests.support.tiny_sets import write_set

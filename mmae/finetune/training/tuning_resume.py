@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from mmae.config.finetune_schema import FINETUNING, FinetuneConfig
+from mmae.config.finetune_checks import FINETUNING
+from mmae.config.finetune_schema import FinetuneConfig
 from mmae.distributed.collectives import on_rank_0
 from mmae.engine.checkpoint.archive import archive_later_checkpoints, archive_run
 from mmae.engine.checkpoint.store import recover
