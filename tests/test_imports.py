@@ -63,6 +63,9 @@ HOMES = MappingProxyType(
             "data_tools.verify.source_comparison",
             "data_tools.synth.hdf5_output",
             "mmae.bench",
+            # Benchmarks of others come as HDF5.
+            "mmae.evaluate.benchmark.geobench.sample_file",
+            "mmae.evaluate.benchmark.mmearth_bench.bench_task",
         },
         "deepspeed": {"mmae.distributed.process_group", "mmae.engine"},
         "webdataset": {"mmae.bench", "mmae.data.remote.pipe"},
@@ -77,10 +80,16 @@ HOMES = MappingProxyType(
         # Carried along by exports: they run where timm is.
         "timm": {"mmae.publish.carried", "mmae.model.heads", "mmae.finetune.model.kernels"},
         "wandb": {"mmae.engine.telemetry.trackers"},
-        "rasterio": {"mmae.scenes.files"},
+        "rasterio": {
+            "mmae.evaluate.benchmark.geobench.sample_places",
+            "mmae.finetune.scoring.prediction_maps",
+            "mmae.scenes.files",
+        },
+        "sklearn": {"mmae.evaluate.frozen"},
         "pydantic": {
             "mmae.config.deepspeed",
             "mmae.config.deepspeed_schema",
+            "mmae.config.finetune_schema",
             "mmae.config.recipe_file",
             "mmae.config.schema",
             "mmae.model.heads.head_options",
@@ -105,6 +114,7 @@ HEAVY = (
     "pandas",
     "rasterio",
     "pyarrow",
+    "sklearn",
 )
 
 

@@ -40,16 +40,20 @@ class RecipeKind(Generic[C]):
     contradiction: Callable[[C], str | None]
 
     def load(self, recipe: str, overrides: list[str], trust: bool = False) -> C:
-        """The configuration from a recipe (packaged name or path) and `section.key=value` overrides.
+        """The configuration from a recipe (packaged name or path) and `section.key=value` overrides; see `overridden`."""
+        return self.overridden(recipe, self.parse_overrides(overrides), trust)
+
+    def overridden(self, recipe: str, said: Flat, trust: bool = False) -> C:
+        """The configuration from a recipe (packaged name or path) and values of the command line.
 
         Args:
+            said: from `parse_overrides`.
             trust: the recipe may name a command (`pipe:`), and be the file of another user's run.
 
         Raises:
             InputError: an unknown key (the nearest is named), a value of the wrong kind, or values that contradict.
         """
         path = find(recipe, "mmae.recipes", ".yaml", "recipe")
-        said = self.parse_overrides(overrides)
         return self.build(self.read(path, trust) | said, str(path), said)
 
     def parse_overrides(self, overrides: list[str]) -> Flat:
@@ -175,6 +179,7 @@ TRAINING: Final = RecipeKind(Config, _training_contradiction)
 """The recipes of `mmae train`."""
 
 load_config = TRAINING.load
+overridden = TRAINING.overridden
 parse_overrides = TRAINING.parse_overrides
 read_recipe = TRAINING.read
 path_keys = TRAINING.path_keys

@@ -58,3 +58,10 @@ def gather(value: T) -> list[T]:
     values: list[Any] = [None] * world()
     dist.all_gather_object(values, value)
     return values
+
+
+def is_of_communication(error: BaseException) -> bool:
+    """Whether an error comes from the end of another rank, and not from a fault of this rank."""
+    if isinstance(error, dist.DistError):
+        return True
+    return isinstance(error, RuntimeError) and any(word in f"{error}".lower() for word in ("gloo", "nccl"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping, MutableMapping
 from typing import Final
 
@@ -13,6 +15,21 @@ DEVICES: Final = "MMAE_DEVICES"
 """The value of `VISIBLE` that our launchers want on their ranks. DeepSpeed overwrites `VISIBLE` with numbers."""
 _BY_DEEPSPEED: Final = "CROSS_RANK"
 """DeepSpeed's launch process sets it together with `VISIBLE`, also on machines without GPUs."""
+
+
+def usable_gpus(deadline: float | None = None, errors: int | None = None) -> int:
+    """Number of GPUs that torch can use here. A process of its own asks torch: this one stays small, and answers soon.
+
+    Args:
+        deadline: seconds that it may take.
+        errors: what `subprocess` does with the lines that torch writes to stderr; None: they are shown.
+
+    Raises:
+        OSError, ValueError, subprocess.SubprocessError: torch cannot be used, or took too long.
+    """
+    words = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
+    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=errors, text=True, timeout=deadline, check=True)
+    return int(done.stdout.split()[-1])
 
 
 def take_given(environment: MutableMapping[str, str]) -> None:

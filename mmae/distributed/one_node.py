@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch._C._distributed_c10d import TCPStore
 
 LOOPBACK: Final = "127.0.0.1"
-_INTERFACES: Final = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+INTERFACES: Final = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 
 
 def is_one_node(environment: Mapping[str, str]) -> bool:
@@ -34,7 +34,7 @@ def meet_here(environment: MutableMapping[str, str]) -> None:
         return
     if "RANK" in environment and not keeps_store(environment):
         environment["MASTER_ADDR"] = LOOPBACK
-    for name in _INTERFACES:
+    for name in INTERFACES:
         environment.setdefault(name, interface_of(LOOPBACK) or "lo")
 
 

@@ -1,42 +1,39 @@
-"""Before the ranks meet, each reports what it runs and whether it can start. If one cannot, all end, and it is named.
+"""Before the ranks train, each reports whether it can start, what it runs, and then whether it has met the others.
 
-Without this, ranks would wait half an hour for a host that lacks the shards or does not start, and hosts with different
-code would train together. Rank 0 reads all reports and decides, through the store that the process group will use.
+If one cannot, all end, and it is named. Without this, ranks would wait half an hour for a host that lacks the shards,
+does not start, or uses a network interface that leads nowhere; and hosts with different code would train together.
+Rank 0 reads all reports and decides, through the store that the process group will use.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import socket
-import time
+import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import torch.distributed as dist
-from torch._C._distributed_c10d import PrefixStore, Store
+from torch._C._distributed_c10d import Store
 
-from mmae.distributed.one_node import open_store
-from mmae.distributed.preflight_rules import End, Entry, judge
+from mmae.distributed.collectives import is_of_communication
+from mmae.distributed.network_interface import choose_interface
+from mmae.distributed.one_node import INTERFACES, open_store
+from mmae.distributed.preflight_rules import End, Entry, judge, judge_meeting
+from mmae.distributed.store_round import StoreRound
 from mmae.errors import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_LOST_RANK
 from mmae.terminal.edge import ending
-from mmae.terminal.error_line import first_line, say_error
+from mmae.terminal.error_line import first_line, say_error, typed_line
 
 T = TypeVar("T")
 
 JOIN_S: Final = 300.0
 """Seconds between the first and the last rank: nodes may be started by hand, and import from a slow file system."""
-_MORE_S: Final = 3.0
-"""Seconds to wait after a rank has failed: others may be about to report the same."""
-_HEARD_S: Final = 20.0
-"""Seconds in which living ranks read the verdict: busy hosts are slow."""
-_POLL_S: Final = 0.05
-_SAID, _FAILED, _HEARD, _VERDICT = "said", "failed", "heard", "verdict"
 
 
 class Preflight:
@@ -49,8 +46,10 @@ class Preflight:
     def __init__(self, world: int) -> None:
         self._world = world
         self._rank = int(os.environ.get("RANK", "0"))
+        self._host = socket.gethostname()
         self._patience = float(os.environ.get("MMAE_JOIN_SECONDS", JOIN_S))
         self._store: Store | None = None
+        self._planned: Sequence[Entry] = ()
 
     def __enter__(self) -> Preflight:
         return self
@@ -71,88 +70,99 @@ class Preflight:
         """
         if self._world == 1:
             return plan()
+        choose_interface(os.environ)
         made: T | None = None
         try:
             made = plan()
-            entry = Entry(self._rank, socket.gethostname(), runs(made))
+            entry = self._entry(runs(made))
         except Exception as error:
             entry = self._failed(error)
-        self._end_if(self._ask(entry))
+        end = self._ask(entry)
+        if end is not None:
+            raise SystemExit(end.status)
         assert made is not None
         return made
 
+    def meet(self, join: Callable[[], int]) -> int:
+        """This rank's number, if every rank can join the process group. Call it after `answer`.
+
+        A rank that waits for others cannot be interrupted. If one of them fails, a thread ends this process; rank 0
+        has printed why, and the status is that of all ranks.
+
+        Args:
+            join: joins the process group, and returns after the ranks have reached one another.
+        """
+        if self._world == 1:
+            return join()
+        assert self._store is not None
+        meeting = self._round(self._store, "meeting", all_listen=True)
+        listener = threading.Thread(target=self._end_unless_all_meet, args=(meeting,), daemon=True, name="meeting")
+        listener.start()
+        try:
+            rank, failed = join(), None
+        except Exception as error:
+            rank, failed = self._rank, error
+        # Without a store the listener ends this process.
+        with suppress(RuntimeError):
+            meeting.say(self._entry({}) if failed is None else self._failed(failed))
+        listener.join()
+        if failed is not None:
+            raise failed
+        return rank
+
+    def _entry(self, runs: dict[str, str], failed: int | None = None, why: str = "") -> Entry:
+        chosen = " ".join(f"{name}={os.environ[name]}" for name in INTERFACES if os.environ.get(name))
+        return Entry(self._rank, self._host, runs, failed, why, chosen)
+
     def _failed(self, error: Exception) -> Entry:
         if ended := ending(error):
-            why = ended.line.removeprefix("error: ")
-            return Entry(self._rank, socket.gethostname(), {}, ended.status, why)
+            return self._entry({}, ended.status, ended.line.removeprefix("error: "))
+        if is_of_communication(error):
+            return self._entry({}, EXIT_LOST_RANK, f"cannot connect to the other ranks ({first_line(error)})")
         traceback.print_exception(error)
-        return Entry(self._rank, socket.gethostname(), {}, EXIT_FAILED, f"{type(error).__name__}: {error}")
+        return self._entry({}, EXIT_FAILED, typed_line(error))
 
     def _ask(self, entry: Entry) -> End | None:
         try:
-            self._store = store = self._open()
-            store.set(f"rank/{self._rank}", json.dumps(asdict(entry)))
-            if entry.failed is not None:
-                store.add(_FAILED, 1)
-            store.add(_SAID, 1)
-            return self._decide(store) if self._rank == 0 else self._hear(store)
+            self._store = store = open_store(os.environ, timedelta(seconds=self._patience))
+            preflight = self._round(store, "roll")
+            preflight.say(entry)
+            return preflight.verdict(self._judge, _say)
         except (dist.DistError, RuntimeError, OSError) as error:
-            return self._no_store(entry, error)
-
-    def _open(self) -> Store:
-        store = open_store(os.environ, timedelta(seconds=self._patience))
-        return PrefixStore(f"mmae/roll/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-
-    def _decide(self, store: Store) -> End | None:
-        began = time.monotonic()
-        until = began + self._patience
-        while store.add(_SAID, 0) < self._world and time.monotonic() < until:
-            if store.add(_FAILED, 0):
-                until = min(until, time.monotonic() + _MORE_S)
-            time.sleep(_POLL_S)
-        keys = [f"rank/{rank}" for rank in range(self._world)]
-        there = keys if store.check(keys) else [key for key in keys if store.check([key])]
-        entries = [Entry(**json.loads(text)) for text in store.multi_get(there)]
-        end = judge(entries, self._world, time.monotonic() - began)
-        if end is not None:
+            end = self._no_store(error)
+            if entry.failed is not None:
+                end = End(entry.failed, f"rank {self._rank} on {entry.host}: {entry.why}")
             _say(end)
-        store.set(_VERDICT, json.dumps(asdict(end) if end else None))
+            return end
+
+    def _round(self, store: Store, name: str, *, all_listen: bool = False) -> StoreRound:
+        # The store of torchrun's agent outlives an attempt.
+        name = f"mmae/{name}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+        return StoreRound(store, name, self._rank, self._world, self._patience, all_listen=all_listen)
+
+    def _judge(self, entries: Sequence[Entry], waited: float) -> End | None:
+        self._planned = entries
+        return judge(entries, self._world, waited)
+
+    def _end_unless_all_meet(self, meeting: StoreRound) -> None:
+        try:
+            end = meeting.verdict(lambda entries, waited: judge_meeting(entries, self._planned, waited), _say)
+        except (dist.DistError, RuntimeError, OSError) as error:
+            end = self._no_store(error)
+            _say(end)
         if end is not None:
-            self._wait_until_heard(store, len(entries) - 1)
-        return end
+            sys.stderr.flush()
+            os._exit(end.status)
 
-    def _hear(self, store: Store) -> End | None:
-        store.wait([_VERDICT], timedelta(seconds=self._patience + 2 * _MORE_S))
-        content: dict[str, Any] | None = json.loads(store.get(_VERDICT))
-        store.add(_HEARD, 1)
-        return End(**content) if content else None
-
-    def _wait_until_heard(self, store: Store, others: int) -> None:
-        """The store ends with rank 0, so rank 0 waits for the others."""
-        until = time.monotonic() + _HEARD_S
-        with suppress(RuntimeError):
-            while store.add(_HEARD, 0) < others and time.monotonic() < until:
-                time.sleep(_POLL_S)
-
-    def _no_store(self, entry: Entry, error: Exception) -> End:
+    def _no_store(self, error: Exception) -> End:
         """The store failed: rank 0 is not running, or another program holds its port."""
-        if entry.failed is not None:
-            end = End(entry.failed, f"rank {self._rank} on {entry.host}: {entry.why}")
-        else:
-            first = first_line(error)
-            place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
-            if self._rank == 0:
-                line = f"rank 0 on {entry.host}: cannot listen at {place} ({first}): is it this host's, and free? "
-                end = End(EXIT_BAD_INPUT, line + "Set MASTER_ADDR, and --master_port, anew")
-            else:
-                line = f"lost rank: rank 0 at {place} does not answer rank {self._rank} on {entry.host} ({first})"
-                end = End(EXIT_LOST_RANK, line)
-        _say(end)
-        return end
-
-    def _end_if(self, end: End | None) -> None:
-        if end is not None:
-            raise SystemExit(end.status)
+        first = first_line(error)
+        place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        if self._rank == 0 and self._store is None:
+            line = f"rank 0 on {self._host}: cannot listen at {place} ({first}): is it this host's, and free? "
+            return End(EXIT_BAD_INPUT, line + "Set MASTER_ADDR, and --master_port, anew")
+        line = f"lost rank: rank 0 at {place} does not answer rank {self._rank} on {self._host} ({first})"
+        return End(EXIT_LOST_RANK, line)
 
 
 def _say(end: End) -> None:

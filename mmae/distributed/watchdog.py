@@ -25,7 +25,7 @@ from typing import Final
 import torch.distributed as dist
 from torch._C._distributed_c10d import Store, TCPStore
 
-from mmae.distributed.collectives import on_rank_0
+from mmae.distributed.collectives import is_of_communication, on_rank_0
 from mmae.distributed.one_node import LOOPBACK, is_one_node
 from mmae.distributed.tcp_probe import Listener, unreachable
 from mmae.distributed.watchdog_rules import DEAD_SECONDS, SUSPECT_SECONDS, Pulse, Verdict, Watch
@@ -250,13 +250,6 @@ class Watchdog:
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,
             )
-
-
-def is_of_communication(error: BaseException) -> bool:
-    """Whether an error comes from the end of another rank, and not from a fault of this rank."""
-    if isinstance(error, dist.DistError):
-        return True
-    return isinstance(error, RuntimeError) and any(word in f"{error}".lower() for word in ("gloo", "nccl"))
 
 
 def _recorded(verdict: Verdict) -> str:

@@ -106,7 +106,8 @@ def make_tuning_spec(
     Raises:
         InputError: anything that can be refused before ranks meet.
     """
-    config = _with_places(FINETUNING.load(recipe, overrides, trust))
+    said = FINETUNING.parse_overrides(overrides)
+    config = _with_places(FINETUNING.overridden(recipe, said, trust))
     check_trackers(config)
     if not config.data.locations:
         raise InputError(f"{recipe}: data.shards is not set: give data.shards=FOLDER, written by mmae repack")
@@ -115,7 +116,6 @@ def make_tuning_spec(
     followed_before = fresh and folder.config_file.is_file() and was_followed(folder.path, os.environ)
     fresh = fresh and not followed_before
     stored = None if fresh and folder.config_file.is_file() else _stored(folder, trust)
-    said = FINETUNING.parse_overrides(overrides)
     changes = {} if stored is None else changes_on_resume(stored, config, said, folder)
     labelled = find_labels(config)
     return TuningSpec(config, changes, folder, split, labelled, trust, fresh, followed_before)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from mmae.distributed.devices import DEVICES, VISIBLE
+from mmae.distributed.devices import DEVICES, VISIBLE, usable_gpus
 from mmae.distributed.network_interface import free_port
 from mmae.errors import InputError
 from mmae.launch.entry import entry, is_dry_run, remember_call, take_restarts
@@ -19,7 +19,6 @@ from mmae.launch.training_words import program_of
 from mmae.launch.visible_devices import Devices, choose
 
 SCRIPT: Final = "single_node.sh"
-_COUNT: Final = "import torch; print(torch.cuda.device_count())"
 
 
 @dataclass(frozen=True)
@@ -71,15 +70,16 @@ def _environment(devices: Devices, environment: Mapping[str, str]) -> list[str]:
 
 
 def gpus_of_torch() -> int:
-    """GPUs that torch can use here. Another process asks it: this one lives as long as the training, and stays small.
+    """GPUs that torch can use here.
 
     Raises:
         InputError: torch cannot be used.
     """
-    done = subprocess.run([sys.executable, "-c", _COUNT], stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        raise InputError("torch cannot be imported (see above): install mmae with what it needs, as README says")
-    return int(done.stdout.split()[-1])
+    try:
+        return usable_gpus()
+    except subprocess.CalledProcessError:
+        why = "torch cannot be imported (see above): install mmae with what it needs, as README says"
+        raise InputError(why) from None
 
 
 @entry

@@ -45,11 +45,15 @@ class Encoder(nn.Module):
 
     def encode(self, x_BKD: Tensor, depth: int | None = None) -> Tensor:
         """Tokens that are all visible (B, K, D) -> (B, L, D), the global ones behind them."""
-        if self.global_tokens is not None:
-            x_BKD = torch.cat([x_BKD, self.global_tokens.expand(x_BKD.shape[0], -1, -1)], dim=1)
+        x_BLD = self._with_global_tokens(x_BKD)
         # A slice is a new list of modules, which a compiled or sharded model shall not meet in training.
         blocks = self.blocks if depth in {None, len(self.blocks)} else self.blocks[:depth]
-        return run_blocks(blocks, x_BKD, self.recompute, self._drop_paths(x_BKD))
+        return run_blocks(blocks, x_BLD, self.recompute, self._drop_paths(x_BLD))
+
+    def _with_global_tokens(self, x_BKD: Tensor) -> Tensor:
+        if self.global_tokens is None:
+            return x_BKD
+        return torch.cat([x_BKD, self.global_tokens.expand(x_BKD.shape[0], -1, -1)], dim=1)
 
     def encode_blocks(self, x_BKD: Tensor, numbers: Sequence[int], draws_B2: Tensor | None = None) -> list[Tensor]:
         """As `encode`, with the output (B, L, D) of each of the blocks `numbers`, which rise from 0.
@@ -58,12 +62,11 @@ class Encoder(nn.Module):
             draws_B2: uniform numbers (B, 2 x depth) that decide which branches of each sample are left out; None: the
                 device's generator draws them.
         """
-        if self.global_tokens is not None:
-            x_BKD = torch.cat([x_BKD, self.global_tokens.expand(x_BKD.shape[0], -1, -1)], dim=1)
-        drops, outputs, first = self._drop_paths(x_BKD, draws_B2), [], 0
+        x_BLD = self._with_global_tokens(x_BKD)
+        drops, outputs, first = self._drop_paths(x_BLD, draws_B2), [], 0
         for number in numbers:
-            x_BKD = run_blocks(self.blocks, x_BKD, self.recompute, drops, range(first, number + 1))
-            outputs.append(x_BKD)
+            x_BLD = run_blocks(self.blocks, x_BLD, self.recompute, drops, range(first, number + 1))
+            outputs.append(x_BLD)
             first = number + 1
         return outputs
 

@@ -56,26 +56,28 @@ def features(
     Raises:
         ValueError: there is no modality or block, one is not of the model, or a shape or dtype does not fit.
     """
-    return features_of_blocks(model, values, mask, (block_number(model, block),))[0]
+    number = block_number(model, block)
+    return features_of_blocks(model, values, mask, (number,))[number]
 
 
 def features_of_blocks(
     model: EncoderModel,
     values: Mapping[str, Tensor],
-    mask: Mapping[str, Tensor] | None,
-    numbers: Sequence[int],
+    mask: Mapping[str, Tensor] | None = None,
+    blocks: Sequence[int | None] = (None,),
     draws_B2: Tensor | None = None,
-) -> list[Features]:
-    """`features` of several blocks, in one pass through the encoder.
+) -> dict[int, Features]:
+    """The output of several encoder blocks in one pass: block, counted from 0 -> its features, in ascending order.
 
     Args:
         model, values, mask: as in `features`.
-        numbers: of the blocks, from 0, rising.
+        blocks: counted from 0, or from the end if they are negative; None: the last. At least one.
         draws_B2: see `Encoder.encode_blocks`; for training.
 
     Raises:
         ValueError: as `features`.
     """
+    numbers = sorted({block_number(model, block) for block in blocks})
     names = _names(model, values)
     batch, grid_hw = _common_grid(model, names, values)
     tokens_BND = torch.cat([_tokens(model, name, values[name], grid_hw) for name in names], dim=1)
@@ -84,7 +86,8 @@ def features_of_blocks(
     else:
         visible_BN = torch.cat(_visible(names, mask, batch, grid_hw, tokens_BND.device), dim=1)
         outputs = _encode_visible(model, tokens_BND, visible_BN, numbers, draws_B2)
-    return [_features(encoded_BLD, names, grid_hw) for encoded_BLD in outputs]
+    found = [_features(encoded_BLD, names, grid_hw) for encoded_BLD in outputs]
+    return dict(zip(numbers, found, strict=True))
 
 
 def _features(encoded_BLD: Tensor, names: list[str], grid_hw: Grid) -> Features:

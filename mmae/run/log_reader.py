@@ -1,4 +1,4 @@
-"""Reading log.jsonl while it is being written, and from its end: weeks of records are not read to find the last one.
+"""The lines of log.jsonl, read while others are written, and from the end: weeks of records are not read for the last.
 
 A log holds one history. A start that resumes from an earlier step moves the records of later steps to an archive. Logs
 of earlier versions still contain them; they are left out here.
@@ -6,13 +6,15 @@ of earlier versions still contain them; they are left out here.
 
 from __future__ import annotations
 
+import json
 import math
 import mmap
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from mmae.disk.json_text import parse_json
+from mmae.disk.json_text import parse_json, standard_json
 from mmae.disk.regular_file import open_regular
 
 Record = dict[str, Any]
@@ -21,6 +23,16 @@ BEGINS: Final = ("start", "resume")
 END: Final = "end"
 ARCHIVED: Final = "archived"
 """A record of this kind says that records of later steps were moved out of the log, and where they are."""
+
+
+def new_record(kind: str, **values: Any) -> Record:
+    """A record of now. Its kind comes first, because readers look for it there."""
+    return {"kind": kind, "time": round(time.time(), 3), **values}
+
+
+def line_of(record: Record) -> bytes:
+    """The line of a record, as `record_of` reads it."""
+    return json.dumps(standard_json(record)).encode() + b"\n"
 
 
 def record_of(line: bytes) -> Record:

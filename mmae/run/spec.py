@@ -17,7 +17,7 @@ import xxhash
 import mmae
 from mmae.config.batch_split import BatchSplit, split_global_batch
 from mmae.config.deepspeed import load_deepspeed_json, merge, precision_of, zero_stage_of
-from mmae.config.recipe_file import load_config, parse_overrides
+from mmae.config.recipe_file import overridden, parse_overrides
 from mmae.config.schema import Config, Tracked, flatten
 from mmae.data.sampling.order import TrainOrder
 from mmae.data.sampling.shard_sets import check_cache, common_datasets, open_sets
@@ -95,7 +95,8 @@ def make_run_spec(
     Raises:
         InputError: anything that can be refused before ranks meet.
     """
-    config = load_config(recipe, overrides, trust)
+    said = parse_overrides(overrides)
+    config = overridden(recipe, said, trust)
     check_trackers(config)
     split = split_global_batch(config.train.global_batch, config.train.micro_batch, world)
     ds_config = merge(*load_deepspeed_json(deepspeed_config), config.train, split)
@@ -108,7 +109,6 @@ def make_run_spec(
         resume, fresh = None, False
     source = resume_path(resume) if resume is not None else None
     stored = _config_to_go_on_with(folder, source, fresh, trust)
-    said = parse_overrides(overrides)
     changes = {} if stored is None else changes_on_resume(stored, config, said, folder)
     if not config.data.locations:
         raise InputError(f"{recipe}: data.shards is not set: give data.shards=FOLDER, written by mmae repack")

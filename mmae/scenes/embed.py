@@ -44,10 +44,9 @@ def _check_options(args: argparse.Namespace) -> None:
 
 
 def _embed_scene(args: argparse.Namespace) -> int:
-    from mmae.disk.free_space import need_space
     from mmae.scenes.files.geotiff_output import write_cog
-    from mmae.scenes.files.partial_output import REMEDY, check_new_output, partial_output
-    from mmae.scenes.scene_job import DISK_COPIES, check_sample, check_window, compute
+    from mmae.scenes.files.partial_output import check_new_output, partial_output
+    from mmae.scenes.scene_job import check_job, compute
     from mmae.scenes.scene_options import check_suffix, place_output, scene_job, scene_tags
     from mmae.terminal.printable import printable
 
@@ -55,24 +54,18 @@ def _embed_scene(args: argparse.Namespace) -> int:
     out = Path(args.out)
     check_suffix(out, (".tif", ".tiff"), "a scene's vectors are a GeoTIFF")
     check_new_output(out)
-    job, workers = scene_job(args, None)
-    check_window(job)
-    rows, columns = job.patches
-    dim = job.encoder.dim
-    # What is refused leaves nothing behind.
-    check_sample(job)
-    need_space(out.absolute().parent, DISK_COPIES * 4 * rows * columns * dim, REMEDY)
+    job, workers = scene_job(args, predict=False)
+    check_job(job, out)
+    (rows, columns), patch, dim = job.patches, job.encoder.patch_size, job.encoder.dim
     with partial_output(out, job.identity()) as partial:
         units = compute(job, partial, workers, "embed")
         raster = job.window_model.rasters[0]
-        grid = job.scene.grid.coarser(job.encoder.patch_size, rows, columns)
+        grid = job.scene.grid.coarser(patch, rows, columns)
         whole = partial.folder / "whole.tif"
         loss = write_cog(partial, units, raster, grid, whole, args.dtype, scene_tags(job))
         place_output(whole, out)
         partial.remove()
-    print(
-        printable(f"{out}: {rows}x{columns} patches of {job.encoder.patch_size} pixels, {dim} dimensions, {args.dtype}")
-    )
+    print(printable(f"{out}: {rows}x{columns} patches of {patch} pixels, {dim} dimensions, {args.dtype}"))
     if loss:
         print(f"{args.dtype}: {loss}")
     return 0

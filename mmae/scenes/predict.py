@@ -1,4 +1,4 @@
-"""`mmae predict MODEL SCENE OUT`: what the pretrained decoders say about a scene, as GeoTIFFs."""
+"""`mmae predict MODEL SCENE OUT`: what a fine-tuned model, or pretrained decoders, say about a scene, as GeoTIFFs."""
 
 from __future__ import annotations
 
@@ -13,20 +13,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", help="folder to write, with one GeoTIFF an output")
     parser.add_argument(
         "--outputs",
-        required=True,
         metavar="NAME,NAME",
-        help="decoders of the model: semseg (land cover), depth (relative elevation), rgb, ired, sired, ebands "
-        "(reflectance) and others",
+        help="decoders of a pretrained model: semseg (land cover), depth (relative elevation), rgb, ired, sired, "
+        "ebands (reflectance) and others; a fine-tuned model has its task only",
     )
 
 
 def run(args: argparse.Namespace) -> int:
     from mmae.disk.files import writing
-    from mmae.disk.free_space import need_space
     from mmae.errors import InputError
     from mmae.scenes.files.geotiff_output import write_cog
     from mmae.scenes.files.partial_output import REMEDY, check_new_output, partial_output
-    from mmae.scenes.scene_job import DISK_COPIES, check_sample, check_window, compute
+    from mmae.scenes.scene_job import check_job, compute
     from mmae.scenes.scene_options import is_shards, place_output, scene_job, scene_tags
     from mmae.terminal.printable import printable
 
@@ -34,15 +32,11 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{args.src[0]}: predictions are made of GeoTIFFs: `mmae reconstruct` draws tiles of shards")
     out = Path(args.out)
     check_new_output(out)
-    job, workers = scene_job(args, tuple(name.strip() for name in args.outputs.split(",")))
-    check_window(job)
+    job, workers = scene_job(args, predict=True)
+    check_job(job, out)
     rasters = job.window_model.rasters
     rows, columns = job.patches
     patch = job.encoder.patch_size
-    size = sum(4 * len(raster.bands) * raster.cells**2 for raster in rasters)
-    # What is refused leaves nothing behind.
-    check_sample(job)
-    need_space(out.absolute().parent, DISK_COPIES * rows * columns * size, REMEDY)
     with partial_output(out, job.identity()) as partial:
         units = compute(job, partial, workers, "predict")
         whole = partial.folder / "whole"

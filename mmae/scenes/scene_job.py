@@ -14,20 +14,21 @@ from typing import TYPE_CHECKING, Any, Final
 
 from data_tools.workers.pool import Tally, in_processes
 from data_tools.workers.progress import progress
+from mmae.disk.free_space import need_space
 from mmae.errors import InputError
+from mmae.inference.process_model import load_here, model_hash
 from mmae.scenes.files.geotiffs import Scene, SceneReader
+from mmae.scenes.files.partial_output import REMEDY, PartialOutput
 from mmae.scenes.files.rasters import Unit, runs_of, units_of
-from mmae.scenes.process_model import load_here, model_hash
 from mmae.scenes.windows.window_axis import WindowAxis
 
 if TYPE_CHECKING:
     from mmae.inference.raw_encoder import RawEncoder
-    from mmae.scenes.files.partial_output import PartialOutput
     from mmae.scenes.windows.scene_pass import Windows
     from mmae.scenes.windows.window_inputs import Numbers, WindowInputs
     from mmae.scenes.windows.window_model import WindowModel
 
-DISK_COPIES: Final = 4
+_DISK_COPIES: Final = 4
 """Times the size of the finished rasters: finished units, the plain file with overviews, and the GeoTIFF."""
 _SAMPLE: Final = 32
 """Windows whose values are compared with the statistics before the work begins."""
@@ -39,7 +40,7 @@ class SceneJob:
 
     Attributes:
         model: folder, or name on the hub.
-        outputs: decoders whose predictions are wanted; None: the encoder's vectors.
+        outputs: decoders, or the task of a fine-tuned model, whose predictions are wanted; None: the encoder's vectors.
         window_hw: pixels of a window.
         overlap: pixels that neighbouring windows share.
         batch: the most windows that are computed at once.
@@ -76,6 +77,10 @@ class SceneJob:
             from mmae.scenes.windows.encoded_windows import EncodedWindows
 
             return EncodedWindows(self.inputs)
+        if self.encoder.saved.tuned is not None:
+            from mmae.scenes.windows.task_windows import TaskWindows
+
+            return TaskWindows(self.inputs)
         from mmae.scenes.windows.decoded_windows import DecodedWindows
 
         return DecodedWindows(self.inputs, self.outputs)
@@ -120,12 +125,24 @@ class SceneJob:
         }
 
 
-def check_window(job: SceneJob) -> None:
-    """Refuse windows that are no whole patches, or do not fit into the scene.
+def check_job(job: SceneJob, out: Path) -> None:
+    """Check what can be checked before anything is computed or written: what is refused leaves nothing behind.
+
+    Args:
+        out: the file or folder that is made.
 
     Raises:
-        InputError: as said.
+        InputError: windows are no whole patches, or do not fit into the scene; values cannot be in the units of the
+            model's statistics, or there are none; or the disk has no room for the result.
     """
+    _check_window(job)
+    rows, columns = job.patches
+    size = sum(4 * len(raster.bands) * raster.cells**2 for raster in job.window_model.rasters)
+    _check_sample(job)
+    need_space(out.absolute().parent, _DISK_COPIES * rows * columns * size, REMEDY)
+
+
+def _check_window(job: SceneJob) -> None:
     patch, grid = job.encoder.patch_size, job.scene.grid
     height, width = job.window_hw
     if height % patch or width % patch or min(height, width) < patch:
@@ -146,12 +163,8 @@ def check_window(job: SceneJob) -> None:
         )
 
 
-def check_sample(job: SceneJob) -> None:
-    """Compare some windows with the model's statistics, or the first one with data if these have none.
-
-    Raises:
-        InputError: the values cannot be in the units of the statistics; or no window has data.
-    """
+def _check_sample(job: SceneJob) -> None:
+    """Compare some windows with the model's statistics, or the first one with data if these have none."""
     count = len(job.windows.down.starts) * len(job.windows.across.starts)
     step = -(-count // _SAMPLE)
     with job.scene.opened() as reader:

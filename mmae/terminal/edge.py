@@ -63,9 +63,18 @@ def parse(parser: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Nam
 
     A shell does not expand `--out=~/x` and `"~/x"`, and a folder with the name `~` would be created.
     """
-    words = [_with_home(word) for word in words]
+    words = _with_lists([_with_home(word) for word in words])
     # Behind `--` no word is an option, which `parse_intermixed_args` ignores (Python 3.11).
     return parser.parse_args(words) if "--" in words else parser.parse_intermixed_args(words)
+
+
+def _with_lists(words: Sequence[str]) -> Sequence[str]:
+    """Give a list that looks like an option, such as `-,B3`, to the option before it."""
+    joined: list[str] = []
+    for word in words:
+        listed = word.startswith("-,") and joined and joined[-1].startswith("--") and "=" not in joined[-1]
+        joined.append(f"{joined.pop()}={word}" if listed else word)
+    return joined
 
 
 def _with_home(word: str) -> str:

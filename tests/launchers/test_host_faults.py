@@ -6,17 +6,19 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support.host_training import (
+    BY_HAND,
     WITHIN,
     another_version,
     multi_node,
     no_shards,
     nothing_left,
+    on_host,
     refusing_ssh,
     resumed,
     said_last,
@@ -148,3 +150,29 @@ def test_a_host_or_rank_lost_in_training_ends_all_and_the_run_goes_on(
         (tmp_path / "run" / "stop").touch()
         done = live.finish(deadline=200)
     assert done.status == 0, done.err
+
+
+def test_hosts_whose_interfaces_lead_nowhere_end_in_time_and_the_interfaces_are_named(
+    cluster: list[Host], synthetic_shards: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "hosts").write_text("node-1 slots=1\nnode-2 slots=1\n")
+    words = train(synthetic_shards, *FOR_LONG)
+    began = time.monotonic()
+    with ExitStack() as both:
+        lives = []
+        for number, host in enumerate(cluster[:2]):
+            started = [*(word.format(number=number) for word in BY_HAND), *words]
+            wrong = on_host(host, tmp_path, started, GLOO_SOCKET_IFNAME="lo", MMAE_JOIN_SECONDS="20")
+            lives.append(both.enter_context(wrong))
+        ended = [live.finish(deadline=200) for live in lives]
+        seconds = time.monotonic() - began
+        nothing_left(lives[0])
+    print(f"{seconds:.0f} s: {said_last(ended[0].err)}")
+    assert [done.status for done in ended] == [4, 4], [done.err for done in ended]
+    said = said_last(ended[0].err)
+    assert said.startswith("multi_node.sh: the first error: mmae: error: ")
+    assert ": set GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME to the network interface that leads to the other" in said
+    assert said.endswith("(now GLOO_SOCKET_IFNAME=lo on node-1, node-2)")
+    assert "Traceback" not in ended[0].err + ended[1].err
+    assert not (tmp_path / "run").exists()
+    assert seconds < WITHIN + 20

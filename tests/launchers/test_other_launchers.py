@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.host_training import on_host, train
+from tests.support.host_training import BY_HAND, on_host, train
 from tests.support.namespace_hosts import Host
 from tests.support.paths import ROOT
 
@@ -21,9 +21,6 @@ ACCELERATE = [
 TORCHRUN = [
     "torchrun", "--nnodes", "2", "--nproc_per_node", "1", "--rdzv_backend", "c10d", "--rdzv_endpoint", "node-1:29500",
     "--rdzv_id", "1", "-m", "mmae.train",
-]  # fmt: skip
-BY_HAND = [
-    "bash", str(ROOT / "launchers" / "multi_node.sh"), "hosts", "--no_ssh", "--node_rank", "{number}",
 ]  # fmt: skip
 
 

@@ -15,6 +15,11 @@ from tests.support.paths import ROOT
 WITHIN: float = 60.0
 """Seconds in which a training that cannot go on must have ended, everywhere."""
 
+BY_HAND = [
+    "bash", str(ROOT / "launchers" / "multi_node.sh"), "hosts", "--no_ssh", "--node_rank", "{number}",
+]  # fmt: skip
+"""What is started on each host, where `hosts` is a hostfile."""
+
 
 def train(shards: Path, *overrides: str) -> list[str]:
     """What follows a launcher's own options."""

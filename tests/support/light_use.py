@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ LIGHT = ("torch", "safetensors", "numpy", "pydantic", "pyyaml", "huggingface_hub
 """All that using a model needs, and what these need."""
 HEAVY = (
     "accelerate", "blosc2", "deepspeed", "deflate", "h5py", "ninja", "PIL", "requests", "timm", "torchvision", "wandb",
-    "webdataset", "xxhash", "zlib_ng", "rasterio", "tensorboard", "pandas",
+    "webdataset", "xxhash", "zlib_ng", "tensorboard", "pandas",
 )  # fmt: skip
 """Modules of other libraries, of which none is needed."""
+GEO = ("rasterio", "pyarrow")
+"""Modules of the extra `geo`. A picture needs the first one."""
 
 
 class Hiding(MetaPathFinder):
@@ -58,6 +61,13 @@ def use(folder: Path) -> None:
     assert main(["import-published", str(folder / "out1"), str(folder / "out2")]) == 0
     assert main(["train", "--config", "debug", f"run.dir={folder}/run", f"data.shards={folder}/none"]) == 2
     assert main(["repack", str(folder), str(folder / "shards")]) == 2
+    assert main(words_of_embed(folder)) == (0 if find_spec("rasterio") else 2)
+
+
+def words_of_embed(folder: Path) -> list[str]:
+    """The words of a command that turns `scene.tif`, a picture of three bands, into vectors."""
+    files = [str(folder / name) for name in ("model", "scene.tif", "vectors.tif")]
+    return ["embed", *files, "--bands", "B4,B3,B2", "--level", "l2a"]
 
 
 if __name__ == "__main__":

@@ -31,11 +31,14 @@ GROUND = frozenset(
 )
 """Modules and packages of `mmae` that everything may stand on; they know only one another."""
 
-PROGRAMS = frozenset({"export", "inference", "publish", "raw_tiles", "train"})
+INFERENCE = frozenset({"inference", "raw_tiles"})
+"""Modules and packages of `mmae` that use a trained encoder, and need nothing of training."""
+
+PROGRAMS = frozenset({"export", "publish", "train"})
 """Modules and packages of `mmae` that use all of the engine, each a program or a function for users."""
 
 _DATA_AND_MODEL = frozenset({"config", "data", "model", "losses"})
-_TRAINING = _DATA_AND_MODEL | {"distributed", "run", "engine", "evaluate"}
+_TRAINING = _DATA_AND_MODEL | {"distributed", "run", "engine", "inference", "evaluate"}
 
 BELOW: Mapping[str, frozenset[str]] = MappingProxyType(
     {
@@ -48,10 +51,12 @@ BELOW: Mapping[str, frozenset[str]] = MappingProxyType(
         "distributed": frozenset({"config"}),
         "run": _DATA_AND_MODEL | {"distributed"},
         "engine": _DATA_AND_MODEL | {"distributed", "run"},
-        "evaluate": _DATA_AND_MODEL | {"distributed", "run", "engine"},
-        "programs": _TRAINING,
-        "finetune": _TRAINING | {"programs"},
+        "inference": _DATA_AND_MODEL,
         # Worker processes and their progress are those of data_tools.
+        "evaluate": _DATA_AND_MODEL | {"distributed", "run", "engine", "inference", "data_tools"},
+        "programs": _TRAINING,
+        # Predictions are written as those of scenes are.
+        "finetune": _TRAINING | {"programs", "scenes"},
         "scenes": _TRAINING | {"programs", "data_tools"},
         "plan": _DATA_AND_MODEL,
         "launch": _TRAINING | {"programs"},
@@ -85,6 +90,10 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
         },
         "mmae.finetune": {
             "model": frozenset(),
+            "labelled": frozenset(),
+            "scoring": frozenset({"labelled"}),
+            "training": frozenset({"", "model", "labelled", "scoring"}),
+            "": frozenset({"model", "labelled", "scoring", "training"}),
         },
         "mmae.engine": {
             "": frozenset(),
@@ -96,6 +105,17 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "": frozenset({"contents", "conversion"}),
             "contents": frozenset(),
             "conversion": frozenset(),
+        },
+        "mmae.evaluate": {
+            "frozen": frozenset(),
+            "": frozenset({"frozen"}),
+            "benchmark": frozenset({"frozen"}),
+        },
+        "mmae.evaluate.benchmark": {
+            "tasks": frozenset(),
+            "geobench": frozenset({"tasks"}),
+            "mmearth_bench": frozenset({"tasks"}),
+            "": frozenset({"tasks", "geobench", "mmearth_bench"}),
         },
         "mmae.scenes": {
             "files": frozenset(),
@@ -226,6 +246,8 @@ def room(module: str) -> str:
     name = rest.partition(".")[0]
     if name in {"", *GROUND}:
         return "ground"
+    if name in INFERENCE:
+        return "inference"
     if name in PROGRAMS:
         return "programs"
     return "cli" if name == "__main__" else name

@@ -108,6 +108,14 @@ def test_options_may_stand_between_words() -> None:
     assert parse(parser(), ["--", "--a"]).words == ["--a"]
 
 
+def test_a_list_whose_first_item_is_left_out_is_its_options() -> None:
+    made = parser()
+    for words in (["m", "--out", "-,B3"], ["--out=-,B3", "m"], ["--out", "-,B3", "--flag", "m"]):
+        assert (parse(made, words).out, parse(made, words).words) == ("-,B3", ["m"])
+    with pytest.raises(InputError, match="command line: "):
+        parse(made, ["m", "-,B3"])
+
+
 @pytest.mark.process
 def test_home_is_meant_where_a_shell_has_left_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")

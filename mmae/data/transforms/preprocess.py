@@ -40,7 +40,8 @@ class Preprocess:
     With `model.paper_exact`, stored no-data values are numbers like any other, as in the published code;
     only what is not finite, or has no statistics, stays without data.
 
-    `bands` names the bands that the batches hold of each dataset, in their order; None: all of them.
+    `bands` names the bands that the batches hold of each dataset, in their order; None: all of them. `table` says what
+    modalities are, where a model takes other bands of them.
 
     Raises:
         InputError: `band_stats` lacks a dataset; on the first batch: its tiles are too small to be cropped.
@@ -53,12 +54,13 @@ class Preprocess:
         band_stats: Mapping[str, Any],
         device: torch.device,
         bands: Mapping[str, Sequence[int]] | None = None,
+        table: Mapping[str, Modality] = MODALITIES,
     ) -> None:
         self._config = config
         self._image_hw = model.image_hw
         self._patch_size = model.patch_size
         self._exact = model.paper_exact
-        self._rows = [MODALITIES[name] for name in model.domains]
+        self._rows = [table.get(name, MODALITIES[name]) for name in model.domains]
         places = {row.name: _places(row, bands) for row in self._rows}
         self._bands = {name: torch.tensor(of, device=device) for name, of in places.items()}
         self._tables = {row.name: class_table(row, device) for row in self._rows if row.categorical}

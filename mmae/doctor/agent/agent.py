@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from mmae.distributed import network_interface
+from mmae.distributed.devices import usable_gpus
 from mmae.doctor.agent import connectivity, facts, storage
 
 IDLE_S: Final = 300.0
 _TORCH_S: Final = 60.0
-_TORCH: Final = "import torch; print(torch.cuda.device_count() if torch.cuda.is_available() else 0)"
 
 
 class Agent:
@@ -38,10 +38,7 @@ class Agent:
     def torch_gpus(self) -> object:
         """Number of GPUs that torch can use; -1 if torch failed or took too long."""
         try:
-            done = subprocess.run(
-                [sys.executable, "-c", _TORCH], capture_output=True, text=True, timeout=_TORCH_S, check=True
-            )
-            return int(done.stdout)
+            return usable_gpus(_TORCH_S, subprocess.DEVNULL)
         except (OSError, ValueError, subprocess.SubprocessError):
             return -1
 

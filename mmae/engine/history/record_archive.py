@@ -6,10 +6,8 @@ start is killed in between, a record exists twice, but none is lost.
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +17,7 @@ from mmae.disk.files import atomic_file, sync
 from mmae.engine.history.event_files import event_files, split_events
 from mmae.engine.history.wandb_runs import folders_of, runs_beyond
 from mmae.run.layout import DAMAGED_TILES, LOG, PICTURES, PROFILE, QUARANTINE, QUARANTINED, SAMPLES, TENSORBOARD, WANDB
-from mmae.run.log_reader import ARCHIVED, BEGINS, record_of, step_of_record
+from mmae.run.log_reader import ARCHIVED, BEGINS, line_of, new_record, record_of, step_of_record
 
 Chunks = Iterable[tuple[bool, bytes]]
 """Parts of a file in order, and whether each is of a later step."""
@@ -98,8 +96,7 @@ def _log_chunks(path: Path, step: int, about: Mapping[str, Any]) -> Iterator[tup
         if not goes:
             torn = not line.endswith(b"\n")
         yield goes, line
-    record = {"kind": ARCHIVED, "time": round(time.time(), 3), **about}
-    yield False, b"\n" * torn + json.dumps(record).encode() + b"\n"
+    yield False, b"\n" * torn + line_of(new_record(ARCHIVED, **about))
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:

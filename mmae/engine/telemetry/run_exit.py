@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -14,14 +12,14 @@ import torch
 import torch.distributed as dist
 
 from mmae.addresses import hide_in_text, secrets_of
+from mmae.distributed.collectives import is_of_communication
 from mmae.distributed.process_group import is_local_main
-from mmae.distributed.watchdog import is_of_communication
 from mmae.engine.telemetry.oom_advice import explained, is_out_of_memory
 from mmae.engine.telemetry.rank_log import RankLog
 from mmae.engine.telemetry.run_log import RunLog
 from mmae.errors import DoesNotFitError, InputError
 from mmae.run.folder import RunFolder
-from mmae.run.log_reader import END, ends_in_a_torn_line
+from mmae.run.log_reader import END, ends_in_a_torn_line, line_of, new_record
 from mmae.run.spec import RunSpec
 from mmae.terminal.edge import ending
 from mmae.terminal.error_line import say_error, typed_line
@@ -40,11 +38,11 @@ def write_end(log: Path, step: int, error: str) -> None:
     The rank that has the `RunLog` may be the lost one, or hang in a call to the others. A log that cannot be written
     costs the record.
     """
-    record = {"kind": END, "time": round(time.time(), 3), "step": step, "why": "error", "error": error}
+    line = line_of(new_record(END, step=step, why="error", error=error))
     with suppress(OSError):
         begin = b"\n" if ends_in_a_torn_line(log) else b""
         with log.open("ab", buffering=0) as file:
-            file.write(begin + json.dumps(record).encode() + b"\n")
+            file.write(begin + line)
 
 
 class Started(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 import time
@@ -13,11 +12,10 @@ from typing import Any
 from tqdm import tqdm
 
 from mmae.config.schema import Tracked
-from mmae.disk.json_text import standard_json
 from mmae.disk.regular_file import append_regular
 from mmae.engine.history.wandb_runs import new_run
 from mmae.engine.telemetry.trackers import Background, close_trackers, numbers_of, start_trackers
-from mmae.run.log_reader import ends_in_a_torn_line
+from mmae.run.log_reader import ends_in_a_torn_line, line_of, new_record
 from mmae.terminal.error_line import say_error
 from mmae.terminal.printable import printable
 
@@ -54,8 +52,8 @@ class RunLog:
         """Write one record: a line of log.jsonl, and its numbers to the trackers."""
         if not self._active:
             return
-        record = {"kind": kind, "time": round(time.time(), 3), **values}
-        self._append(json.dumps(standard_json(record)).encode() + b"\n")
+        record = new_record(kind, **values)
+        self._append(line_of(record))
         numbers = numbers_of(record)
         for tracker in self._trackers:
             tracker.log(values.get("step", 0), numbers)

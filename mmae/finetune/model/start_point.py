@@ -10,12 +10,9 @@ from typing import Any, Final
 
 from mmae.errors import InputError
 from mmae.model.encoder import EncoderModel
+from mmae.publish.hub.tuned_card import BASE, BASE_LICENSE
 
 SCRATCH: Final = "none"
-BASE: Final = "base_model"
-"""Key of the notes in config.json: the name of the model that fine-tuning started from."""
-BASE_LICENSE: Final = "base_license"
-"""Key of the notes in config.json: that model's licence, if its folder states one."""
 
 
 @dataclass(frozen=True)

@@ -55,13 +55,11 @@ def block_outputs(
         ValueError: as `mmae.features`.
     """
     numbers = [block_number(model, block) for block in blocks]
-    rising = sorted(set(numbers))
-    found = features_of_blocks(model, values, mask, rising, draws_B2)
-    weight_Bhw = None if mask is None else _weight(found[0], mask)
-    maps = [_mean_map(each, weight_Bhw) for each in found]
-    chosen = [rising.index(number) for number in numbers]
+    found = features_of_blocks(model, values, mask, numbers, draws_B2)
+    weight_Bhw = None if mask is None else _weight(found[numbers[0]], mask)
+    maps = {number: _mean_map(each, weight_Bhw) for number, each in found.items()}
     return BlockOutputs(
-        tuple(maps[place] for place in chosen), tuple(found[place].global_tokens for place in chosen), weight_Bhw
+        tuple(maps[number] for number in numbers), tuple(found[number].global_tokens for number in numbers), weight_Bhw
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -39,6 +40,8 @@ __all__ = [
 HEAD: Final = "head."
 """Begins the names of a head's weights."""
 
+_FLOATS: Final = ("F", "BF")
+"""How the names of floating-point dtypes begin in the header."""
 _ALIKE: Final = 4
 _MANY: Final = 10**12
 
@@ -123,11 +126,13 @@ def load_pretrained(folder: str | Path, trust: bool = False) -> tuple[SavedModel
 def load_saved(folder: str | Path, trust: bool = False) -> tuple[SavedModel, MultiMAE | FinetunedModel]:
     """What `config.json` of a folder says, and its model, pretrained or fine-tuned; see `load_model`."""
     saved = read_model_config(folder, trust)
-    state = _read_weights(folder, trust)
-    _check_count(saved, state, Path(folder))
+    path = Path(folder) / WEIGHTS_NAME
+    # What does not fit is refused before the gigabytes behind the header are read.
+    header = _read_header(path, trust)
+    _check_count(saved, header, Path(folder))
     model = _without_weights(saved, Path(folder))
-    _check_fit(model.state_dict(), state, Path(folder) / WEIGHTS_NAME)
-    model.load_state_dict(state, assign=True)
+    _check_fit(model.state_dict(), header, path)
+    model.load_state_dict(_read_weights(path), assign=True)
     return saved, model.eval()
 
 
@@ -164,29 +169,44 @@ def initial_weights(model: MultiMAE, source: str | Path, trust: bool = False) ->
         theirs, ours = getattr(saved.config, key), getattr(model.config, key)
         if theirs != ours:
             raise InputError(f"{folder}: its {key} are {', '.join(theirs)}, this model's are {', '.join(ours)}")
-    state = _read_weights(folder, trust)
+    path = Path(folder) / WEIGHTS_NAME
+    header = _read_header(path, trust)
     with torch.device("meta"):
         whole = MultiMAE(model.config, model.variant)
-    if saved.config.positions == "fixed":
-        state |= first_positions(whole)
-    _check_fit(whole.state_dict(), state, Path(folder) / WEIGHTS_NAME)
-    return state
+    added = first_positions(whole) if saved.config.positions == "fixed" else {}
+    _check_fit(whole.state_dict(), {**header, **added}, path)
+    return _read_weights(path) | added
 
 
-def _read_weights(folder: str | Path, trust: bool) -> dict[str, Tensor]:
-    path = Path(folder) / WEIGHTS_NAME
+def _read_header(path: Path, trust: bool) -> dict[str, Tensor]:
+    """Weights without their numbers: on the device `meta`."""
     check_owner((path,), trust)
-    try:
+    with _reading(path):
         check_regular(path)
+        with safe_open(path, framework="pt") as file:
+            parts = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+            kinds = {name: part.get_dtype() for name, part in parts.items()}
+            header = {name: torch.empty(part.get_shape(), device="meta") for name, part in parts.items()}
+    for name, kind in kinds.items():
+        if not kind.startswith(_FLOATS):
+            raise InputError(f"{path}: {name} holds {kind}, weights are floats")
+    return header
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    with _reading(path):
         state: dict[str, Tensor] = load_file(path)
+    return {name: tensor.float() for name, tensor in state.items()}
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: is {path.parent} a folder that `mmae export` wrote?") from None
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read as safetensors: {error}") from None
-    for name, tensor in state.items():
-        if not tensor.is_floating_point():
-            raise InputError(f"{path}: {name} holds {str(tensor.dtype).removeprefix('torch.')}, weights are floats")
-    return {name: tensor.float() for name, tensor in state.items()}
 
 
 def _check_count(saved: SavedModel, state: Mapping[str, Tensor], folder: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mmae.errors import InputError
-from mmae.modalities import MODALITIES, Modality, S2Level
+from mmae.modalities import Modality, S2Level
 from mmae.model.saved.weights_file import WEIGHTS_NAME, save_weights
 from mmae.publish.images.image_bands import ImageBands
 from mmae.publish.images.raw_statistics import RawStatistics, raw_statistics
@@ -48,7 +48,7 @@ def plugin_inputs(
         InputError: there is none, or one is not an image that the tool can feed.
     """
     config = source.model.config
-    modalities = [MODALITIES[name] for name in input_names(config, named)]
+    modalities = [source.model.tokenizer.table[name] for name in input_names(config, named)]
     for modality in modalities if named is not None else ():
         if modality.categorical:
             raise InputError(
@@ -83,7 +83,7 @@ def write_package(folder: Path, modules: Mapping[str, str], source: Source, inpu
 def _table(source: Source, inputs: PluginInputs) -> dict[str, Any]:
     """`encoder.json`: the table of inputs, the encoder's numbers, and the grid that positions start from."""
     model, names = source.model, [modality.name for modality in inputs.modalities]
-    table = input_table(model.config, names, model.config.image_hw, source.band_stats)
+    table = input_table(model.config, names, model.config.image_hw, source.band_stats, model.tokenizer.table)
     first = _base_positions(model, names[0])
     return {
         **table,

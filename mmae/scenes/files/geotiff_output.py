@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from mmae.scenes.files.ground_grid import Grid
 from mmae.scenes.files.number_format import NO_DATA_INT8, Loss, NumberFormat, number_format
 from mmae.scenes.files.partial_output import REMEDY, PartialOutput
 from mmae.scenes.files.rasters import UNIT_ROWS, Raster, Unit
+from mmae.terminal.printable import printable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
     Stored = Callable[[NDArray[Any]], NDArray[Any]]
 
+_STDERR: Final = 2
 _PLAIN_WIDTH: Final = 256
 """Columns of a block of the plain file, which is read block by block when it is copied."""
 _BLOCK: Final = 512
@@ -182,12 +186,38 @@ def _written(path: Path) -> Iterator[None]:
     from rasterio._err import CPLE_BaseError
 
     failures = (OSError, rasterio().errors.RasterioError, CPLE_BaseError)
+    held: list[str] = []
     try:
-        yield
+        with _lines_of_libtiff(held):
+            yield
     except failures as error:
         path.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or str(error)
+        # libtiff alone tells what the system said: `_tiffWriteProc: No space left on device.`
+        told = held[-1].rpartition(": ")[2].rstrip(".") if held else ""
+        reason = getattr(error, "strerror", None) or told or str(error)
         raise InputError(f"{path}: cannot be written ({reason}): {REMEDY}") from None
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def _lines_of_libtiff(held: list[str]) -> Iterator[None]:
+    """In this block what a library in C writes to stderr is held back as lines; they are shown if it succeeds."""
+    if sys.__stderr__ is None:
+        # Another file may have its descriptor.
+        yield
+        return
+    sys.stderr.flush()
+    own, memory = os.dup(_STDERR), os.memfd_create("stderr")
+    os.dup2(memory, _STDERR)
+    try:
+        yield
+    finally:
+        os.dup2(own, _STDERR)
+        os.close(own)
+        with os.fdopen(memory, "rb") as said:
+            said.seek(0)
+            held += said.read().decode(errors="replace").splitlines()
+    for line in held:
+        print(printable(line), file=sys.stderr)

@@ -150,8 +150,11 @@ def test_a_damaged_file(folder: Path, name: str, message: str) -> None:
         (lambda d: d["variant"].update(depth=1), "unexpected tensor encoder.blocks.1"),
     ],
 )
-def test_a_config_that_does_not_fit(folder: Path, change: Callable[[dict[str, Any]], object], message: str) -> None:
+def test_a_config_that_does_not_fit_is_refused_before_weights_are_read(
+    folder: Path, change: Callable[[dict[str, Any]], object], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     edit(folder, change)
+    monkeypatch.setattr("mmae.model.saved.saved_model.load_file", None)
     with pytest.raises(InputError, match=message) as raised:
         load_model(folder)
     assert "\n" not in str(raised.value)
@@ -194,7 +197,7 @@ def test_weights_are_floats_and_become_float32(folder: Path) -> None:
     save_file({name: tensor.half() for name, tensor in state.items()}, path)
     assert {tensor.dtype for tensor in load_model(folder).state_dict().values()} == {torch.float32}
     save_file(state | {"encoder.global_tokens": torch.ones(1, 32, dtype=torch.int32)}, path)
-    with pytest.raises(InputError, match=r"encoder.global_tokens holds int32, weights are floats"):
+    with pytest.raises(InputError, match=r"encoder.global_tokens holds I32, weights are floats"):
         load_model(folder)
 
 

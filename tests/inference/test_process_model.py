@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from mmae.inference.process_model import model_hash, model_name
 from mmae.model.saved.saved_config import CONFIG_NAME
-from mmae.scenes.process_model import model_hash, model_name
 from tests.support.scenes import save_scene_model
 
 
