@@ -40,7 +40,7 @@ class RecipeKind(Generic[C]):
     contradiction: Callable[[C], str | None]
 
     def load(self, recipe: str, overrides: list[str], trust: bool = False) -> C:
-        """The configuration from a recipe (packaged name or path) and `section.key=value` overrides; see `overridden`."""
+        """The configuration from a recipe (name or path) and `section.key=value` overrides; see `overridden`."""
         return self.overridden(recipe, self.parse_overrides(overrides), trust)
 
     def overridden(self, recipe: str, said: Flat, trust: bool = False) -> C:

@@ -22,7 +22,7 @@ from mmae.terminal.edge import Parser, ending, guarded, parse
 from mmae.terminal.error_line import say_error
 
 if TYPE_CHECKING:
-    from mmae.finetune.tuning_spec import TuningSpec
+    from mmae.finetune.start.tuning_spec import TuningSpec
 
 _WHAT = "packaged recipe (finetune_classification, finetune_segmentation, ...) or YAML file"
 
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     from mmae.distributed.launch_environment import check_launch, world_size
     from mmae.distributed.launcher_process import end_with_launchers
     from mmae.distributed.one_node import meet_here
-    from mmae.finetune.tuning_spec import runs
+    from mmae.finetune.start.tuning_spec import runs
 
     end_with_launchers()
     check_launch(os.environ)
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _plan(args: argparse.Namespace, world: int) -> TuningSpec:
     from mmae.distributed.devices import check_own_devices
-    from mmae.finetune.tuning_spec import make_tuning_spec
+    from mmae.finetune.start.tuning_spec import make_tuning_spec
 
     recipe, overrides = recipe_of(args)
     spec = make_tuning_spec(recipe, overrides, world, args.trust, args.fresh)

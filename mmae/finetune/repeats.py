@@ -24,7 +24,7 @@ from mmae.run.folder import RunFolder
 from mmae.run.layout import RESULTS, SEARCH, SEEDS
 
 if TYPE_CHECKING:
-    from mmae.finetune.tuning_spec import TuningSpec
+    from mmae.finetune.start.tuning_spec import TuningSpec
 
 RATES: Final = (1.0, 0.3, 3.0, 0.1, 10.0)
 """Factors of `train.blr` that a search tries."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from mmae.distributed.watchdog import Watchdog
     from mmae.engine.stop_signals import Stop
-    from mmae.finetune.tuning_spec import TuningSpec
+    from mmae.finetune.start.tuning_spec import TuningSpec
     from mmae.run.lock import RunLock
 
     One = Callable[..., tuple["Results | None", "Outcome"]]

@@ -53,6 +53,8 @@ def _rows(found: RunState) -> Iterator[tuple[str, str]]:
     elif found.val is not None:
         yield "validation", f"{_total(found.val)} at step {found.val.get('step')}"
         yield "", _losses(found.val)
+        if scores := found.val.get("scores"):
+            yield "", "  ".join(f"{name} {_number(score)}" for name, score in scores.items())
     if found.train is not None:
         yield "speed", _speed(found.train)
     if found.seconds_left is not None:

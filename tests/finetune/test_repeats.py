@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scipy import stats
 
 from mmae.errors import InputError
 from mmae.finetune.repeats import best_of, pairs, search_specs, seed_specs, spread, summary, with_choice
@@ -56,6 +55,7 @@ def test_a_search_without_any_score_is_an_error() -> None:
 
 @pytest.mark.parametrize("values", [[1.0, 2.0], [0.3, 0.35, 0.41], [float(n) ** 0.5 for n in range(10)]])
 def test_the_interval_is_students_over_seeds(values: list[float]) -> None:
+    stats = pytest.importorskip("scipy.stats")
     found = spread(values)
     low, high = stats.t.interval(0.95, len(values) - 1, loc=sum(values) / len(values), scale=stats.sem(values))
     assert found["mean"] == pytest.approx(sum(values) / len(values))

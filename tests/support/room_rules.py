@@ -91,9 +91,10 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
         "mmae.finetune": {
             "model": frozenset(),
             "labelled": frozenset(),
+            "start": frozenset({"model", "labelled"}),
             "scoring": frozenset({"labelled"}),
-            "training": frozenset({"", "model", "labelled", "scoring"}),
-            "": frozenset({"model", "labelled", "scoring", "training"}),
+            "training": frozenset({"model", "labelled", "start", "scoring"}),
+            "": frozenset({"model", "labelled", "start", "scoring", "training"}),
         },
         "mmae.engine": {
             "": frozenset(),

@@ -15,7 +15,7 @@ from mmae.data.shards.index_json import DatasetInfo
 from tests.support.tiny_sets import write_set
 
 if TYPE_CHECKING:
-    from mmae.finetune.tuning_spec import TuningSpec
+    from mmae.finetune.start.tuning_spec import TuningSpec
 
 DATASETS = {
     "sentinel2": DatasetInfo(np.dtype("<u2"), (13, 16, 16)),
@@ -70,7 +70,7 @@ def tuning_config(*overrides: str) -> FinetuneConfig:
 
 def tuning_spec(folder: Path, index: Index, *overrides: str) -> TuningSpec:
     """What a start on the set would do, as the only rank."""
-    from mmae.finetune.tuning_spec import make_tuning_spec
+    from mmae.finetune.start.tuning_spec import make_tuning_spec
 
     recipe, *words = tuning_words(folder, index, *overrides)[1:]
     return make_tuning_spec(recipe, words, 1)

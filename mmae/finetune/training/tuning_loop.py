@@ -26,7 +26,7 @@ from mmae.finetune.labelled.tuning_samples import SampleMaker
 from mmae.finetune.model.parameter_groups import parameter_groups
 from mmae.finetune.model.save_finetuned import save_finetuned
 from mmae.finetune.scoring.task_scores import LOWER, MAIN, Scorer, TaskScores
-from mmae.finetune.start_model import StartModel, start_model
+from mmae.finetune.start.start_model import StartModel, start_model
 from mmae.finetune.training import tuning_records
 from mmae.finetune.training.averaged_weights import AveragedWeights, Best
 from mmae.finetune.training.mixing import augmented
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from mmae.distributed.watchdog import Watchdog
     from mmae.engine.stop_signals import Stop
-    from mmae.finetune.tuning_spec import TuningSpec
+    from mmae.finetune.start.tuning_spec import TuningSpec
     from mmae.run.lock import RunLock
     from mmae.types import Batch
 

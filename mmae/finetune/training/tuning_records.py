@@ -17,8 +17,8 @@ from mmae.terminal.plurals import counted
 if TYPE_CHECKING:
     import torch
 
+    from mmae.finetune.start.tuning_spec import TuningSpec
     from mmae.finetune.training.tuning_step import StepResult
-    from mmae.finetune.tuning_spec import TuningSpec
 
 Record = dict[str, Any]
 

@@ -19,7 +19,7 @@ from mmae.run.folder import recipe_text
 from mmae.terminal.printable import printable
 
 if TYPE_CHECKING:
-    from mmae.finetune.tuning_spec import TuningSpec
+    from mmae.finetune.start.tuning_spec import TuningSpec
 
 
 def find_resume_point(spec: TuningSpec) -> tuple[Path, TuningState] | None:

@@ -40,11 +40,16 @@ def test_the_model_has_the_average_within_the_context_only_also_after_an_error()
     average = AveragedWeights(model, 0.5)
     set_to(model, 10.0)
     average.update(1)
-    inside = float("nan")
-    with pytest.raises(KeyError), average.applied():
-        inside = model.weight[0, 0].item()
-        raise KeyError
-    assert inside == pytest.approx(9.0)
+    seen: list[float] = []
+
+    def look() -> None:
+        with average.applied():
+            seen.append(model.weight[0, 0].item())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        look()
+    assert seen == pytest.approx([9.0])
     assert model.weight[0, 0].item() == 10
     assert average.state()["weight"][0, 0].item() == pytest.approx(9.0)
 

@@ -31,10 +31,15 @@ def samples(count: int, seed: int = 0, dense: bool = False) -> Samples:
     return Samples(Inputs(values, valid, tokens, key, torch.ones(count, dtype=torch.bool)), labels)
 
 
-def rgb_only(whole: Samples) -> Samples:
+def chosen(whole: Samples, places: list[int]) -> Samples:
+    """The rgb of some of the samples."""
     inputs = whole.inputs
-    parts = ({"rgb": each["rgb"]} for each in (inputs.values, inputs.valid, inputs.token_valid))
-    return Samples(Inputs(*parts, inputs.key_B, inputs.real_B), whole.labels)
+    values, valid, tokens = ({"rgb": each["rgb"][places]} for each in (inputs.values, inputs.valid, inputs.token_valid))
+    return Samples(Inputs(values, valid, tokens, inputs.key_B[places], inputs.real_B[places]), whole.labels[places])
+
+
+def rgb_only(whole: Samples) -> Samples:
+    return chosen(whole, list(range(len(whole.labels))))
 
 
 def test_without_mixing_nothing_changes() -> None:
@@ -104,12 +109,7 @@ def test_what_becomes_of_a_sample_does_not_depend_on_its_batch(word: str) -> Non
     whole = rgb_only(samples(8))
     together = augmented(whole, config, PATCH, mixes)
 
-    def part(places: list[int]) -> Samples:
-        inputs = whole.inputs
-        pick = ({"rgb": each["rgb"][places]} for each in (inputs.values, inputs.valid, inputs.token_valid))
-        return Samples(Inputs(*pick, inputs.key_B[places], inputs.real_B[places]), whole.labels[places])
-
     for tile in range(4):
-        alone = augmented(part([tile, tile + 4] if mixes else [tile]), config, PATCH, mixes)
+        alone = augmented(chosen(whole, [tile, tile + 4] if mixes else [tile]), config, PATCH, mixes)
         assert torch.equal(alone.samples.inputs.values["rgb"][0], together.samples.inputs.values["rgb"][tile])
         assert alone.share_B[0] == together.share_B[tile]

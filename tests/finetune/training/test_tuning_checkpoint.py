@@ -115,7 +115,7 @@ def test_only_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
     learn(found, range(1, 3))
     saved(tmp_path, found, 2)
     (tmp_path / "global_step2" / "model.safetensors").write_bytes(b"")
-    with pytest.raises(InputError, match="no good checkpoint is left .*--fresh"):
+    with pytest.raises(InputError, match=r"no good checkpoint is left .*--fresh"):
         newest_good(tmp_path, trust=False, hashes=True, say=say_nothing)
 
 

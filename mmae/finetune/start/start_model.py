@@ -24,7 +24,7 @@ from mmae.terminal.plurals import counted
 if TYPE_CHECKING:
     from mmae.config.finetune_schema import FinetuneConfig
     from mmae.config.schema import ModelConfig
-    from mmae.finetune.tuning_spec import Labelled
+    from mmae.finetune.start.tuning_spec import Labelled
 
 
 @dataclass(frozen=True)
