@@ -54,6 +54,8 @@ def _rows(found: RunState) -> Iterator[tuple[str, str]]:
         yield "validation", f"{_total(found.val)} at step {found.val.get('step')}"
         yield "", _losses(found.val)
         yield from (("", each) for each in (read_scores(found.val),) if each)
+        if scores := found.val.get("scores"):
+            yield "", "  ".join(f"{name} {_number(score)}" for name, score in scores.items())
     if found.probes is not None:
         failed = (f"{task} failed ({why})" for task, why in found.probes.get("failed", {}).items())
         said = ", ".join(filter(None, (named_scores(found.probes.get("scores", {})), *failed)))

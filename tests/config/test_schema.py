@@ -12,7 +12,7 @@ from mmae.config.recipe_file import build_config, load_config, parse_overrides
 from mmae.config.schema import Config, Resume, flatten, resume_policy
 from mmae.errors import InputError
 
-RECIPES = packaged_names("mmae.recipes", ".yaml")
+RECIPES = [name for name in packaged_names("mmae.recipes", ".yaml") if not name.startswith("finetune_")]
 
 
 def write(folder: Path, text: str) -> str:

@@ -55,7 +55,8 @@ BELOW: Mapping[str, frozenset[str]] = MappingProxyType(
         # Worker processes and their progress are those of data_tools.
         "evaluate": _DATA_AND_MODEL | {"distributed", "run", "engine", "inference", "data_tools"},
         "programs": _TRAINING,
-        "finetune": _TRAINING | {"programs"},
+        # Predictions are written as those of scenes are.
+        "finetune": _TRAINING | {"programs", "scenes"},
         "scenes": _TRAINING | {"programs", "data_tools"},
         "plan": _DATA_AND_MODEL,
         "launch": _TRAINING | {"programs"},
@@ -89,6 +90,11 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
         },
         "mmae.finetune": {
             "model": frozenset(),
+            "labelled": frozenset(),
+            "start": frozenset({"model", "labelled"}),
+            "scoring": frozenset({"labelled"}),
+            "training": frozenset({"model", "labelled", "start", "scoring"}),
+            "": frozenset({"model", "labelled", "start", "scoring", "training"}),
         },
         "mmae.engine": {
             "": frozenset(),

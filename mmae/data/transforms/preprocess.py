@@ -70,7 +70,7 @@ class Preprocess:
 
     def __call__(self, batch: Batch, train: bool) -> Inputs:
         """The batch, already on the device, as `Inputs`: random crop and flips in training only."""
-        index_Bhw = self._source_index(batch, train)
+        index_Bhw = self.source_index(batch, train)
         values, valid = {}, {}
         for row in self._rows:
             prepare = self._labels if row.categorical else self._pixels
@@ -84,7 +84,7 @@ class Preprocess:
         It is that of samples that are not for training. 0 where it is not known: where a band's statistics have no
         deviation, or a tile that is standardised by itself has too few values.
         """
-        index_Bhw = self._source_index(batch, train=False)
+        index_Bhw = self.source_index(batch, train=False)
         units = {}
         for row in self._rows:
             if row.categorical:
@@ -94,7 +94,8 @@ class Preprocess:
                 units[row.name] = (units[row.name] * tile_deviations(*self._normalised(row, batch, index_Bhw))).float()
         return units
 
-    def _source_index(self, batch: Batch, train: bool) -> Tensor:
+    def source_index(self, batch: Batch, train: bool) -> Tensor:
+        """Where each pixel of a sample lies in its tile, int64 (B, H, W); whole tiles with `data.crop=resize`."""
         tile_hw = self.tile_size({name: tuple(pixels.shape) for name, pixels in batch.pixels.items()})
         window_hw = tile_hw if self._config.crop == "resize" else self._image_hw
         quarter_turns = len({*window_hw}) == len({*self._image_hw}) == 1

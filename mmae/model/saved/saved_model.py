@@ -42,6 +42,7 @@ HEAD: Final = "head."
 
 _FLOATS: Final = ("F", "BF")
 """How the names of floating-point dtypes begin in the header."""
+
 _ALIKE: Final = 4
 _MANY: Final = 10**12
 
