@@ -91,6 +91,10 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "contents": frozenset(),
             "conversion": frozenset(),
         },
+        "mmae.evaluate": {
+            "pictures": frozenset(),
+            "": frozenset({"pictures"}),
+        },
         "mmae.scenes": {
             "files": frozenset(),
             "windows": frozenset({"files"}),

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from mmae.config.schema import ModelConfig
 from mmae.disk.files import atomic_file
-from mmae.evaluate.pictures import side_by_side
-from mmae.evaluate.tile_picture import draw
+from mmae.evaluate.pictures.plain_grid import draw_plain, side_by_side
+from mmae.evaluate.pictures.tile_rows import rows_of
 from mmae.terminal.error_line import first_line
 from mmae.types import Inputs, MaskPlan, ModelOutput
 
@@ -56,7 +56,7 @@ class ValPictures:
     def _draw(self, path: Path) -> Path | None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture = side_by_side([draw(0, self._config, *tile) for tile in self._tiles])
+            picture = side_by_side([draw_plain(rows_of(0, self._config, *tile)) for tile in self._tiles])
             with atomic_file(path) as file:
                 picture.save(file, format="PNG")
         except Exception as error:  # A picture must not end a training.
