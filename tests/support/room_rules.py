@@ -50,6 +50,7 @@ BELOW: Mapping[str, frozenset[str]] = MappingProxyType(
         "engine": _DATA_AND_MODEL | {"distributed", "run"},
         "evaluate": _DATA_AND_MODEL | {"distributed", "run", "engine"},
         "programs": _TRAINING,
+        "report": _TRAINING,
         # Worker processes and their progress are those of data_tools.
         "scenes": _TRAINING | {"programs", "data_tools"},
         "plan": _DATA_AND_MODEL,
@@ -107,6 +108,11 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "programs": frozenset({"", "images"}),
             "carried": frozenset(),
             "plugins": frozenset({"", "images", "programs"}),
+        },
+        "mmae.report": {
+            "page": frozenset(),
+            "shards": frozenset({"page"}),
+            "": frozenset({"page"}),
         },
         "mmae.launch": {
             "supervision": frozenset(),
