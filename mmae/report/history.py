@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 
 STEPS: Final = "train"
-MOST_STEPS: Final = 12_000
+MOST_STEPS: Final = 6_000
 """Records of steps that are read; a chart has far fewer points."""
 MOST_OTHERS: Final = 4_000
 """Records that are read of each other kind."""
@@ -73,46 +73,51 @@ def read_history(path: Path) -> History:
 
 
 def _history(content: mmap.mmap) -> History:
-    ends_L = _line_ends(content)
-    starts_L = np.concatenate([[0], ends_L[:-1] + 1]).astype(np.int64) if len(ends_L) else ends_L
+    bytes_N = np.frombuffer(content, np.uint8)
+    ends_L = _line_ends(bytes_N)
+    starts_L = np.concatenate([np.zeros(1, np.int64), ends_L + 1])[: len(ends_L)]
+    is_step_L = _are_steps(bytes_N, starts_L, ends_L)
+    # The map cannot be closed while an array stands on it.
+    del bytes_N
     torn = int(not len(ends_L) or ends_L[-1] + 1 < len(content))
-    kinds = _kinds(content, starts_L, ends_L)
-    steps = kinds.pop(STEPS, np.empty(0, np.int64))
+    kinds: dict[str, list[int]] = {}
+    for line in np.flatnonzero(~is_step_L).tolist():
+        kinds.setdefault(_kind(content[starts_L[line] : ends_L[line]]), []).append(line)
+    steps = np.flatnonzero(is_step_L)
     chosen = {STEPS: _sample(steps, MOST_STEPS)}
-    chosen |= {kind: at if kind in BEGINS else _sample(at, MOST_OTHERS) for kind, at in kinds.items()}
+    for kind, lines in kinds.items():
+        chosen[kind] = np.array(lines) if kind in BEGINS else _sample(np.array(lines), MOST_OTHERS)
     read: dict[str, list[tuple[int, Record]]] = {}
     damaged = torn
-    for kind, lines in chosen.items():
-        records = [(line, record_of(content[starts_L[line] : ends_L[line]])) for line in lines.tolist()]
-        read[kind] = [(line, record) for line, record in records if record.get("kind") == kind]
+    for kind, at in chosen.items():
+        records = [(line, record_of(content[starts_L[line] : ends_L[line]])) for line in at.tolist()]
+        read[kind] = [(line, record) for line, record in records if record and record.get("kind") == kind]
         damaged += len(records) - len(read[kind])
     kept = _on_the_way(read)
     return History(kept.pop(STEPS), kept, len(ends_L), len(steps), damaged)
 
 
-def _line_ends(content: mmap.mmap) -> NDArray[np.int64]:
+def _line_ends(bytes_N: NDArray[np.uint8]) -> NDArray[np.int64]:
     found = [np.empty(0, np.int64)]
-    for begin in range(0, len(content), _CHUNK):
-        # A copy: an array on the map itself would keep the file open.
-        chunk = np.frombuffer(content[begin : begin + _CHUNK], np.uint8)
-        found.append(np.flatnonzero(chunk == ord("\n")).astype(np.int64) + begin)
+    for begin in range(0, len(bytes_N), _CHUNK):
+        found.append(np.flatnonzero(bytes_N[begin : begin + _CHUNK] == ord("\n")).astype(np.int64) + begin)
     return np.concatenate(found)
 
 
-def _kinds(content: mmap.mmap, starts_L: NDArray[np.int64], ends_L: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
-    """Kind -> the lines of this kind. A line that does not begin as a record has the kind of its first bytes."""
-    prefixes_L = np.array(
-        [content[start : min(start + _PREFIX, end)] for start, end in zip(starts_L, ends_L, strict=True)],
-        dtype=f"S{_PREFIX}",
-    )
-    is_step_L = np.char.startswith(prefixes_L, _HEAD + STEPS.encode() + b'"')
-    kinds = {STEPS: np.flatnonzero(is_step_L)}
-    others = np.flatnonzero(~is_step_L)
-    for line in others.tolist():
-        words = bytes(prefixes_L[line])
-        name = words.removeprefix(_HEAD).partition(b'"')[0] if words.startswith(_HEAD) else b""
-        kinds.setdefault(name.decode(errors="replace"), []).append(line)  # type: ignore[arg-type, union-attr]
-    return {kind: np.asarray(lines, np.int64) for kind, lines in kinds.items()}
+def _are_steps(bytes_N: NDArray[np.uint8], starts_L: NDArray[np.int64], ends_L: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which lines begin as records of steps do, bool (L,). No line is cut out: there may be millions."""
+    head = np.frombuffer(_HEAD + STEPS.encode() + b'"', np.uint8)
+    steps_L = ends_L - starts_L > len(head)
+    for place in range(len(head) - 1, -1, -1):
+        at = starts_L[steps_L] + place
+        steps_L[steps_L] = bytes_N[at] == head[place]
+    return steps_L
+
+
+def _kind(line: bytes) -> str:
+    """The kind of a line; that of no record is empty."""
+    name, quote, _ = line[len(_HEAD) : _PREFIX].partition(b'"')
+    return name.decode(errors="replace") if quote and line.startswith(_HEAD) else ""
 
 
 def _sample(lines: NDArray[np.int64], most: int) -> NDArray[np.int64]:

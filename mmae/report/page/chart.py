@@ -110,7 +110,7 @@ class _Axes:
         xs = [x for line in lines for x in line.x]
         ys = [y for line in lines for y in (*line.y, *line.low, *line.high) if y is not None and _is_number(y)]
         log = chart.log and min(ys) > 0
-        low, high = (0.0 if chart.from_zero and not log else min(ys)), max(ys)
+        low, high = min([*ys, 0.0] if chart.from_zero and not log else ys), max(ys)
         margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
         if log:
             low, high = low / 1.1, high * 1.1

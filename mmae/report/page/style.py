@@ -27,7 +27,8 @@ dt { min-width: 12rem; color: var(--soft); } dd { margin: 0; flex: 1 1 16rem; }
 .figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr)); gap: 1rem; }
 .figures > * { min-width: 0; } figure { margin: 0; background: var(--card); padding: .75rem; border-radius: .4rem; }
 figcaption { font-weight: 600; } figure p { margin: .25rem 0; color: var(--soft); font-size: .875rem; }
-figure.map { max-width: 44rem; margin-top: 1rem; } svg { display: block; width: 100%; height: auto; } svg text { fill: var(--text); font: 12px system-ui, sans-serif; }
+figure.map { max-width: 44rem; margin-top: 1rem; } svg { display: block; width: 100%; height: auto; }
+svg text { fill: var(--text); font: 12px system-ui, sans-serif; }
 svg .axis { stroke: var(--soft); } svg .grid { stroke: var(--edge); stroke-width: .5; }
 svg .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; } svg .band { opacity: .18; stroke: none; }
 .c0 { stroke: var(--c0); } .c1 { stroke: var(--c1); stroke-dasharray: 6 3; }
