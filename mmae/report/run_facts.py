@@ -21,6 +21,7 @@ from mmae.errors import InputError
 from mmae.report.history import History, read_history
 from mmae.report.page.markup import el, facts, table
 from mmae.report.page.world_map import world_map
+from mmae.report.shards.places import places_of
 from mmae.run.folder import RunFolder, open_run
 from mmae.run.layout import STATE, newest_first
 from mmae.run.state import RunState, read_run
@@ -28,8 +29,6 @@ from mmae.run.status import duration
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
-
-    from mmae.data.shards.index import Index
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,13 +193,6 @@ def _map(run: ReportedRun) -> Element | None:
     groups = [(split, np.concatenate([places_of(index, split) for index in indexes])) for split in splits]
     groups = [(f"{split} ({len(places)} tiles)", places) for split, places in groups if len(places)]
     return world_map(f"Where the tiles of {run.name} lie", groups[:6]) if groups else None
-
-
-def places_of(index: Index, split: str) -> Any:
-    """Degrees north and east of a split's tiles, (N, 2), without unknown places."""
-    at = index.of_split(split)
-    places = np.stack([index.lat[at], index.lon[at]], axis=1)
-    return places[np.isfinite(places).all(axis=1)]
 
 
 def _words(value: Any) -> str:

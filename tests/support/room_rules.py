@@ -112,7 +112,7 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
         "mmae.report": {
             "page": frozenset(),
             "shards": frozenset({"page"}),
-            "": frozenset({"page"}),
+            "": frozenset({"page", "shards"}),
         },
         "mmae.launch": {
             "supervision": frozenset(),

@@ -21,7 +21,7 @@ def log_ticks(low: float, high: float) -> list[float]:
     every = max(1, len(powers) // 6)
     digits: Sequence[int] = (1, 2, 5) if len(powers) <= 3 else (1,)
     found = [digit * 10.0**power for power in powers if power % every == 0 for digit in digits]
-    within = [each for each in found if low <= each <= high]
+    within = [each for each in found if low * (1 - 1e-9) <= each <= high * (1 + 1e-9)]
     return within if len(within) > 1 else linear_ticks(low, high)
 
 
