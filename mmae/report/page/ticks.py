@@ -19,7 +19,7 @@ def log_ticks(low: float, high: float) -> list[float]:
     """1, 2 and 5 times powers of ten between two positive numbers; fewer over many powers."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     every = max(1, len(powers) // 6)
-    digits: Sequence[int] = (1, 2, 5) if len(powers) <= 3 else (1,)
+    digits: Sequence[int] = (1, 2, 5) if len(powers) <= 4 else (1,)
     found = [digit * 10.0**power for power in powers if power % every == 0 for digit in digits]
     within = [each for each in found if low * (1 - 1e-9) <= each <= high * (1 + 1e-9)]
     return within if len(within) > 1 else linear_ticks(low, high)
