@@ -166,7 +166,7 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
     from mmae.engine.telemetry.step_observer import StepObserver
     from mmae.engine.validate import validate_split
     from mmae.evaluate.in_loop.probes import in_loop_probes
-    from mmae.evaluate.val_pictures import ValPictures
+    from mmae.evaluate.pictures.val_pictures import ValPictures
     from mmae.run import restart
 
     config, folder, rank = spec.config, spec.folder, dist.get_rank()

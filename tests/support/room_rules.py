@@ -52,6 +52,7 @@ BELOW: Mapping[str, frozenset[str]] = MappingProxyType(
         "run": _DATA_AND_MODEL | {"distributed"},
         "engine": _DATA_AND_MODEL | {"distributed", "run"},
         "inference": _DATA_AND_MODEL,
+        "report": _TRAINING,
         # Worker processes and their progress are those of data_tools.
         "evaluate": _DATA_AND_MODEL | {"distributed", "run", "engine", "inference", "data_tools"},
         "programs": _TRAINING,
@@ -109,8 +110,9 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
         },
         "mmae.evaluate": {
             "frozen": frozenset(),
+            "pictures": frozenset(),
             "in_loop": frozenset({"frozen"}),
-            "": frozenset({"frozen"}),
+            "": frozenset({"frozen", "pictures"}),
             "probe": frozenset({"frozen"}),
             "benchmark": frozenset({"frozen"}),
         },
@@ -134,6 +136,11 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "programs": frozenset({"", "images"}),
             "carried": frozenset(),
             "plugins": frozenset({"", "images", "programs"}),
+        },
+        "mmae.report": {
+            "page": frozenset(),
+            "shards": frozenset({"page"}),
+            "": frozenset({"page", "shards"}),
         },
         "mmae.launch": {
             "supervision": frozenset(),

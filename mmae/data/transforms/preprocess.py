@@ -16,7 +16,7 @@ from mmae.data.transforms.crop import centre_corners, gather_pixels, random_corn
 from mmae.data.transforms.labels import class_ids, class_table, reduce_labels
 from mmae.data.transforms.normalise import normalisation
 from mmae.data.transforms.resize import block_mean, resize_bilinear, resize_nearest
-from mmae.data.transforms.standardise import standardise, tile_deviations
+from mmae.data.transforms.standardise import standardise, tile_deviations, tile_scale
 from mmae.data.transforms.validity import is_data, token_valid, widen
 from mmae.errors import InputError
 from mmae.modalities import MODALITIES, Modality
@@ -105,6 +105,14 @@ class Preprocess:
         else:
             top_B, left_B = centre_corners(batch.key_B, tile_hw, window_hw)
         return source_index(top_B, left_B, symmetry_B, window_hw, tile_hw[1])
+
+    def tile_scales(self, batch: Batch, train: bool) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """Mean and deviation, float64 (B,) each, that tiles are standardised by: of each modality that is.
+
+        They are in the units of the global normalisation, and belong to `self(batch, train)`.
+        """
+        index_Bhw = self.source_index(batch, train)
+        return {row.name: tile_scale(*self._normalised(row, batch, index_Bhw)) for row in self._rows if row.standardise}
 
     def tile_size(self, shapes: Mapping[str, tuple[int, ...]]) -> Size:
         """Height and width of the tiles, from the shapes of the datasets' arrays.

@@ -55,3 +55,12 @@ def _inner(valid_Bn: Tensor) -> tuple[Tensor, Tensor]:
     low_B1, high_B1 = number_B1 // 10, number_B1 * 9 // 10
     rank_n = torch.arange(valid_Bn.shape[1], device=valid_Bn.device)
     return (rank_n >= low_B1) & (rank_n < high_B1), high_B1 - low_B1
+
+
+def tile_scale(values_BCHW: Tensor, valid_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean that `standardise` subtracts from each tile and the deviation that it divides by, float64 (B,) each.
+
+    With them a prediction is brought back to the units of the values. Both are 0 where it makes the tile 0.
+    """
+    mean_B1, deviation_B1, known_B1 = _inner_statistics(values_BCHW, valid_BCHW)
+    return torch.where(known_B1, mean_B1, 0)[:, 0], torch.where(known_B1, deviation_B1, 0)[:, 0]
