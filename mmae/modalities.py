@@ -33,7 +33,6 @@ class Modality:
         no_data: stored values that mean "nothing was measured here".
         class_codes: stored codes of a categorical modality; code i becomes class id i, and
             id `len(class_codes)` stands for no data. Empty for continuous modalities.
-        class_names: one word a code, for people.
         stride: image pixels a side for each pixel of the modality (4: a quarter of the resolution).
         loss: how a decoder of this modality is scored.
         standardise: after the global normalisation, standardise each tile by its own inner values.
@@ -49,7 +48,6 @@ class Modality:
     units: str
     no_data: tuple[float, ...] = ()
     class_codes: tuple[int, ...] = ()
-    class_names: tuple[str, ...] = ()
     stride: int = 1
     loss: LossKind = "mse"
     standardise: bool = False
@@ -60,8 +58,6 @@ class Modality:
     def __post_init__(self) -> None:
         if len(self.bands) != len(self.band_names):
             raise ValueError(f"{self.name}: {len(self.bands)} bands but {len(self.band_names)} names")
-        if self.class_names and len(self.class_names) != len(self.class_codes):
-            raise ValueError(f"{self.name}: {len(self.class_codes)} classes but {len(self.class_names)} names")
         if self.categorical and (len(self.bands) != 1 or self.loss != "cross_entropy"):
             raise ValueError(f"{self.name}: a categorical modality has one band and cross-entropy")
         if len(self.class_codes) != len(self.class_names):
@@ -117,19 +113,6 @@ _ROWS: Final = (
         "ESA WorldCover code",
         no_data=(0, 255),
         class_codes=(10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100),
-        class_names=(
-            "trees",
-            "shrubs",
-            "grass",
-            "crops",
-            "built",
-            "bare",
-            "snow",
-            "water",
-            "wetland",
-            "mangroves",
-            "moss",
-        ),
         stride=4,
         loss="cross_entropy",
         title="land cover (ESA WorldCover)",
@@ -167,7 +150,6 @@ _ROWS: Final = (
         "Dynamic World label",
         no_data=(0,),
         class_codes=tuple(range(1, 10)),
-        class_names=("water", "trees", "grass", "flooded", "crops", "shrubs", "built", "bare", "snow"),
         stride=4,
         loss="cross_entropy",
         title="land cover (Dynamic World)",
