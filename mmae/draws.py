@@ -38,6 +38,11 @@ class Stream(IntEnum):
     REPEAT = 9
     FRACTION = 10
     DROP_PATH = 11
+    MIX = 12
+    ERASE = 13
+    BLOCKS = 14
+    PARTNER = 15
+    PROBES = 16
 
 
 _ROW_BITS: Final = 40

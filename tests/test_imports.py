@@ -80,11 +80,16 @@ HOMES = MappingProxyType(
         # Carried along by exports: they run where timm is.
         "timm": {"mmae.publish.carried", "mmae.model.heads", "mmae.finetune.model.kernels"},
         "wandb": {"mmae.engine.telemetry.trackers"},
-        "rasterio": {"mmae.evaluate.benchmark.geobench.sample_places", "mmae.scenes.files"},
-        "sklearn": {"mmae.evaluate.frozen"},
+        "rasterio": {
+            "mmae.evaluate.benchmark.geobench.sample_places",
+            "mmae.finetune.scoring.prediction_maps",
+            "mmae.scenes.files",
+        },
+        "sklearn": {"mmae.evaluate.frozen", "mmae.evaluate.probe.block_split"},
         "pydantic": {
             "mmae.config.deepspeed",
             "mmae.config.deepspeed_schema",
+            "mmae.config.finetune_schema",
             "mmae.config.recipe_file",
             "mmae.config.schema",
             "mmae.model.heads.head_options",

@@ -53,6 +53,13 @@ def _rows(found: RunState) -> Iterator[tuple[str, str]]:
     elif found.val is not None:
         yield "validation", f"{_total(found.val)} at step {found.val.get('step')}"
         yield "", _losses(found.val)
+        yield from (("", each) for each in (read_scores(found.val),) if each)
+        if scores := found.val.get("scores"):
+            yield "", "  ".join(f"{name} {_number(score)}" for name, score in scores.items())
+    if found.probes is not None:
+        failed = (f"{task} failed ({why})" for task, why in found.probes.get("failed", {}).items())
+        said = ", ".join(filter(None, (named_scores(found.probes.get("scores", {})), *failed)))
+        yield "probes", f"{said} at step {found.probes.get('step')}"
     if found.train is not None:
         yield "speed", _speed(found.train)
     if found.seconds_left is not None:
@@ -60,6 +67,9 @@ def _rows(found: RunState) -> Iterator[tuple[str, str]]:
         yield "left", f"{duration(found.seconds_left)}, until about {done}"
     age = f", {duration(found.checkpoint_age)} old" if found.checkpoint_age is not None else ""
     yield "checkpoint", f"{Path(found.checkpoint).name}{age}" if found.checkpoint else "none yet"
+    if found.keep_best:
+        best = f"{Path(found.best).name}, {found.keep_best} {_score(found.best_score)}" if found.best else ""
+        yield "best", best or f"none yet: no checkpoint has a score {found.keep_best}"
     yield "last record", f"{duration(found.silence)} ago" + (f", {found.host} pid {found.pid}" if found.pid else "")
 
 
@@ -85,6 +95,23 @@ def _speed(train: Mapping[str, float | None]) -> str:
 def _losses(record: Record) -> str:
     scored = record.get("scored", {})
     return "  ".join(f"{name} {_loss(loss, scored.get(name, 1))}" for name, loss in record.get("losses", {}).items())
+
+
+def read_scores(val: Record) -> str:
+    """IoU and RMSE of a validation's record; empty where it has none, as in logs of earlier versions."""
+    groups = {"IoU": dict(val.get("iou", {}))}
+    for name, rmse in val.get("rmse", {}).items():
+        groups.setdefault(f"RMSE in {val.get('units', {}).get(name, '?')}", {})[name] = rmse
+    return "; ".join(f"{title}: {named_scores(scores)}" for title, scores in groups.items() if scores)
+
+
+def named_scores(scores: Mapping[str, float | None]) -> str:
+    """Scores by what they are of."""
+    return ", ".join(f"{task} {_score(score)}" for task, score in scores.items())
+
+
+def _score(score: float | None) -> str:
+    return "unknown" if score is None else f"{score:.3g}"
 
 
 def _total(val: Record) -> str:

@@ -52,10 +52,12 @@ BELOW: Mapping[str, frozenset[str]] = MappingProxyType(
         "run": _DATA_AND_MODEL | {"distributed"},
         "engine": _DATA_AND_MODEL | {"distributed", "run"},
         "inference": _DATA_AND_MODEL,
+        "report": _TRAINING,
         # Worker processes and their progress are those of data_tools.
         "evaluate": _DATA_AND_MODEL | {"distributed", "run", "engine", "inference", "data_tools"},
         "programs": _TRAINING,
-        "finetune": _TRAINING | {"programs"},
+        # Predictions are written as those of scenes are.
+        "finetune": _TRAINING | {"programs", "scenes"},
         "scenes": _TRAINING | {"programs", "data_tools"},
         "plan": _DATA_AND_MODEL,
         "launch": _TRAINING | {"programs"},
@@ -89,6 +91,11 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
         },
         "mmae.finetune": {
             "model": frozenset(),
+            "labelled": frozenset(),
+            "start": frozenset({"model", "labelled"}),
+            "scoring": frozenset({"labelled"}),
+            "training": frozenset({"model", "labelled", "start", "scoring"}),
+            "": frozenset({"model", "labelled", "start", "scoring", "training"}),
         },
         "mmae.engine": {
             "": frozenset(),
@@ -103,14 +110,19 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
         },
         "mmae.evaluate": {
             "frozen": frozenset(),
-            "": frozenset({"frozen"}),
+            "pictures": frozenset(),
+            "in_loop": frozenset({"frozen"}),
+            "": frozenset({"frozen", "pictures"}),
+            "probe": frozenset({"frozen"}),
             "benchmark": frozenset({"frozen"}),
         },
         "mmae.evaluate.benchmark": {
             "tasks": frozenset(),
             "geobench": frozenset({"tasks"}),
             "mmearth_bench": frozenset({"tasks"}),
-            "": frozenset({"tasks", "geobench", "mmearth_bench"}),
+            "encoding": frozenset({"tasks"}),
+            "protocols": frozenset({"tasks", "encoding"}),
+            "": frozenset({"tasks", "geobench", "mmearth_bench", "encoding", "protocols"}),
         },
         "mmae.scenes": {
             "files": frozenset(),
@@ -124,6 +136,11 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "programs": frozenset({"", "images"}),
             "carried": frozenset(),
             "plugins": frozenset({"", "images", "programs"}),
+        },
+        "mmae.report": {
+            "page": frozenset(),
+            "shards": frozenset({"page"}),
+            "": frozenset({"page", "shards"}),
         },
         "mmae.launch": {
             "supervision": frozenset(),

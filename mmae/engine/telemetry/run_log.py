@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mmae.config.schema import Config
+from mmae.config.schema import Tracked
 from mmae.disk.regular_file import append_regular
 from mmae.engine.history.wandb_runs import new_run
 from mmae.engine.telemetry.trackers import Background, close_trackers, numbers_of, start_trackers
@@ -25,7 +25,7 @@ Record = dict[str, Any]
 class RunLog:
     """Writes a run's records. On ranks other than 0 it does nothing."""
 
-    def __init__(self, file: Path, config: Config, rank: int, first_step: int) -> None:
+    def __init__(self, file: Path, config: Tracked, rank: int, first_step: int) -> None:
         self._active = rank == 0
         self.about_wandb: Record = {}
         """Fields about the W&B run for the record of a start."""

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from mmae.config.schema import Config
+from mmae.config.schema import Tracked
 from mmae.engine.history.wandb_runs import WandbRun, new_name, records_to_take_over
 from mmae.run.folder import without_passwords
 from mmae.run.layout import LOG, TENSORBOARD
@@ -116,7 +116,7 @@ class Background:
 class WandbTracker:
     """A Weights & Biases run. Without an API key it is offline, in the run folder."""
 
-    def __init__(self, folder: Path, config: Config, run: WandbRun, before: Iterable[Record]) -> None:
+    def __init__(self, folder: Path, config: Tracked, run: WandbRun, before: Iterable[Record]) -> None:
         """Begin a run.
 
         Args:
@@ -185,7 +185,7 @@ class TensorBoardTracker:
 
 
 def start_trackers(
-    folder: Path, config: Config, say: Callable[[str], None], wandb: WandbRun | None = None
+    folder: Path, config: Tracked, say: Callable[[str], None], wandb: WandbRun | None = None
 ) -> list[Background]:
     """The trackers that a configuration asks for.
 
@@ -213,7 +213,7 @@ def _flat(values: Record) -> Record:
     flat: Record = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat.update({f"{key}/{inner}": item for inner, item in value.items()})
+            flat.update({f"{key}/{inner}": item for inner, item in _flat(value).items()})
         else:
             flat[key] = value
     return flat

@@ -39,6 +39,7 @@ __all__ = [
 
 _FLOATS: Final = ("F", "BF")
 """How the names of floating-point dtypes begin in the header."""
+
 _ALIKE: Final = 4
 _MANY: Final = 10**12
 
