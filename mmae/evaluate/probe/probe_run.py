@@ -18,9 +18,7 @@ from mmae.evaluate.frozen.token_vectors import untrained
 from mmae.evaluate.probe.block_split import PARTS, Places, place_groups, split_blocks, split_val, with_gap
 from mmae.evaluate.probe.encoder_source import EncoderSource, weights_hash
 from mmae.evaluate.probe.probe_tasks import ProbeTask, SplitBy
-from mmae.evaluate.probe.scoring import Protocol, Row, diagnostics_of, score_task, wanted_of
-from mmae.evaluate.probe.task_rows import NoLabelsError, TilePlan, rows_of
-from mmae.evaluate.probe.tile_features import (
+from mmae.evaluate.probe.probed_tiles import (
     ENCODER,
     UNTRAINED,
     FeatureJob,
@@ -30,6 +28,8 @@ from mmae.evaluate.probe.tile_features import (
     load_labels,
     statistics_hash,
 )
+from mmae.evaluate.probe.scoring import Protocol, Row, diagnostics_of, score_task, wanted_of
+from mmae.evaluate.probe.task_rows import NoLabelsError, TilePlan, rows_of
 from mmae.modalities import MODALITIES
 
 if TYPE_CHECKING:

@@ -21,9 +21,7 @@ from mmae.evaluate.frozen.sweep import Candidate, Probed
 from mmae.evaluate.probe.block_split import LEFT_OUT
 from mmae.evaluate.probe.kept_fits import probe_once
 from mmae.evaluate.probe.probe_tasks import PROBE_TASKS, ProbeTask
-from mmae.evaluate.probe.residuals import left_over, predicted_by, terms
-from mmae.evaluate.probe.task_rows import TaskRows, TilePlan, rows_of, values_of
-from mmae.evaluate.probe.tile_features import (
+from mmae.evaluate.probe.probed_tiles import (
     ENCODER,
     FEATURE_SETS,
     STATISTICS,
@@ -33,6 +31,8 @@ from mmae.evaluate.probe.tile_features import (
     Wanted,
     block_and_pooling,
 )
+from mmae.evaluate.probe.residuals import left_over, predicted_by, terms
+from mmae.evaluate.probe.task_rows import TaskRows, TilePlan, rows_of, values_of
 from mmae.terminal.table import Value
 
 if TYPE_CHECKING:
