@@ -108,6 +108,7 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "contents": frozenset(),
             "conversion": frozenset(),
         },
+        "mmae.run": {"": frozenset(), "listing": frozenset({""})},
         "mmae.evaluate": {
             "frozen": frozenset(),
             "pictures": frozenset(),

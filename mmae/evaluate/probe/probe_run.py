@@ -17,8 +17,7 @@ from mmae.errors import InputError
 from mmae.evaluate.frozen.token_vectors import untrained
 from mmae.evaluate.probe.block_split import PARTS, Places, place_groups, split_blocks, split_val, with_gap
 from mmae.evaluate.probe.encoder_source import EncoderSource, weights_hash
-from mmae.evaluate.probe.probe_tasks import ProbeTask, SplitBy
-from mmae.evaluate.probe.probed_tiles import (
+from mmae.evaluate.probe.probe_features import (
     ENCODER,
     UNTRAINED,
     FeatureJob,
@@ -28,6 +27,7 @@ from mmae.evaluate.probe.probed_tiles import (
     load_labels,
     statistics_hash,
 )
+from mmae.evaluate.probe.probe_tasks import ProbeTask, SplitBy
 from mmae.evaluate.probe.scoring import Protocol, Row, diagnostics_of, score_task, wanted_of
 from mmae.evaluate.probe.task_rows import NoLabelsError, TilePlan, rows_of
 from mmae.modalities import MODALITIES

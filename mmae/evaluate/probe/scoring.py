@@ -20,8 +20,7 @@ from mmae.evaluate.frozen.parts import NO_LABEL
 from mmae.evaluate.frozen.sweep import Candidate, Probed
 from mmae.evaluate.probe.block_split import LEFT_OUT
 from mmae.evaluate.probe.kept_fits import probe_once
-from mmae.evaluate.probe.probe_tasks import PROBE_TASKS, ProbeTask
-from mmae.evaluate.probe.probed_tiles import (
+from mmae.evaluate.probe.probe_features import (
     ENCODER,
     FEATURE_SETS,
     STATISTICS,
@@ -31,6 +30,7 @@ from mmae.evaluate.probe.probed_tiles import (
     Wanted,
     block_and_pooling,
 )
+from mmae.evaluate.probe.probe_tasks import PROBE_TASKS, ProbeTask
 from mmae.evaluate.probe.residuals import left_over, predicted_by, terms
 from mmae.evaluate.probe.task_rows import TaskRows, TilePlan, rows_of, values_of
 from mmae.terminal.table import Value

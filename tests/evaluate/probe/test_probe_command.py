@@ -14,7 +14,7 @@ from mmae.cli import main
 from mmae.config.schema import ModelConfig
 from mmae.evaluate.frozen.methods import Logistic
 from mmae.evaluate.frozen.token_vectors import default_blocks, encoded_blocks
-from mmae.evaluate.probe import scoring, tile_features
+from mmae.evaluate.probe import probe_features, scoring
 from mmae.model.mmae import MultiMAE
 from mmae.model.saved.saved_model import save_model
 from tests.support.probe_case import DATASETS, write_probe_set
@@ -43,7 +43,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def few_strengths(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two strengths and two blocks instead of eleven and four: what is tested here does not depend on them."""
     monkeypatch.setattr(scoring, "Logistic", lambda settings=(): Logistic((0.1, 1.0)))
-    monkeypatch.setattr(tile_features, "default_blocks", lambda depth: (0, depth - 1))
+    monkeypatch.setattr(probe_features, "default_blocks", lambda depth: (0, depth - 1))
 
 
 def probe(model: Path, shards: Path, features: Path, *words: str) -> int:
@@ -72,7 +72,7 @@ def test_every_task_stands_beside_its_baselines_and_what_images_show_is_found(
     found = told(model, shards, tmp_path)
     by = {(row["task"], row["method"], row["features"]): row for row in found["rows"]}
     for task, method in (("biome", "kNN 5"), ("biome", "linear"), ("land_cover", "linear"), ("elevation", "ridge")):
-        for features in tile_features.FEATURE_SETS:
+        for features in probe_features.FEATURE_SETS:
             row = by[task, method, features]
             assert row["low"] <= row["score"] <= row["high"]
         assert by[task, method, "encoder"]["over_untrained_low"] is not None
@@ -81,7 +81,7 @@ def test_every_task_stands_beside_its_baselines_and_what_images_show_is_found(
     assert by["elevation", "ridge", "statistics"]["also_score"] > 0.8
     assert ("month beyond latitude", "ridge", "encoder") in by
     assert by["latitude", "linear", "month alone"]["also"] == "R2"
-    assert {row["features"] for row in found["diagnostics"]} == set(tile_features.FEATURE_SETS)
+    assert {row["features"] for row in found["diagnostics"]} == set(probe_features.FEATURE_SETS)
     assert any(note.startswith("left out: canopy_height: no tile") for note in found["notes"])
     text = capsys.readouterr().out
     assert max(len(line) for line in text.splitlines() if line.startswith("|")) <= 100
@@ -93,7 +93,7 @@ def test_features_and_fits_are_kept_and_an_interrupted_probe_goes_on(
     model: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ("--tasks", "biome,elevation")
-    monkeypatch.setattr(tile_features, "_CHUNK", 40)
+    monkeypatch.setattr(probe_features, "_CHUNK", 40)
     calls: list[Any] = []
 
     def failing(*args: Any) -> Any:
@@ -102,12 +102,12 @@ def test_features_and_fits_are_kept_and_an_interrupted_probe_goes_on(
             raise KeyboardInterrupt
         return encoded_blocks(*args)
 
-    monkeypatch.setattr(tile_features, "encoded_blocks", failing)
+    monkeypatch.setattr(probe_features, "encoded_blocks", failing)
     with pytest.raises(KeyboardInterrupt):
         scoring_of(model, shards, tmp_path, *words)
     first = told(model, shards, tmp_path, *words, name="first")
     assert len(calls) == 5 + 2 * 3 - 2  # 96 tiles are 2 + 2 + 1 batches; the first chunk of two encoders was kept
-    monkeypatch.setattr(tile_features, "encoded_blocks", pytest.fail)
+    monkeypatch.setattr(probe_features, "encoded_blocks", pytest.fail)
     monkeypatch.setattr("mmae.evaluate.probe.kept_fits.probe", pytest.fail)
     assert told(model, shards, tmp_path, *words, name="second") == first
 
@@ -125,7 +125,7 @@ def test_two_processes_give_the_same_bits(
     model: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Processes that are started know nothing of replaced functions.
-    monkeypatch.setattr(tile_features, "default_blocks", default_blocks)
+    monkeypatch.setattr(probe_features, "default_blocks", default_blocks)
     words = ("--tasks", "biome")
     one = told(model, shards, tmp_path, *words, "--features", str(tmp_path / "one"), name="one")
     two = told(model, shards, tmp_path, *words, "--features", str(tmp_path / "two"), "--processes", "2", name="two")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mmae.cli import main
-from mmae.run.prune import removable
+from mmae.run.listing.prune import removable
 from mmae.run.state import read_run
 from tests.support.reported_run import START, history, val_record, write_run
 
@@ -68,7 +68,7 @@ def test_nothing_is_removed_without_a_yes(
         checkpoint(run, f"global_step{step}")
     assert main(["runs", str(tmp_path), "--prune"]) == 2
     assert "add --yes" in capsys.readouterr().err
-    monkeypatch.setattr("mmae.run.list_runs._agreed", lambda _: False)
+    monkeypatch.setattr("mmae.run.listing.list_runs._agreed", lambda _: False)
     assert main(["runs", str(tmp_path), "--prune"]) == 0
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["global_step100", "global_step50"]
     assert main(["runs", str(tmp_path), "--prune", "--yes"]) == 0

@@ -13,8 +13,8 @@ from typing import Any, Final
 from mmae.disk.ownership import add_trust_argument
 from mmae.errors import InputError
 from mmae.run.layout import ARCHIVE, CONFIG, LOG
+from mmae.run.listing.prune import Removable, folder_bytes, removable, remove
 from mmae.run.log_reader import LogRecords
-from mmae.run.prune import Removable, folder_bytes, removable, remove
 from mmae.run.state import RunState, read_run
 from mmae.run.status import duration
 from mmae.terminal.plurals import counted
