@@ -40,6 +40,14 @@ def full_disk_from_step_6(run: Path) -> Iterator[None]:
 
 
 @contextmanager
+def loses_step_5(run: Path) -> Iterator[None]:
+    """What a kill after step 5, before its checkpoint was written, would have left."""
+    yield
+    if dist.get_rank() == 0:
+        shutil.rmtree(run / "checkpoints" / "global_step5")
+
+
+@contextmanager
 def partly_frozen(run: Path) -> Iterator[None]:
     """A model with a frozen parameter and a persistent buffer, whose values only the first start gives it."""
     first = not (run / "checkpoints").exists()
