@@ -37,6 +37,12 @@ class Stream(IntEnum):
     SHARD_ORDER = 8
     REPEAT = 9
     FRACTION = 10
+    DROP_PATH = 11
+    MIX = 12
+    ERASE = 13
+    BLOCKS = 14
+    PARTNER = 15
+    PROBES = 16
 
 
 _ROW_BITS: Final = 40

@@ -128,9 +128,10 @@ def stored_inputs(
         config, in_domains=names, out_domains=names, input_size=(size[0], size[1]), extra_norm_pix_loss=False
     )
     _check_levels(saved, names, levels)
+    _check_foreign(saved, names, bands)
     device = torch.device(device)
-    preprocess = Preprocess(DataConfig(), model, saved.band_stats, device, bands)
-    whole = {dataset: (DATASET_BANDS[dataset], *size) for dataset in pixels}
+    preprocess = Preprocess(DataConfig(), model, saved.band_stats, device, bands, saved.table)
+    whole = {dataset: (_count(saved, dataset), *size) for dataset in pixels}
     check_counts(_WHERE, whole, names, saved.band_stats)
     _check_values(saved, pixels, bands, names, levels, switch, remedy)
     inputs = preprocess(_batch(pixels, levels).to(device), train=False)
@@ -172,7 +173,25 @@ def _check_values(
         chosen_B = [tile for tile, of in enumerate(levels) if of == level]
         tiles = {name: array[chosen_B] for name, array in arrays.items()}
         stats = saved.band_stats
-        check_values(_WHERE, tiles, level, names, stats, switch is not None, switch or "", remedy, bands, _MEND)
+        units, table = switch is not None, saved.table
+        check_values(_WHERE, tiles, level, names, stats, units, switch or "", remedy, bands, _MEND, table)
+
+
+def _check_foreign(saved: SavedModel, names: Sequence[str], bands: Mapping[str, Sequence[int]]) -> None:
+    """Refuse tiles that lack a band which only this model has: MMEarth's own are all there."""
+    for row in (saved.table[name] for name in names):
+        lacking = [name for band, name in zip(row.bands, row.band_names, strict=True) if band not in bands[row.dataset]]
+        if lacking:
+            raise InputError(
+                f"{row.name} takes {', '.join(lacking)}, which {row.dataset} of MMEarth does not have: give arrays "
+                "with named bands to mmae.load_encoder, or leave the dataset out"
+            )
+
+
+def _count(saved: SavedModel, dataset: str) -> int:
+    """Bands that the statistics of a dataset have: MMEarth's, and those of the model that MMEarth does not have."""
+    rows = [saved.table[name] for name in saved.config.in_domains if saved.table[name].dataset == dataset]
+    return max(DATASET_BANDS[dataset], *(band + 1 for row in rows for band in row.bands))
 
 
 def _check_batch(pixels: Mapping[str, Any], levels: Sequence[str]) -> None:

@@ -44,6 +44,7 @@ MAY_BE_SMALL = MappingProxyType(
         "mmae.version": "setup.py reads it without importing the package",
         "mmae.__main__": "Python asks for this file",
         "mmae.bench.command": "the command line finds it by name",
+        "mmae.run.config_commands": "the command line finds it by name",
     }
 )
 """Small modules whose only importer they could not stand with."""
@@ -63,6 +64,9 @@ HOMES = MappingProxyType(
             "data_tools.verify.source_comparison",
             "data_tools.synth.hdf5_output",
             "mmae.bench",
+            # Benchmarks of others come as HDF5.
+            "mmae.evaluate.benchmark.geobench.sample_file",
+            "mmae.evaluate.benchmark.mmearth_bench.bench_task",
         },
         "deepspeed": {"mmae.distributed.process_group", "mmae.engine"},
         "webdataset": {"mmae.bench", "mmae.data.remote.pipe"},
@@ -73,16 +77,25 @@ HOMES = MappingProxyType(
             "mmae.data.shards.blosc",
             "mmae.data.shards.codec",
         },
-        # Nowhere: using a model does not need it. Tests compare with it.
+        # Using a pretrained model does not need it. Tests compare with it.
         # Carried along by exports: they run where timm is.
-        "timm": {"mmae.publish.carried"},
+        "timm": {"mmae.publish.carried", "mmae.model.heads", "mmae.finetune.model.kernels"},
         "wandb": {"mmae.engine.telemetry.trackers"},
-        "rasterio": {"mmae.scenes.files"},
+        "rasterio": {
+            "mmae.evaluate.benchmark.geobench.sample_places",
+            "mmae.finetune.scoring.prediction_maps",
+            "mmae.scenes.files",
+        },
+        "sklearn": {"mmae.evaluate.frozen", "mmae.evaluate.probe.block_split"},
         "pydantic": {
             "mmae.config.deepspeed",
             "mmae.config.deepspeed_schema",
+            "mmae.config.finetune_schema",
             "mmae.config.recipe_file",
             "mmae.config.schema",
+            "mmae.model.heads.head_options",
+            "mmae.model.tuned.task",
+            "mmae.model.tuned.tuned_config",
         },
     }
 )
@@ -102,6 +115,7 @@ HEAVY = (
     "pandas",
     "rasterio",
     "pyarrow",
+    "sklearn",
 )
 
 

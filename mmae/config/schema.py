@@ -6,9 +6,10 @@ Each field says what resuming may do with it (`Resume`): a field is fixed unless
 
 from __future__ import annotations
 
+from dataclasses import Field as DataclassField
 from dataclasses import asdict, field, fields, is_dataclass
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, get_type_hints
+from typing import Annotated, Any, Final, Literal, Protocol, get_type_hints
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -256,6 +257,25 @@ class ValConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class EvalConfig:
+    """Probes of the encoder while it trains, on a small choice of tiles that never changes."""
+
+    every: Count = _free(0)
+    """Steps between probes of the encoder; 0 makes none. The last step is probed, too."""
+    tasks: tuple[str, ...] = _free(("biome",))
+    """What the probes predict from the encoder's features, such as biome or elevation (`mmae/engine/README.md`)."""
+    tiles: Positive = _free(512)
+    """The most tiles that the probes read."""
+    seed: Seed = _free(0)
+    """Draws these tiles."""
+
+    @property
+    def protocol(self) -> str:
+        """Scores of the same task under the same protocol can be compared."""
+        return f"{self.tiles} tiles, seed {self.seed}"
+
+
+@dataclass(frozen=True, config=_STRICT)
 class CheckpointConfig:
     every: Positive = _free(1000)
     """Steps between checkpoints; one is always written where training stops."""
@@ -263,6 +283,9 @@ class CheckpointConfig:
     """This number of the newest checkpoints stays; the one that this start resumed from stays too."""
     keep_every: Count = _free(0)
     """Checkpoints of steps that are multiples of this stay for ever; 0 keeps none."""
+    keep_best: str | None = _free(None)
+    """The checkpoint with the best of this score stays, too, and a new best is saved at once: `eval.TASK`, `val.loss`,
+    `val.loss.OUTPUT`, `val.iou.OUTPUT` or `val.rmse.OUTPUT`."""
     asynchronous: bool = _free(False)
     """Hold a checkpoint in the host's memory and write it while training goes on."""
     verify_hashes: bool = _free(True)
@@ -281,6 +304,14 @@ class LogConfig:
     """Also log to Weights & Biases: offline in the run folder where no key is set."""
     wandb_project: str = _free("mmae")
     """Project in Weights & Biases."""
+    wandb_entity: str | None = _free(None)
+    """User or team that owns the project; null is the account's default."""
+    wandb_name: str | None = _free(None)
+    """Name of the run there; null lets Weights & Biases choose one."""
+    wandb_group: str | None = _free(None)
+    """Group of the run there; null is the name of the run's folder."""
+    wandb_tags: tuple[str, ...] = _free(())
+    """Tags of the run there."""
     tensorboard: bool = _free(False)
     """Also log to TensorBoard, in the run folder's tensorboard/."""
     pictures: Count = _free(4)
@@ -296,6 +327,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     val: ValConfig = field(default_factory=ValConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
@@ -305,8 +337,53 @@ COMMAND_LINE: Final = "command line"
 """Where a value comes from, in messages: not from a file."""
 
 
-def flatten(config: Config) -> Flat:
-    """Dotted key -> value, plain types only."""
+class Tracked(Protocol):
+    """What logs and trackers need to know of a configuration, which is a dataclass of sections."""
+
+    @property
+    def run(self) -> RunConfig: ...
+
+    @property
+    def train(self) -> Scheduled: ...
+
+    @property
+    def log(self) -> TrackersConfig: ...
+
+
+class TrackersConfig(Protocol):
+    """A section that says where records go beside log.jsonl."""
+
+    @property
+    def wandb(self) -> bool: ...
+
+    @property
+    def wandb_project(self) -> str: ...
+
+    @property
+    def wandb_entity(self) -> str | None: ...
+
+    @property
+    def wandb_name(self) -> str | None: ...
+
+    @property
+    def wandb_group(self) -> str | None: ...
+
+    @property
+    def wandb_tags(self) -> tuple[str, ...]: ...
+
+    @property
+    def tensorboard(self) -> bool: ...
+
+
+class Scheduled(Protocol):
+    """A section that says how many steps there will be."""
+
+    @property
+    def max_steps(self) -> int: ...
+
+
+def flatten(config: Any) -> Flat:
+    """Dotted key -> value of a dataclass of sections, plain types only."""
     return {
         f"{section}.{key}": list(value) if isinstance(value, tuple) else value
         for section, values in asdict(config).items()
@@ -314,16 +391,21 @@ def flatten(config: Config) -> Flat:
     }
 
 
-def resume_policy() -> dict[str, Resume]:
+def resume_policy(root: Any = Config) -> dict[str, Resume]:
     """Dotted key -> what resuming may do with a differing value."""
     return {
         f"{section.name}.{key.name}": key.metadata.get("resume", Resume.FIXED)
-        for section in fields(Config)
-        for key in fields(section_type(section.name))
+        for section in section_fields(root)
+        for key in fields(section_type(section.name, root))
     }
 
 
-def section_type(name: str) -> Any:
-    section = get_type_hints(Config)[name]
+def section_fields(root: Any = Config) -> tuple[DataclassField[Any], ...]:
+    """The sections of a configuration's dataclass."""
+    return fields(root)
+
+
+def section_type(name: str, root: Any = Config) -> Any:
+    section = get_type_hints(root)[name]
     assert is_dataclass(section)
     return section

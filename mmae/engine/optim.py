@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -28,7 +29,23 @@ def group_names(module: nn.Module, train: TrainConfig, paper_exact: bool) -> lis
     return [[names[id(parameter)] for parameter in group["params"]] for group in groups]
 
 
-def lr_factor(step: int, train: TrainConfig) -> float:
+class Schedule(Protocol):
+    """What decides the learning rate of each step."""
+
+    @property
+    def max_steps(self) -> int: ...
+
+    @property
+    def warmup_steps(self) -> int: ...
+
+    @property
+    def lr(self) -> float: ...
+
+    @property
+    def min_lr(self) -> float: ...
+
+
+def lr_factor(step: int, train: Schedule) -> float:
     """Learning rate of an optimiser step (counted from 0) as a share of the peak.
 
     Linear from 0 over `warmup_steps`, then half a cosine to `min_lr` at `max_steps`

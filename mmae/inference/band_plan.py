@@ -53,17 +53,18 @@ def in_order(bands: Any, dataset: str | None = None) -> list[str]:
     return [str(band) for band in listed]
 
 
-def find_dataset(inputs: Sequence[str], bands: Sequence[str]) -> str:
+def find_dataset(inputs: Sequence[str], bands: Sequence[str], table: Mapping[str, Modality] = MODALITIES) -> str:
     """The dataset that one array is of, from the names of its bands.
 
     Args:
         inputs: the model's input modalities.
+        table: what they are.
 
     Raises:
         InputError: no dataset of the model has all of the bands, or several have.
     """
     bands = in_order(bands)
-    known = _known(inputs)
+    known = _known(inputs, table)
     fitting = [dataset for dataset, names in known.items() if all(_spelled(band) in names for band in bands)]
     if len(fitting) == 1:
         return fitting[0]
@@ -79,17 +80,20 @@ def find_dataset(inputs: Sequence[str], bands: Sequence[str]) -> str:
     )
 
 
-def plan_bands(inputs: Sequence[str], bands: Mapping[str, Sequence[str]]) -> BandPlan:
+def plan_bands(
+    inputs: Sequence[str], bands: Mapping[str, Sequence[str]], table: Mapping[str, Modality] = MODALITIES
+) -> BandPlan:
     """Find what arrays with these bands can be encoded as.
 
     Args:
         inputs: the model's input modalities.
         bands: dataset -> names of the array's bands, in its order.
+        table: what the input modalities are.
 
     Raises:
         InputError: a dataset or band that the model does not have, a band twice, or no modality is complete.
     """
-    known = _known(inputs)
+    known = _known(inputs, table)
     bands = {dataset: in_order(given, dataset) for dataset, given in bands.items()}
     places: dict[str, tuple[int, ...]] = {}
     for dataset, given in bands.items():
@@ -99,7 +103,7 @@ def plan_bands(inputs: Sequence[str], bands: Mapping[str, Sequence[str]]) -> Ban
         for place, band in zip(places[dataset], given, strict=True):
             if places[dataset].count(place) > 1:
                 raise InputError(f"{dataset}: band {band} is named twice: name each band of the array once")
-    rows = [MODALITIES[name] for name in inputs if MODALITIES[name].dataset in places]
+    rows = [table[name] for name in inputs if table[name].dataset in places]
     whole = [row for row in rows if set(row.bands) <= set(places[row.dataset])]
     if not whole:
         raise InputError("; ".join(["these bands complete no modality of the model", *_lacks(rows, places)]))
@@ -111,10 +115,10 @@ def plan_bands(inputs: Sequence[str], bands: Mapping[str, Sequence[str]]) -> Ban
     return BandPlan(tuple(row.name for row in whole), places, {key: names for key, names in unused.items() if names})
 
 
-def _known(inputs: Sequence[str]) -> dict[str, dict[str, int]]:
+def _known(inputs: Sequence[str], table: Mapping[str, Modality]) -> dict[str, dict[str, int]]:
     """Dataset -> spelled name of each band that the model has -> its index in the dataset."""
     known: dict[str, dict[str, int]] = {}
-    for row in (MODALITIES[name] for name in inputs):
+    for row in (table[name] for name in inputs):
         of = known.setdefault(row.dataset, {})
         of |= {_spelled(name): band for name, band in zip(row.band_names, row.bands, strict=True)}
     return known
@@ -145,7 +149,7 @@ def _unknown(band: str, dataset: str | None, known: Mapping[str, Mapping[str, in
 def _names(dataset: str, bands: Mapping[str, int]) -> Iterator[str]:
     """The bands as the table of modalities spells them."""
     spelled = {_spelled(name): name for row in MODALITIES.values() if row.dataset == dataset for name in row.band_names}
-    return (spelled[band] for band in bands)
+    return (spelled.get(band, band.upper() if _SENTINEL2.fullmatch(band) else band) for band in bands)
 
 
 def _lacks(rows: Sequence[Modality], places: Mapping[str, Sequence[int]]) -> Iterator[str]:

@@ -24,13 +24,14 @@ from mmae.modalities import MODALITIES, S2_LEVELS, S2Level
 from mmae.model.features import features
 from mmae.model.saved.saved_config import SavedModel
 from mmae.model.saved.saved_model import load_saved
+from mmae.model.tuned.finetuned_model import FinetunedModel, prediction
 from mmae.raw_tiles import stored_inputs
 from mmae.types import Inputs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mmae.model.mmae import MultiMAE
+    from mmae.model.encoder import EncoderModel
 
 Pooling = Literal["mean", "global"]
 
@@ -63,7 +64,7 @@ class RawEncoder:
         saved: what its folder says; the band statistics normalise.
     """
 
-    model: MultiMAE
+    model: EncoderModel
     saved: SavedModel
 
     @property
@@ -111,6 +112,33 @@ class RawEncoder:
             vector_BD = _pooled(found.maps, valid, found.global_tokens, pooling)
         return Encoded(found.maps, valid, found.global_tokens, vector_BD)
 
+    def predict(
+        self,
+        arrays: Mapping[str, NDArray[np.generic] | Tensor] | NDArray[np.generic] | Tensor,
+        *,
+        bands: Bands,
+        level: str | Sequence[str] | None = None,
+        units: Units = None,
+        offset: float = 0.0,
+        check_units: bool = True,
+    ) -> Tensor:
+        """What a fine-tuned model predicts: float32 (B, K), or (B, K, H, W) of each pixel, without gradients.
+
+        Probabilities of classes, or numbers in the units of the task (`saved.tuned.task`). Patches without data are
+        hidden from the encoder.
+
+        Args:
+            arrays, bands, level, units, offset, check_units: see `inputs`.
+
+        Raises:
+            InputError: as `inputs`, or the model is not fine-tuned.
+        """
+        if not isinstance(self.model, FinetunedModel):
+            raise InputError("this model is pretrained and has no task to predict: fine-tune it first")
+        given = self.inputs(arrays, bands=bands, level=level, units=units, offset=offset, check_units=check_units)
+        with torch.no_grad():
+            return prediction(self.model.task, self.model(given.values, given.visible()))
+
     def inputs(
         self,
         arrays: Mapping[str, NDArray[np.generic] | Tensor] | NDArray[np.generic] | Tensor,
@@ -145,7 +173,7 @@ class RawEncoder:
                 shapes that do not fit; or values that cannot be in the units of the statistics.
         """
         given, named = self._by_dataset(arrays, bands)
-        plan = plan_bands(self.saved.config.in_domains, named)
+        plan = plan_bands(self.saved.config.in_domains, named, self.saved.table)
         used = tuple(dict.fromkeys(MODALITIES[name].dataset for name in plan.names))
         check_units_known(tuple(given), units, offset)
         for dataset in given:
@@ -165,15 +193,17 @@ class RawEncoder:
         Raises:
             InputError: as `inputs`, for the bands.
         """
-        inputs = self.saved.config.in_domains
-        return plan_bands(inputs, bands if isinstance(bands, Mapping) else {find_dataset(inputs, bands): bands})
+        inputs, table = self.saved.config.in_domains, self.saved.table
+        if not isinstance(bands, Mapping):
+            bands = {find_dataset(inputs, bands, table): bands}
+        return plan_bands(inputs, bands, table)
 
     def _by_dataset(self, arrays: Any, bands: Bands) -> tuple[dict[str, Any], dict[str, Sequence[str]]]:
         """Arrays and names of bands by dataset, in the same order."""
         if not isinstance(arrays, Mapping):
             if isinstance(bands, Mapping):
                 raise InputError("bands is a mapping, and arrays is one array: give a list of names")
-            arrays = {find_dataset(self.saved.config.in_domains, bands): arrays}
+            arrays = {find_dataset(self.saved.config.in_domains, bands, self.saved.table): arrays}
         if not isinstance(bands, Mapping):
             if len(arrays) != 1:
                 raise InputError(f"bands is a list, and arrays hold {', '.join(arrays) or 'nothing'}: give a mapping")

@@ -37,12 +37,23 @@ def dirichlet_shares(key_B: Tensor, alphas_m: tuple[float, ...], chosen_BM: Tens
     return torch.where(any_B1, log_gamma_BM, 0.0).softmax(dim=1) * any_B1
 
 
+def beta_shares(key_B: Tensor, alpha: float, stream: Stream) -> Tensor:
+    """A share ~ Beta(alpha, alpha) for each sample, float64 (B,).
+
+    Args:
+        key_B: int64, keys of the samples' draws.
+        stream: what the draw is for.
+    """
+    log_gamma_B2 = _log_gammas(key_B, (alpha, alpha), stream)
+    return (log_gamma_B2[:, 0] - log_gamma_B2[:, 1]).sigmoid()
+
+
 def _log_exponentials(key_B: Tensor, count: int) -> Tensor:
     return (-uniform(key_B, Stream.MASK_SHARES, count).double().log()).log()
 
 
-def _log_gammas(key_B: Tensor, alphas_m: tuple[float, ...]) -> Tensor:
-    draws_BMR = uniform(key_B, Stream.MASK_SHARES, len(alphas_m) * _DRAWS).double().view(-1, len(alphas_m), _DRAWS)
+def _log_gammas(key_B: Tensor, alphas_m: tuple[float, ...], stream: Stream = Stream.MASK_SHARES) -> Tensor:
+    draws_BMR = uniform(key_B, stream, len(alphas_m) * _DRAWS).double().view(-1, len(alphas_m), _DRAWS)
     columns = [_log_gamma(alpha, draws_BR) for alpha, draws_BR in zip(alphas_m, draws_BMR.unbind(1), strict=True)]
     return torch.stack(columns, dim=1)
 

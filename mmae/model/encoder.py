@@ -5,13 +5,20 @@ Dosovitskiy et al., "An Image is Worth 16x16 Words" (ICLR 2021), section 3.1; no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
 from mmae.config.schema import ModelConfig
 from mmae.model.block import EncoderBlock
 from mmae.model.recompute import Recompute, run_blocks
+from mmae.model.tokenizer import Tokenizer
 from mmae.variants import Variant
+
+HEAD: Final = "head."
+"""Begins the names of the weights of a fine-tuned model's head."""
 
 
 def drop_path_rates(last: float, depth: int, device: torch.device | None = None) -> Tensor:
@@ -42,13 +49,32 @@ class Encoder(nn.Module):
 
     def encode(self, x_BKD: Tensor, depth: int | None = None) -> Tensor:
         """Tokens that are all visible (B, K, D) -> (B, L, D), the global ones behind them."""
-        if self.global_tokens is not None:
-            x_BKD = torch.cat([x_BKD, self.global_tokens.expand(x_BKD.shape[0], -1, -1)], dim=1)
+        x_BLD = self._with_global_tokens(x_BKD)
         # A slice is a new list of modules, which a compiled or sharded model shall not meet in training.
         blocks = self.blocks if depth in {None, len(self.blocks)} else self.blocks[:depth]
-        return run_blocks(blocks, x_BKD, self.recompute, self._drop_paths(x_BKD))
+        return run_blocks(blocks, x_BLD, self.recompute, self._drop_paths(x_BLD))
 
-    def _drop_paths(self, x_BLD: Tensor) -> list[tuple[Tensor | None]]:
+    def _with_global_tokens(self, x_BKD: Tensor) -> Tensor:
+        if self.global_tokens is None:
+            return x_BKD
+        return torch.cat([x_BKD, self.global_tokens.expand(x_BKD.shape[0], -1, -1)], dim=1)
+
+    def encode_blocks(self, x_BKD: Tensor, numbers: Sequence[int], draws_B2: Tensor | None = None) -> list[Tensor]:
+        """As `encode`, with the output (B, L, D) of each of the blocks `numbers`, which rise from 0.
+
+        Args:
+            draws_B2: uniform numbers (B, 2 x depth) that decide which branches of each sample are left out; None: the
+                device's generator draws them.
+        """
+        x_BLD = self._with_global_tokens(x_BKD)
+        drops, outputs, first = self._drop_paths(x_BLD, draws_B2), [], 0
+        for number in numbers:
+            x_BLD = run_blocks(self.blocks, x_BLD, self.recompute, drops, range(first, number + 1))
+            outputs.append(x_BLD)
+            first = number + 1
+        return outputs
+
+    def _drop_paths(self, x_BLD: Tensor, draws_B2: Tensor | None = None) -> list[tuple[Tensor | None]]:
         """For each block: what its two branches are multiplied with, (2, B, 1, 1), or None to leave them alone.
 
         One draw serves all blocks: a small kernel for each of two branches of dozens of blocks costs more to start
@@ -58,6 +84,25 @@ class Encoder(nn.Module):
         if not self.training or self.drop_path == 0:
             return [(None,)] * depth
         rates = drop_path_rates(self.drop_path, depth, x_BLD.device)[:, None, None]
-        draws = torch.rand(depth, 2, x_BLD.shape[0], device=x_BLD.device)
+        if draws_B2 is None:
+            draws = torch.rand(depth, 2, x_BLD.shape[0], device=x_BLD.device)
+        else:
+            draws = draws_B2.T.view(depth, 2, -1)
         scales = torch.where(draws < rates, 0.0, 1 / (1 - rates)).to(x_BLD.dtype)
         return [(scale_2B[..., None, None],) for scale_2B in scales.unbind(0)]
+
+
+class EncoderModel(nn.Module):
+    """What every model has: input adapters and an encoder. Pretrained ones have decoders too, fine-tuned ones a head.
+
+    Attributes:
+        config: the model's configuration, already checked.
+        variant: the encoder's size.
+        tokenizer: from values to tokens; its `table` says what each input is.
+        encoder: from tokens to encoded tokens.
+    """
+
+    config: ModelConfig
+    variant: Variant
+    tokenizer: Tokenizer
+    encoder: Encoder

@@ -6,14 +6,14 @@ maps, global_tokens = features(model, {"rgb": rgb_BCHW, "semseg": ids_Bhw})
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from mmae.modalities import MODALITIES, Modality
-from mmae.model.mmae import MultiMAE
+from mmae.modalities import Modality
+from mmae.model.encoder import EncoderModel
 from mmae.terminal.plurals import counted
 
 Grid = tuple[int, int]
@@ -32,7 +32,7 @@ class Features(NamedTuple):
 
 
 def features(
-    model: MultiMAE,
+    model: EncoderModel,
     values: Mapping[str, Tensor],
     mask: Mapping[str, Tensor] | None = None,
     block: int | None = None,
@@ -56,33 +56,66 @@ def features(
     Raises:
         ValueError: there is no modality or block, one is not of the model, or a shape or dtype does not fit.
     """
-    depth = _depth(model, block)
+    number = block_number(model, block)
+    return features_of_blocks(model, values, mask, (number,))[number]
+
+
+def features_of_blocks(
+    model: EncoderModel,
+    values: Mapping[str, Tensor],
+    mask: Mapping[str, Tensor] | None = None,
+    blocks: Sequence[int | None] = (None,),
+    draws_B2: Tensor | None = None,
+) -> dict[int, Features]:
+    """The output of several encoder blocks in one pass: block, counted from 0 -> its features, in ascending order.
+
+    Args:
+        model, values, mask: as in `features`.
+        blocks: counted from 0, or from the end if they are negative; None: the last. At least one.
+        draws_B2: see `Encoder.encode_blocks`; for training.
+
+    Raises:
+        ValueError: as `features`.
+    """
+    numbers = sorted({block_number(model, block) for block in blocks})
     names = _names(model, values)
     batch, grid_hw = _common_grid(model, names, values)
     tokens_BND = torch.cat([_tokens(model, name, values[name], grid_hw) for name in names], dim=1)
     if mask is None:
-        encoded_BLD = model.encoder.encode(tokens_BND, depth)
+        outputs = model.encoder.encode_blocks(tokens_BND, numbers, draws_B2)
     else:
         visible_BN = torch.cat(_visible(names, mask, batch, grid_hw, tokens_BND.device), dim=1)
-        encoded_BLD = _encode_visible(model, tokens_BND, visible_BN, depth)
-    maps_BND, global_BGD = encoded_BLD.tensor_split([tokens_BND.shape[1]], dim=1)
-    maps = maps_BND.reshape(batch, len(names), *grid_hw, -1).unbind(1)
+        outputs = _encode_visible(model, tokens_BND, visible_BN, numbers, draws_B2)
+    found = [_features(encoded_BLD, names, grid_hw) for encoded_BLD in outputs]
+    return dict(zip(numbers, found, strict=True))
+
+
+def _features(encoded_BLD: Tensor, names: list[str], grid_hw: Grid) -> Features:
+    maps_BND, global_BGD = encoded_BLD.tensor_split([len(names) * grid_hw[0] * grid_hw[1]], dim=1)
+    maps = maps_BND.reshape(encoded_BLD.shape[0], len(names), *grid_hw, -1).unbind(1)
     return Features(dict(zip(names, maps, strict=True)), global_BGD)
 
 
-def _encode_visible(model: MultiMAE, tokens_BND: Tensor, visible_BN: Tensor, depth: int) -> Tensor:
-    """All N places and the global tokens, (B, N + G, D): hidden places hold 0."""
+def _encode_visible(
+    model: EncoderModel, tokens_BND: Tensor, visible_BN: Tensor, numbers: Sequence[int], draws_B2: Tensor | None
+) -> list[Tensor]:
+    """All N places and the global tokens, (B, N + G, D), of each block: hidden places hold 0."""
     count = tokens_BND.shape[1]
     global_tokens = model.encoder.global_tokens
     length = count + (0 if global_tokens is None else len(global_tokens))
-    encoded_BLD = tokens_BND.new_zeros(tokens_BND.shape[0], length, tokens_BND.shape[2])
+    outputs = [tokens_BND.new_zeros(tokens_BND.shape[0], length, tokens_BND.shape[2]) for _ in numbers]
     for tiles_b, keep_bK in groups_of_equal_length(visible_BN):
         if not keep_bK.shape[1] and length == count:
             continue
-        encoded_bLD = model.encoder(tokens_BND[tiles_b], keep_bK, depth)
+        visible_bKD = tokens_BND[tiles_b].gather(1, keep_bK[:, :, None].expand(-1, -1, tokens_BND.shape[-1]))
+        draws_b2 = None if draws_B2 is None else draws_B2[tiles_b]
         places_G = torch.arange(count, length, device=keep_bK.device).expand(len(tiles_b), -1)
-        encoded_BLD[tiles_b[:, None], torch.cat([keep_bK, places_G], dim=1)] = encoded_bLD.to(encoded_BLD.dtype)
-    return encoded_BLD
+        places_bL = torch.cat([keep_bK, places_G], dim=1)
+        for encoded_BLD, encoded_bLD in zip(
+            outputs, model.encoder.encode_blocks(visible_bKD, numbers, draws_b2), strict=True
+        ):
+            encoded_BLD[tiles_b[:, None], places_bL] = encoded_bLD.to(encoded_BLD.dtype)
+    return outputs
 
 
 def groups_of_equal_length(visible_BN: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -98,17 +131,24 @@ def groups_of_equal_length(visible_BN: Tensor) -> Iterator[tuple[Tensor, Tensor]
         yield tiles_b, order_BN[tiles_b, :kept]
 
 
-def _depth(model: MultiMAE, block: int | None) -> int:
-    """The number of blocks that are run."""
+def block_number(model: EncoderModel, block: int | None) -> int:
+    """A block's number from 0.
+
+    Args:
+        block: counted from 0, or from the end if it is negative; None: the last.
+
+    Raises:
+        ValueError: there is no such block.
+    """
     depth = len(model.encoder.blocks)
     if block is None:
-        return depth
+        return depth - 1
     if not -depth <= block < depth:
         raise ValueError(f"block {block} does not exist: this encoder has {depth}, 0 to {depth - 1}")
-    return block % depth + 1
+    return block % depth
 
 
-def _names(model: MultiMAE, values: Mapping[str, Tensor]) -> list[str]:
+def _names(model: EncoderModel, values: Mapping[str, Tensor]) -> list[str]:
     """The modalities given, in the model's order."""
     inputs = model.config.in_domains
     if not values:
@@ -119,12 +159,12 @@ def _names(model: MultiMAE, values: Mapping[str, Tensor]) -> list[str]:
     return [name for name in inputs if name in values]
 
 
-def _common_grid(model: MultiMAE, names: list[str], values: Mapping[str, Tensor]) -> tuple[int, Grid]:
+def _common_grid(model: EncoderModel, names: list[str], values: Mapping[str, Tensor]) -> tuple[int, Grid]:
     """Batch size and grid of patches, which all modalities share."""
     batch, first, grid_hw = -1, "", (0, 0)
     for name in names:
         value = values[name]
-        grid = _grid(MODALITIES[name], value, model.config.patch_size)
+        grid = _grid(model.tokenizer.table[name], value, model.config.patch_size)
         if not first:
             batch, first, grid_hw = value.shape[0], name, grid
         elif value.shape[0] != batch:
@@ -152,8 +192,8 @@ def _grid(modality: Modality, value: Tensor, patch_size: int) -> Grid:
     return height // side, width // side
 
 
-def _tokens(model: MultiMAE, name: str, value: Tensor, grid_hw: Grid) -> Tensor:
-    value = value.long() if MODALITIES[name].categorical else value
+def _tokens(model: EncoderModel, name: str, value: Tensor, grid_hw: Grid) -> Tensor:
+    value = value.long() if model.tokenizer.table[name].categorical else value
     tokens_BnD: Tensor = model.tokenizer.adapters[name](value, grid_hw)
     return tokens_BnD
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmae.config.schema import ModelConfig
 from mmae.model.decoders import Decoders
-from mmae.model.encoder import Encoder
+from mmae.model.encoder import Encoder, EncoderModel
 from mmae.model.initialise import initialise
 from mmae.model.recompute import Recompute
 from mmae.model.tokenizer import Tokenizer
@@ -20,7 +20,7 @@ from mmae.types import MaskPlan, ModelOutput
 from mmae.variants import Variant
 
 
-class MultiMAE(nn.Module):
+class MultiMAE(EncoderModel):
     """Multi-modal masked autoencoder.
 
     Args:

@@ -53,11 +53,20 @@ def resample(base: Tensor, grid_hw: tuple[int, int], mode: Resampling) -> Tensor
     return grid.reshape(*base.shape[:-2], -1).transpose(-1, -2).contiguous()
 
 
-def position_embedding(config: ModelConfig, width: int, mode: Resampling, stack: tuple[int, ...] = ()) -> nn.Module:
-    """The positions of the configuration's grid, fixed or learned as it says; `stack` as in `LearnedPositions`."""
+def position_embedding(
+    config: ModelConfig, width: int, mode: Resampling, stack: tuple[int, ...] = (), base_patch: int | None = None
+) -> nn.Module:
+    """The positions of the configuration's grid, fixed or learned as it says.
+
+    Args:
+        stack: as in `LearnedPositions`.
+        base_patch: the patch size whose grid of a 224 px image they are resampled from; None: the model's own. A model
+            whose kernels were resized keeps the numbers that it knows by keeping this one.
+    """
+    base_patch = base_patch or config.patch_size
     if config.positions == "learned":
-        return LearnedPositions(width, config.patch_size, config.grid_hw, mode, stack)
-    return PositionEmbedding(width, config.patch_size, config.grid_hw, mode)
+        return LearnedPositions(width, base_patch, config.grid_hw, mode, stack)
+    return PositionEmbedding(width, base_patch, config.grid_hw, mode)
 
 
 class PositionEmbedding(nn.Module):

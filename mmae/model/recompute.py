@@ -44,10 +44,15 @@ _KEPT: Final = frozenset(
 
 
 def run_blocks(
-    blocks: nn.ModuleList, x: Tensor, recompute: Recompute, others: Sequence[tuple[Any, ...]] | None = None
+    blocks: nn.ModuleList,
+    x: Tensor,
+    recompute: Recompute,
+    others: Sequence[tuple[Any, ...]] | None = None,
+    chosen: range | None = None,
 ) -> Tensor:
-    """One block after another; `others` holds each block's further arguments."""
-    for number, block in enumerate(blocks):
+    """One block after another; `others` holds each block's further arguments, `chosen` the numbers of those to run."""
+    for number in range(len(blocks)) if chosen is None else chosen:
+        block = blocks[number]
         how = recompute.how if number % recompute.every == 0 and torch.is_grad_enabled() else "none"
         x = _run(block, how, x, *(others[number] if others is not None else ()))
     return x

@@ -22,11 +22,11 @@ CLASS_WIDTH: Final = 64
 class ImageAdapter(nn.Module):
     """Continuous values (B, C, h, w), any floating dtype -> tokens (B, n, D) in the weights' dtype."""
 
-    def __init__(self, modality: Modality, config: ModelConfig, dim: int) -> None:
+    def __init__(self, modality: Modality, config: ModelConfig, dim: int, base_patch: int | None = None) -> None:
         super().__init__()
         patch = modality.patch(config.patch_size)
         self.proj = nn.Conv2d(len(modality.bands), dim, kernel_size=patch, stride=patch)
-        self.positions = position_embedding(config, dim, "bicubic")
+        self.positions = position_embedding(config, dim, "bicubic", base_patch=base_patch)
 
     def forward(self, values_BChw: Tensor, grid_hw: tuple[int, int] | None = None) -> Tensor:
         """`grid_hw` says the patches of an image of another size than the configuration's."""
@@ -39,12 +39,12 @@ class ImageAdapter(nn.Module):
 class CategoricalAdapter(nn.Module):
     """Class ids int64 (B, h, w) -> tokens (B, n, D): each id is embedded, then patches are projected."""
 
-    def __init__(self, modality: Modality, config: ModelConfig, dim: int) -> None:
+    def __init__(self, modality: Modality, config: ModelConfig, dim: int, base_patch: int | None = None) -> None:
         super().__init__()
         patch = modality.patch(config.patch_size)
         self.class_emb = nn.Embedding(modality.num_classes, CLASS_WIDTH)
         self.proj = nn.Conv2d(CLASS_WIDTH, dim, kernel_size=patch, stride=patch)
-        self.positions = position_embedding(config, dim, "bilinear")
+        self.positions = position_embedding(config, dim, "bilinear", base_patch=base_patch)
 
     def forward(self, ids_Bhw: Tensor, grid_hw: tuple[int, int] | None = None) -> Tensor:
         """`grid_hw` says the patches of an image of another size than the configuration's."""
@@ -55,17 +55,33 @@ class CategoricalAdapter(nn.Module):
         return tokens_BnD
 
 
-def _adapter(name: str, config: ModelConfig, dim: int) -> nn.Module:
-    modality = MODALITIES[name]
-    return (CategoricalAdapter if modality.categorical else ImageAdapter)(modality, config, dim)
+def _adapter(modality: Modality, config: ModelConfig, dim: int, base_patch: int | None) -> nn.Module:
+    return (CategoricalAdapter if modality.categorical else ImageAdapter)(modality, config, dim, base_patch)
 
 
 class Tokenizer(nn.Module):
-    """The input adapters of all input modalities."""
+    """The input adapters of all input modalities.
 
-    def __init__(self, config: ModelConfig, dim: int) -> None:
+    Attributes:
+        table: what each input modality is; its `bands` are the channels of its input.
+
+    Args:
+        table: where the inputs' modalities are looked up.
+        base_patch: see `position_embedding`.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        dim: int,
+        table: Mapping[str, Modality] = MODALITIES,
+        base_patch: int | None = None,
+    ) -> None:
         super().__init__()
-        self.adapters = nn.ModuleDict({name: _adapter(name, config, dim) for name in config.in_domains})
+        self.table = {name: table[name] for name in config.in_domains}
+        self.adapters = nn.ModuleDict(
+            {name: _adapter(modality, config, dim, base_patch) for name, modality in self.table.items()}
+        )
 
     def forward(self, values: Mapping[str, Tensor]) -> Tensor:
         """Tokens (B, N, D): modality after modality in the config's order, row-major within each.

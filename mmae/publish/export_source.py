@@ -12,6 +12,7 @@ from mmae.errors import InputError
 
 if TYPE_CHECKING:
     from mmae.model.mmae import MultiMAE
+    from mmae.model.tuned.finetuned_model import FinetunedModel
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Source:
         extra: JSON-able notes: `run`, `step`, `log_vars` by output, `training`, `license`, ...
     """
 
-    model: MultiMAE
+    model: MultiMAE | FinetunedModel
     band_stats: Mapping[str, Any]
     extra: Mapping[str, Any]
 

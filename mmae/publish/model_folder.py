@@ -34,11 +34,17 @@ def check(out: Path, args: argparse.Namespace) -> None:
 def write(out: Path, source: Source, args: argparse.Namespace) -> None:
     """Write `model.safetensors`, `config.json` and the model card."""
     from mmae.model.saved.saved_config import SavedModel
-    from mmae.model.saved.saved_model import save_model
+    from mmae.model.saved.saved_model import save_finetuned, save_model
+    from mmae.model.tuned.finetuned_model import FinetunedModel
     from mmae.publish.hub.model_card import CARD_NAME, LICENSE, model_card
     from mmae.version import __version__
 
     model = source.model
     extra = {**source.extra, **({LICENSE: args.license} if args.license else {})}
-    card = model_card(SavedModel(model.config, model.variant, source.band_stats, extra, __version__))
-    save_model(out, model, source.band_stats, extra, {CARD_NAME: card})
+    tuned = model.tuned if isinstance(model, FinetunedModel) else None
+    card = model_card(SavedModel(model.config, model.variant, source.band_stats, extra, __version__, tuned))
+    others = {CARD_NAME: card}
+    if isinstance(model, FinetunedModel):
+        save_finetuned(out, model, source.band_stats, extra, others)
+    else:
+        save_model(out, model, source.band_stats, extra, others)

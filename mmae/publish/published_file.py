@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
+from mmae.errors import InputError
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Mapping
@@ -28,8 +30,11 @@ def write(out: Path, source: Source, args: argparse.Namespace) -> None:
 
     from mmae.disk.files import atomic_file, writing
     from mmae.disk.library_file import library_file
+    from mmae.model.mmae import MultiMAE
     from mmae.model.published.file import published_checkpoint
 
+    if not isinstance(source.model, MultiMAE):
+        raise InputError("--format published: a fine-tuned model has no decoders, which the published code loads")
     model, epoch = source.model, source.extra.get("epoch")
     checkpoint = published_checkpoint(
         model.state_dict(), model.config, model.variant, source.extra.get("log_vars"), epoch

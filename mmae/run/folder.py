@@ -10,13 +10,13 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from mmae.addresses import is_remote, map_locations, without_secrets
 from mmae.config.config_values import assignment
-from mmae.config.recipe_file import build_config, path_keys, read_recipe
+from mmae.config.recipe_file import TRAINING, RecipeKind
 from mmae.config.schema import Config, Flat, Resume, flatten, resume_policy
 from mmae.disk.files import write_whole
 from mmae.disk.json_text import parse_json
@@ -37,6 +37,8 @@ from mmae.run.layout import (
     PROFILE,
     check_run,
 )
+
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
@@ -78,11 +80,16 @@ class RunFolder:
         return self.path / PROFILE
 
     def stored_config(self, trust: bool = False) -> Config | None:
+        """`stored` of a run of `mmae train`."""
+        return self.stored(TRAINING, trust)
+
+    def stored(self, kind: RecipeKind[C], trust: bool = False) -> C | None:
         """The configuration of the run's last training; None if the folder holds no run yet.
 
         It does not contain the secrets of addresses: see `mmae.addresses`.
 
         Args:
+            kind: of the run's recipe.
             trust: the run may be another user's, and name a command (`pipe:`).
 
         Raises:
@@ -90,20 +97,24 @@ class RunFolder:
         """
         if self.config_file.is_file():
             check_run(self.path, trust)
-            return build_config(read_recipe(self.config_file, trust), str(self.config_file))
+            return kind.build(kind.read(self.config_file, trust), str(self.config_file))
         if self.path.exists() and (not self.path.is_dir() or any(map(_is_strange, self.path.iterdir()))):
             raise InputError(f"{self.path}: holds something, but no run (no {CONFIG}): choose another run.dir")
         return None
 
     def write_configs(self, config: Config, ds_config: dict[str, Any], band_stats: Any) -> None:
-        """Write the resolved recipe, the merged DeepSpeed configuration and the statistics; each file whole or not.
+        """Write the resolved recipe, the merged DeepSpeed configuration and the statistics; each file whole or not."""
+        self.write_recipe(recipe_text(config), band_stats)
+        write_whole(self.ds_config_file, json.dumps(ds_config, indent=2) + "\n")
+
+    def write_recipe(self, recipe: str, band_stats: Any) -> None:
+        """Write the resolved recipe and the statistics; each file whole or not.
 
         With the statistics in the run's folder, a model can be exported on a machine without the shards.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         keep_from_others(self.path)
-        write_whole(self.config_file, recipe_text(config))
-        write_whole(self.ds_config_file, json.dumps(ds_config, indent=2) + "\n")
+        write_whole(self.config_file, recipe)
         write_whole(self.band_stats_file, json.dumps(band_stats) + "\n")
 
     def stored_band_stats(self) -> dict[str, Any]:
@@ -142,10 +153,11 @@ def open_run(path: str, trust: bool = False) -> RunFolder:
     return folder
 
 
-def changes_on_resume(old: Config, new: Config, said: Flat, folder: RunFolder) -> dict[str, tuple[Any, Any]]:
+def changes_on_resume(old: C, new: C, said: Flat, folder: RunFolder) -> dict[str, tuple[Any, Any]]:
     """Old and new of each value that a resumed run changes, without the values that do not affect learning.
 
     Args:
+        old, new: configurations of one kind.
         said: the overrides of the command line, by dotted key.
 
     Raises:
@@ -153,7 +165,7 @@ def changes_on_resume(old: Config, new: Config, said: Flat, folder: RunFolder) -
     """
     before, after = flatten(old), flatten(new)
     changed: dict[str, tuple[Any, Any]] = {}
-    for key, policy in resume_policy().items():
+    for key, policy in resume_policy(type(new)).items():
         if before.get(key) == after[key] or policy is Resume.FREE:
             continue
         where = f"{folder.path}: {key} is {before.get(key)!r} in this run, and {after[key]!r} now"
@@ -167,10 +179,10 @@ def changes_on_resume(old: Config, new: Config, said: Flat, folder: RunFolder) -
     return changed
 
 
-def recipe_text(config: Config) -> str:
+def recipe_text(config: Any, kind: RecipeKind[Any] = TRAINING) -> str:
     """The run's own recipe as YAML of dotted keys. Paths are absolute, for commands typed in other folders."""
     flat = without_passwords(config)
-    for key in path_keys():
+    for key in kind.path_keys():
         said = flat[key]
         flat[key] = [_absolute(place) for place in said] if isinstance(said, list) else _absolute(said)
     return yaml.safe_dump(flat, sort_keys=False)
@@ -180,7 +192,7 @@ def _absolute(place: str | None) -> str | None:
     return os.path.abspath(place) if place and not is_remote(place) else place
 
 
-def without_passwords(config: Config) -> Flat:
+def without_passwords(config: Any) -> Flat:
     """`flatten(config)` without the secrets of addresses, to be stored and shown."""
     flat = flatten(config)
     flat["data.shards"] = map_locations(flat["data.shards"], without_secrets)

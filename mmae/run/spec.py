@@ -18,7 +18,7 @@ import mmae
 from mmae.config.batch_split import BatchSplit, split_global_batch
 from mmae.config.deepspeed import load_deepspeed_json, merge, precision_of, zero_stage_of
 from mmae.config.recipe_file import overridden, parse_overrides
-from mmae.config.schema import Config, flatten
+from mmae.config.schema import Config, Tracked, flatten
 from mmae.data.sampling.order import TrainOrder
 from mmae.data.sampling.shard_sets import check_cache, common_datasets, open_sets
 from mmae.data.sampling.training_tiles import TrainingTiles, training_tiles
@@ -188,7 +188,7 @@ def runs(spec: RunSpec) -> dict[str, str]:
     }
 
 
-def check_trackers(config: Config) -> None:
+def check_trackers(config: Tracked) -> None:
     """Refuse a tracker without its package.
 
     Raises:

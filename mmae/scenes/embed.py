@@ -54,7 +54,7 @@ def _embed_scene(args: argparse.Namespace) -> int:
     out = Path(args.out)
     check_suffix(out, (".tif", ".tiff"), "a scene's vectors are a GeoTIFF")
     check_new_output(out)
-    job, workers = scene_job(args, None)
+    job, workers = scene_job(args, predict=False)
     check_job(job, out)
     (rows, columns), patch, dim = job.patches, job.encoder.patch_size, job.encoder.dim
     with partial_output(out, job.identity()) as partial:

@@ -1,4 +1,4 @@
-"""`mmae predict MODEL SCENE OUT`: what the pretrained decoders say about a scene, as GeoTIFFs."""
+"""`mmae predict MODEL SCENE OUT`: what a fine-tuned model, or pretrained decoders, say about a scene, as GeoTIFFs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", help="folder to write, with one GeoTIFF an output")
     parser.add_argument(
         "--outputs",
-        required=True,
         metavar="NAME,NAME",
-        help="decoders of the model: semseg (land cover), depth (relative elevation), rgb, ired, sired, ebands "
-        "(reflectance) and others",
+        help="decoders of a pretrained model: semseg (land cover), depth (relative elevation), rgb, ired, sired, "
+        "ebands (reflectance) and others; a fine-tuned model has its task only",
     )
 
 
@@ -33,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{args.src[0]}: predictions are made of GeoTIFFs: `mmae reconstruct` draws tiles of shards")
     out = Path(args.out)
     check_new_output(out)
-    job, workers = scene_job(args, tuple(name.strip() for name in args.outputs.split(",")))
+    job, workers = scene_job(args, predict=True)
     check_job(job, out)
     rasters = job.window_model.rasters
     rows, columns = job.patches

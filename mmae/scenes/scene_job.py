@@ -16,10 +16,10 @@ from data_tools.workers.pool import Tally, in_processes
 from data_tools.workers.progress import progress
 from mmae.disk.free_space import need_space
 from mmae.errors import InputError
+from mmae.inference.process_model import load_here, model_hash
 from mmae.scenes.files.geotiffs import Scene, SceneReader
 from mmae.scenes.files.partial_output import REMEDY, PartialOutput
 from mmae.scenes.files.rasters import Unit, runs_of, units_of
-from mmae.scenes.process_model import load_here, model_hash
 from mmae.scenes.windows.window_axis import WindowAxis
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class SceneJob:
 
     Attributes:
         model: folder, or name on the hub.
-        outputs: decoders whose predictions are wanted; None: the encoder's vectors.
+        outputs: decoders, or the task of a fine-tuned model, whose predictions are wanted; None: the encoder's vectors.
         window_hw: pixels of a window.
         overlap: pixels that neighbouring windows share.
         batch: the most windows that are computed at once.
@@ -77,6 +77,10 @@ class SceneJob:
             from mmae.scenes.windows.encoded_windows import EncodedWindows
 
             return EncodedWindows(self.inputs)
+        if self.encoder.saved.tuned is not None:
+            from mmae.scenes.windows.task_windows import TaskWindows
+
+            return TaskWindows(self.inputs)
         from mmae.scenes.windows.decoded_windows import DecodedWindows
 
         return DecodedWindows(self.inputs, self.outputs)

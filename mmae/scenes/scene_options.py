@@ -15,6 +15,7 @@ from mmae.modalities import S2_LEVELS
 
 if TYPE_CHECKING:
     from mmae.config.schema import ModelConfig
+    from mmae.model.tuned.tuned_config import TunedConfig
     from mmae.scenes.scene_job import SceneJob
 
 _RESAMPLINGS: Final = ("nearest", "bilinear", "average")
@@ -103,8 +104,11 @@ def default_overlap(config: ModelConfig) -> int:
     return min(config.image_hw) // config.patch_size // _OVERLAP_SHARE * config.patch_size
 
 
-def scene_job(args: argparse.Namespace, outputs: tuple[str, ...] | None) -> tuple[SceneJob, int]:
+def scene_job(args: argparse.Namespace, predict: bool) -> tuple[SceneJob, int]:
     """What the arguments ask for, and the number of processes. The files are open-able and fit together.
+
+    Args:
+        predict: predictions are wanted, not the encoder's vectors.
 
     Raises:
         InputError: they do not, or the model does not take their bands.
@@ -116,13 +120,14 @@ def scene_job(args: argparse.Namespace, outputs: tuple[str, ...] | None) -> tupl
     # Files are looked at before imports that take seconds.
     named = band_names(args.src, None if args.bands is None else args.bands.split(","))
     from mmae.inference.model_location import model_folder
+    from mmae.inference.process_model import devices_of
     from mmae.model.saved.saved_config import read_model_config
-    from mmae.scenes.process_model import devices_of
     from mmae.scenes.scene_job import SceneJob
     from mmae.scenes.windows.window_inputs import Numbers, scene_bands
 
-    config = read_model_config(model_folder(args.model), args.trust).config
-    scene = open_scene(scene_bands(config.in_domains, named), args.resample)
+    saved = read_model_config(model_folder(args.model), args.trust)
+    config, outputs = saved.config, _outputs(args.outputs, saved.tuned) if predict else None
+    scene = open_scene(scene_bands(config.in_domains, named, saved.table), args.resample)
     side = getattr(args, "window", None)
     window_hw = config.image_hw if side is None else (side, side)
     usual = default_overlap(config)
@@ -135,9 +140,25 @@ def scene_job(args: argparse.Namespace, outputs: tuple[str, ...] | None) -> tupl
     return job, len(devices)
 
 
+def _outputs(said: str | None, tuned: TunedConfig | None) -> tuple[str, ...]:
+    """The names of the rasters to predict.
+
+    Raises:
+        InputError: none is named of a pretrained model, or another than the task of a fine-tuned one.
+    """
+    names = None if said is None else tuple(name.strip() for name in said.split(","))
+    if tuned is None:
+        if names is None:
+            raise InputError("--outputs is missing: name the decoders of this pretrained model, such as semseg,rgb")
+        return names
+    if names not in {None, (tuned.task.name,)}:
+        raise InputError(f"--outputs {said}: this model is fine-tuned for {tuned.task.name} alone: leave it out")
+    return (tuned.task.name,)
+
+
 def scene_tags(job: SceneJob) -> dict[str, str]:
     """Facts for readers of a raster."""
-    from mmae.scenes.process_model import model_name
+    from mmae.inference.process_model import model_name
     from mmae.version import __version__
 
     bands = "; ".join(f"{dataset}: {' '.join(names)}" for dataset, names in job.scene.names.items())

@@ -21,13 +21,13 @@ from mmae.data.sampling.shard_sets import ShardSet
 from mmae.disk.free_space import need_space
 from mmae.draws import VALIDATION_EPOCH
 from mmae.errors import InputError
+from mmae.inference.process_model import devices_of, load_here, model_hash, model_name
 from mmae.modalities import DATASET_BANDS, MODALITIES, S2_LEVELS
 from mmae.raw_tiles import stored_inputs
 from mmae.scenes.files.geo_extra import pyarrow
 from mmae.scenes.files.number_format import number_format
 from mmae.scenes.files.parquet_output import TileVectors, write_parquet
 from mmae.scenes.files.partial_output import REMEDY, PartialOutput, check_new_output, partial_output
-from mmae.scenes.process_model import devices_of, load_here, model_hash, model_name
 from mmae.scenes.scene_options import batch_of, check_suffix
 from mmae.terminal.plurals import counted
 from mmae.terminal.printable import printable

@@ -17,6 +17,7 @@ import mmae
 from mmae.errors import InputError
 from mmae.inference.raw_encoder import Encoded, RawEncoder
 from mmae.modalities import DATASET_BANDS, MODALITIES
+from mmae.model.encoder import EncoderModel
 from mmae.model.features import features
 from mmae.model.mmae import MultiMAE
 from mmae.model.saved.saved_model import save_model
@@ -44,7 +45,7 @@ def named(arrays: dict[str, NDArray[Any]], inputs: tuple[str, ...], order: Any =
     return some, bands
 
 
-def same(found: Encoded, model: MultiMAE, inputs: Any) -> None:
+def same(found: Encoded, model: EncoderModel, inputs: Any) -> None:
     with torch.no_grad():
         expected = features(model, inputs.values, inputs.token_valid)
     assert list(found.maps) == list(expected.maps)

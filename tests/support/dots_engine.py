@@ -6,9 +6,9 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import deepspeed
-import pytest
 import torch
 from deepspeed.utils import groups
 from torch import Tensor, nn
@@ -85,11 +85,8 @@ def join_as(rank: int, world: int, port: int) -> None:
 @contextmanager
 def group_of_one() -> Iterator[None]:
     """DeepSpeed's process group with this process as its only rank."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-            patch.setenv(name, "")
-        # DeepSpeed keeps the group of an earlier test's engines.
-        patch.setattr(groups, "_WORLD_GROUP", None)
+    # The commands of later tests would inherit what joining sets; and DeepSpeed keeps the group of earlier engines.
+    with patch.dict(os.environ), patch.object(groups, "_WORLD_GROUP", None):
         join_as(0, 1, free_port())
         yield
         leave()

@@ -1,10 +1,11 @@
-"""A Python 3.12 in which TerraTorch and torchgeo-bench are installed: neither is a dependency of this project."""
+"""A Python 3.12 in which other people's tools are installed, none of which is a dependency of this project."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,19 +17,29 @@ EXISTING: Final = "MMAE_TOOLS_PYTHON"
 
 
 def tools_python(folder: Path) -> Path:
-    """The named Python, or that of a new environment below a folder; the test is skipped where neither can be had."""
-    if named := os.environ.get(EXISTING):
+    """A Python with TerraTorch and torchgeo-bench; see `python_with`."""
+    return python_with(folder, PACKAGES, EXISTING)
+
+
+def python_with(folder: Path, packages: Sequence[str], existing: str) -> Path:
+    """A Python 3.12 with these packages; the test is skipped where there is none.
+
+    Args:
+        folder: a new environment is made there.
+        existing: environment variable that may name a Python that has them already.
+    """
+    if named := os.environ.get(existing):
         return Path(named)
     python = _python312()
     if python is None:
-        pytest.skip("no Python 3.12 here: TerraTorch and torchgeo-bench need it")
+        pytest.skip(f"no Python 3.12 here: {' and '.join(packages)} need it")
     subprocess.run([python, "-m", "venv", str(folder)], check=True)
     inside = folder / "bin" / "python"
     installed = subprocess.run(
-        [inside, "-m", "pip", "install", "-q", *PACKAGES], capture_output=True, text=True, check=False
+        [inside, "-m", "pip", "install", "-q", *packages], capture_output=True, text=True, check=False
     )
     if installed.returncode:
-        pytest.skip(f"{' and '.join(PACKAGES)} cannot be installed here: {installed.stderr[-300:]}")
+        pytest.skip(f"{' and '.join(packages)} cannot be installed here: {installed.stderr[-300:]}")
     return inside
 
 

@@ -31,11 +31,14 @@ GROUND = frozenset(
 )
 """Modules and packages of `mmae` that everything may stand on; they know only one another."""
 
-PROGRAMS = frozenset({"export", "inference", "publish", "raw_tiles", "train"})
+INFERENCE = frozenset({"inference", "raw_tiles"})
+"""Modules and packages of `mmae` that use a trained encoder, and need nothing of training."""
+
+PROGRAMS = frozenset({"export", "publish", "train"})
 """Modules and packages of `mmae` that use all of the engine, each a program or a function for users."""
 
 _DATA_AND_MODEL = frozenset({"config", "data", "model", "losses"})
-_TRAINING = _DATA_AND_MODEL | {"distributed", "run", "engine", "evaluate"}
+_TRAINING = _DATA_AND_MODEL | {"distributed", "run", "engine", "inference", "evaluate"}
 
 BELOW: Mapping[str, frozenset[str]] = MappingProxyType(
     {
@@ -48,9 +51,13 @@ BELOW: Mapping[str, frozenset[str]] = MappingProxyType(
         "distributed": frozenset({"config"}),
         "run": _DATA_AND_MODEL | {"distributed"},
         "engine": _DATA_AND_MODEL | {"distributed", "run"},
-        "evaluate": _DATA_AND_MODEL | {"distributed", "run", "engine"},
-        "programs": _TRAINING,
+        "inference": _DATA_AND_MODEL,
+        "report": _TRAINING,
         # Worker processes and their progress are those of data_tools.
+        "evaluate": _DATA_AND_MODEL | {"distributed", "run", "engine", "inference", "data_tools"},
+        "programs": _TRAINING,
+        # Predictions are written as those of scenes are.
+        "finetune": _TRAINING | {"programs", "scenes"},
         "scenes": _TRAINING | {"programs", "data_tools"},
         "plan": _DATA_AND_MODEL,
         "launch": _TRAINING | {"programs"},
@@ -78,7 +85,17 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "": frozenset(),
             "counts": frozenset(),
             "published": frozenset({""}),
-            "saved": frozenset({"", "counts", "published"}),
+            "heads": frozenset({""}),
+            "tuned": frozenset({"", "heads"}),
+            "saved": frozenset({"", "counts", "published", "tuned"}),
+        },
+        "mmae.finetune": {
+            "model": frozenset(),
+            "labelled": frozenset(),
+            "start": frozenset({"model", "labelled"}),
+            "scoring": frozenset({"labelled"}),
+            "training": frozenset({"model", "labelled", "start", "scoring"}),
+            "": frozenset({"model", "labelled", "start", "scoring", "training"}),
         },
         "mmae.engine": {
             "": frozenset(),
@@ -90,6 +107,22 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "": frozenset({"contents", "conversion"}),
             "contents": frozenset(),
             "conversion": frozenset(),
+        },
+        "mmae.evaluate": {
+            "frozen": frozenset(),
+            "pictures": frozenset(),
+            "in_loop": frozenset({"frozen"}),
+            "": frozenset({"frozen", "pictures"}),
+            "probe": frozenset({"frozen"}),
+            "benchmark": frozenset({"frozen"}),
+        },
+        "mmae.evaluate.benchmark": {
+            "tasks": frozenset(),
+            "geobench": frozenset({"tasks"}),
+            "mmearth_bench": frozenset({"tasks"}),
+            "encoding": frozenset({"tasks"}),
+            "protocols": frozenset({"tasks", "encoding"}),
+            "": frozenset({"tasks", "geobench", "mmearth_bench", "encoding", "protocols"}),
         },
         "mmae.scenes": {
             "files": frozenset(),
@@ -103,6 +136,11 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "programs": frozenset({"", "images"}),
             "carried": frozenset(),
             "plugins": frozenset({"", "images", "programs"}),
+        },
+        "mmae.report": {
+            "page": frozenset(),
+            "shards": frozenset({"page"}),
+            "": frozenset({"page", "shards"}),
         },
         "mmae.launch": {
             "supervision": frozenset(),
@@ -157,6 +195,7 @@ DATA_TOOLS_GROUND = frozenset(
 
 EXCEPTIONS = MappingProxyType(
     {
+        ("mmae", "mmae.data.loading.shard_dataset"): "`mmae.ShardDataset`, in the same way",
         ("mmae", "mmae.inference.raw_encoder"): "`mmae.load_encoder`, in the same way as the next two",
         ("mmae", "mmae.model.features"): "`mmae.features`, imported when it is first asked for; here for type checkers",
         ("mmae", "mmae.model.saved.saved_model"): "`mmae.load_model`, in the same way",
@@ -220,6 +259,8 @@ def room(module: str) -> str:
     name = rest.partition(".")[0]
     if name in {"", *GROUND}:
         return "ground"
+    if name in INFERENCE:
+        return "inference"
     if name in PROGRAMS:
         return "programs"
     return "cli" if name == "__main__" else name

@@ -8,11 +8,11 @@ from typing import Final
 import numpy as np
 
 from mmae.config.schema import ModelConfig
+from mmae.inference.process_model import devices_of
 from mmae.model.mmae import MultiMAE
 from mmae.model.saved.saved_model import save_model
 from mmae.scenes.files.geo_extra import rasterio
 from mmae.scenes.files.geotiffs import SceneBand, open_scene
-from mmae.scenes.process_model import devices_of
 from mmae.scenes.scene_job import SceneJob
 from mmae.scenes.scene_options import batch_of, default_overlap
 from mmae.scenes.windows.window_inputs import Numbers

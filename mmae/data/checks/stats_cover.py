@@ -10,7 +10,7 @@ import numpy as np
 from mmae.data.transforms.shapes import check_counts, check_shapes
 from mmae.data.transforms.stats_entry import band_numbers
 from mmae.errors import InputError
-from mmae.modalities import MODALITIES, S2_LEVELS, S2Level, entry_levels, stats_entry
+from mmae.modalities import MODALITIES, S2_LEVELS, Modality, S2Level, entry_levels, stats_entry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -100,6 +100,7 @@ def check_bands(
     band_stats: Mapping[str, Any],
     values_TCn: NDArray[np.float64],
     mend: str = OTHER_STATISTICS,
+    table: Mapping[str, Modality] = MODALITIES,
 ) -> None:
     """Refuse data in a band without statistics, or with those of a band that never changes; it would be learned as 0.
 
@@ -108,6 +109,7 @@ def check_bands(
         entry: the statistics of the tiles' dataset and level.
         values_TCn: pixels n of each band C of tiles T, NaN where there is no data.
         mend: what the user can do about it, for the message.
+        table: what the modalities are.
 
     Raises:
         InputError: a band that one of `domains` takes holds data that its statistics cannot be of.
@@ -115,7 +117,7 @@ def check_bands(
     numbers = band_numbers(band_stats, entry)
     unknown_C = np.full(values_TCn.shape[1], np.nan)
     mean_C, std_C = (unknown_C, unknown_C) if numbers is None else (numbers.mean_C, numbers.std_C)
-    for row in (MODALITIES[name] for name in domains):
+    for row in (table[name] for name in domains):
         if row.categorical or entry not in entry_levels(row.dataset):
             continue
         for band, name in zip(row.bands, row.band_names, strict=True):

@@ -10,7 +10,7 @@ import numpy as np
 from mmae.data.checks.stats_cover import OTHER_STATISTICS, check_bands
 from mmae.data.checks.units import Remedy, before_packing, code_problem, thinned, unit_problem
 from mmae.errors import InputError
-from mmae.modalities import DATASET_BANDS, MODALITIES, S2Level, stats_entry
+from mmae.modalities import DATASET_BANDS, MODALITIES, Modality, S2Level, stats_entry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,6 +27,7 @@ def check_values(
     remedy: Remedy = before_packing,
     bands: Mapping[str, Sequence[int]] | None = None,
     mend: str = OTHER_STATISTICS,
+    table: Mapping[str, Modality] = MODALITIES,
 ) -> None:
     """Compare tiles of one Sentinel-2 level with the statistics and class tables of the modalities `domains`.
 
@@ -38,17 +39,18 @@ def check_values(
         remedy: what the user can do about values in other units, for the message.
         bands: dataset -> the bands that its array holds, in its order; None: all.
         mend: what the user can do about a band without statistics, for the message.
+        table: what the modalities are.
 
     Raises:
         InputError: the values do not fit; the message says what to do.
     """
-    rows = [MODALITIES[name] for name in domains]
+    rows = [table[name] for name in domains]
     for entry, dataset in {stats_entry(row, level): row.dataset for row in rows if not row.categorical}.items():
         values_TCn = np.stack([thinned(tile_CHW, entry) for tile_CHW in arrays[dataset]])
         stored = None if bands is None else bands[dataset]
         if stored is not None:
             values_TCn = _in_place(values_TCn, dataset, stored)
-        check_bands(where, entry, domains, band_stats, values_TCn, mend)
+        check_bands(where, entry, domains, band_stats, values_TCn, mend, table)
         if units and (problem := unit_problem(entry, values_TCn, band_stats, remedy, stored)):
             raise InputError(f"{where}: {entry}: {problem}; if they are right all the same, use {switch}")
     for dataset in {row.dataset for row in rows if row.categorical} if units else ():
@@ -59,6 +61,7 @@ def check_values(
 def _in_place(values_TCn: NDArray[np.float64], dataset: str, stored: Sequence[int]) -> NDArray[np.float64]:
     """Each band at its place in the dataset; NaN in those that are not stored."""
     tiles, _, pixels = values_TCn.shape
-    whole_TCn = np.full((tiles, DATASET_BANDS[dataset], pixels), np.nan)
+    # Bands that MMEarth does not have stand behind its own.
+    whole_TCn = np.full((tiles, max(DATASET_BANDS[dataset], *(band + 1 for band in stored)), pixels), np.nan)
     whole_TCn[:, list(stored)] = values_TCn
     return whole_TCn

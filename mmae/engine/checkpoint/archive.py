@@ -22,10 +22,15 @@ from mmae.run.layout import (
     LATEST,
     LOG,
     LOGS,
+    MODEL,
     PICTURES,
+    PREDICTIONS,
     PROFILE,
     QUARANTINE,
+    RESULTS,
     SAMPLES,
+    SEARCH,
+    SEEDS,
     TENSORBOARD,
     WANDB,
     newest_first,
@@ -36,6 +41,7 @@ _SETTINGS: Final = (CONFIG, DS_CONFIG, BAND_STATS)
 _MOVED: Final = (
     CHECKPOINTS, *_SETTINGS, LOG, SAMPLES, DAMAGED_TILES,
     QUARANTINE, LOGS, PICTURES, PROFILE, TENSORBOARD, WANDB,
+    RESULTS, MODEL, PREDICTIONS, SEARCH, SEEDS,
 )  # fmt: skip
 
 

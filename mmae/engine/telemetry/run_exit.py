@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final, Protocol, cast
 
 import torch
 import torch.distributed as dist
@@ -16,8 +17,8 @@ from mmae.distributed.process_group import is_local_main
 from mmae.engine.telemetry.oom_advice import explained, is_out_of_memory
 from mmae.engine.telemetry.rank_log import RankLog
 from mmae.engine.telemetry.run_log import RunLog
-from mmae.engine.telemetry.step_observer import StepObserver
 from mmae.errors import DoesNotFitError, InputError
+from mmae.run.folder import RunFolder
 from mmae.run.log_reader import END, ends_in_a_torn_line, line_of, new_record
 from mmae.run.spec import RunSpec
 from mmae.terminal.edge import ending
@@ -44,25 +45,58 @@ def write_end(log: Path, step: int, error: str) -> None:
             file.write(begin + line)
 
 
+class Started(Protocol):
+    """What is known of a start: its folder, and its configuration (`data.locations`)."""
+
+    @property
+    def folder(self) -> RunFolder: ...
+
+    @property
+    def config(self) -> Any: ...
+
+
+class Stepping(Protocol):
+    """Records of steps that have not been written yet, and the last step."""
+
+    @property
+    def step(self) -> int: ...
+
+    def arrived(self) -> Iterable[dict[str, Any]]: ...
+
+
+class Observer(Protocol):
+    """What is open while steps are made."""
+
+    @property
+    def records(self) -> Stepping: ...
+
+    def close(self) -> None: ...
+
+
+Explain = Callable[[BaseException, bool], DoesNotFitError]
+"""The message after out-of-memory, and whether that was within a step."""
+
+
 class RunEnd:
     """A context around a training.
 
     Errors pass through it unchanged, except out-of-memory, which becomes a `DoesNotFitError` with advice.
     """
 
-    def __init__(self, spec: RunSpec, watched: bool = False) -> None:
+    def __init__(self, spec: Started, watched: bool = False, explain: Explain | None = None) -> None:
         """Collect this rank's messages from now on.
 
         Args:
             watched: a watchdog runs. It records the end where another rank is at fault.
+            explain: makes the message after out-of-memory; None: that of `mmae train`.
         """
-        self._spec, self._watched = spec, watched
+        self._spec, self._watched, self._explain = spec, watched, explain
         self._secrets = secrets_of(spec.config.data.locations)
         self._rank_log = RankLog(dist.get_rank(), is_local_main(), self._secrets)
         self._log: RunLog | None = None
-        self._observer: StepObserver | None = None
+        self._observer: Observer | None = None
 
-    def open(self, log: RunLog, observer: StepObserver) -> None:
+    def open(self, log: RunLog, observer: Observer) -> None:
         """Write into the run's folder from now on: this start has taken it over."""
         self._rank_log.open(self._spec.folder.logs)
         self._log, self._observer = log, observer
@@ -118,7 +152,9 @@ class RunEnd:
             self._log.close()
 
     def _explained(self, error: BaseException) -> DoesNotFitError:
-        spec = self._spec
-        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "the host"
         in_a_step = self._observer is not None
+        if self._explain is not None:
+            return self._explain(error, in_a_step)
+        spec = cast(RunSpec, self._spec)
+        device = torch.cuda.get_device_name() if torch.cuda.is_available() else "the host"
         return explained(error, spec.split, spec.config.train, spec.zero_stage, dist.get_rank(), device, in_a_step)

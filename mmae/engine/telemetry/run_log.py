@@ -11,10 +11,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from mmae.config.schema import Config
+from mmae.config.schema import Tracked
 from mmae.disk.regular_file import append_regular
-from mmae.engine.history.wandb_runs import new_run
-from mmae.engine.telemetry.trackers import Background, close_trackers, numbers_of, start_trackers
+from mmae.engine.history.wandb_runs import run_of_start
+from mmae.engine.telemetry.trackers import Background, close_trackers, numbers_of, start_trackers, wandb_is_online
 from mmae.run.log_reader import ends_in_a_torn_line, line_of, new_record
 from mmae.terminal.error_line import say_error
 from mmae.terminal.printable import printable
@@ -25,7 +25,7 @@ Record = dict[str, Any]
 class RunLog:
     """Writes a run's records. On ranks other than 0 it does nothing."""
 
-    def __init__(self, file: Path, config: Config, rank: int, first_step: int) -> None:
+    def __init__(self, file: Path, config: Tracked, rank: int, first_step: int) -> None:
         self._active = rank == 0
         self.about_wandb: Record = {}
         """Fields about the W&B run for the record of a start."""
@@ -35,7 +35,7 @@ class RunLog:
         self._file = append_regular(file)
         self._torn = ends_in_a_torn_line(file)
         self._failed = False
-        wandb = new_run(file, first_step) if config.log.wandb else None
+        wandb = run_of_start(file, first_step, wandb_is_online()) if config.log.wandb else None
         if wandb is not None:
             self.about_wandb = {"wandb": wandb.name, "wandb_from": wandb.after}
         self._trackers: list[Background] = start_trackers(file.parent, config, self.say, wandb)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,13 +30,19 @@ class ParameterCounts:
         return self.tokenizer + self.encoder + self.decoders + self.loss_balancer
 
 
-def parameter_counts(config: ModelConfig, variant: Variant | None = None) -> ParameterCounts:
-    """The exact number of learned parameters, including those of the loss balancer."""
+def parameter_counts(
+    config: ModelConfig, variant: Variant | None = None, table: Mapping[str, Modality] = MODALITIES
+) -> ParameterCounts:
+    """The exact number of learned parameters, including those of the loss balancer.
+
+    Args:
+        table: what the input modalities are.
+    """
     variant = variant or config.variant
     outputs = len(config.outputs)
     block = _block_parameters(variant.dim, variant.mlp_dim)
     return ParameterCounts(
-        tokenizer=sum(_adapter_parameters(MODALITIES[name], config, variant.dim) for name in config.in_domains),
+        tokenizer=sum(_adapter_parameters(table[name], config, variant.dim) for name in config.in_domains),
         encoder=config.num_global_tokens * variant.dim + variant.depth * block,
         decoders=sum(_decoder_parameters(output, config, variant.dim) for output in config.outputs),
         loss_balancer=outputs if config.task_balancer == "uncertainty" else 0,

@@ -16,24 +16,30 @@ from mmae.disk.ownership import check_owner
 from mmae.disk.regular_file import check_regular
 from mmae.errors import InputError
 from mmae.model.counts.parameter_counts import parameter_counts
+from mmae.model.encoder import HEAD, EncoderModel
 from mmae.model.mmae import MultiMAE
 from mmae.model.posembed import first_positions
 from mmae.model.published.config import published_weights
 from mmae.model.saved.saved_config import CONFIG_NAME, SavedModel, describe, read_model_config
 from mmae.model.saved.weights_file import WEIGHTS_NAME, new_folder, save_weights
+from mmae.model.tuned.finetuned_model import FinetunedModel
 
 __all__ = [
     "WEIGHTS_NAME",
     "SavedModel",
     "initial_weights",
+    "load_finetuned",
     "load_model",
+    "load_pretrained",
     "load_saved",
     "read_model_config",
+    "save_finetuned",
     "save_model",
 ]
 
 _FLOATS: Final = ("F", "BF")
 """How the names of floating-point dtypes begin in the header."""
+
 _ALIKE: Final = 4
 _MANY: Final = 10**12
 
@@ -57,8 +63,22 @@ def save_model(
     Raises:
         InputError: the folder holds something already, or is not a folder.
     """
-    folder = Path(folder)
-    description = describe(model.config, model.variant, band_stats, extra)
+    _save(Path(folder), model, describe(model.config, model.variant, band_stats, extra), others)
+
+
+def save_finetuned(
+    folder: str | Path,
+    model: FinetunedModel,
+    band_stats: Mapping[str, Any],
+    extra: Mapping[str, Any] | None = None,
+    others: Mapping[str, str] | None = None,
+) -> None:
+    """`save_model` of a fine-tuned model, which has no factors of LoRA any more (`mmae.finetune.model`)."""
+    description = describe(model.config, model.variant, band_stats, extra, model.tuned)
+    _save(Path(folder), model, description, others)
+
+
+def _save(folder: Path, model: EncoderModel, description: str, others: Mapping[str, str] | None) -> None:
     state = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in model.state_dict().items()}
     with new_folder(folder) as partial:
         for name, text in {**(others or {}), CONFIG_NAME: description}.items():
@@ -67,29 +87,62 @@ def save_model(
 
 
 def load_model(folder: str | Path, trust: bool = False) -> MultiMAE:
-    """The model of a folder, float32 on the CPU, in eval mode.
+    """The pretrained model of a folder, float32 on the CPU, in eval mode.
 
     Args:
         trust: read files that other users wrote or can write.
 
     Raises:
-        InputError: a file is missing or damaged, or weights do not fit the configuration.
+        InputError: a file is missing or damaged, weights do not fit the configuration, or it is a fine-tuned model.
     """
-    return load_saved(folder, trust)[1]
+    return load_pretrained(folder, trust)[1]
 
 
-def load_saved(folder: str | Path, trust: bool = False) -> tuple[SavedModel, MultiMAE]:
-    """What `config.json` of a folder says, and its model; see `load_model`."""
+def load_finetuned(folder: str | Path, trust: bool = False) -> FinetunedModel:
+    """The fine-tuned model of a folder, float32 on the CPU, in eval mode.
+
+    Args:
+        trust: read files that other users wrote or can write.
+
+    Raises:
+        InputError: a file is missing or damaged, weights do not fit the configuration, or it is no fine-tuned model.
+    """
+    _, model = load_saved(folder, trust)
+    if not isinstance(model, FinetunedModel):
+        raise InputError(f"{folder}: this model is pretrained and has no task: fine-tune it, or use mmae.load_model")
+    return model
+
+
+def load_pretrained(folder: str | Path, trust: bool = False) -> tuple[SavedModel, MultiMAE]:
+    """What `config.json` of a folder says, and its pretrained model; see `load_model`."""
+    saved, model = load_saved(folder, trust)
+    if not isinstance(model, MultiMAE):
+        raise InputError(f"{folder}: this model is fine-tuned and has no decoders: use mmae.load_finetuned")
+    return saved, model
+
+
+def load_saved(folder: str | Path, trust: bool = False) -> tuple[SavedModel, MultiMAE | FinetunedModel]:
+    """What `config.json` of a folder says, and its model, pretrained or fine-tuned; see `load_model`."""
     saved = read_model_config(folder, trust)
     path = Path(folder) / WEIGHTS_NAME
     # What does not fit is refused before the gigabytes behind the header are read.
     header = _read_header(path, trust)
     _check_count(saved, header, Path(folder))
-    with torch.device("meta"):
-        model = MultiMAE(saved.config, saved.variant)
+    model = _without_weights(saved, Path(folder))
     _check_fit(model.state_dict(), header, path)
     model.load_state_dict(_read_weights(path), assign=True)
     return saved, model.eval()
+
+
+def _without_weights(saved: SavedModel, folder: Path) -> MultiMAE | FinetunedModel:
+    """A model on the meta device."""
+    with torch.device("meta"):
+        if saved.tuned is None:
+            return MultiMAE(saved.config, saved.variant)
+        try:
+            return FinetunedModel(saved.config, saved.variant, saved.tuned)
+        except InputError as error:
+            raise InputError(f"{folder / CONFIG_NAME}: {error}") from None
 
 
 def initial_weights(model: MultiMAE, source: str | Path, trust: bool = False) -> dict[str, Tensor]:
@@ -108,6 +161,8 @@ def initial_weights(model: MultiMAE, source: str | Path, trust: bool = False) ->
         return published_weights(source, model.config, model.variant, trust)
     folder = source
     saved = read_model_config(folder, trust)
+    if saved.tuned is not None:
+        raise InputError(f"{folder}: this model is fine-tuned and has no decoders: pretraining cannot start from it")
     for key in ("in_domains", "outputs"):
         theirs, ours = getattr(saved.config, key), getattr(model.config, key)
         if theirs != ours:
@@ -155,8 +210,10 @@ def _reading(path: Path) -> Iterator[None]:
 def _check_count(saved: SavedModel, state: Mapping[str, Tensor], folder: Path) -> None:
     """Refuse a configuration of another number of weights, before a model of it is built: it may be huge."""
     balancer = len(saved.config.outputs) if saved.config.task_balancer == "uncertainty" else 0
-    needed = parameter_counts(saved.config, saved.variant).total - balancer
-    there = sum(tensor.numel() for tensor in state.values())
+    needed = parameter_counts(saved.config, saved.variant, saved.table).total - balancer
+    # How many weights a head has is known when it is built, which is no danger once the encoder is what it says.
+    counted = [name for name in state if saved.tuned is None or not name.startswith(HEAD)]
+    there = sum(state[name].numel() for name in counted)
     # A model that differs a little is compared weight by weight, which tells more.
     if not there / _ALIKE <= needed <= there * _ALIKE:
         raise InputError(

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-USE: Final = """\
+INSTALL: Final = """\
+It needs torch, safetensors, numpy, pydantic, pyyaml, huggingface_hub, and mmae itself, which is installed from a
+checkout of its code: `pip install --no-deps .` in that folder. This card knows no public address of mmae. Whoever
+shares these weights can say where the code is; a package of that name on an index may be somebody else's."""
+
+USE: Final = f"""\
 ```python
 import mmae
 
@@ -13,9 +18,7 @@ out = encoder(array_BCHW, bands=["B2", "B3", "B4"], level="l2a")  # Sentinel-2 d
 out.vector, out.maps  # (B, D), and a map of tokens (B, h, w, D) for each modality
 ```
 
-It needs torch, safetensors, numpy, pydantic, pyyaml, huggingface_hub, and mmae itself, which is installed from a
-checkout of its code: `pip install --no-deps .` in that folder. This card knows no public address of mmae. Whoever
-shares these weights can say where the code is; a package of that name on an index may be somebody else's. Modalities
+{INSTALL} Modalities
 all of whose bands are given are encoded; the others are left out."""
 
 LIMITS: Final = (

@@ -19,7 +19,7 @@ from mmae.errors import InputError
 from mmae.inference.model_location import model_folder
 from mmae.model.mmae import MultiMAE as PlainMultiMAE
 from mmae.model.saved.saved_config import SavedModel
-from mmae.model.saved.saved_model import load_saved, save_model
+from mmae.model.saved.saved_model import load_pretrained, save_model
 from mmae.publish.hub.model_card import CARD_NAME, LICENSE, check_license, model_card
 from mmae.variants import Variant
 from mmae.version import __version__
@@ -83,7 +83,7 @@ class MultiMAE(PlainMultiMAE, ModelHubMixin):
             local_files_only=local_files_only,
             force_download=force_download,
         )
-        saved, loaded = load_saved(folder, trust)
+        saved, loaded = load_pretrained(folder, trust)
         with torch.device("meta"):
             model = cls(saved.config, saved.variant)
         model.load_state_dict(loaded.state_dict(), assign=True)

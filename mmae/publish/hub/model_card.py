@@ -6,15 +6,24 @@ So a folder that is exported again has the same card, and nobody has to find the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import yaml
 
 from mmae.errors import InputError
-from mmae.modalities import MODALITIES, S2_LEVELS, Modality, stats_entry
+from mmae.modalities import S2_LEVELS, Modality, stats_entry
 from mmae.model.saved.saved_config import SavedModel
-from mmae.publish.hub.card_text import CITATION, LIMITS, USE
+from mmae.publish.hub.card_parts import listed, mapping, markdown_table, number, plain
+from mmae.publish.hub.card_text import CITATION, INSTALL, LIMITS, USE
+from mmae.publish.hub.tuned_card import (
+    tuned_about,
+    tuned_metadata,
+    tuned_scores,
+    tuned_title,
+    tuned_training,
+    tuned_use,
+)
 from mmae.terminal.plurals import counted
 from mmae.terminal.printable import printable
 
@@ -63,19 +72,19 @@ def model_card(saved: SavedModel) -> str:
         InputError: the note `license` is no identifier of a licence.
     """
     _check_noted(saved.extra.get(LICENSE))
-    facts = _mapping(saved.extra.get(TRAINING))
+    facts = mapping(saved.extra.get(TRAINING))
     parts = [
         f"---\n{yaml.safe_dump(_metadata(saved, facts), sort_keys=False)}---",
         f"# {_title(saved)}",
         _about(saved, facts),
         "## Use",
-        USE,
+        USE if saved.tuned is None else f"{tuned_use(saved)}\n\n{INSTALL}",
         "## Inputs",
         _inputs(saved),
         "## Training",
         "\n".join(_training(saved, facts)) or "The model folder does not say how the model was trained.",
-        "## Validation",
-        _validation(facts),
+        "## Validation" if saved.tuned is None else "## Scores",
+        _validation(facts) if saved.tuned is None else tuned_scores(saved),
         "## Limits",
         "\n".join(f"- {line}" for line in _limits(saved, facts)),
         "## Licence",
@@ -93,21 +102,26 @@ def _metadata(saved: SavedModel, facts: Mapping[str, Any]) -> dict[str, Any]:
         metadata |= {"license_name": "not-stated"}
     # The names of other files are no names of data sets that people could look up.
     datasets = list(dict.fromkeys(filter(None, map(_mmearth, _sources(facts)))))
-    sensors = {MODALITIES[name].dataset for name in saved.config.in_domains} & {"sentinel1", "sentinel2"}
+    sensors = {saved.table[name].dataset for name in saved.config.in_domains} & {"sentinel1", "sentinel2"}
     return {
         **metadata,
         "library_name": "mmae",
         "pipeline_tag": "image-feature-extraction",
         "tags": [*_TAGS, *(f"{name[:-1]}-{name[-1]}" for name in sorted(sensors))],
         **({"datasets": datasets} if datasets else {}),
+        **({} if saved.tuned is None else tuned_metadata(saved, saved.tuned.task)),
     }
 
 
 def _title(saved: SavedModel) -> str:
+    if saved.tuned is not None:
+        return tuned_title(saved, saved.tuned.task)
     return f"MultiMAE {saved.config.size}, {len(saved.config.in_domains)} modalities"
 
 
 def _about(saved: SavedModel, facts: Mapping[str, Any]) -> str:
+    if saved.tuned is not None:
+        return tuned_about(saved, saved.tuned)
     config, variant = saved.config, saved.variant
     height, width = config.image_hw
     about = (
@@ -124,15 +138,15 @@ def _about(saved: SavedModel, facts: Mapping[str, Any]) -> str:
 
 def _inputs(saved: SavedModel) -> str:
     """A table of modalities, and one of the statistics."""
-    rows = [MODALITIES[name] for name in saved.config.in_domains]
-    inputs = _table(
+    rows = [saved.table[name] for name in saved.config.in_domains]
+    inputs = markdown_table(
         ("modality", "dataset", "bands", "units", "level", "no data"),
         (
             (row.name, row.dataset, ", ".join(row.band_names), _units(row), _levels(row, saved), _no_data(row))
             for row in rows
         ),
     )
-    statistics = _table(("statistics of", "band", "mean", "standard deviation"), _statistics(rows, saved))
+    statistics = markdown_table(("statistics of", "band", "mean", "standard deviation"), _statistics(rows, saved))
     words = (
         "Values become (value - mean) / standard deviation with these numbers, in the stored units, before the encoder "
         "sees them; `mmae.load_encoder` does that by itself. Elevation is then standardised in each tile."
@@ -162,15 +176,15 @@ def _levels(row: Modality, saved: SavedModel) -> str:
 def _statistics(rows: Iterable[Modality], saved: SavedModel) -> Iterator[tuple[str, ...]]:
     for row in rows:
         for entry in dict.fromkeys(stats_entry(row, level) for level in S2_LEVELS) if not row.categorical else ():
-            table = _mapping(saved.band_stats.get(entry))
-            means, deviations = (_listed(table.get(kind)) for kind in ("mean", "std"))
+            table = mapping(saved.band_stats.get(entry))
+            means, deviations = (listed(table.get(kind)) for kind in ("mean", "std"))
             for band, name in zip(row.bands, row.band_names, strict=True):
                 if band < len(means) and band < len(deviations):
-                    yield entry, name, _number(means[band]), _number(deviations[band])
+                    yield entry, name, number(means[band]), number(deviations[band])
 
 
 def _training(saved: SavedModel, facts: Mapping[str, Any]) -> Iterator[str]:
-    recipe, versions = _mapping(facts.get("recipe")), _mapping(facts.get("versions"))
+    recipe, versions = mapping(facts.get("recipe")), mapping(facts.get("versions"))
     said = {
         "steps": saved.extra.get("step"),
         "tiles seen": facts.get("tiles_seen"),
@@ -178,29 +192,30 @@ def _training(saved: SavedModel, facts: Mapping[str, Any]) -> Iterator[str]:
         "published checkpoint": saved.extra.get("published"),
         "epoch": saved.extra.get("epoch"),
     }
-    rows = [(key, _plain(value)) for key, value in said.items() if value is not None]
-    rows += [(f"`{_plain(key)}`", _plain(value)) for key, value in recipe.items() if value is not None]
+    rows = [(key, plain(value)) for key, value in said.items() if value is not None]
+    rows += tuned_training(saved)
+    rows += [(f"`{plain(key)}`", plain(value)) for key, value in recipe.items() if value is not None]
     for source in _sources(facts):
-        tiles = ", ".join(f"{split} {_plain(count)}" for split, count in _mapping(source.get("tiles")).items())
-        rows.append(("packed from", f"{_plain(source.get('name'))} (tiles: {_plain(tiles)})"))
-        rows.append(("fingerprint of that file", f"`{_plain(source.get('fingerprint'))}`"))
-    rows += [("fingerprint of the shards", f"`{_plain(each)}`") for each in _listed(facts.get("shards"))]
+        tiles = ", ".join(f"{split} {plain(count)}" for split, count in mapping(source.get("tiles")).items())
+        rows.append(("packed from", f"{plain(source.get('name'))} (tiles: {plain(tiles)})"))
+        rows.append(("fingerprint of that file", f"`{plain(source.get('fingerprint'))}`"))
+    rows += [("fingerprint of the shards", f"`{plain(each)}`") for each in listed(facts.get("shards"))]
     rows += [
-        ("commit of mmae" if name == "git" else f"version of {_plain(name)}", _plain(version))
+        ("commit of mmae" if name == "git" else f"version of {plain(name)}", plain(version))
         for name, version in versions.items()
     ]
-    rows.append(("exported by mmae", _plain(saved.mmae_version)))
-    yield _table(("fact", "value"), rows)
+    rows.append(("exported by mmae", plain(saved.mmae_version)))
+    yield markdown_table(("fact", "value"), rows)
 
 
 def _validation(facts: Mapping[str, Any]) -> str:
-    found = _mapping(facts.get("validation"))
-    losses = _mapping(found.get("losses"))
+    found = mapping(facts.get("validation"))
+    losses = mapping(found.get("losses"))
     if not losses:
         return "No validation is known of."
-    table = _table(("output", "loss"), ((_plain(name), _number(loss)) for name, loss in losses.items()))
+    table = markdown_table(("output", "loss"), ((plain(name), number(loss)) for name, loss in losses.items()))
     return (
-        f"Losses on the validation split at step {_plain(found.get('step'))}, on normalised values (cross-entropy for "
+        f"Losses on the validation split at step {plain(found.get('step'))}, on normalised values (cross-entropy for "
         f"land cover); they say how well hidden patches are reconstructed, not how well features transfer.\n\n{table}"
     )
 
@@ -211,9 +226,9 @@ def _limits(saved: SavedModel, facts: Mapping[str, Any]) -> Iterator[str]:
     if saved.config.positions == "learned":
         yield "Its positions were learned for that size; those of other sizes are interpolated."
     missing = [level.upper() for level in S2_LEVELS if saved.band_stats.get(f"sentinel2_{level}") is None]
-    if missing and any(MODALITIES[name].by_level for name in saved.config.in_domains):
+    if missing and any(saved.table[name].by_level for name in saved.config.in_domains):
         yield f"Sentinel-2 of level {' and '.join(missing)} cannot be normalised: there are no statistics of it."
-    if not facts:
+    if not facts and saved.tuned is None:
         yield "How it was trained is not known here."
     yield from LIMITS
 
@@ -221,7 +236,7 @@ def _limits(saved: SavedModel, facts: Mapping[str, Any]) -> Iterator[str]:
 def _licence(saved: SavedModel) -> str:
     stated = saved.extra.get(LICENSE)
     if stated:
-        return f"The weights: {_plain(stated)}. The code of mmae: Apache-2.0."
+        return f"The weights: {plain(stated)}. The code of mmae: Apache-2.0."
     return (
         "Whoever exported these weights has not stated a licence for them (`mmae export --license`): ask before use. "
         "The code of mmae is under Apache-2.0, which says nothing about the weights."
@@ -229,41 +244,10 @@ def _licence(saved: SavedModel) -> str:
 
 
 def _sources(facts: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [each for each in _listed(facts.get("sources")) if isinstance(each, Mapping)]
+    return [each for each in listed(facts.get("sources")) if isinstance(each, Mapping)]
 
 
 def _mmearth(source: Mapping[str, Any]) -> str | None:
     """MMEarth, MMEarth64 or MMEarth100k, by the name of the source's file; None if it is another file."""
     found = _SOURCE.fullmatch(str(source.get("name")))
     return found and "MMEarth" + ("100k" if found[1] == "100k" else "") + (found[2] or "").removeprefix("_")
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _listed(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list | tuple) else ()
-
-
-def _number(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, int | float) else "unknown"
-
-
-def _plain(value: Any) -> str:
-    """A value on one line, which can neither end a cell of a table nor control a terminal."""
-    match value:
-        case bool():
-            text = str(value).lower()
-        case int():
-            text = f"{value:,}"
-        case float():
-            text = f"{value:g}"
-        case _:
-            text = str(value)
-    return printable(text).replace("|", "\\|").replace("`", "'")
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -14,12 +14,12 @@ from mmae.errors import InputError, did_you_mean
 from mmae.modalities import MODALITIES, Modality
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor
 
     from mmae.config.schema import ModelConfig
-    from mmae.model.mmae import MultiMAE
+    from mmae.model.encoder import EncoderModel
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,21 @@ class ImageBands:
         return any(modality.by_level for modality in self.modalities)
 
 
-def image_bands(config: ModelConfig, modality: str | None, bands: Sequence[str] | None) -> ImageBands:
+def image_bands(
+    config: ModelConfig,
+    modality: str | None,
+    bands: Sequence[str] | None,
+    table: Mapping[str, Modality] = MODALITIES,
+) -> ImageBands:
     """The bands of one modality in its own order, or the named bands of any image modalities.
+
+    Args:
+        table: what the model's inputs are.
 
     Raises:
         InputError: neither or both are given, one is no image input of the model, or a band is named twice.
     """
-    images = [MODALITIES[name] for name in config.in_domains if not MODALITIES[name].categorical]
+    images = [table[name] for name in config.in_domains if not table[name].categorical]
     if (modality is None) == (bands is None):
         listed = ", ".join(image.name for image in images)
         raise InputError(f"say one of --modality ({listed}) and --bands (names of bands, such as B4,B3,B2)")
@@ -91,7 +99,7 @@ def _named(images: Sequence[Modality], bands: Sequence[str], config: ModelConfig
     return chosen
 
 
-def projection(model: MultiMAE, chosen: ImageBands) -> tuple[Tensor, Tensor]:
+def projection(model: EncoderModel, chosen: ImageBands) -> tuple[Tensor, Tensor]:
     """The kernel (D, C, P, P) and the bias (D,) of the patch projection that takes these bands, float32."""
     import torch
 

@@ -23,7 +23,7 @@ def write(out: Path, source: Source, args: argparse.Namespace) -> None:
     from mmae.model.saved.weights_file import new_folder
     from mmae.publish.images.one_image import one_image
 
-    image = one_image(source, args)
+    image = one_image(source, args, with_head=True)
     with new_folder(out) as partial:
         write_timm_files(partial, image)
     print("\n".join(image.notes))
@@ -43,9 +43,12 @@ def timm_config(image: OneImage) -> dict[str, Any]:
     from mmae.publish.images.timm_names import ARCHITECTURE
     from mmae.version import __version__
 
+    outputs = 0 if image.head is None else image.head.task.outputs
+    labels = {} if image.head is None else {"label_names": image.head.task.targets or image.head.task.classes}
     return {
         "architecture": ARCHITECTURE,
-        "num_classes": 0,
+        "num_classes": outputs,
+        **labels,
         "num_features": image.width,
         "global_pool": image.pooling,
         "model_args": image.arguments,
@@ -59,7 +62,7 @@ def timm_config(image: OneImage) -> dict[str, Any]:
             "crop_mode": "center",
             "mean": image.statistics.mean,
             "std": image.statistics.std,
-            "num_classes": 0,
+            "num_classes": outputs,
             "pool_size": None,
             "first_conv": "patch_embed.proj",
             "classifier": "head",
@@ -94,9 +97,12 @@ model = transformers.AutoModel.from_pretrained("FOLDER")            # the same n
 ```
 
 `timm.data.resolve_data_config` gives mean and std in stored units. A transform of torchvision that divides 8-bit
-pictures by 255 does not fit them. There is no final norm: put a LayerNorm before a head that is trained on it.
+pictures by 255 does not fit them. {norm}
 """
+
+_NO_NORM: Final = "There is no final norm: put a LayerNorm before a head that is trained on it."
 
 
 def _card(image: OneImage) -> str:
-    return _CARD.format(notes="\n".join(f"- {note}" for note in image.notes))
+    norm = _NO_NORM if image.head is None else "The head has a norm of its own."
+    return _CARD.format(notes="\n".join(f"- {note}" for note in image.notes), norm=norm)

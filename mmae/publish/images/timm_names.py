@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from mmae.config.schema import ModelConfig
-    from mmae.model.mmae import MultiMAE
+    from mmae.model.encoder import EncoderModel
 
 ARCHITECTURE: Final = "vit_base_patch16_224"
 """timm's entry point. The arguments replace every number that its name promises."""
@@ -35,7 +35,7 @@ def grid_of(config: ModelConfig, image_hw: tuple[int, int]) -> tuple[int, int]:
     return image_hw[0] // patch, image_hw[1] // patch
 
 
-def timm_arguments(model: MultiMAE, channels: int, image_hw: tuple[int, int]) -> dict[str, Any]:
+def timm_arguments(model: EncoderModel, channels: int, image_hw: tuple[int, int]) -> dict[str, Any]:
     """Arguments of `timm.create_model(ARCHITECTURE, ...)`, JSON-able.
 
     `num_classes` stands beside them in a `config.json`: transformers gives it to timm by itself.
@@ -59,12 +59,12 @@ def timm_arguments(model: MultiMAE, channels: int, image_hw: tuple[int, int]) ->
     }
 
 
-def pooling(model: MultiMAE) -> str:
+def pooling(model: EncoderModel) -> str:
     """What timm makes a vector of by default: the first global token, or the mean where there is none."""
     return "token" if model.config.num_global_tokens else "avg"
 
 
-def timm_state(model: MultiMAE, chosen: ImageBands, image_hw: tuple[int, int]) -> dict[str, Tensor]:
+def timm_state(model: EncoderModel, chosen: ImageBands, image_hw: tuple[int, int]) -> dict[str, Tensor]:
     """Weights by timm's names, float32 and contiguous, with positions for images of this size."""
     import torch
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mmae.errors import InputError
-from mmae.modalities import MODALITIES, Modality, S2Level
+from mmae.modalities import Modality, S2Level
 from mmae.model.saved.weights_file import WEIGHTS_NAME, save_weights
 from mmae.publish.images.image_bands import ImageBands
 from mmae.publish.images.raw_statistics import RawStatistics, raw_statistics
@@ -18,7 +18,7 @@ from mmae.publish.programs.input_table import input_names, input_table
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from mmae.model.mmae import MultiMAE
+    from mmae.model.encoder import EncoderModel
     from mmae.publish.export_source import Source
 
 _SOURCES: Final = "mmae.publish.carried"
@@ -48,7 +48,7 @@ def plugin_inputs(
         InputError: there is none, or one is not an image that the tool can feed.
     """
     config = source.model.config
-    modalities = [MODALITIES[name] for name in input_names(config, named)]
+    modalities = [source.model.tokenizer.table[name] for name in input_names(config, named)]
     for modality in modalities if named is not None else ():
         if modality.categorical:
             raise InputError(
@@ -83,7 +83,7 @@ def write_package(folder: Path, modules: Mapping[str, str], source: Source, inpu
 def _table(source: Source, inputs: PluginInputs) -> dict[str, Any]:
     """`encoder.json`: the table of inputs, the encoder's numbers, and the grid that positions start from."""
     model, names = source.model, [modality.name for modality in inputs.modalities]
-    table = input_table(model.config, names, model.config.image_hw, source.band_stats)
+    table = input_table(model.config, names, model.config.image_hw, source.band_stats, model.tokenizer.table)
     first = _base_positions(model, names[0])
     return {
         **table,
@@ -93,7 +93,7 @@ def _table(source: Source, inputs: PluginInputs) -> dict[str, Any]:
     }
 
 
-def _state(model: MultiMAE, inputs: PluginInputs) -> dict[str, Tensor]:
+def _state(model: EncoderModel, inputs: PluginInputs) -> dict[str, Tensor]:
     """Weights by the names of `PlainEncoder`, float32."""
     import torch
 
@@ -108,11 +108,12 @@ def _state(model: MultiMAE, inputs: PluginInputs) -> dict[str, Tensor]:
     return {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in state.items()}
 
 
-def _base_positions(model: MultiMAE, name: str) -> Tensor:
+def _base_positions(model: EncoderModel, name: str) -> Tensor:
     """The positions (D, h, w) that those of every grid are resampled from: learned, or those of a 224 px image."""
-    from mmae.model.posembed import LearnedPositions, base_positions
+    from mmae.model.posembed import LearnedPositions, PositionEmbedding, base_positions
 
     positions = model.tokenizer.adapters[name].get_submodule("positions")
     if isinstance(positions, LearnedPositions):
         return positions.table.detach().T.reshape(model.variant.dim, *positions.grid_hw)
-    return base_positions(model.variant.dim, model.config.patch_size)
+    assert isinstance(positions, PositionEmbedding)
+    return base_positions(model.variant.dim, positions.patch_size)

@@ -46,7 +46,11 @@ def input_shape(modality: Modality, image_hw: tuple[int, int]) -> tuple[int, ...
 
 
 def input_table(
-    config: ModelConfig, names: Sequence[str], image_hw: tuple[int, int], band_stats: Mapping[str, Any]
+    config: ModelConfig,
+    names: Sequence[str],
+    image_hw: tuple[int, int],
+    band_stats: Mapping[str, Any],
+    table: Mapping[str, Modality] = MODALITIES,
 ) -> dict[str, Any]:
     """The table: inputs in their order with bands, units and statistics (null where there are none), and the grid."""
     return {
@@ -56,7 +60,7 @@ def input_table(
         "patch_size": config.patch_size,
         "grid_hw": [side // config.patch_size for side in image_hw],
         "num_global_tokens": config.num_global_tokens,
-        "inputs": {name: _row(MODALITIES[name], image_hw, band_stats) for name in names},
+        "inputs": {name: _row(table[name], image_hw, band_stats) for name in names},
     }
 
 

@@ -10,16 +10,16 @@ import torch
 
 from mmae.data.transforms.stats_entry import band_numbers
 from mmae.errors import InputError, did_you_mean
-from mmae.evaluate.pictures import LEGENDS
+from mmae.evaluate.pictures.colours import LEGENDS
 from mmae.modalities import MODALITIES, NORM_RGB, S2_LEVELS, Modality, stats_entry
 from mmae.model.features import groups_of_equal_length
+from mmae.model.mmae import MultiMAE
 from mmae.scenes.files.rasters import Raster
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from mmae.model.mmae import MultiMAE
     from mmae.model.saved.saved_config import SavedModel
     from mmae.scenes.windows.window_inputs import WindowInputs
     from mmae.types import Inputs
@@ -42,7 +42,9 @@ class DecodedWindows:
     """
 
     def __init__(self, inputs: WindowInputs, outputs: Sequence[str]) -> None:
-        self._inputs, self._saved = inputs, inputs.encoder.saved
+        model = inputs.encoder.model
+        assert isinstance(model, MultiMAE)
+        self._inputs, self._model, self._saved = inputs, model, inputs.encoder.saved
         level = inputs.numbers.level
         check_outputs(self._saved, outputs)
         given = inputs.encoder.plan(inputs.bands).names
@@ -63,7 +65,7 @@ class DecodedWindows:
         found: dict[str, NDArray[np.float32]] = {}
         with torch.inference_mode():
             for shown, names in self._shown.items():
-                patches = decode(self._inputs.encoder.model, inputs, shown, names)
+                patches = decode(self._model, inputs, shown, names)
                 for name in names:
                     found[name] = _cells(MODALITIES[name], patches[name], self._saved.config.grid_hw).cpu().numpy()
         return [found[raster.name] for raster in self.rasters]
@@ -139,7 +141,7 @@ def _cells(row: Modality, patches_BnCpp: Tensor, grid_hw: tuple[int, int]) -> Te
 def _raster(row: Modality, saved: SavedModel, level: str | None) -> Raster:
     cells = row.patch(saved.config.patch_size)
     if row.categorical:
-        legend = dict(zip(row.class_codes, map(_rgb, LEGENDS[row.name]), strict=True))
+        legend = dict(zip(row.class_codes, map(rgb, LEGENDS[row.name]), strict=True))
         tags = {"units": row.units, "meaning": "class with the largest mean probability over windows"}
         return Raster(row.name, cells, row.no_data_class, "uint8", 0, row.band_names, legend, tags)
     if row.standardise:
@@ -171,5 +173,6 @@ def _scale(row: Modality, saved: SavedModel, level: str | None) -> tuple[NDArray
     return numbers.std_C[bands].astype(np.float32), numbers.mean_C[bands].astype(np.float32)
 
 
-def _rgb(colour: str) -> tuple[int, int, int]:
+def rgb(colour: str) -> tuple[int, int, int]:
+    """Red, green and blue of a colour in hexadecimal digits."""
     return int(colour[:2], 16), int(colour[2:4], 16), int(colour[4:], 16)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mmae.errors import InputError
 from mmae.inference.band_plan import find_dataset, plan_bands
+from mmae.modalities import MODALITIES, Modality
 from mmae.scenes.files.geotiffs import SceneBand
 
 if TYPE_CHECKING:
@@ -56,12 +57,15 @@ class WindowInputs:
         )
 
 
-def scene_bands(inputs: Sequence[str], named: Sequence[tuple[str, int, str]]) -> list[SceneBand]:
+def scene_bands(
+    inputs: Sequence[str], named: Sequence[tuple[str, int, str]], table: Mapping[str, Modality] = MODALITIES
+) -> list[SceneBand]:
     """The bands that the model takes, with their datasets; Sentinel-2 bands that it does not take are left out.
 
     Args:
         inputs: the model's input modalities.
         named: file, number and name of each band; `dataset:NAME` where a name alone would not say it.
+        table: what the inputs are.
 
     Raises:
         InputError: a band is unknown or given twice, or no modality is complete.
@@ -72,25 +76,25 @@ def scene_bands(inputs: Sequence[str], named: Sequence[tuple[str, int, str]]) ->
     for path, index, name in named:
         dataset, _, plain = name.rpartition(":")
         if not dataset:
-            if _is_unused(inputs, plain):
+            if _is_unused(inputs, plain, table):
                 continue
-            dataset = find_dataset(inputs, [plain])
+            dataset = find_dataset(inputs, [plain], table)
         found.append(SceneBand(path, index, dataset, plain))
     if not found:
         raise InputError(f"the model takes none of the bands {', '.join(name for *_, name in named)}: see its inputs")
     names: dict[str, list[str]] = {}
     for band in found:
         names.setdefault(band.dataset, []).append(band.name)
-    plan = plan_bands(inputs, names)
+    plan = plan_bands(inputs, names, table)
     return [band for band in found if band.name not in plan.unused.get(band.dataset, ())]
 
 
-def _is_unused(inputs: Sequence[str], name: str) -> bool:
+def _is_unused(inputs: Sequence[str], name: str, table: Mapping[str, Modality]) -> bool:
     """Whether a name is that of a Sentinel-2 band that the model has no modality for."""
     upper = name.strip().upper().replace("B0", "B")
     if upper not in SENTINEL2:
         return False
     try:
-        return find_dataset(inputs, [name]) != "sentinel2"
+        return find_dataset(inputs, [name], table) != "sentinel2"
     except InputError:
         return True

@@ -136,7 +136,7 @@ def test_a_damaged_file(folder: Path, name: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(format_version=2), "format version 2"),
+        (lambda d: d.update(format_version=3), "format version 3"),
         (lambda d: d.update(format="other"), "does not describe an mmae model"),
         (lambda d: d.pop("band_stats"), "'band_stats' is missing"),
         (lambda d: d.update(band_stat={}), "'band_stat'; did you mean 'band_stats'"),

@@ -1,0 +1,118 @@
+"""Checks that need several keys of a `FinetuneConfig`: each names the contradiction, and what to write instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from mmae.config.checks import MAX_PREFETCH, MAX_WORKERS
+from mmae.config.finetune_schema import FinetuneConfig, TaskConfig, TuneDataConfig, TuneModelConfig, TuneTrainConfig
+from mmae.config.recipe_file import RecipeKind
+from mmae.errors import did_you_mean
+from mmae.modalities import MODALITIES
+from mmae.variants import VARIANTS
+
+SCRATCH: Final = "none"
+"""The value of `model.init_from` that starts from drawn weights."""
+DENSE: Final = frozenset({"segmentation", "pixel_regression"})
+"""Tasks with a prediction a pixel."""
+CLASSES: Final = frozenset({"classification", "segmentation"})
+"""Tasks with one class out of several."""
+_TILE_HEADS: Final = frozenset({"linear", "attention"})
+
+
+def contradiction(config: FinetuneConfig) -> str | None:
+    """The first contradiction in one line, or None."""
+    for problems in (
+        _task(config.task),
+        _data(config.data),
+        _model(config.model, config.task),
+        _steps(config.train),
+        _mixing(config),
+    ):
+        for problem in problems:
+            return problem
+    return None
+
+
+def _task(task: TaskConfig) -> Iterator[str]:
+    if not task.target:
+        yield (
+            "task.target is not set: name what is predicted, such as task.target=esa_worldcover, or a name for the "
+            "labels of task.labels"
+        )
+    if task.labels is not None and task.kind in DENSE:
+        yield f"task.labels holds a label a tile, and task.kind={task.kind} needs one a pixel: name a dataset of maps"
+    if task.class_weights == "balanced" and task.kind not in CLASSES:
+        yield f"task.class_weights=balanced is for classes, task.kind={task.kind} has none: leave it out"
+    if task.label_smoothing and task.kind not in CLASSES:
+        yield f"task.label_smoothing is for classes, task.kind={task.kind} has none: set it to 0"
+
+
+def _data(data: TuneDataConfig) -> Iterator[str]:
+    if data.workers > MAX_WORKERS:
+        yield f"data.workers={data.workers} are too many loader processes for one rank, at most {MAX_WORKERS}"
+    if data.prefetch > MAX_PREFETCH:
+        yield f"data.prefetch={data.prefetch} micro-batches would not fit into memory: at most {MAX_PREFETCH}"
+    taken = (data.val_fraction or 0) + (data.test_fraction or 0)
+    if taken >= 1:
+        yield f"data.val_fraction and data.test_fraction take {taken:g} of the training tiles: leave some for training"
+    if data.val_fraction is None and data.val_split == "train":
+        yield "data.val_split=train would choose by what was learned: set data.val_fraction=0.2 to take a part out"
+    if data.test_fraction is None and data.test_split == "train":
+        yield "data.test_split=train would score what was learned: set data.test_fraction=0.2 to take a part out"
+    if None is data.val_fraction is data.test_fraction and data.test_split == data.val_split:
+        yield (
+            f"data.val_split and data.test_split are both {data.val_split}: what chooses must not score; set "
+            "data.val_fraction=0.2 to choose by a part of train, or data.test_split=null"
+        )
+
+
+def _model(model: TuneModelConfig, task: TaskConfig) -> Iterator[str]:
+    if model.init_from is None:
+        yield (
+            "model.init_from is not set: name a folder that mmae export wrote, a run, owner/name on the hub, or a "
+            f"published checkpoint's file; model.init_from={SCRATCH} starts from scratch"
+        )
+    if model.size not in VARIANTS:
+        yield f"unknown model.size={model.size!r}{did_you_mean(model.size, VARIANTS)}"
+    names = model.in_domains
+    if names is not None:
+        if not names:
+            yield "model.in_domains is empty: name at least one modality"
+        for name in names:
+            if name not in MODALITIES:
+                yield f"model.in_domains: unknown modality {name!r}{did_you_mean(name, MODALITIES)}"
+        if len(set(names)) != len(names):
+            yield f"model.in_domains names a modality twice: {', '.join(names)}"
+    elif model.init_from == SCRATCH:
+        yield f"model.init_from={SCRATCH} knows no inputs: name them, such as model.in_domains=[rgb,ired]"
+    if model.head is not None and (model.head in _TILE_HEADS) == (task.kind in DENSE):
+        wanted = "patch_linear, upernet, convnext or dpt" if task.kind in DENSE else "linear or attention"
+        yield f"model.head={model.head} does not fit task.kind={task.kind}: use {wanted}"
+
+
+def _steps(train: TuneTrainConfig) -> Iterator[str]:
+    if train.warmup_steps > train.max_steps:
+        yield (
+            f"train.warmup_steps={train.warmup_steps} is longer than the whole schedule "
+            f"(train.max_steps={train.max_steps})"
+        )
+    if train.stop_at is not None and train.stop_at > train.max_steps:
+        yield f"train.stop_at={train.stop_at} lies behind train.max_steps={train.max_steps}"
+
+
+def _mixing(config: FinetuneConfig) -> Iterator[str]:
+    train, kind = config.train, config.task.kind
+    if train.mixup and kind not in {"classification", "multilabel"}:
+        yield f"train.mixup mixes labels of tiles, task.kind={kind} has none that can be mixed: set it to 0"
+    if train.cutmix and kind == "regression":
+        yield "train.cutmix pastes a part of another tile, and the value of a tile is not in a part: set it to 0"
+    if train.mixup and train.cutmix:
+        yield "train.mixup and train.cutmix are both set: choose one, and set the other to 0"
+    if train.stop_at is not None and (config.finetune.search or config.finetune.seeds > 1):
+        yield "train.stop_at stops a single training: leave it out with finetune.search and finetune.seeds"
+
+
+FINETUNING: Final = RecipeKind(FinetuneConfig, contradiction)
+"""The recipes of `mmae finetune`."""

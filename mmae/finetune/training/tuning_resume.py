@@ -1,0 +1,81 @@
+"""Where a fine-tuning goes on: the newest good checkpoint of its folder, or the beginning."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from mmae.config.finetune_checks import FINETUNING
+from mmae.config.finetune_schema import FinetuneConfig
+from mmae.distributed.collectives import on_rank_0
+from mmae.engine.checkpoint.archive import archive_later_checkpoints, archive_run
+from mmae.engine.checkpoint.store import recover
+from mmae.errors import InputError
+from mmae.finetune.training.tuning_checkpoint import TuningState, newest_good
+from mmae.run.folder import recipe_text
+from mmae.terminal.printable import printable
+
+if TYPE_CHECKING:
+    from mmae.finetune.start.tuning_spec import TuningSpec
+
+
+def find_resume_point(spec: TuningSpec) -> tuple[Path, TuningState] | None:
+    """The checkpoint to go on from, and its state; None for a new run. Collective.
+
+    What the folder holds beyond it is archived within the folder: nothing is removed.
+
+    Raises:
+        InputError: no good checkpoint is left, or it is of other tiles or labels.
+    """
+
+    def find() -> tuple[Path, TuningState] | None:
+        try:
+            return _find(spec)
+        except OSError as error:
+            raise InputError(f"{error.filename}: {error.strerror}: correct that, then start again") from error
+
+    return on_rank_0(find)
+
+
+def own_recipe(config: FinetuneConfig) -> str:
+    """The run's own recipe as YAML."""
+    return recipe_text(config, FINETUNING)
+
+
+def _find(spec: TuningSpec) -> tuple[Path, TuningState] | None:
+    folder = spec.folder
+    if spec.fresh:
+        _say_archived(archive_run(folder))
+        return None
+    if folder.checkpoints.is_dir():
+        recover(folder.checkpoints)
+    found = newest_good(folder.checkpoints, spec.trust, spec.config.checkpoint.verify_hashes, _say)
+    if found is not None:
+        _check(found[0], found[1], spec)
+    _say_archived(archive_later_checkpoints(folder, found[1].step if found else 0))
+    return found
+
+
+def _check(path: Path, state: TuningState, spec: TuningSpec) -> None:
+    labelled = spec.labelled
+    if state.shards != labelled.each.index.fingerprint:
+        raise InputError(
+            f"{path}: was trained on other shards (index {state.shards[:12]}) than {labelled.each.index.folder}: point "
+            "data.shards at the former, or choose another run.dir"
+        )
+    if state.labels != labelled.identity:
+        raise InputError(
+            f"{path}: was trained with other labels or splits: put task.labels back, or choose another run.dir"
+        )
+
+
+def _say_archived(archive: Path | None) -> None:
+    if archive is not None:
+        _say(f"resume: what this start does not go on with is now in {archive}")
+
+
+def _say(line: str) -> None:
+    tqdm.write(printable(line), file=sys.stderr)

@@ -1,0 +1,232 @@
+"""`mmae finetune` as a whole, on a small set of noise: every kind of task, what it leaves, resume, and refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mmae.cli import main
+from mmae.data.shards.index import Index
+from mmae.run.layout import newest_first
+from tests.support.tuning_case import label_csv, labelled_set, tuning_words
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    return labelled_set(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What a start in this process sets is undone."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def finetune(folder: Path, index: Index, *overrides: str, options: tuple[str, ...] = ()) -> int:
+    return main(["finetune", *tuning_words(folder, index, *overrides), *options])
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    out = capsys.readouterr().out.strip().splitlines()
+    parsed: dict[str, Any] = json.loads(out[-1])
+    return parsed
+
+
+def records(run: Path, kind: str) -> list[dict[str, Any]]:
+    return [each for each in map(json.loads, (run / "log.jsonl").read_text().splitlines()) if each["kind"] == kind]
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    checkpoint = newest_first(run / "checkpoints")[0]
+    files = sorted(path for path in checkpoint.iterdir() if path.suffix == ".safetensors")
+    return {f"{path.name}/{name}": tensor for path in files for name, tensor in load_file(path).items()}
+
+
+def test_a_segmentation_leaves_a_model_scores_and_maps(
+    tmp_path: Path, index: Index, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert finetune(tmp_path, index) == 0
+    run, line = tmp_path / "run", last_line(capsys)
+    assert (line["step"], line["run_dir"]) == (6, str(run))
+    assert set(line["test"]) >= {"accuracy", "balanced_accuracy", "miou"}
+    results = json.loads((run / "results.json").read_text())
+    assert results["test"]["tiles"] == 5
+    assert sum(map(sum, results["test"]["confusion"])) == results["test"]["known_labels"]
+    assert {path.name for path in (run / "predictions").iterdir()} == {
+        "confusion.png", *(f"tile-{row}.tif" for row in range(30, 35))
+    }  # fmt: skip
+    assert (run / "pictures" / "samples.png").is_file()
+    assert [each["step"] for each in records(run, "val")] == [3, 6]
+    assert len(records(run, "test")) == 1
+    from mmae.model.saved.saved_model import load_saved
+
+    saved, model = load_saved(run / "model")
+    assert saved.tuned is not None
+    assert saved.tuned.task.name == "esa_worldcover"
+    outputs = model({"rgb": torch.zeros(1, 3, 16, 16), "ired": torch.zeros(1, 3, 16, 16)})
+    assert outputs.shape == (1, 11, 16, 16)
+    # A run that has ended is not scored again.
+    before = (run / "results.json").stat().st_mtime_ns
+    assert finetune(tmp_path, index) == 0
+    assert last_line(capsys)["test"] == line["test"]
+    assert (run / "results.json").stat().st_mtime_ns == before
+    assert len(records(run, "test")) == 1
+    assert main(["status", str(run)]) == 0
+    assert "finished" in capsys.readouterr().out
+
+
+KINDS = {
+    "classification": ("model.head=linear", "task.target=kind", "train.mixup=0.5", "task.label_smoothing=0.1"),
+    "multilabel": ("model.head=attention", "train.cutmix=1.0"),
+    "regression": ("model.head=linear", "task.target=elevation", "train.random_erase=0.5"),
+    "pixel_regression": ("task.target=elevation", "task.regression_loss=berhu", "train.cutmix=1.0", "train.ema=0.9"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_task_learns_and_is_scored(
+    kind: str, tmp_path: Path, index: Index, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"task.kind={kind}", *KINDS[kind]]
+    if kind == "classification":
+        words.append(f"task.labels={label_csv(tmp_path / 'labels.csv', index)}")
+    assert finetune(tmp_path, index, *words) == 0
+    line = last_line(capsys)
+    assert None not in line["test"].values()
+    predictions = tmp_path / "run" / "predictions"
+    if kind == "pixel_regression":
+        assert len(list(predictions.glob("*.tif"))) == 5
+        return
+    from pyarrow import parquet
+
+    table = parquet.read_table(predictions / "test.parquet").to_pydict()
+    assert table["key"] == [f"tile-{row}" for row in range(30, 35)]
+    if kind == "classification":
+        right = [said == true for said, true in zip(table["prediction"], table["label"], strict=True)]
+        assert sum(right) / 5 == pytest.approx(line["test"]["accuracy"])
+    if kind == "regression":
+        errors = [abs(a - b) for a, b in zip(table["prediction elevation"], table["label elevation"], strict=True)]
+        assert sum(errors) / 5 == pytest.approx(line["test"]["mae"], rel=1e-5)
+
+
+def test_a_run_that_stopped_and_went_on_equals_one_that_never_stopped(tmp_path: Path, index: Index) -> None:
+    words = ("train.cutmix=1.0", "train.random_erase=0.5", "train.ema=0.9", "model.drop_path=0.3", "val.every=2")
+    assert finetune(tmp_path / "a", index, *words) == 0
+    for stop in ("train.stop_at=1", "train.stop_at=3", "train.stop_at=4"):
+        assert finetune(tmp_path / "b", index, *words, stop, "checkpoint.every=100") == 0
+        assert not (tmp_path / "b" / "run" / "results.json").exists()
+    assert finetune(tmp_path / "b", index, *words) == 0
+    one, other = weights(tmp_path / "a" / "run"), weights(tmp_path / "b" / "run")
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    losses = [[(each["step"], each["loss"]) for each in records(tmp_path / run / "run", "train")] for run in "ab"]
+    assert losses[0] == losses[1]
+    scores = [json.loads((tmp_path / run / "run" / "results.json").read_text())["test"] for run in "ab"]
+    assert scores[0] == scores[1]
+
+
+def test_accumulation_changes_no_loss_and_no_score(tmp_path: Path, index: Index) -> None:
+    words = ("train.cutmix=1.0", "model.drop_path=0.3", "task.class_weights=balanced")
+    for name, micro in (("a", 8), ("b", 2)):
+        assert finetune(tmp_path / name, index, *words, f"train.micro_batch={micro}") == 0
+    one, other = ([each["loss"] for each in records(tmp_path / run / "run", "train")] for run in "ab")
+    assert other == pytest.approx(one, abs=1e-5)
+    scores = [json.loads((tmp_path / run / "run" / "results.json").read_text())["test"]["confusion"] for run in "ab"]
+    assert scores[0] == scores[1]
+
+
+def test_a_search_chooses_and_seeds_are_summed_up(
+    tmp_path: Path, index: Index, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("finetune.search=2", "finetune.seeds=2", "train.max_steps=2", "val.every=0")
+    assert finetune(tmp_path, index, *words) == 0
+    line, run = last_line(capsys), tmp_path / "run"
+    assert line["test"]["miou"]["half_width"] is not None
+    results = json.loads((run / "results.json").read_text())
+    assert (len(results["search"]), results["seeds"]) == (2, [0, 1])
+    for trial in (run / "search").iterdir():
+        assert "test" not in json.loads((trial / "results.json").read_text())
+        assert not (trial / "predictions").exists()
+    assert {path.name for path in (run / "seeds").iterdir()} == {"seed_0", "seed_1"}
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("results.json") if path.parent != run}
+    assert finetune(tmp_path, index, *words) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_no_better_score_for_long_ends_the_training(tmp_path: Path, index: Index) -> None:
+    words = ("val.every=1", "val.patience=2", "train.blr=0", "train.max_steps=50")
+    assert finetune(tmp_path, index, *words) == 0
+    run = tmp_path / "run"
+    results = json.loads((run / "results.json").read_text())
+    assert (results["step"], results["best_step"]) == (3, 1)
+    assert records(run, "end")[-1]["why"] == "finished"
+
+
+def test_fresh_archives_the_run(tmp_path: Path, index: Index) -> None:
+    assert finetune(tmp_path, index, "train.max_steps=2") == 0
+    assert finetune(tmp_path, index, "train.max_steps=2", "train.seed=9", options=("--fresh",)) == 0
+    (archive,) = (tmp_path / "run").glob("aside-*")
+    assert {"results.json", "model", "log.jsonl", "checkpoints"} <= {path.name for path in archive.iterdir()}
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["seed"] == 9
+
+
+def test_a_stop_file_saves_and_says_how_to_go_on(
+    tmp_path: Path, index: Index, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock-dummy").touch()
+    assert finetune(tmp_path, index, "train.stop_at=2") == 0
+    (tmp_path / "run" / "stop").touch()
+    capfd.readouterr()
+    assert finetune(tmp_path, index) == 0
+    said = capfd.readouterr()
+    assert "the file stop" in said.err
+    assert not (tmp_path / "run" / "stop").exists()
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("task.target=esa_worldcove",), "no labels 'esa_worldcove' (task.target); did you mean 'esa_worldcover'?"),
+        (("task.target=elevation",), "task.target=elevation does not fit task.kind=segmentation: use regression"),
+        (("task.target=dynamic_world",), "no dataset 'dynamic_world', which task.target=dynamic_world needs"),
+        (("data.val_split=dev",), "no tile in split 'dev' (data.val_split)"),
+        (("model.in_domains=[rgb,semseg]",), "model.in_domains names semseg, which holds the labels"),
+        (("model.in_domains=[sentinel1]",), "no dataset for the inputs sentinel1"),
+        (("model.init_from=/nowhere/model",), "/nowhere/model does not exist"),
+        (("data.shards=/nowhere",), "/nowhere: no such folder"),
+        (("model.patch_size=32",), "tiles of 16x16 pixels are smaller than a patch of 32: set model.patch_size"),
+        (("train.blr=1e30", "train.max_bad_steps=2"), "lost numbers: 2 steps in a row"),
+    ],
+)
+def test_bad_input_is_one_line(
+    words: tuple[str, ...], said: str, tmp_path: Path, index: Index, capfd: pytest.CaptureFixture[str]
+) -> None:
+    status = finetune(tmp_path, index, *words)
+    told = capfd.readouterr().err
+    assert status == (3 if said.startswith("lost") else 2), told
+    assert said in told
+    assert "Traceback" not in told
+    if status == 2:
+        assert not (tmp_path / "run").exists()
+
+
+def test_what_decides_the_weights_cannot_change_on_resume(
+    tmp_path: Path, index: Index, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert finetune(tmp_path, index, "train.stop_at=1") == 0
+    assert finetune(tmp_path, index, "train.seed=4") == 2
+    assert "train.seed is 0 in this run, and 4 now" in capfd.readouterr().err
