@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from mmae.distributed.launch_environment import check_launch, world_size
     from mmae.distributed.launcher_process import end_with_launchers
     from mmae.distributed.one_node import meet_here
-    from mmae.distributed.process_group import leave
+    from mmae.distributed.process_group import join_and_talk, leave
     from mmae.engine.telemetry.library_output import Chatter, let_libraries_speak
     from mmae.run.spec import runs
 
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
         write_as_own()
         quiet_libraries()
         _announce_builds()
-        rank, limits = preflight.meet(_meet), spec.config.train
+        rank, limits = preflight.meet(join_and_talk), spec.config.train
         let_libraries_speak(chatter.verbose)
     status = EXIT_BAD_INPUT
     try:
@@ -115,16 +115,6 @@ def _plan(args: argparse.Namespace, world: int) -> RunSpec:
     spec = make_run_spec(recipe, args.deepspeed_config, overrides, world, args.trust, args.resume, args.fresh)
     check_own_devices(os.environ)
     return spec
-
-
-def _meet() -> int:
-    from mmae.distributed.collectives import gather
-    from mmae.distributed.process_group import join
-
-    rank = join()
-    # NCCL connects the ranks at their first collective.
-    gather(rank)
-    return rank
 
 
 def train(

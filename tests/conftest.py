@@ -5,17 +5,21 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.commands import DEADLINE, Command, Finished, run_command
+from tests.support.group import end_groups
 from tests.support.paths import ROOT
 from tests.support.unit_tier import refuse_processes
 
 NOT_UNIT = ("process", "long", "slow", "gpu")
 """Markers of what `--unit` leaves out."""
+_UNIT_EXAMPLES = 30
+"""Examples of a property under `--unit`, where a test says no number of its own; else hypothesis' own number."""
 START_PROCESSES = ("integration", "launchers")
 """Folders in which every test starts processes."""
 
@@ -35,13 +39,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--unit", action="store_true", help="only quick tests, which start no process and need no GPU")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """What may not depend on how the tests were started, or on how busy the machine is."""
     # A shell that starts them in the background leaves interrupts ignored, nohup hangups; and children inherit that.
     for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, usual)
-    settings.register_profile("mmae", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    examples = _UNIT_EXAMPLES if config.getoption("--unit") else settings().max_examples
+    settings.register_profile(
+        "mmae", max_examples=examples, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
     settings.load_profile("mmae")
 
 
@@ -50,6 +57,11 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     starts_the_test_processes = bool(getattr(session.config.option, "numprocesses", None))
     if session.config.getoption("--unit") and not starts_the_test_processes:
         refuse_processes()
+
+
+def pytest_sessionfinish() -> None:
+    """End what lives for many tests."""
+    end_groups()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -94,6 +106,21 @@ def command(tmp_path: Path) -> Command:
 
     def call(*words: str | Path, deadline: float = DEADLINE, **environment: str) -> Finished:
         return run_command(*words, cwd=tmp_path, deadline=deadline, **environment)
+
+    return call
+
+
+@pytest.fixture
+def here(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Command:
+    """As `command`, for commands of mmae, in this process: another one would import for seconds what this one has."""
+
+    def call(*words: str | Path, cwd: Path = tmp_path) -> Finished:
+        from mmae.cli import main
+
+        capfd.readouterr()
+        with chdir(cwd):
+            status = main([str(word) for word in words])
+        return Finished(status, *capfd.readouterr())
 
     return call
 

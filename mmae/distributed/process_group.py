@@ -42,6 +42,15 @@ def join() -> int:
     return dist.get_rank()
 
 
+def join_and_talk() -> int:
+    """As `join`, and returns after the ranks have reached one another: NCCL connects them at their first collective."""
+    from mmae.distributed.collectives import gather
+
+    rank = join()
+    gather(rank)
+    return rank
+
+
 def prepare() -> None:
     """Choose this rank's network interface, GPU and number of threads, from the variables that a launcher sets."""
     import torch

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     # A single rank is told of bad settings before torch is imported, which takes seconds.
     planned = _plan(args, world) if world == 1 else None
     from mmae.distributed.preflight import Preflight
-    from mmae.distributed.process_group import leave
+    from mmae.distributed.process_group import join_and_talk, leave
     from mmae.distributed.watchdog import Watchdog
     from mmae.engine.stop_signals import Stop
     from mmae.engine.telemetry.library_output import Chatter, let_libraries_speak
@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
         sys.argv[1:] = hide_in_words(sys.argv[1:])
         write_as_own()
         quiet_libraries()
-        rank, limits = preflight.meet(_meet), spec.config.train
+        rank, limits = preflight.meet(join_and_talk), spec.config.train
         let_libraries_speak(chatter.verbose)
     status = EXIT_BAD_INPUT
     try:
@@ -104,16 +104,6 @@ def _plan(args: argparse.Namespace, world: int) -> TuningSpec:
     spec = make_tuning_spec(recipe, overrides, world, args.trust, args.fresh)
     check_own_devices(os.environ)
     return spec
-
-
-def _meet() -> int:
-    from mmae.distributed.collectives import gather
-    from mmae.distributed.process_group import join
-
-    rank = join()
-    # NCCL connects the ranks at their first collective.
-    gather(rank)
-    return rank
 
 
 def _say(error: BaseException, line: str) -> None:

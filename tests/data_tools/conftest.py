@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,10 +18,16 @@ def mmearth() -> Callable[..., MMEarth]:
     return MMEarth
 
 
+@pytest.fixture(scope="session")
+def sound_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small, sound data set, which no test changes."""
+    return MMEarth().write(tmp_path_factory.mktemp("sound") / "source")
+
+
 @pytest.fixture
-def source(tmp_path: Path) -> Path:
-    """A small, sound data set."""
-    return MMEarth().write(tmp_path / "source")
+def source(sound_source: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(sound_source.parent, tmp_path / "source")) / sound_source.name
 
 
 @pytest.fixture

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
-from mmae.distributed.one_node import is_one_node, meet_here
-from tests.support.commands import free_port
-from tests.support.paths import ROOT
+from mmae.distributed.one_node import LOOPBACK, is_one_node, meet_here, open_store, store_on_loopback
+from mmae.distributed.tcp_probe import Listener
+from tests.support.forked_ranks import run_ranks
 
 HERE = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 
@@ -55,16 +56,8 @@ def test_several_nodes_meet_where_the_launcher_says() -> None:
     assert said == before
 
 
-PROGRAM = """
-import os, sys
-from datetime import timedelta
-from pathlib import Path
-import torch, torch.distributed as dist
-from mmae.distributed.process_group import leave
-from mmae.distributed.one_node import LOOPBACK, meet_here, open_store, store_on_loopback
-from mmae.distributed.tcp_probe import Listener
-
-def listening():
+def listening() -> Iterator[str]:
+    """The addresses at which this process listens, once for each port."""
     own = {os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink()}
     for name in ("tcp", "tcp6"):
         for line in Path("/proc/self/net", name).read_text().splitlines()[1:]:
@@ -72,45 +65,35 @@ def listening():
             if words[3] == "0A" and f"socket:[{words[9]}]" in own:
                 yield words[1].partition(":")[0]
 
-meet_here(os.environ)
-if sys.argv[1] == "called":
-    # As the preflight leaves it to the process group.
-    store = open_store(os.environ, timedelta(seconds=200))
-with store_on_loopback():
-    dist.init_process_group("gloo")
-listener = Listener(LOOPBACK)
-dist.all_reduce(torch.ones(3))
-dist.barrier()
-print(len(list(listening())), set(listening()))
-dist.barrier()
-leave()
-"""
+
+def listen(how: str) -> None:
+    """A rank that meets the others, and prints where it listens."""
+    import torch
+    import torch.distributed as dist
+
+    from mmae.distributed.process_group import leave
+
+    meet_here(os.environ)
+    # As the preflight leaves it to the process group, or not.
+    store = open_store(os.environ, timedelta(seconds=200)) if how == "called" else None
+    with store_on_loopback():
+        dist.init_process_group("gloo")
+    listener = Listener(LOOPBACK)
+    dist.all_reduce(torch.ones(3))
+    dist.barrier()
+    print(len(list(listening())), set(listening()), flush=True)
+    dist.barrier()
+    leave()
+    del listener, store
 
 
 @pytest.mark.process
 @pytest.mark.parametrize("how", ["called", "alone"])
 @pytest.mark.parametrize("world", [1, 2])
-def test_master_port_gloo_and_the_watchdog_listen_on_loopback(how: str, world: int) -> None:
-    shared = {
-        "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "localhost",
-        "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
-    plain = {name: value for name, value in os.environ.items() if not name.endswith("_SOCKET_IFNAME")}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", PROGRAM, how], cwd=ROOT, stdout=subprocess.PIPE, text=True,
-            env={**plain, **shared, "RANK": str(rank)},
-        )
-        for rank in range(world)
-    ]  # fmt: skip
-    try:
-        said = [rank.communicate(timeout=600)[0] for rank in ranks]
-    finally:
-        for rank in ranks:
-            rank.kill()
-            rank.wait()
-    for number, text in enumerate(said):
-        count, _, where = text.partition(" ")
+def test_master_port_gloo_and_the_watchdog_listen_on_loopback(how: str, world: int, tmp_path: Path) -> None:
+    size = {"WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "localhost"}
+    for number, done in enumerate(run_ranks(listen, [(how,)] * world, tmp_path, **size)):
+        count, _, where = done.out.partition(" ")
         # The store's, gloo's, the watchdog's.
-        assert int(count) == (3 if number == 0 else 2), said
+        assert int(count) == (3 if number == 0 else 2), done
         assert where == "{'0100007F'}\n"

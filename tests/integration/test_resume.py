@@ -14,7 +14,8 @@ from tests.support.compare import checkpoint_tensors
 SCHEDULE = ("train.max_steps=12", "checkpoint.every=100", "val.every=0", "model.task_balancer=uncertainty")
 
 
-@pytest.mark.parametrize("stage", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", [1, 2])
 def test_a_resumed_run_equals_an_uninterrupted_one(
     stage: int, synthetic_shards: Path, tmp_path: Path, command: Command
 ) -> None:

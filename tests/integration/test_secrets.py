@@ -52,14 +52,14 @@ def trained(command: Command, synthetic_shards: Path, tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_no_secret_of_the_command_line_is_anywhere_in_the_run_s_folder(trained: Path, command: Command) -> None:
+def test_no_secret_of_the_command_line_is_anywhere_in_the_run_s_folder(trained: Path, here: Command) -> None:
     assert list(trained.glob("wandb/offline-run-*/*.wandb"))
     assert held_in(trained) == {}
     # What is there says that something is missing, and a command that needs it says how to give it.
     said = yaml.safe_load((trained / "config.yaml").read_text())["data.shards"]
     assert said.startswith("http://***@127.0.0.1:")
     assert said.endswith("/?***")
-    done = command("mmae", "baseline", "run")
+    done = here("baseline", "run")
     assert done.status == 2
     (line,) = (line for line in done.err.splitlines() if "error:" in line)
     assert "***" in line

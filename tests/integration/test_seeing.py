@@ -92,13 +92,13 @@ def test_pictures_traces_and_logs_lie_where_the_readme_says(seen: Finished, home
     assert "step 2: loss" in seen.err
 
 
-def test_status_says_how_it_went(seen: Finished, home: Path) -> None:
-    done = run_command("mmae", "status", "run", cwd=home)
+def test_status_says_how_it_went(seen: Finished, home: Path, here: Command) -> None:
+    done = here("status", "run", cwd=home)
     assert done.status == 0, done.err
     assert "run: finished" in done.out
     assert "5 of 5 (100.0%)" in done.out
     assert "global_step5" in done.out
-    last = json.loads(run_command("mmae", "status", "run", "--json", cwd=home).out)
+    last = json.loads(here("status", "run", "--json", cwd=home).out)
     assert last["train"]["losses"] == seen.last_json["losses"]
 
 
@@ -190,7 +190,7 @@ sys.exit(main())
 
 
 def test_a_recipe_that_does_not_fit_is_told_what_to_change(
-    synthetic_shards: Path, tmp_path: Path, command: Command
+    synthetic_shards: Path, tmp_path: Path, command: Command, here: Command
 ) -> None:
     words = words_of(synthetic_shards, "run", "train.max_steps=9", "log.every=1", "data.workers=0")
     done = command("python", "-c", OUT_OF_MEMORY, *words, PYTHONPATH=str(ROOT))
@@ -205,7 +205,7 @@ def test_a_recipe_that_does_not_fit_is_told_what_to_change(
     assert [record["step"] for record in records(tmp_path / "run", "train")] == [1, 2]
     (end,) = records(tmp_path / "run", "end")
     assert end["why"] == "error"
-    status = command("mmae", "status", "run")
+    status = here("status", "run")
     assert status.status == 1
     assert "run: failed (DoesNotFitError" in status.out
 

@@ -17,7 +17,8 @@ from tests.support.live import FOR_LONG, started
 
 
 def test_a_signal_to_one_rank_stops_all_at_one_step_and_nothing_is_lost(synthetic_shards: Path, tmp_path: Path) -> None:
-    with started(train_words(synthetic_shards, "run", *FOR_LONG), tmp_path, "run") as live:
+    recipe = (*FOR_LONG, "model.task_balancer=uncertainty")
+    with started(train_words(synthetic_shards, "run", *recipe), tmp_path, "run") as live:
         live.wait_for_step(2)
         os.kill(live.ranks()[1], signal.SIGTERM)
         done = live.finish()
@@ -29,7 +30,7 @@ def test_a_signal_to_one_rank_stops_all_at_one_step_and_nothing_is_lost(syntheti
     assert [(record["step"], record["reasons"]) for record in live.records("end")] == [(step, ["SIGTERM"])]
 
     end = step + 3
-    words = (f"data.shards={synthetic_shards}", *SMALL, *FOR_LONG, f"train.stop_at={end}")
+    words = (f"data.shards={synthetic_shards}", *SMALL, *recipe, f"train.stop_at={end}")
     ended = run_jobs([Job("whole", "zero1", words), Job("run", "zero1", words)], 2, tmp_path)
     assert {job.status for job in ended.values()} == {0}, ended
     assert live.records("resume")[-1]["step"] == step

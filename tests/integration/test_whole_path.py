@@ -97,9 +97,9 @@ def test_a_run_folder_holds_what_the_readme_says(trained: Finished, home: Path) 
     }  # fmt: skip
 
 
-def test_an_export_never_overwrites(exported: Path, home: Path) -> None:
+def test_an_export_never_overwrites(exported: Path, home: Path, here: Command) -> None:
     before = (exported / "model.safetensors").read_bytes()
-    done = run_command("mmae", "export", "run", "model", cwd=home)
+    done = here("export", "run", "model", cwd=home)
     assert done.status == 2
     assert "model is not empty" in done.err
     assert (exported / "model.safetensors").read_bytes() == before
@@ -117,25 +117,25 @@ def test_the_model_card_tells_what_the_run_knows(trained: Finished, exported: Pa
 
 
 def test_a_new_run_starts_from_an_exported_model(
-    exported: Path, synthetic_shards: Path, command: Command, tmp_path: Path
+    exported: Path, synthetic_shards: Path, command: Command, here: Command, tmp_path: Path
 ) -> None:
     # A learning rate of 0 leaves the weights as they were.
     words = train_words(
         synthetic_shards, "next", f"model.init_from={exported}", "train.max_steps=1", "train.blr=0",
-        "train.precision=fp32", "model.drop_path=0.1",
+        "train.precision=fp32", "model.drop_path=0.1", ranks=1,
     )  # fmt: skip
     done = command(*words)
     assert done.status == 0, done.err
-    again = command("mmae", "export", "next", "copy")
+    again = here("export", "next", "copy")
     assert again.status == 0, again.err
     given, taken = mmae.load_model(exported).state_dict(), mmae.load_model(tmp_path / "copy").state_dict()
     assert [name for name in given if not torch.equal(given[name], taken[name])] == []
 
 
-def test_pictures_show_every_output(trained: Finished, home: Path) -> None:
+def test_pictures_show_every_output(trained: Finished, home: Path, here: Command) -> None:
     from PIL import Image
 
-    done = run_command("mmae", "reconstruct", "run", "--tiles", "2", cwd=home)
+    done = here("reconstruct", "run", "--tiles", "2", cwd=home)
     assert done.status == 0, done.err
     paths = [home / line for line in done.out.splitlines()]
     assert len(paths) == 2
@@ -146,8 +146,8 @@ def test_pictures_show_every_output(trained: Finished, home: Path) -> None:
         assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
 
 
-def test_constants_are_scored_on_the_same_pixels(trained: Finished, home: Path) -> None:
-    done = run_command("mmae", "baseline", "run", "--json", "table.json", cwd=home)
+def test_constants_are_scored_on_the_same_pixels(trained: Finished, home: Path, here: Command) -> None:
+    done = here("baseline", "run", "--json", "table.json", cwd=home)
     assert done.status == 0, done.err
     rows = {row["output"]: row for row in json.loads((home / "table.json").read_text())}
     for name, loss in trained.last_json["val_losses"].items():
@@ -157,8 +157,8 @@ def test_constants_are_scored_on_the_same_pixels(trained: Finished, home: Path) 
     assert rows["norm_rgb"]["constant"] == pytest.approx(1, abs=0.1)
 
 
-def test_hidden_modalities_are_told_from_the_others(trained: Finished, home: Path) -> None:
-    done = run_command("mmae", "baseline", "run", "--hide", "depth,semseg", "--json", "hidden.json", cwd=home)
+def test_hidden_modalities_are_told_from_the_others(trained: Finished, home: Path, here: Command) -> None:
+    done = here("baseline", "run", "--hide", "depth,semseg", "--json", "hidden.json", cwd=home)
     assert done.status == 0, done.err
     assert "run, step 4: no token of depth, semseg is visible" in done.out
     rows = {row["output"]: row for row in json.loads((home / "hidden.json").read_text())}

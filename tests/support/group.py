@@ -1,15 +1,20 @@
 """Many trainings in one living process group: starting ranks takes longer than a small training does.
 
-As a program (`deepspeed --module tests.support.group JOBS RESULTS`) it runs the jobs of a JSON file one after
-another through `mmae.run.spec` and `mmae.train`, as `mmae.train` itself does. As a module it starts that program.
+As a program (`deepspeed --module tests.support.group FOLDER OWNER`) it runs the jobs that it finds in a folder, one
+after another, through `mmae.run.spec` and `mmae.train`, as `mmae.train` itself does. As a module it starts that program
+with the first jobs, and gives it those of later tests too.
 """
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
+import os
 import shutil
-import sys
+import signal
+import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,10 +22,16 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Final
 from unittest.mock import patch
 
-from tests.support.commands import run_as_rank
+from mmae.disk.files import write_whole
+from mmae.processes import started
+from tests.support.commands import DEADLINE, command_environment, free_port
+from tests.support.paths import ROOT
+
+_END: Final = "end"
+_POLL_S: Final = 0.05
 
 
 @dataclass(frozen=True)
@@ -59,24 +70,71 @@ class Done:
 
 
 def run_jobs(jobs: Sequence[Job], ranks: int, cwd: Path) -> dict[str, Done]:
-    """Run jobs in one group of CPU ranks; how each ended, by run folder."""
-    from tests.support.commands import free_port, run_command
-    from tests.support.paths import ROOT
-
+    """Run jobs in the living group of so many CPU ranks; how each ended, by run folder."""
     if not jobs:
         return {}
-    name = f"jobs-{ranks}-{time.monotonic_ns()}"
-    (cwd / f"{name}.json").write_text(json.dumps([asdict(job) for job in jobs]))
-    launcher = ["deepspeed", "--num_gpus", str(ranks), "--master_port", str(free_port())]
-    done = run_command(
-        *launcher, "--module", "tests.support.group", f"{name}.json", f"{name}.results",
-        cwd=cwd, PYTHONPATH=str(ROOT), deadline=3600,
-    )  # fmt: skip
-    results = cwd / f"{name}.results"
-    assert results.is_file(), done.out + done.err
-    ended = [Done(**json.loads(line)) for line in results.read_text().splitlines()]
-    assert len(ended) == len(jobs), done.out[-4000:] + done.err[-8000:]
+    group = _living.get(ranks) or _Group(ranks)
+    _living[ranks] = group
+    try:
+        ended = group.run(jobs, cwd)
+    except BaseException:
+        # It may be in the middle of a job.
+        _living.pop(ranks).end(patience=0)
+        raise
     return {end.run: end for end in ended}
+
+
+def end_groups() -> None:
+    """End the groups that this process started."""
+    while _living:
+        _living.popitem()[1].end()
+
+
+class _Group:
+    """A group that works through the jobs that are put into its folder: N.json, answered by N.results."""
+
+    def __init__(self, ranks: int) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix=f"group-of-{ranks}-"))
+        self._given = 0
+        launcher = ["deepspeed", "--num_gpus", str(ranks), "--master_port", str(free_port())]
+        words = [*launcher, "--module", "tests.support.group", str(self._folder), str(os.getpid())]
+        with self._output.open("w") as output:
+            self._process = subprocess.Popen(
+                words, cwd=self._folder, env=command_environment(PYTHONPATH=str(ROOT)), stdin=subprocess.DEVNULL,
+                stdout=output, stderr=output, start_new_session=True,
+            )  # fmt: skip
+
+    @property
+    def _output(self) -> Path:
+        return self._folder / "output"
+
+    def run(self, jobs: Sequence[Job], cwd: Path) -> list[Done]:
+        number, self._given = self._given, self._given + 1
+        write_whole(
+            self._folder / f"{number}.json", json.dumps({"cwd": str(cwd), "jobs": [asdict(job) for job in jobs]})
+        )
+        results, end = self._folder / f"{number}.results", time.monotonic() + DEADLINE * len(jobs)
+        while not results.is_file():
+            assert self._process.poll() is None, self._said()
+            assert time.monotonic() < end, self._said()
+            time.sleep(_POLL_S)
+        return [Done(**line) for line in json.loads(results.read_text())]
+
+    def end(self, patience: float = 30) -> None:
+        (self._folder / _END).touch()
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _said(self) -> str:
+        return self._output.read_text(errors="replace")[-12_000:]
+
+
+_living: dict[int, _Group] = {}
+"""By number of ranks."""
 
 
 def _run(job: Job) -> Done:
@@ -127,12 +185,36 @@ def _compiling_by(compiler: str | None) -> Iterator[None]:
         yield
 
 
-def _run_all(jobs: list[dict[str, Any]], file: Path, rank: int) -> None:
-    """Rank 0 writes a line a job."""
-    with file.open("a", buffering=1) if rank == 0 else open("/dev/null", "w") as results:
-        for job in jobs:
-            results.write(json.dumps(asdict(_run(Job(**job)))) + "\n")
+def _work_through(folder: Path, owner: int, rank: int) -> None:
+    """Run jobs until the end is told, or the process that gives them has ended."""
+    began, number = started(owner), 0
+    while not (folder / _END).exists() and started(owner) == began:
+        file = folder / f"{number}.json"
+        if not file.exists():
+            time.sleep(_POLL_S)
+            continue
+        given = json.loads(file.read_text())
+        os.chdir(given["cwd"])
+        ended = [asdict(_run(Job(**job))) for job in given["jobs"]]
+        if rank == 0:
+            write_whole(folder / f"{number}.results", json.dumps(ended))
+        number += 1
+
+
+def main() -> None:
+    """A rank of a group."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--local_rank", type=int)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("owner", type=int)
+    args = parser.parse_args()
+    from mmae.distributed.process_group import join, leave
+    from mmae.engine.telemetry.run_log import quiet_libraries
+
+    quiet_libraries()
+    _work_through(args.folder, args.owner, join())
+    leave()
 
 
 if __name__ == "__main__":
-    sys.exit(run_as_rank(_run_all))
+    main()

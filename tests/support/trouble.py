@@ -44,6 +44,14 @@ def full_disk_from_step_6(run: Path) -> Iterator[None]:
 
 
 @contextmanager
+def loses_step_5(run: Path) -> Iterator[None]:
+    """What a kill after step 5, before its checkpoint was written, would have left."""
+    yield
+    if dist.get_rank() == 0:
+        shutil.rmtree(run / "checkpoints" / "global_step5")
+
+
+@contextmanager
 def failing_probes(run: Path) -> Iterator[None]:
     """The last rank cannot encode its tiles at first; then the fit of one task fails, and random numbers are drawn."""
     encoded, score = probes._encoded, Labelled.score

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,17 @@ from mmae.terminal.table import WIDTH
 Make = Callable[..., Any]
 
 
+@pytest.fixture(scope="module")
+def sound_shards(sound_source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("packed") / "out"
+    repack(sound_source, folder, tiles_per_shard=2)
+    return folder
+
+
 @pytest.fixture
-def packed(source: Path, tmp_path: Path) -> Path:
-    repack(source, tmp_path / "out", tiles_per_shard=2)
-    return tmp_path / "out"
+def packed(sound_shards: Path, tmp_path: Path) -> Path:
+    """Twelve tiles in six shards, of a test's own."""
+    return Path(shutil.copytree(sound_shards, tmp_path / "out"))
 
 
 def command(*words: object) -> int:
