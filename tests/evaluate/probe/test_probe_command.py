@@ -106,7 +106,8 @@ def test_features_and_fits_are_kept_and_an_interrupted_probe_goes_on(
     with pytest.raises(KeyboardInterrupt):
         scoring_of(model, shards, tmp_path, *words)
     first = told(model, shards, tmp_path, *words, name="first")
-    assert len(calls) == 5 + 2 * 3 - 2  # 96 tiles are 2 + 2 + 1 batches; the first chunk of two encoders was kept
+    # Chunks have two, two and one batch, for two encoders each; the first chunk was kept.
+    assert len(calls) == 5 + 4 + 2
     monkeypatch.setattr(probe_features, "encoded_blocks", pytest.fail)
     monkeypatch.setattr("mmae.evaluate.probe.kept_fits.probe", pytest.fail)
     assert told(model, shards, tmp_path, *words, name="second") == first
