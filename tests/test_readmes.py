@@ -16,6 +16,7 @@ from mmae.cli import COMMANDS, main
 from mmae.config.packaged_files import find, packaged_names
 from mmae.config.recipe_file import load_config
 from mmae.config.schema import resume_policy
+from mmae.evaluate.in_loop.loop_tasks import TASKS
 from tests.support.paths import ROOT
 
 READMES = sorted(
@@ -32,6 +33,9 @@ FILE = re.compile(
 KEY = re.compile(r"(?<![\w./-])([a-z]+)\.([a-z_]+)\b(?![./(-])")
 SUFFIXES = {"json", "jsonl", "md", "onnx", "pth", "py", "safetensors", "yaml"}
 """What makes a file's name of what looks like a recipe key."""
+
+SCORES = {"val.loss", *(f"eval.{task}" for task in TASKS)}
+"""Names of scores, which look like recipe keys, too."""
 
 LADDER = ("paper", "vit_b", "vit_l", "vit_h", "vit_g")
 
@@ -88,7 +92,7 @@ def test_commands_and_their_flags_exist(readme: Path) -> None:
 
 @each_readme
 def test_recipe_keys_exist(readme: Path) -> None:
-    keys = set(resume_policy())
+    keys = {*resume_policy(), *SCORES}
     sections = {key.partition(".")[0] for key in keys}
     for line in _code(readme):
         for section, name in KEY.findall(line):

@@ -97,7 +97,7 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
         },
         "mmae.evaluate": {
             "frozen": frozenset(),
-            "in_loop": frozenset({"frozen"}),
+            "in_loop": frozenset({"frozen", "probe"}),
             "": frozenset({"frozen"}),
             "probe": frozenset({"frozen"}),
         },
