@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from mmae.data.transforms.preprocess import Preprocess
 from mmae.engine.module import PretrainModule
+from mmae.engine.val_scores import ValScores
 from mmae.engine.validate import Validation, validate
 from mmae.types import Batch
 from tests.support.step_case import STATS, VARIANT, config, cut, tiles
@@ -92,3 +93,13 @@ def test_a_lost_tile_is_named_and_is_not_a_divergence(monkeypatch: pytest.Monkey
     real_B = batch.real_B.clone()
     real_B[5] = False
     assert "rgb" not in found_on([replace(batch, real_B=real_B)]).lost
+
+
+def test_only_finite_scores_have_a_name_for_the_best_checkpoint() -> None:
+    read = ValScores({}, {"semseg": 0.5}, {"depth": 12.5, "rgb": None}, {"depth": "m", "rgb": "reflectance"})
+    found = Validation({"rgb": 1.5, "depth": 2.0, "semseg": None}, {}, {}, {}, read)
+    losses = {"val.loss.rgb": 1.5, "val.loss.depth": 2.0, "val.loss": 3.5}
+    assert found.scores == {**losses, "val.iou.semseg": 0.5, "val.rmse.depth": 12.5}
+    lost = Validation({"rgb": math.nan, "depth": 2.0}, {"rgb": 4, "depth": 4}, {"rgb": 1}, {})
+    assert lost.scores == {"val.loss.depth": 2.0}
+    assert Validation({"rgb": None}, {"rgb": 0}, {}, {}).scores == {}

@@ -112,7 +112,7 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
         "mmae.evaluate": {
             "frozen": frozenset(),
             "pictures": frozenset(),
-            "in_loop": frozenset({"frozen"}),
+            "in_loop": frozenset({"frozen", "probe"}),
             "": frozenset({"frozen", "pictures"}),
             "probe": frozenset({"frozen"}),
             "benchmark": frozenset({"frozen"}),

@@ -1,7 +1,7 @@
 """What probes predict of a tile while a model trains: its label, the method, and the score.
 
-The label is of the whole tile as it is stored: a class by vote of its pixels, or the mean of its pixels; unknown if
-less than half of them hold data.
+The label is of the whole tile as it is stored: the vote of its label pixels, or the mean of its pixels; unknown if less
+than half of them hold data.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ import torch
 from torch import Tensor
 
 from mmae.data.shards.columns import UNKNOWN_BIOME
-from mmae.data.transforms.labels import class_ids, class_table
-from mmae.data.transforms.validity import is_data, widen
 from mmae.errors import InputError, did_you_mean
 from mmae.evaluate.frozen.methods import Knn, Method, Ridge
 from mmae.evaluate.frozen.metrics import METRICS
 from mmae.evaluate.frozen.parts import Part, Task
 from mmae.evaluate.frozen.sweep import Candidate, probe
 from mmae.evaluate.in_loop.probed_tiles import Share
+from mmae.evaluate.probe.tile_labels import labels_of
 from mmae.modalities import MODALITIES, Modality
 from mmae.types import Batch
 
@@ -54,7 +53,9 @@ class LoopTask:
         if not self.modality:
             biome_B = torch.from_numpy(share.biome_B)
             return torch.where(biome_B == UNKNOWN_BIOME, torch.nan, biome_B.double())
-        return torch.cat([_pixel_labels(each, MODALITIES[self.modality]) for each in share.stored] or [torch.empty(0)])
+        row = MODALITIES[self.modality]
+        found = [_pixel_labels(each, row, share.patch_size) for each in share.stored]
+        return torch.cat(found or [torch.empty(0, dtype=torch.float64)])
 
 
 TASKS: Final = MappingProxyType(
@@ -162,21 +163,11 @@ def labelled(task: LoopTask, label_S: Tensor, fitted: int) -> Labelled:
     return Labelled(fit_N, score_M, y_N, y_M, len(classes))
 
 
-def _pixel_labels(batch: Batch, row: Modality) -> Tensor:
-    """The vote or the mean of each tile's pixels with data, float64 (B,); NaN if they are less than half."""
-    pixels_BHW = batch.pixels[row.dataset][:, row.bands[0]]
-    stored_BHW = widen(_signed(pixels_BHW), pixels_BHW.dtype == torch.uint16)
-    if row.categorical:
-        stored_Bn = class_ids(stored_BHW, class_table(row, torch.device("cpu"))).flatten(1)
-        valid_Bn = stored_Bn != row.no_data_class
-        votes_Bc = (stored_Bn[..., None] == torch.arange(row.no_data_class)).sum(1)
-        label_B = votes_Bc.argmax(1).double()
-    else:
-        valid_Bn = is_data(stored_BHW, row.no_data).flatten(1)
-        total_B = torch.where(valid_Bn, stored_BHW.flatten(1).double(), 0).sum(1)
-        label_B = total_B / valid_Bn.sum(1).clamp(min=1)
-    return torch.where(2 * valid_Bn.sum(1) >= valid_Bn.shape[1], label_B, torch.nan)
-
-
-def _signed(pixels: Tensor) -> Tensor:
-    return pixels.view(torch.int16) if pixels.dtype == torch.uint16 else pixels
+def _pixel_labels(batch: Batch, row: Modality, patch_size: int) -> Tensor:
+    """The mean of each tile's pixels with data, or the vote of its label pixels, float64 (B,); NaN where unknown."""
+    found = torch.from_numpy(labels_of(row.name, batch.pixels, patch_size))
+    if not row.categorical:
+        return found.double()
+    ids_Bn = found.flatten(1)
+    votes_Bc = (ids_Bn[..., None] == torch.arange(row.no_data_class)).sum(1)
+    return torch.where(2 * votes_Bc.sum(1) >= ids_Bn.shape[1], votes_Bc.argmax(1).double(), torch.nan)

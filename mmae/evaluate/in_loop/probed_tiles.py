@@ -82,11 +82,13 @@ class Share:
         inputs: for the encoder, on the host, in micro-batches.
         stored: the tiles as they are stored, in the same micro-batches; only the datasets of labels.
         biome_B: int64, of the index.
+        patch_size: of the encoder.
     """
 
     inputs: list[Inputs]
     stored: list[Batch]
     biome_B: NDArray[np.int64]
+    patch_size: int
 
     def usable(self) -> Tensor:
         """The tiles that were read and show the encoder something, bool (B,)."""
@@ -130,7 +132,7 @@ def read_share(spec: RunSpec, chosen: Chosen, labels: Sequence[str], rank: int, 
         batch = reading.read(Request(places, np.ones(len(places), np.bool_), VALIDATION_EPOCH)).batch()
         inputs.append(preprocess(batch, train=False))
         stored.append(replace(batch, pixels={name: batch.pixels[name] for name in kept}))
-    return Share(inputs, stored, _biomes(sets, own))
+    return Share(inputs, stored, _biomes(sets, own), model.patch_size)
 
 
 def _biomes(sets: Sequence[ShardSet], places: Places) -> NDArray[np.int64]:

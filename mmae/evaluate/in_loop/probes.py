@@ -8,7 +8,7 @@ engine's own forward pass is not used.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -56,8 +56,12 @@ class Probed:
 class InLoopProbes:
     """Every rank has one, with its share of the tiles. The fits of the tasks are shared among ranks, too."""
 
-    def __init__(self, share: Share, tasks: Mapping[str, Labelled]) -> None:
-        self._share, self._tasks = share, tasks
+    def __init__(self, inputs: Sequence[Inputs], tasks: Mapping[str, Labelled]) -> None:
+        """Args:
+        inputs: of this rank's tiles, on the host, in micro-batches.
+        tasks: by name.
+        """
+        self._inputs, self._tasks = inputs, tasks
 
     def evaluate(self, engine: Engine) -> Probed:
         """Probe the encoder as it is. Collective; only a failure of the communication raises."""
@@ -79,7 +83,7 @@ class InLoopProbes:
         encoder = whole_encoder(engine)
 
         def encode() -> Tensor:
-            batches = [_encoded(encoder, each, engine.device) for each in self._share.inputs]
+            batches = [_encoded(encoder, each, engine.device) for each in self._inputs]
             return torch.cat(batches or [torch.empty(0, encoder.variant.dim)])
 
         return _interleaved(gather(on_every_rank(encode)))
@@ -120,7 +124,7 @@ def in_loop_probes(spec: RunSpec) -> InLoopProbes:
         raise InputError(f"eval.every: the tiles of the probes cannot be read: {error}") from error
     label_ST = _interleaved(gather(label_BT))
     labels = zip(tasks, label_ST.unbind(1), strict=True)
-    return InLoopProbes(share, {task.name: labelled(task, label_S, chosen.fitted) for task, label_S in labels})
+    return InLoopProbes(share.inputs, {task.name: labelled(task, label_S, chosen.fitted) for task, label_S in labels})
 
 
 def _check_dataset(spec: RunSpec, task: str, modality: str) -> None:

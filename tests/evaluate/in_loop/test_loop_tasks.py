@@ -21,7 +21,7 @@ def share(dataset: str, pixels: Tensor, biome: list[int] | None = None) -> Share
     count = len(pixels)
     whole = torch.zeros(count, dtype=torch.int64)
     batch = Batch({dataset: pixels}, whole.to(torch.uint8), whole, whole, whole == 0)
-    return Share([], [batch], np.array(biome or [0] * count))
+    return Share([], [batch], np.array(biome or [0] * count), patch_size=8)
 
 
 def labels(task: str, dataset: str, pixels: Tensor, biome: list[int] | None = None) -> list[float]:
@@ -38,10 +38,12 @@ def test_a_number_is_the_mean_of_the_pixels_with_data() -> None:
     assert labels("slope", "aster", aster) == [6]
 
 
-def test_a_class_is_the_vote_of_the_pixels_with_data() -> None:
-    # Code 0 is no data, 10 and 30 are the classes 0 and 2.
+def test_a_class_is_the_vote_of_the_label_pixels_with_data() -> None:
+    # A label pixel is 4 image pixels a side. Code 0 is no data, 10 and 30 are the classes 0 and 2.
     tiles = torch.tensor([[10, 30, 30, 10], [0, 0, 30, 30], [0, 0, 0, 10]], dtype=torch.uint8)
-    found = labels("land_cover", "esa_worldcover", tiles.view(3, 1, 2, 2))
+    grids = tiles.view(3, 1, 2, 2).repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
+    grids[0, 0, 0, 0] = 30
+    found = labels("land_cover", "esa_worldcover", grids)
     assert found[:2] == [0, 2]
     assert np.isnan(found[2])
 

@@ -97,6 +97,8 @@ def test_without_val_or_something_to_look_at_there_are_no_probes(tmp_path: Path,
     write_set(tmp_path / "train_only", {"train": TRAIN})
     with pytest.raises(InputError, match=r"eval\.every needs tiles in a split val"):
         choose(spec_of(tmp_path / "train_only"))
+    with pytest.raises(InputError, match=r"keep_best=val\.loss: no shard set has a tile in a split val"):
+        spec_of(tmp_path / "train_only", "checkpoint.keep_best=val.loss", "val.every=1")
     spec = spec_of(shards, "model.in_domains=[depth,slope]")
     with pytest.raises(InputError, match=r"eval\.every needs an encoder with one of the inputs rgb"):
         seen_modalities(spec)
