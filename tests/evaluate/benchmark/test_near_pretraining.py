@@ -6,21 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mmae.evaluate.benchmark.geobench.geobench_task import open_geobench
 from mmae.evaluate.benchmark.near_pretraining import PretrainingPlaces, near
 from tests.support.geobench_suite import write_task
 
 
-def kilometres(first: np.ndarray, second: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+def kilometres(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
     """The haversine formula, of each first with each second place."""
-    lat, lon = np.radians(first[:, None].T), np.radians(second[None].T)
-    return first_to(lat[0].T, lat[1].T, lon[0].T, lon[1].T)
-
-
-def first_to(lat: np.ndarray, lon: np.ndarray, lat2: np.ndarray, lon2: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    lat, lon = np.radians(first[:, None, 0]), np.radians(first[:, None, 1])
+    lat2, lon2 = np.radians(second[None, :, 0]), np.radians(second[None, :, 1])
     half = np.sin((lat2 - lat) / 2) ** 2 + np.cos(lat) * np.cos(lat2) * np.sin((lon2 - lon) / 2) ** 2
-    return 2 * 6371 * np.arcsin(np.sqrt(half))  # type: ignore[no-any-return]
+    found: NDArray[np.float64] = 2 * 6371 * np.arcsin(np.sqrt(half))
+    return found
 
 
 @pytest.mark.parametrize(("lat", "lon"), [(0, 0), (52, 13), (-60, 179.99), (89.8, 0)])

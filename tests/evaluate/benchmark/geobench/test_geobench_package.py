@@ -25,7 +25,7 @@ found = {}
 for suite in ("classification_v1.0", "segmentation_v1.0"):
     for task in geobench.task_iterator(benchmark_name=suite):
         names = [band.name for band in task.bands_info if band.name != "Neon"]
-        read = {"names": names, "partitions": sorted(task.get_dataset().list_partitions())}
+        read = {"names": names, "partitions": sorted(task.get_dataset(band_names=names).list_partitions())}
         for split in ("train", "valid", "test"):
             dataset = task.get_dataset(split=split, partition_name="0.50x_train", band_names=names)
             samples = [dataset[number] for number in range(len(dataset))]

@@ -119,7 +119,7 @@ def test_labels_are_the_same_from_tables_and_from_pickles(tmp_path: Path, name: 
     for folder in ("with", "without"):
         task = open_geobench(tmp_path / folder, name)
         read.append(task.read(task.splits["train"]).labels)
-    assert np.array_equal(*read)
+    assert np.array_equal(read[0], read[1])
     assert read[0].max() > 0
 
 
@@ -190,7 +190,10 @@ def _damage(name: str) -> Callable[[Path], None]:
                 file.attrs["pickle"] = str(pickle.dumps({"label": "3"}))
 
     def partition(content: str) -> Callable[[Path], None]:
-        return lambda folder: (folder / "default_partition.json").write_text(content) and None
+        def write(folder: Path) -> None:
+            (folder / "default_partition.json").write_text(content)
+
+        return write
 
     def truncate(folder: Path) -> None:
         for path in folder.glob("*.hdf5"):

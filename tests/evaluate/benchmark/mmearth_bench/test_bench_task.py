@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mmae.errors import InputError
 from mmae.evaluate.benchmark.mmearth_bench.bench_layout import TASKS
@@ -39,8 +41,9 @@ def test_bands_stand_under_their_names(tmp_path: Path) -> None:
     with h5py.File(folder / "soil_pH.h5") as file:
         sentinel2, sentinel1, aster = (file[name][5] for name in ("Sentinel2", "Sentinel1", "ASTER_GDEM"))
 
-    def band(dataset: str, name: str) -> np.ndarray:  # type: ignore[type-arg]
-        return arrays[dataset][0, task.bands[dataset].index(name)]
+    def band(dataset: str, name: str) -> NDArray[Any]:
+        found: NDArray[Any] = arrays[dataset][0, task.bands[dataset].index(name)]
+        return found
 
     # B8A stands before B8, as in MMEarth, and there is no B10.
     assert np.array_equal(band("sentinel2", "B4"), sentinel2[3])
