@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mmae.cli import COMMANDS, main
+from mmae.config.finetune_schema import FinetuneConfig
 from mmae.config.packaged_files import find, packaged_names
 from mmae.config.recipe_file import load_config
 from mmae.config.schema import resume_policy
@@ -88,7 +89,7 @@ def test_commands_and_their_flags_exist(readme: Path) -> None:
 
 @each_readme
 def test_recipe_keys_exist(readme: Path) -> None:
-    keys = set(resume_policy())
+    keys = {*resume_policy(), *resume_policy(FinetuneConfig)}
     sections = {key.partition(".")[0] for key in keys}
     for line in _code(readme):
         for section, name in KEY.findall(line):

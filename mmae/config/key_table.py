@@ -1,7 +1,7 @@
-"""The table of recipe keys in `mmae/README.md`, made from the dataclasses so that it cannot be out of date.
+"""The tables of recipe keys in `mmae/README.md` and `mmae/finetune/README.md`, made from the dataclasses.
 
-python -m mmae.config.key_table            print it
-python -m mmae.config.key_table --write    write it into mmae/README.md
+python -m mmae.config.key_table            print them
+python -m mmae.config.key_table --write    write them into the READMEs
 """
 
 from __future__ import annotations
@@ -12,29 +12,39 @@ import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields
+from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
-from mmae.config import schema
+from mmae.config import finetune_schema, schema
 from mmae.disk.files import write_whole
 
-README: Final = Path(__file__).resolve().parent.parent / "README.md"
+_PACKAGE: Final = Path(__file__).resolve().parent.parent
+README: Final = _PACKAGE / "README.md"
+FINETUNE_README: Final = _PACKAGE / "finetune" / "README.md"
+ROOTS: Final = MappingProxyType({README: schema.Config, FINETUNE_README: finetune_schema.FinetuneConfig})
+"""README -> the configuration whose keys it lists."""
 BEGIN: Final = "<!-- keys: begin -->\n"
 END: Final = "<!-- keys: end -->\n"
 
 
-def key_table() -> str:
-    """Markdown: a row for each `section.key` with its default, what it means, and what a resumed run may change."""
-    meanings, policy = _meanings(), schema.resume_policy()
+def key_table(root: Any = schema.Config) -> str:
+    """Markdown: a row for each `section.key` with its default, what it means, and what a resumed run may change.
+
+    Args:
+        root: the dataclass of a configuration.
+    """
+    meanings, policy = _meanings(), schema.resume_policy(root)
     rows = ["| key | default | meaning | on resume |", "| --- | --- | --- | --- |"]
-    for section, entry in _keys():
+    for section, entry in _keys(root):
         key = f"{section}.{entry.name}"
-        meaning = meanings[schema.section_type(section).__name__, entry.name]
+        meaning = meanings[schema.section_type(section, root).__name__, entry.name]
         rows.append(f"| `{key}` | `{_default(entry)}` | {meaning} | {policy[key]} |")
     return "\n".join(rows) + "\n"
 
 
-def with_table(text: str) -> str:
+def with_table(text: str, root: Any = schema.Config) -> str:
     """A README's text with the current table between its two marks.
 
     Raises:
@@ -44,12 +54,12 @@ def with_table(text: str) -> str:
         raise ValueError(f"the marks {BEGIN.strip()!r} and {END.strip()!r} are missing")
     before, rest = text.split(BEGIN, 1)
     after = rest.split(END, 1)[1]
-    return before + BEGIN + key_table() + END + after
+    return before + BEGIN + key_table(root) + END + after
 
 
-def _keys() -> Iterator[tuple[str, Field[Any]]]:
-    for section in fields(schema.Config):
-        for entry in fields(schema.section_type(section.name)):
+def _keys(root: Any) -> Iterator[tuple[str, Field[Any]]]:
+    for section in fields(root):
+        for entry in fields(schema.section_type(section.name, root)):
             yield section.name, entry
 
 
@@ -65,7 +75,8 @@ def _default(entry: Field[Any]) -> str:
 def _meanings() -> dict[tuple[str, str], str]:
     """(class, field) -> the text under the field in the source; its defaults and types are read elsewhere."""
     found = {}
-    for node in ast.walk(ast.parse(inspect.getsource(schema))):
+    nodes = (ast.walk(ast.parse(inspect.getsource(module))) for module in (schema, finetune_schema))
+    for node in chain.from_iterable(nodes):
         if isinstance(node, ast.ClassDef):
             for line, below in zip(node.body, node.body[1:], strict=False):
                 if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name) and _is_text(below):
@@ -83,12 +94,14 @@ def _one_line(text: str) -> str:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description="the table of recipe keys")
-    parser.add_argument("--write", action="store_true", help="write it into mmae/README.md")
-    if parser.parse_args(argv).write:
-        write_whole(README, with_table(README.read_text(encoding="utf-8")))
-    else:
-        print(key_table(), end="")
+    parser = argparse.ArgumentParser(description="the tables of recipe keys")
+    parser.add_argument("--write", action="store_true", help="write them into the READMEs")
+    write = parser.parse_args(argv).write
+    for readme, root in ROOTS.items():
+        if write:
+            write_whole(readme, with_table(readme.read_text(encoding="utf-8"), root))
+        else:
+            print(key_table(root), end="")
 
 
 if __name__ == "__main__":

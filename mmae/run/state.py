@@ -18,6 +18,8 @@ from mmae.run.lock_owner import parse_holder
 from mmae.run.log_reader import BEGINS, END, LogRecords, Record
 from mmae.terminal.plurals import counted
 
+COURSE: Final = 200
+"""Number of train records whose losses are shown as a course."""
 RECENT: Final = 20
 """Number of train records from which speed and time left are computed."""
 SILENT_SECONDS: Final = 120.0
@@ -46,6 +48,7 @@ class RunState:
         best: that checkpoint; None if none has such a score. `best_score` is its score.
         damaged_tiles: number of tiles in damaged_rank*.jsonl.
         silence: seconds since the last record.
+        loss_course: mean losses of the newest records of this start, oldest first.
     """
 
     run: str
@@ -69,6 +72,7 @@ class RunState:
     host: str | None
     pid: int | None
     warnings: list[str] = field(default_factory=list)
+    loss_course: list[float | None] = field(default_factory=list)
 
 
 def read_run(folder: Path) -> RunState:
@@ -115,6 +119,7 @@ def read_run(folder: Path) -> RunState:
         silence=silence,
         host=host,
         pid=pid,
+        loss_course=[record.get("loss_mean", record.get("loss")) for record in log.recent("train", COURSE, BEGINS)],
     )
     found.warnings.extend(_warnings(found, begin, recent, log.torn))
     return found

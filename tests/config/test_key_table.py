@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mmae.config import key_table
 from mmae.config.schema import resume_policy
 
 
-def test_every_key_has_a_row_a_meaning_and_a_policy() -> None:
-    rows = key_table.key_table().splitlines()[2:]
+@pytest.mark.parametrize("readme", key_table.ROOTS, ids=lambda path: path.parent.name)
+def test_every_key_has_a_row_a_meaning_and_a_policy(readme: Path) -> None:
+    root = key_table.ROOTS[readme]
+    rows = key_table.key_table(root).splitlines()[2:]
     cells = [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
-    assert [row[0].strip("`") for row in cells] == list(resume_policy())
+    assert [row[0].strip("`") for row in cells] == list(resume_policy(root))
     assert all(len(row) == 4 and len(row[2]) > 10 for row in cells)
 
 
-def test_the_readme_holds_the_current_table() -> None:
-    text = key_table.README.read_text(encoding="utf-8")
-    assert key_table.with_table(text) == text, "run python -m mmae.config.key_table --write"
+@pytest.mark.parametrize("readme", key_table.ROOTS, ids=lambda path: path.parent.name)
+def test_the_readme_holds_the_current_table(readme: Path) -> None:
+    text = readme.read_text(encoding="utf-8")
+    assert key_table.with_table(text, key_table.ROOTS[readme]) == text, "run python -m mmae.config.key_table --write"
 
 
 def test_a_text_without_the_marks_is_refused() -> None:

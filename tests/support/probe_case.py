@@ -13,7 +13,7 @@ from mmae.data.shards.index_json import DatasetInfo
 from tests.support.scenes import STATS
 from tests.support.tiny_sets import write_set
 
-SITES = 12
+SITES = 24
 TILES = 96
 SIDE = 16
 DATASETS = MappingProxyType(
@@ -36,8 +36,8 @@ def biome(row: int) -> int:
 
 
 def place(row: int) -> tuple[float, float]:
-    """Sites are some 550 km apart, tiles of a site a kilometre."""
-    return 5.0 * site(row) - 25 + 0.01 * (row // SITES), 10.0
+    """Sites are some 440 km apart, tiles of a site a kilometre."""
+    return 4.0 * site(row) - 48 + 0.01 * (row // SITES), 10.0
 
 
 def pixels(row: int, name: str, info: DatasetInfo) -> NDArray[Any]:
@@ -48,7 +48,9 @@ def pixels(row: int, name: str, info: DatasetInfo) -> NDArray[Any]:
     match name:
         case "sentinel2":
             bands = np.arange(13)[:, None, None]
-            found = 1500 + 300 * biome(row) * (bands < 6) + 40 * (row // SITES) * (bands > 6) + 500 * left + noise
+            found = 1500 + 300 * biome(row) * (bands < 6) + 80 * (row // SITES) * (bands > 6) + 500 * left + noise
+            # B10 is dark, and L2A has none.
+            found[10] = 0 if row % 2 else 30
         case "aster":
             found = 200 + 40 * (row // SITES) + noise / 40
         case "esa_worldcover":
@@ -63,7 +65,7 @@ def pixels(row: int, name: str, info: DatasetInfo) -> NDArray[Any]:
 
 def write_probe_set(folder: Path, datasets: Any = DATASETS, tiles: int = TILES) -> Path:
     rows = list(range(tiles))
-    splits = {"train": [row for row in rows if site(row) < 9], "val": [row for row in rows if site(row) >= 9]}
+    splits = {"train": [row for row in rows if site(row) < 18], "val": [row for row in rows if site(row) >= 18]}
     write_set(folder, {**splits, "test": []}, 16, datasets, {row: place(row) for row in rows}, pixels,
               {row: biome(row) for row in rows}, {row: 20200115 + 100 * (site(row) % 12) for row in rows},
               STATS)  # fmt: skip

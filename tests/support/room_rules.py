@@ -195,6 +195,7 @@ DATA_TOOLS_GROUND = frozenset(
 
 EXCEPTIONS = MappingProxyType(
     {
+        ("mmae", "mmae.data.loading.shard_dataset"): "`mmae.ShardDataset`, in the same way",
         ("mmae", "mmae.inference.raw_encoder"): "`mmae.load_encoder`, in the same way as the next two",
         ("mmae", "mmae.model.features"): "`mmae.features`, imported when it is first asked for; here for type checkers",
         ("mmae", "mmae.model.saved.saved_model"): "`mmae.load_model`, in the same way",

@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from mmae.errors import InputError
 from mmae.evaluate.benchmark.encoding.tile_features import Meter, TileFeatures
 from mmae.evaluate.benchmark.encoding.tile_inputs import Reading, TileInputs, tile_inputs
 from mmae.evaluate.benchmark.open_suite import open_task
 from mmae.evaluate.benchmark.protocols.dense_protocols import DenseProtocol, dense_scores
 from mmae.evaluate.benchmark.protocols.vector_protocols import VectorProtocol, vector_scores
 from mmae.evaluate.benchmark.published_scores import PUBLISHED, normalised
-from mmae.evaluate.benchmark.tasks.benchmark_task import TRAIN
+from mmae.evaluate.benchmark.tasks.benchmark_task import TRAIN, VECTOR_PROTOCOLS
 from mmae.evaluate.frozen.feature_store import FeatureStore
 from mmae.evaluate.frozen.token_vectors import default_blocks, poolings_of
 from mmae.processes import memory_of_this_process
@@ -34,10 +35,6 @@ if TYPE_CHECKING:
     from mmae.evaluate.benchmark.tasks.benchmark_task import BenchmarkTask
     from mmae.inference.raw_encoder import RawEncoder
     from mmae.modalities import S2Level
-
-VECTOR_PROTOCOLS: Final = ("knn", "linear")
-DENSE_PROTOCOLS: Final = ("linear-seg", "upernet")
-PROTOCOLS: Final = (*VECTOR_PROTOCOLS, *DENSE_PROTOCOLS)
 
 _WINDOWS: Final = MappingProxyType({"cuda": 256, "cpu": 16})
 """Windows that are encoded at once."""
@@ -131,12 +128,12 @@ def _jobs(subject: Subject, asked: Asked, rows: ResultRows) -> Iterator[_Job]:
     for partition in asked.partitions:
         for name in asked.tasks:
             task = open_task(asked.suite, asked.data, name, partition, asked.level)
-            fitting = DENSE_PROTOCOLS if task.info.dense else VECTOR_PROTOCOLS
+            _check_splits(task)
             todo = tuple(
                 (protocol, seed)
                 for protocol in asked.protocols
                 for seed in asked.seeds
-                if protocol in fitting
+                if protocol in task.info.protocols
                 and not all(rows.has(_key(subject, asked, task, protocol, seed, test)) for test in task.tests)
             )
             if not todo:
@@ -146,6 +143,12 @@ def _jobs(subject: Subject, asked: Asked, rows: ResultRows) -> Iterator[_Job]:
             for note in (*task.notes, *inputs.notes):
                 print(printable(note))
             yield _Job(task, inputs, todo)
+
+
+def _check_splits(task: BenchmarkTask) -> None:
+    for split, ids in task.splits.items():
+        if not ids:
+            raise InputError(f"{task.info.name}, {task.partition}: split {split} has no samples: leave the task out")
 
 
 def _scores(
@@ -177,6 +180,7 @@ def _identity(inputs: TileInputs) -> dict[str, Any]:
         "grid": [inputs.grid.tile_hw, inputs.grid.window_hw, inputs.grid.count],
         "columns": {name: [[each.name, each.place] for each in row] for name, row in inputs.columns.items()},
         "shift": dict(inputs.shift),
+        "offset": inputs.offset,
         "statistics": hashlib.blake2b(stats.encode(), digest_size=16).hexdigest(),
     }
 
@@ -195,6 +199,7 @@ def _settings(asked: Asked, protocol: str) -> str:
         f"normalise={reading.normalisation}",
         f"window={reading.window or 'auto'}",
         f"level={asked.level or 'auto'}",
+        f"offset={reading.offset:g}",
         *(f"substitute={target}={source}" for target, source in reading.substitutes),
     ]
     if protocol in VECTOR_PROTOCOLS:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from mmae.disk.ownership import add_trust_argument
 from mmae.errors import InputError, check_seed, did_you_mean
+from mmae.evaluate.benchmark.encoding.tile_inputs import NORMALISATIONS
 from mmae.evaluate.benchmark.open_suite import SUITES, task_names
+from mmae.evaluate.benchmark.tasks.benchmark_task import PROTOCOLS
 from mmae.modalities import S2_LEVELS
 from mmae.terminal.plurals import counted
 from mmae.terminal.printable import printable
 
 if TYPE_CHECKING:
     from mmae.evaluate.benchmark.benchmark_run import Asked
-
-_PROTOCOLS: Final = ("knn", "linear", "linear-seg", "upernet")
-_NORMALISATIONS: Final = ("auto", "model", "task")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="table (CSV); finished rows in it are not computed again",
     )
     parser.add_argument("--tasks", metavar="A,B", help="tasks of the suite (default: all)")
-    parser.add_argument("--protocols", metavar="A,B", help=f"some of {', '.join(_PROTOCOLS)} (default: all that fit)")
+    parser.add_argument("--protocols", metavar="A,B", help=f"some of {', '.join(PROTOCOLS)} (default: all that fit)")
     parser.add_argument(
         "--partitions",
         default="default",
@@ -43,10 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pretraining", action="append", metavar="SHARDS", help="count test samples near these tiles; once a set"
     )
+    parser.add_argument("--cache-dir", help="folder for shards of --pretraining that are fetched from an address")
     inputs = parser.add_argument_group("inputs")
     inputs.add_argument(
         "--normalise",
-        choices=_NORMALISATIONS,
+        choices=NORMALISATIONS,
         default="auto",
         help="by the statistics of the model or of the task (default: of the model, and of the task for pictures)",
     )
@@ -58,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a band that is missing, such as B8A=B8, or sentinel1=none for no data in what the task lacks of it",
     )
     inputs.add_argument("--level", choices=S2_LEVELS, help="Sentinel-2 level, if you know it better than the table")
+    inputs.add_argument(
+        "--offset", type=float, default=0.0, metavar="DN", help="added to Sentinel-2 numbers: -1000 for baseline 04.00"
+    )
     inputs.add_argument(
         "--window", type=int, metavar="PX", help="pixels of a window's side (default: by the tiles' size)"
     )
@@ -87,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         from mmae.inference.process_model import devices_of, model_hash, model_name
         from mmae.inference.raw_encoder import load_encoder
 
-        places = PretrainingPlaces(args.pretraining) if args.pretraining else None
+        places = PretrainingPlaces(args.pretraining, args.cache_dir) if args.pretraining else None
         encoder = load_encoder(args.model, trust=args.trust, device=devices_of(None)[0])
         _check_blocks(asked, encoder.saved.variant.depth)
         subject = Subject(encoder, model_name(args.model), model_hash(args.model))
@@ -104,7 +107,7 @@ def _asked(args: argparse.Namespace) -> Asked:
     """
     known = task_names(args.suite)
     tasks = known if args.tasks is None else _words("--tasks", args.tasks, known)
-    protocols = _PROTOCOLS if args.protocols is None else _words("--protocols", args.protocols, _PROTOCOLS)
+    protocols = PROTOCOLS if args.protocols is None else _words("--protocols", args.protocols, PROTOCOLS)
     partitions = _words("--partitions", args.partitions, None)
     seeds = _numbers("--seeds", args.seeds)
     for seed in seeds:
@@ -125,6 +128,8 @@ def _asked(args: argparse.Namespace) -> Asked:
     blocks = None if args.blocks is None else _numbers("--blocks", args.blocks)
     if not args.data.is_dir():
         raise InputError(f"--data {args.data} is no folder: name the one that {args.suite} lies in")
+    if not -1e5 < args.offset < 1e5:
+        raise InputError(f"--offset {args.offset}: give a number, such as -1000")
     substitutes = tuple(_substitute(said) for said in args.substitute)
     from mmae.evaluate.benchmark.benchmark_run import Asked
     from mmae.evaluate.benchmark.encoding.tile_inputs import Reading
@@ -133,7 +138,8 @@ def _asked(args: argparse.Namespace) -> Asked:
     features = args.features if args.features is not None else args.out.with_name(f"{args.out.name}.features")
     return Asked(
         suite=args.suite, data=args.data, tasks=tasks, protocols=protocols, partitions=partitions, seeds=seeds,
-        reading=Reading(args.normalise, substitutes, args.window, not args.no_unit_check), level=args.level, k=args.k,
+        reading=Reading(args.normalise, substitutes, args.window, not args.no_unit_check, args.offset),
+        level=args.level, k=args.k,
         dense=DenseProtocol("", args.epochs, args.lr, width=args.head_width, memory_gb=args.memory_gb), blocks=blocks,
         experiment=args.experiment, features=features,
     )  # fmt: skip

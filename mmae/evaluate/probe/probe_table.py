@@ -26,21 +26,25 @@ _SCORES: Final = (
     Column("score", "score", "{:.4g}"),
     Column("low", "low", "{:.4g}"),
     Column("high", "high", "{:.4g}"),
-    Column("over_untrained_gain", "better than untrained by", "{:+.3g}"),
+    Column("also", "also"),
+    Column("also_score", "score", "{:.3g}"),
+)
+_GAINS: Final = (
+    Column("over_untrained_gain", "untrained", "{:+.3g}"),
     Column("over_untrained_low", "low", "{:+.3g}"),
     Column("over_untrained_high", "high", "{:+.3g}"),
-    Column("over_statistics_gain", "better than statistics by", "{:+.3g}"),
+    Column("over_statistics_gain", "statistics", "{:+.3g}"),
     Column("over_statistics_low", "low", "{:+.3g}"),
     Column("over_statistics_high", "high", "{:+.3g}"),
-    Column("also", "also"),
-    Column("also_score", "score", "{:.4g}"),
+)
+_CHOICES: Final = (
     Column("block", "block"),
     Column("pooling", "pooling"),
     Column("normaliser", "normaliser"),
-    Column("setting", "k, C or alpha", "{:.3g}"),
+    Column("setting", "k, C, alpha", "{:.3g}"),
     Column("val_score", "on val", "{:.4g}"),
-    Column("train_rows", "train rows"),
-    Column("rows", "test rows"),
+    Column("train_rows", "train"),
+    Column("rows", "test"),
 )
 _DIAGNOSTICS: Final = (
     Column("features", "features"),
@@ -58,17 +62,22 @@ _DIAGNOSTICS: Final = (
     Column("norm_deviation", "its deviation", "{:.3g}"),
 )
 _READING: Final = (
-    "low and high bound 95 % of the draws of a bootstrap over places. An encoder is better than a baseline where the "
-    "low end of the difference is above 0.",
-    "features: the encoder; untrained, of the same recipe; statistics of the image; RCF, random convolutions.",
+    "low, high: 95 % of the draws of a bootstrap over places lie between them",
+    "the encoder is better than a baseline where the low end of the difference is above 0",
+    "untrained: of the same recipe; statistics: of the image; RCF: random convolutional features",
 )
 
 
 @dataclass(frozen=True)
 class Report:
-    """Several tables of one probe."""
+    """Attributes:
+    tables: as they are printed.
+    content: the rows, by what they are.
+    about: the protocol.
+    """
 
     tables: Sequence[Table]
+    content: Mapping[str, Sequence[Mapping[str, Value]]]
     about: Mapping[str, object]
 
     def text(self) -> str:
@@ -76,10 +85,7 @@ class Report:
 
     def facts(self) -> dict[str, object]:
         """All of it, as JSON holds it."""
-        scores, diagnostics = self.tables[0], self.tables[1]
-        told = {"title": scores.title, "rows": list(scores.rows), "diagnostics": list(diagnostics.rows)}
-        spread = {"seeds": list(self.tables[2].rows)} if len(self.tables) > 2 else {}
-        return {**told, **spread, "notes": list(scores.notes), **self.about}
+        return {"title": self.tables[0].title, **self.content, "notes": list(self.tables[0].notes), **self.about}
 
 
 def report_of(name: str, found: Sequence[Found], options: ProbeOptions) -> Report:
@@ -88,15 +94,21 @@ def report_of(name: str, found: Sequence[Found], options: ProbeOptions) -> Repor
     ranks = [{"step": each.step, "seed": each.seed, **row} for each in found for row in each.diagnostics]
     notes = list(dict.fromkeys([*_READING, *map(_parts, found), *(note for each in found for note in each.notes)]))
     keys = _varying(rows)
-    scores = Table(f"mmae probe {name}", [*keys, *_SCORES], rows, notes, len(keys))
+    gained = [row for row in rows if "over_untrained_gain" in row]
     first = [column for column in keys if column.key in {"step", "seed"}]
-    diagnostics = Table("diagnostics of tiles' vectors", [*first, *_DIAGNOSTICS], ranks, (), len(first) + 2)
-    tables = [scores, diagnostics]
+    tables = [
+        Table(f"mmae probe {name}", [*keys, *_SCORES], rows, notes, len(keys)),
+        Table("by how much the encoder is better than baselines", [*keys, *_GAINS], gained, (), len(keys)),
+        Table("what validation chose", [*keys, *_CHOICES], [row for row in rows if "setting" in row], (), len(keys)),
+        Table("diagnostics of tiles' vectors", [*first, *_DIAGNOSTICS], ranks, (), len(first) + 2),
+    ]
+    content: dict[str, Sequence[Mapping[str, Value]]] = {"rows": rows, "diagnostics": ranks}
     if len(options.seeds) > 1:
         tables.append(_over_seeds(rows, keys))
+        content["seeds"] = tables[-1].rows
     about = {"splits": options.splits, "block_km": options.block_km, "gap_km": options.gap_km, "k": options.protocol.k,
              "folds": options.protocol.folds, "parts": [dict(each.counts) for each in found]}  # fmt: skip
-    return Report(tables, about)
+    return Report(tables, content, about)
 
 
 def _varying(rows: Sequence[Mapping[str, Value]]) -> list[Column]:

@@ -136,7 +136,7 @@ def _targets(task: ProbeTask, rows: TaskRows, plan: TilePlan) -> Iterator[tuple[
         yield task.name, rows, []
         return
     other = values_of(PROBE_TASKS[task.beyond], plan)
-    rows = rows.take(np.isfinite(other[rows.tile_R]).all(axis=1).nonzero()[0])
+    rows = rows.take(~np.isnan(other[rows.tile_R].sum(1)))
     predicted = predicted_by(rows, terms(task.beyond, other))
     test = torch.from_numpy(rows.part_R == 2)
     alone: Row = {"task": task.name, "method": "linear", "features": f"{task.beyond} alone"}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from mmae.data.sampling.earth_grid import EARTH_KM, EarthGrid, unit_vectors
 from mmae.errors import InputError
@@ -16,9 +17,10 @@ def drawn(seed: int, count: int = 300, spread: float = 3.0) -> Places:
     return Places(50 + lat, 179 + lon, draw.permutation(10_000)[:count])
 
 
-def distances(places: Places) -> np.ndarray:  # type: ignore[type-arg]
+def distances(places: Places) -> NDArray[np.float64]:
     points = unit_vectors(places.lat, places.lon)
-    return EARTH_KM * np.linalg.norm(points[:, None] - points[None], axis=2)
+    found: NDArray[np.float64] = EARTH_KM * np.linalg.norm(points[:, None] - points[None], axis=2)
+    return found
 
 
 @given(st.integers(0, 10_000), st.floats(20, 150), st.floats(0, 40))

@@ -12,7 +12,9 @@ import torch
 
 from mmae.cli import main
 from mmae.config.schema import ModelConfig
-from mmae.evaluate.probe import tile_features
+from mmae.evaluate.frozen.methods import Logistic
+from mmae.evaluate.frozen.token_vectors import default_blocks, encoded_blocks
+from mmae.evaluate.probe import scoring, tile_features
 from mmae.model.mmae import MultiMAE
 from mmae.model.saved.saved_model import save_model
 from tests.support.probe_case import DATASETS, write_probe_set
@@ -22,7 +24,7 @@ CONFIG = ModelConfig(
     size="nano", in_domains=("rgb", "depth", "sired"), out_domains=("rgb",), input_size=16,
     num_encoded_tokens=6, decoder_dim=32, decoder_depth=1, decoder_num_heads=4,
 )  # fmt: skip
-QUICK = ("--k", "5", "--folds", "20", "--block-km", "100", "--gap-km", "10")
+QUICK = ("--k=5", "--folds=20", "--block-km=100", "--gap-km=10", "--min-class=2")
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +39,16 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_probe_set(tmp_path_factory.mktemp("sets") / "shards")
 
 
+@pytest.fixture(autouse=True)
+def few_strengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two strengths and two blocks instead of eleven and four: what is tested here does not depend on them."""
+    monkeypatch.setattr(scoring, "Logistic", lambda settings=(): Logistic((0.1, 1.0)))
+    monkeypatch.setattr(tile_features, "default_blocks", lambda depth: (0, depth - 1))
+
+
 def probe(model: Path, shards: Path, features: Path, *words: str) -> int:
-    quick = [word for word in QUICK if word not in words]
-    return main(["probe", str(model), "--shards", str(shards), "--features", str(features), *quick, *words])
+    # What is said last counts.
+    return main(["probe", str(model), "--shards", str(shards), "--features", str(features), *QUICK, *words])
 
 
 def told(model: Path, shards: Path, tmp_path: Path, *words: str, name: str = "out") -> dict[str, Any]:
@@ -85,13 +94,13 @@ def test_features_and_fits_are_kept_and_an_interrupted_probe_goes_on(
 ) -> None:
     words = ("--tasks", "biome,elevation")
     monkeypatch.setattr(tile_features, "_CHUNK", 40)
-    encode, calls = tile_features.encoded_blocks, []
+    calls: list[Any] = []
 
     def failing(*args: Any) -> Any:
         calls.append(args)
         if len(calls) == 5:
             raise KeyboardInterrupt
-        return encode(*args)
+        return encoded_blocks(*args)
 
     monkeypatch.setattr(tile_features, "encoded_blocks", failing)
     with pytest.raises(KeyboardInterrupt):
@@ -112,7 +121,11 @@ def scoring_of(model: Path, shards: Path, tmp_path: Path, *words: str) -> None:
 
 
 @pytest.mark.process
-def test_two_processes_give_the_same_bits(model: Path, shards: Path, tmp_path: Path) -> None:
+def test_two_processes_give_the_same_bits(
+    model: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Processes that are started know nothing of replaced functions.
+    monkeypatch.setattr(tile_features, "default_blocks", default_blocks)
     words = ("--tasks", "biome")
     one = told(model, shards, tmp_path, *words, "--features", str(tmp_path / "one"), name="one")
     two = told(model, shards, tmp_path, *words, "--features", str(tmp_path / "two"), "--processes", "2", name="two")
@@ -173,7 +186,7 @@ def test_fewer_tiles_than_k_weights_that_diverged_and_missing_bands_are_one_line
     assert "land_cover needs an input of sentinel2" in line
     broken = MultiMAE(CONFIG, seed=0)
     with torch.no_grad():
-        broken.encoder.blocks[0].mlp.fc1.bias[0] = torch.inf  # type: ignore[union-attr, index]
+        next(iter(broken.encoder.blocks[0].parameters()))[0] = torch.inf
     save_model(tmp_path / "broken", broken, STATS)
     line = refused(capsys, probe(tmp_path / "broken", shards, features, "--tasks", "biome"))
     assert "are not finite" in line

@@ -2,13 +2,14 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from mmae.evaluate.frozen.parts import Task
 from mmae.evaluate.probe.residuals import left_over, predicted_by, terms
 from mmae.evaluate.probe.task_rows import TaskRows
 
 
-def rows_of(y: torch.Tensor, part: np.ndarray) -> TaskRows:  # type: ignore[type-arg]
+def rows_of(y: torch.Tensor, part: NDArray[np.int8]) -> TaskRows:
     numbers = np.arange(len(y))
     return TaskRows(Task("values", y.shape[1]), numbers, None, part, y, numbers, numbers)
 

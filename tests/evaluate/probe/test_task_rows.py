@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mmae.data.remote.open_shards import open_shards
 from mmae.data.shards.index import Index
@@ -18,7 +20,7 @@ def index(tmp_path: Path) -> Index:
     return open_shards(str(write_probe_set(tmp_path / "shards")), None, 1.0)[0]
 
 
-def plan_of(index: Index, **stored: np.ndarray) -> TilePlan:  # type: ignore[type-arg]
+def plan_of(index: Index, **stored: NDArray[Any]) -> TilePlan:
     part_N = (np.arange(len(index)) % 4 - 1).astype(np.int8)
     return TilePlan(index, part_N, np.arange(len(index)), stored)
 
@@ -46,7 +48,7 @@ def test_a_class_that_is_rare_in_train_is_dropped_and_said(index: Index) -> None
 
 
 def test_patches_are_rows_and_dropped_classes_are_pixels_without_a_label(index: Index) -> None:
-    ids = np.tile(np.array([[0, 0], [1, -1]], np.int16), (96, 2, 2, 1)).reshape(96, 2, 2, 2)
+    ids = np.tile(np.array([[0, 0], [1, -1]], np.int16), (96, 2, 1)).reshape(96, 2, 2, 2)
     ids[0, 0, 0, 0] = 7
     rows = rows_of(PROBE_TASKS["land_cover"], plan_of(index, semseg=ids), seed=0, least=5)
     assert rows.task.outputs == 2

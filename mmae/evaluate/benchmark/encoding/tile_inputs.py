@@ -38,12 +38,14 @@ class Reading:
         substitutes: band that is missing -> band that is taken for it, or `none`; also dataset -> `none`.
         window: pixels of a window's side; None: chosen by the size of the tiles.
         check_units: compare values with the model's statistics.
+        offset: is added to Sentinel-2's digital numbers that the model's statistics normalise.
     """
 
     normalisation: Normalisation = "auto"
     substitutes: tuple[tuple[str, str], ...] = ()
     window: int | None = None
     check_units: bool = True
+    offset: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,9 @@ class TileInputs:
         level: of Sentinel-2.
         grid: how a tile is cut into windows.
         notes: sentences about what is left out or substituted, to print.
+        columns: dataset -> the bands that the encoder is given.
+        shift: dataset -> what is added to its numbers, whatever normalises them.
+        offset: is added to Sentinel-2's digital numbers.
     """
 
     encoder: RawEncoder
@@ -67,6 +72,7 @@ class TileInputs:
     notes: tuple[str, ...]
     columns: Mapping[str, tuple[Column, ...]]
     shift: Mapping[str, float]
+    offset: float = 0.0
 
     def __call__(self, arrays: Mapping[str, NDArray[Any]], check: bool = False) -> Inputs:
         """The windows of all tiles, tile after tile, as the model's inputs.
@@ -80,7 +86,8 @@ class TileInputs:
         """
         windows = {dataset: self.grid.cut(self._array(arrays[dataset], dataset)) for dataset in self.columns}
         bands = {dataset: [column.name for column in columns] for dataset, columns in self.columns.items()}
-        return self.encoder.inputs(windows, bands=bands, level=self.level, check_units=check)
+        offset = self.offset if "sentinel2" in windows else 0.0
+        return self.encoder.inputs(windows, bands=bands, level=self.level, offset=offset, check_units=check)
 
     def _array(self, array: NDArray[Any], dataset: str) -> NDArray[Any]:
         return with_columns(array, self.columns[dataset]) + self.shift.get(dataset, 0)
@@ -95,13 +102,19 @@ def tile_inputs(encoder: RawEncoder, task: BenchmarkTask, said: Reading) -> Tile
     """
     saved, name = encoder.saved, task.info.name
     columns, notes = choose_columns(saved.config.in_domains, task, said.substitutes)
+    if not columns:
+        listed = "; ".join(f"{dataset} {', '.join(names)}" for dataset, names in task.bands.items())
+        raise InputError(
+            f"{name}: the model takes none of its bands ({listed}), as its inputs are "
+            f"{', '.join(saved.config.in_domains)}: leave the task out (--tasks), or take another model"
+        )
     try:
         plan = plan_bands(saved.config.in_domains, {key: [each.name for each in row] for key, row in columns.items()})
     except InputError as error:
         raise InputError(f"{name}: {error}") from None
     used = {MODALITIES[modality].dataset for modality in plan.names}
-    columns = {dataset: row for dataset, row in columns.items() if dataset in used}
     notes += left_out(name, saved.config.in_domains, plan.names, columns)
+    columns = {dataset: row for dataset, row in columns.items() if dataset in used}
     pictures = {dataset for dataset in columns if task.units[dataset] == "picture"}
     normalisation = said.normalisation
     if normalisation == "auto":
@@ -118,6 +131,7 @@ def tile_inputs(encoder: RawEncoder, task: BenchmarkTask, said: Reading) -> Tile
     if normalisation == "task":
         stats = task_statistics(task, columns, plan.places, found.shift, level, saved.band_stats)
         return replace(found, encoder=replace(encoder, saved=replace(saved, band_stats=stats)))
+    found = replace(found, offset=said.offset)
     if said.check_units:
         step = max(1, len(task.splits[TRAIN]) // _CHECKED)
         _checked(found, task, task.splits[TRAIN][::step][:_CHECKED])
@@ -128,7 +142,7 @@ def _checked(inputs: TileInputs, task: BenchmarkTask, ids: Sequence[str]) -> Non
     try:
         inputs(task.read(ids).arrays, check=True)
     except InputError as error:
-        raise InputError(f"{task.info.name}: {error} (--no-unit-check leaves this out)") from None
+        raise InputError(f"{task.info.name}: {error} (here: --offset, --no-unit-check)") from None
 
 
 def _any_level(band_stats: Mapping[str, Any]) -> S2Level:
