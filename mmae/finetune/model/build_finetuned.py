@@ -18,7 +18,7 @@ from mmae.model.posembed import LearnedPositions, PositionEmbedding
 from mmae.model.saved.saved_config import encoder_config
 from mmae.model.tuned.finetuned_model import FinetunedModel
 from mmae.model.tuned.task import Task
-from mmae.model.tuned.tuned_config import TunedConfig
+from mmae.model.tuned.tuned_config import tuned_config
 from mmae.variants import VARIANTS, Variant
 
 Tuning = Literal["full", "frozen", "lora"]
@@ -93,7 +93,8 @@ def build_finetuned(
         "drop_path": 0.0 if tuning == "frozen" else drop_path,
     }
     config, variant = _scratch(asked, size, num_global_tokens) if start is None else _changed(start.model, asked)
-    tuned = TunedConfig(task, head, _bands(start, config, bands or {}), _base_patch(start, config))
+    own = _bands(start, config, bands or {})
+    tuned = tuned_config(task=task, head=head, bands=own, base_patch=_base_patch(start, config))
     tuned.check(config.in_domains, variant.depth)
     model = FinetunedModel(config, variant, tuned, seed=seed)
     if start is None:

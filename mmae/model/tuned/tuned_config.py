@@ -14,7 +14,7 @@ from mmae.modalities import MODALITIES, Modality, with_bands
 from mmae.model.heads.head_options import HeadOptions
 from mmae.model.tuned.task import Task
 
-Band = Annotated[str, Field(min_length=1, max_length=100)]
+Band = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9 _.+-]{0,99}$")]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -79,13 +79,22 @@ def read_tuned(found: Mapping[str, Any], where: str, names: tuple[str, ...], dep
         InputError: a key is unknown or missing, a value is of another kind, or they contradict.
     """
     try:
-        config = TypeAdapter(TunedConfig).validate_python(dict(found))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{where}: finetuned.{key}: {first['msg']}; it is {first['input']!r:.80}") from None
-    try:
+        config = tuned_config(**found)
         config.check(names, depth)
     except InputError as error:
         raise InputError(f"{where}: finetuned: {error}") from None
     return config
+
+
+def tuned_config(**values: Any) -> TunedConfig:
+    """A `TunedConfig` of these values, which may be those of a file.
+
+    Raises:
+        InputError: a key is unknown or missing, or a value is of another kind.
+    """
+    try:
+        return TypeAdapter(TunedConfig).validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"{key}: {first['msg']}; it is {first['input']!r:.80}") from None

@@ -180,6 +180,8 @@ def test_a_published_checkpoint_is_a_start(source: Path, old: MultiMAE, tmp_path
         ({"in_domains": ["rgb"], "bands": {"ebands": ["B8"]}}, "bands of 'ebands': it is not an input"),
         ({"bands": {"semseg": ["a"]}}, "bands of semseg: it holds classes"),
         ({"bands": {"rgb": ["B2", "B2"]}}, "name each once"),
+        ({"bands": {"rgb": ["B2", "a|b"]}}, r"bands.rgb.1: String should match pattern"),
+        ({"bands": {"rgb": []}}, r"bands.rgb: Tuple should have at least 1 item"),
         ({"image_size": 30}, "input_size=30 is not divisible by model.patch_size=8"),
         ({"patch_size": 6}, "patch_size=6 is not divisible by the stride of semseg"),
         ({"tuning": "lorra"}, "tuning 'lorra' is not known; did you mean 'lora'"),
