@@ -230,3 +230,34 @@ def test_what_decides_the_weights_cannot_change_on_resume(
     assert finetune(tmp_path, index, "train.stop_at=1") == 0
     assert finetune(tmp_path, index, "train.seed=4") == 2
     assert "train.seed is 0 in this run, and 4 now" in capfd.readouterr().err
+
+
+def test_out_of_memory_says_what_to_try(
+    tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("tried to allocate 9 GB")
+
+    monkeypatch.setattr("mmae.finetune.training.tuning_loop.tuning_step", full)
+    assert finetune(tmp_path, index) == 2
+    said = capfd.readouterr().err
+    assert "out of memory" in said
+    assert "try in this order: train.micro_batch=4, model.tuning=lora, model.tuning=frozen" in said
+    assert "Traceback" not in said
+
+
+def test_a_disk_that_is_full_at_the_end_costs_no_training(
+    tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mmae.finetune.tuning_results.write_whole", full)
+        assert finetune(tmp_path, index, "train.max_steps=2") == 2
+    said = capfd.readouterr().err
+    assert "results.json: cannot be written (No space left on device): make room" in said
+    assert "training is not repeated" in said
+    assert finetune(tmp_path, index, "train.max_steps=2") == 0
+    assert len(records(tmp_path / "run", "train")) == 2
+    assert (tmp_path / "run" / "results.json").exists()

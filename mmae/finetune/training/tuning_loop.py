@@ -18,7 +18,7 @@ from mmae.engine import stop_signals
 from mmae.engine.optim import lr_factor
 from mmae.engine.telemetry.run_exit import RunEnd, write_end
 from mmae.engine.telemetry.run_log import RunLog
-from mmae.errors import EXIT_LOST_NUMBERS, InputError
+from mmae.errors import EXIT_LOST_NUMBERS
 from mmae.finetune.labelled.census import census_table
 from mmae.finetune.labelled.sample_picture import write_sample_picture
 from mmae.finetune.labelled.tile_reading import scoring_batches, tuning_batches
@@ -284,7 +284,7 @@ class TuningRun:
             try:
                 write_sample_picture(path, samples, self.spec.labelled.task, self.spec.labelled.source)
             except OSError as error:
-                raise InputError(f"{path}: cannot be written ({error.strerror}): make room") from error
+                self._log.say(f"{path}: cannot be written ({error.strerror}); training goes on")
 
     def _lost_numbers(self, log: RunLog, step: int, in_row: int, last: Path | None, best: Best) -> Outcome:
         log.say_error(
