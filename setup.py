@@ -57,6 +57,7 @@ setup(
         "pictures": ["matplotlib>=3.8"],
         "tensorboard": ["tensorboard>=2.14"],
         "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.3"],
+        "browser": ["axe-playwright-python>=0.1.4", "playwright>=1.48"],
         "dev": [
             "hypothesis>=6.100",
             "matplotlib>=3.8",

@@ -29,8 +29,14 @@ COMMANDS: Final = {
     "embed": ("mmae.scenes.embed", "vectors of a scene (GeoTIFF) or of a shard set (Parquet)"),
     "predict": ("mmae.scenes.predict", "land cover, relative elevation and reflectance of a scene, by the decoders"),
     "reconstruct": ("mmae.evaluate.reconstruct", "draw what a run's model reconstructs"),
+    "report": ("mmae.report.command", "one page about runs: losses, scores, pictures, speed, what differs"),
+    "data-report": ("mmae.report.shards.command", "one page about a shard set: map, classes, values, no data, tiles"),
     "status": ("mmae.run.status", "state of a run: step, losses, speed, time left, checkpoint, warnings"),
+    "runs": ("mmae.run.list_runs", "the runs in a folder: state, best validation, size; what may be removed"),
+    "config": ("mmae.run.config_commands", "show a recipe or a run's settings, resolved, with their origins"),
     "bench": ("mmae.bench.command", "measure what limits this machine, and compare with other implementations"),
+    "probe": ("mmae.evaluate.probe.command", "scores of a frozen encoder beside baselines, by labels of the shards"),
+    "benchmark": ("mmae.evaluate.benchmark.command", "scores of a frozen encoder on GEO-Bench and MMEarth-Bench"),
     "baseline": ("mmae.evaluate.baseline", "a run's validation losses beside those of constant predictions"),
 }
 

@@ -42,6 +42,7 @@ class Stream(IntEnum):
     ERASE = 13
     BLOCKS = 14
     PARTNER = 15
+    PROBES = 16
 
 
 _ROW_BITS: Final = 40

@@ -38,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="folder",
         help="; ".join(f"{name}: {words}" for name, (_, words) in FORMATS.items()),
     )
-    parser.add_argument("--step", type=int, help="checkpoint to export; the latest if not said")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--step", type=int, help="checkpoint to export; the latest if not said")
+    which.add_argument("--best", action="store_true", help="export the run's best checkpoint (checkpoint.keep_best)")
     add_trust_argument(parser, "a run or model")
     for flag, arguments in _all_options().items():
         parser.add_argument(flag, **arguments)
@@ -51,15 +53,24 @@ def run(args: argparse.Namespace) -> int:
     chosen.check(out, args)
     from mmae.publish.export_source import read_source
 
-    source = read_source(args.run, args.step, out, args.trust)
+    step = _best_step(args.run, args.trust) if args.best else args.step
+    source = read_source(args.run, step, out, args.trust)
     from mmae.model.doubtful_weights import warn_of_weights
 
     warn_of_weights(source.model, args.run)
     chosen.write(out, source, args)
-    step = f"step {source.extra['step']}, " if "step" in source.extra else ""
+    said = f"step {source.extra['step']}, " if "step" in source.extra else ""
     # The format may hold a part of them.
-    print(f"{out}: {step}from a model of {sum(p.numel() for p in source.model.parameters()):,} parameters, float32")
+    print(f"{out}: {said}from a model of {sum(p.numel() for p in source.model.parameters()):,} parameters, float32")
     return 0
+
+
+def _best_step(run: str, trust: bool) -> int:
+    from mmae.run.best_checkpoint import best_of_run
+
+    if (Path(run) / "config.json").is_file():
+        raise InputError(f"--best: {run} is a model folder, which holds one step only")
+    return best_of_run(run, trust).step
 
 
 def _format(name: str) -> ExportFormat:

@@ -37,6 +37,8 @@ class Modality:
         loss: how a decoder of this modality is scored.
         standardise: after the global normalisation, standardise each tile by its own inner values.
         by_level: the band statistics are those of the tile's own Sentinel-2 level.
+        title: the modality in words, for pictures and reports.
+        class_names: the classes in words, one a code.
     """
 
     name: str
@@ -50,12 +52,16 @@ class Modality:
     loss: LossKind = "mse"
     standardise: bool = False
     by_level: bool = False
+    title: str = ""
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.bands) != len(self.band_names):
             raise ValueError(f"{self.name}: {len(self.bands)} bands but {len(self.band_names)} names")
         if self.categorical and (len(self.bands) != 1 or self.loss != "cross_entropy"):
             raise ValueError(f"{self.name}: a categorical modality has one band and cross-entropy")
+        if len(self.class_codes) != len(self.class_names):
+            raise ValueError(f"{self.name}: {len(self.class_codes)} codes but {len(self.class_names)} names of classes")
 
     @property
     def categorical(self) -> bool:
@@ -83,9 +89,10 @@ class Modality:
         return patch_size // self.stride
 
 
-def _sentinel2(name: str, *bands: tuple[int, str]) -> Modality:
+def _sentinel2(name: str, title: str, *bands: tuple[int, str]) -> Modality:
     return Modality(
         name=name,
+        title=title,
         dataset="sentinel2",
         bands=tuple(index for index, _ in bands),
         band_names=tuple(band for _, band in bands),
@@ -96,8 +103,8 @@ def _sentinel2(name: str, *bands: tuple[int, str]) -> Modality:
 
 
 _ROWS: Final = (
-    _sentinel2("rgb", (3, "B4"), (2, "B3"), (1, "B2")),
-    Modality("depth", "aster", (0,), ("elevation",), "m", loss="l1", standardise=True),
+    _sentinel2("rgb", "colour (red, green, blue)", (3, "B4"), (2, "B3"), (1, "B2")),
+    Modality("depth", "aster", (0,), ("elevation",), "m", loss="l1", standardise=True, title="elevation"),
     Modality(
         "semseg",
         "esa_worldcover",
@@ -108,17 +115,32 @@ _ROWS: Final = (
         class_codes=(10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100),
         stride=4,
         loss="cross_entropy",
+        title="land cover (ESA WorldCover)",
+        class_names=(
+            "tree cover",
+            "shrubland",
+            "grassland",
+            "cropland",
+            "built-up",
+            "bare or sparse vegetation",
+            "snow and ice",
+            "permanent water",
+            "herbaceous wetland",
+            "mangroves",
+            "moss and lichen",
+        ),
     ),
-    _sentinel2("ired", (4, "B5"), (5, "B6"), (6, "B7")),
-    _sentinel2("sired", (11, "B11"), (12, "B12")),
+    _sentinel2("ired", "red edge", (4, "B5"), (5, "B6"), (6, "B7")),
+    _sentinel2("sired", "shortwave infrared", (11, "B11"), (12, "B12")),
     # MMEarth stores B8A before B8.
-    _sentinel2("ebands", (7, "B8A"), (8, "B8")),
+    _sentinel2("ebands", "near infrared", (7, "B8A"), (8, "B8")),
     Modality(
         "sentinel1",
         "sentinel1",
         tuple(range(8)),
         tuple(f"{orbit} {pol}" for orbit in ("asc", "desc") for pol in ("VV", "VH", "HH", "HV")),
         "dB",
+        title="radar backscatter (Sentinel-1)",
     ),
     Modality(
         "dynamic_world",
@@ -130,10 +152,24 @@ _ROWS: Final = (
         class_codes=tuple(range(1, 10)),
         stride=4,
         loss="cross_entropy",
+        title="land cover (Dynamic World)",
+        class_names=(
+            "water",
+            "trees",
+            "grass",
+            "flooded vegetation",
+            "crops",
+            "shrub and scrub",
+            "built area",
+            "bare ground",
+            "snow and ice",
+        ),
     ),
     # The file holds 127 where the writer meant 255: int8 clamps it.
-    Modality("canopy_height", "canopy_height_eth", (0,), ("height",), "m", no_data=(127,), loss="l1"),
-    Modality("slope", "aster", (1,), ("slope",), "degree", loss="l1"),
+    Modality(
+        "canopy_height", "canopy_height_eth", (0,), ("height",), "m", no_data=(127,), loss="l1", title="canopy height"
+    ),
+    Modality("slope", "aster", (1,), ("slope",), "degree", loss="l1", title="slope"),
 )
 
 MODALITIES: Final = MappingProxyType({row.name: row for row in _ROWS})

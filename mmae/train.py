@@ -165,14 +165,16 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
     from mmae.engine.telemetry.run_log import RunLog
     from mmae.engine.telemetry.step_observer import StepObserver
     from mmae.engine.validate import validate_split
-    from mmae.evaluate.val_pictures import ValPictures
+    from mmae.evaluate.in_loop.probes import in_loop_probes
+    from mmae.evaluate.pictures.val_pictures import ValPictures
     from mmae.run import restart
 
     config, folder, rank = spec.config, spec.folder, dist.get_rank()
     stop = stop or stop_signals.Stop(folder.path, rank, None)
     rank_watchdog = rank_watchdog or watchdog.Watchdog.none()
 
-    # 1. The checkpoint to resume from. One that does not fit is refused before anything is built.
+    # 1. Probes, and the checkpoint to resume from. What cannot be used is refused before anything is built.
+    probes = in_loop_probes(spec) if config.eval.every else None
     found = resume.find(spec)
 
     # 2. The engine, and what the checkpoint holds. Only a start that has come this far writes into the run's folder.
@@ -228,13 +230,15 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
         # 4.2 What is due after this step.
         last = step == spec.stop
         validates = last or bool(config.val.every and step % config.val.every == 0)
+        evaluates = probes is not None and (last or step % config.eval.every == 0)
         saves = last or step % config.checkpoint.every == 0
         observer.made(step, stats, skipped, nonfinite.skipped, wanted=last or step % config.log.every == 0)
 
-        # 4.3 Values are read some steps later, but never after a validation or a checkpoint of the same step.
-        agreed = nonfinite.agreed(step, everything=validates or saves)
+        # 4.3 Values are read some steps later, but never after a validation, probes or a checkpoint of the same step.
+        pauses = validates or evaluates or saves
+        agreed = nonfinite.agreed(step, everything=pauses)
         asked = stop_signals.names(agreed.wanted_R)
-        everything = validates or saves or bool(asked)
+        everything = pauses or bool(asked)
         losses = console_report.train_records(log, observer.read(step, everything=everything)) or losses
         if agreed.bad >= config.train.max_bad_steps:
             console_report.train_records(log, observer.read(step, everything=True))
@@ -243,6 +247,7 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
             return EXIT_LOST_NUMBERS
 
         # 4.4 Validation.
+        scores: dict[str, float] = {}
         if validates and (last or not asked):
             stop.doing = "validating"
             pictures = ValPictures(engine.module, config.model, config.log.pictures if rank == 0 else 0)
@@ -253,16 +258,25 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
                 console_report.validation(log, step, validated, pause.seconds)
                 nonfinite.validated(step, validated)
                 log.picture(step, drawn)
+                scores |= validated.scores
                 if validated.diverged:
                     console_report.save_records(log, saver.finish())
                     console_report.lost_numbers(log, step, nonfinite.divergence(step, validated.diverged, saver.last))
                     return EXIT_LOST_NUMBERS
 
-        # 4.5 A checkpoint.
-        if saves or asked:
+        # 4.5 Probes of the encoder. A failure is recorded, and training goes on.
+        if probes is not None and evaluates and (last or not asked):
+            stop.doing = "probing the encoder"
+            with clock.paused("eval") as pause, rank_watchdog.during(step, "evaluate"):
+                probed = probes.evaluate(engine)
+            console_report.probes(log, step, probed.scores, probed.failed, pause.seconds)
+            scores |= probed.named
+
+        # 4.6 A checkpoint, where one is due, and of a new best.
+        if saves or asked or saver.is_new_best(scores):
             stop.doing = "saving"
             with clock.paused("save") as pause, rank_watchdog.during(step, "save"):
-                ended = saver.save(step)
+                ended = saver.save(step, scores)
                 ended += saver.finish() if last or asked else []
             console_report.save_records(log, ended)
             stop.saved(pause.seconds)

@@ -10,7 +10,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 # shellcheck source=../launchers/prepare_venv.sh
 source launchers/prepare_venv.sh
-prepare_venv "$root" dev
+prepare_venv "$root" "dev$([ "${1:-}" != --all ] || echo ,browser)"
 # shellcheck source=install.sh
 source tests/install.sh
 
@@ -27,7 +27,8 @@ if [ "$tier" != --unit ]; then
 fi
 if [ "$tier" = --all ]; then
   # NVMe offload is tested where DeepSpeed's async_io op can be built.
-  install_for_tests libaio-dev=/usr/include/libaio.h
+  # Pages are looked at in a real browser.
+  install_for_tests libaio-dev=/usr/include/libaio.h chromium=chromium
 fi
 export MMAE_SHARED=${MMAE_SHARED:-$root/../shared}
 

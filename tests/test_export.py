@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from mmae.cli import main
-from mmae.config.schema import Config, ModelConfig
+from mmae.config.schema import Config, ModelConfig, ValConfig
 from mmae.engine.checkpoint.consolidate import Trained
 from mmae.export import FORMATS as ALL_FORMATS
 from mmae.model.mmae import MultiMAE
@@ -62,6 +62,48 @@ def test_where_the_run_lies_is_not_written(way: Callable[[Path], str], run_folde
     assert not any(b"secret" in content or bytes(tmp_path) in content for content in written)
     extra = json.loads((tmp_path / "out" / "folder" / "config.json").read_text())["extra"]
     assert (extra["run"], extra["step"]) == ("run", 12)
+
+
+def keep_best(run_folder: RunFolder, **losses: float) -> None:
+    """Checkpoints whose validation losses are these, by the names of their folders."""
+    checkpoint = replace(CONFIG.checkpoint, keep_best="val.loss")
+    run_folder.write_configs(replace(CONFIG, val=ValConfig(1), checkpoint=checkpoint), {}, {})
+    for name, loss in losses.items():
+        (run_folder.checkpoints / name).mkdir(parents=True)
+        (run_folder.checkpoints / name / "state.json").write_text(json.dumps({"scores": {"val.loss": loss}}))
+
+
+def test_the_best_checkpoint_is_exported_where_it_is_asked_for(
+    run_folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_best(run_folder, global_step5=3.0, global_step10=2.0, global_step15=2.5)
+    steps: list[int | None] = []
+
+    def load(run: str, step: int | None, trust: bool) -> Trained:
+        steps.append(step)
+        return Trained(MultiMAE(CONFIG.model), torch.zeros(7), CONFIG, run_folder, {}, 12)
+
+    monkeypatch.setattr("mmae.engine.checkpoint.consolidate.load_trained", load)
+    assert main(["export", str(run_folder.path), str(tmp_path / "best"), "--best"]) == 0
+    assert main(["export", str(run_folder.path), str(tmp_path / "latest")]) == 0
+    assert steps == [10, None]
+
+
+@pytest.mark.usefixtures("never_loaded")
+def test_without_a_best_checkpoint_none_is_exported(
+    run_folder: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", str(run_folder.path), str(tmp_path / "out"), "--best"]
+    assert main(words) == 2
+    assert "its recipe keeps no best checkpoint (checkpoint.keep_best): give --step" in capsys.readouterr().err
+    keep_best(run_folder, global_step5=float("nan"))
+    assert main(words) == 2
+    assert "no checkpoint has a score val.loss (there are: global_step5): give --step" in capsys.readouterr().err
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").touch()
+    assert main(["export", str(tmp_path / "model"), str(tmp_path / "out"), "--best"]) == 2
+    assert "is a model folder, which holds one step only" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.usefixtures("trained")

@@ -44,6 +44,7 @@ MAY_BE_SMALL = MappingProxyType(
         "mmae.version": "setup.py reads it without importing the package",
         "mmae.__main__": "Python asks for this file",
         "mmae.bench.command": "the command line finds it by name",
+        "mmae.run.config_commands": "the command line finds it by name",
     }
 )
 """Small modules whose only importer they could not stand with."""
@@ -85,7 +86,7 @@ HOMES = MappingProxyType(
             "mmae.finetune.scoring.prediction_maps",
             "mmae.scenes.files",
         },
-        "sklearn": {"mmae.evaluate.frozen"},
+        "sklearn": {"mmae.evaluate.frozen", "mmae.evaluate.probe.block_split"},
         "pydantic": {
             "mmae.config.deepspeed",
             "mmae.config.deepspeed_schema",

@@ -54,6 +54,8 @@ def test_rows_that_contradict_themselves_are_refused() -> None:
         Modality("x", "x", (0, 1), ("a",), "m")
     with pytest.raises(ValueError, match="categorical"):
         Modality("x", "x", (0,), ("a",), "m", class_codes=(1, 2))
+    with pytest.raises(ValueError, match="2 codes but 1 names of classes"):
+        Modality("x", "x", (0,), ("a",), "", class_codes=(1, 2), class_names=("a",), loss="cross_entropy")
 
 
 def test_each_entry_of_the_band_statistics_is_of_one_level_or_of_all() -> None:

@@ -21,7 +21,7 @@ from tests.support.paths import ROOT
 
 READMES = sorted(
     path
-    for pattern in ("*.md", ".github/*.md", "*/README.md", "*/*/README.md")
+    for pattern in ("*.md", ".github/*.md", "*/README.md", "*/*/README.md", "*/*/*/README.md")
     for path in ROOT.glob(pattern)
     if ".venv" not in path.parts
 )

@@ -7,6 +7,7 @@ from typing import Final
 
 from mmae.addresses import is_incomplete, without_secrets
 from mmae.config.schema import Config, DataConfig, ModelConfig, TrainConfig
+from mmae.config.score_names import EVAL, VAL, score_names
 from mmae.draws import MAX_SETS
 from mmae.errors import did_you_mean
 from mmae.modalities import MODALITIES
@@ -32,6 +33,7 @@ def contradiction(config: Config) -> str | None:
         _tokens(model),
         _steps(train),
         _profile(train),
+        _scores(config),
     ):
         for problem in problems:
             return problem
@@ -140,3 +142,20 @@ def _profile(train: TrainConfig) -> Iterator[str]:
             f"train.profile={train.profile} is {last - first + 1} steps, and no viewer opens such a large trace: "
             f"at most {MAX_PROFILED}"
         )
+
+
+def _scores(config: Config) -> Iterator[str]:
+    tasks, best = config.eval.tasks, config.checkpoint.keep_best
+    if config.eval.every and not tasks:
+        yield "eval.tasks is empty: name at least one task, or set eval.every=0"
+    if len(set(tasks)) != len(tasks):
+        yield f"eval.tasks names a task twice: {', '.join(tasks)}"
+    if best is None:
+        return
+    names = score_names(config)
+    if best not in names:
+        yield f"checkpoint.keep_best={best!r} is not a score of this run{did_you_mean(best, names)}"
+    if best.startswith(EVAL) and not config.eval.every:
+        yield f"checkpoint.keep_best={best} needs probes while training: set eval.every"
+    if best.startswith(VAL) and not config.val.every:
+        yield f"checkpoint.keep_best={best} needs validations while training: set val.every"

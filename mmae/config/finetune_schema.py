@@ -232,6 +232,14 @@ class TuneLogConfig:
     """Also log to Weights & Biases: offline in the run folder where no key is set."""
     wandb_project: str = _free("mmae")
     """Project in Weights & Biases."""
+    wandb_entity: str | None = _free(None)
+    """User or team that owns the project; null is the account's default."""
+    wandb_name: str | None = _free(None)
+    """Name of the run there; null lets Weights & Biases choose one."""
+    wandb_group: str | None = _free(None)
+    """Group of the run there; null is the name of the run's folder."""
+    wandb_tags: tuple[str, ...] = _free(())
+    """Tags of the run there."""
     tensorboard: bool = _free(False)
     """Also log to TensorBoard, in the run folder's tensorboard/."""
 

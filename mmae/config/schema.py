@@ -257,6 +257,25 @@ class ValConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class EvalConfig:
+    """Probes of the encoder while it trains, on a small choice of tiles that never changes."""
+
+    every: Count = _free(0)
+    """Steps between probes of the encoder; 0 makes none. The last step is probed, too."""
+    tasks: tuple[str, ...] = _free(("biome",))
+    """What the probes predict from the encoder's features, such as biome or elevation (`mmae/engine/README.md`)."""
+    tiles: Positive = _free(512)
+    """The most tiles that the probes read."""
+    seed: Seed = _free(0)
+    """Draws these tiles."""
+
+    @property
+    def protocol(self) -> str:
+        """Scores of the same task under the same protocol can be compared."""
+        return f"{self.tiles} tiles, seed {self.seed}"
+
+
+@dataclass(frozen=True, config=_STRICT)
 class CheckpointConfig:
     every: Positive = _free(1000)
     """Steps between checkpoints; one is always written where training stops."""
@@ -264,6 +283,9 @@ class CheckpointConfig:
     """This number of the newest checkpoints stays; the one that this start resumed from stays too."""
     keep_every: Count = _free(0)
     """Checkpoints of steps that are multiples of this stay for ever; 0 keeps none."""
+    keep_best: str | None = _free(None)
+    """The checkpoint with the best of this score stays, too, and a new best is saved at once: `eval.TASK`, `val.loss`,
+    `val.loss.OUTPUT`, `val.iou.OUTPUT` or `val.rmse.OUTPUT`."""
     asynchronous: bool = _free(False)
     """Hold a checkpoint in the host's memory and write it while training goes on."""
     verify_hashes: bool = _free(True)
@@ -282,6 +304,14 @@ class LogConfig:
     """Also log to Weights & Biases: offline in the run folder where no key is set."""
     wandb_project: str = _free("mmae")
     """Project in Weights & Biases."""
+    wandb_entity: str | None = _free(None)
+    """User or team that owns the project; null is the account's default."""
+    wandb_name: str | None = _free(None)
+    """Name of the run there; null lets Weights & Biases choose one."""
+    wandb_group: str | None = _free(None)
+    """Group of the run there; null is the name of the run's folder."""
+    wandb_tags: tuple[str, ...] = _free(())
+    """Tags of the run there."""
     tensorboard: bool = _free(False)
     """Also log to TensorBoard, in the run folder's tensorboard/."""
     pictures: Count = _free(4)
@@ -297,6 +327,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     val: ValConfig = field(default_factory=ValConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     log: LogConfig = field(default_factory=LogConfig)
 
@@ -327,6 +358,18 @@ class TrackersConfig(Protocol):
 
     @property
     def wandb_project(self) -> str: ...
+
+    @property
+    def wandb_entity(self) -> str | None: ...
+
+    @property
+    def wandb_name(self) -> str | None: ...
+
+    @property
+    def wandb_group(self) -> str | None: ...
+
+    @property
+    def wandb_tags(self) -> tuple[str, ...]: ...
 
     @property
     def tensorboard(self) -> bool: ...

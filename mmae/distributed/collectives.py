@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import torch.distributed as dist
 
 from mmae.errors import InputError
+from mmae.terminal.error_line import first_line
 
 T = TypeVar("T")
 
@@ -48,6 +49,27 @@ def on_rank_0(work: Callable[[], T]) -> T:
     if box[1] is not None:
         raise box[1]
     result: T = box[0]
+    return result
+
+
+class RankFailedError(Exception):
+    """Work failed on a rank; the message names it and says why."""
+
+
+def on_every_rank(work: Callable[[], T]) -> T:
+    """Run `work`, which waits for no other rank, on every rank. Collective: if it fails on one, no rank waits for it.
+
+    Raises:
+        RankFailedError: on every rank, because it failed on one or several.
+    """
+    own: Exception | None = None
+    try:
+        result = work()
+    except Exception as error:  # raised below, on every rank
+        own = error
+    reasons = gather(None if own is None else f"rank {rank()}: {first_line(own)}")
+    if failed := [reason for reason in reasons if reason is not None]:
+        raise RankFailedError(failed[0]) from own
     return result
 
 

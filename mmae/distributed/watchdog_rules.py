@@ -18,9 +18,9 @@ SUSPECT_SECONDS: Final = 8.0
 LONG_FACTOR: Final = 30
 """A phase of `LONG` may take so many times longer than a step."""
 
-PHASES: Final = ("start", "validate", "save", "data", "step", "end")
+PHASES: Final = ("start", "validate", "evaluate", "save", "data", "step", "end")
 """The phases between two steps, in their order."""
-LONG: Final = frozenset({"start", "validate", "save", "end"})
+LONG: Final = frozenset({"start", "validate", "evaluate", "save", "end"})
 
 
 @dataclass(frozen=True)

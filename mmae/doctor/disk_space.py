@@ -31,7 +31,7 @@ def bytes_to_come(folder: RunFolder, config: Config) -> int:
     each = checkpoint_bytes(sum(parameter_sizes(config.model).values()), stage, NUMBER_BYTES[precision])
     keep = config.checkpoint
     kept = config.train.max_steps // keep.keep_every if keep.keep_every else 0
-    return max(1, keep.keep_last + 1 + kept - _there(folder.checkpoints)) * each
+    return max(1, keep.keep_last + 1 + kept + (keep.keep_best is not None) - _there(folder.checkpoints)) * each
 
 
 def _there(checkpoints: Path) -> int:

@@ -1,9 +1,13 @@
-"""Validation on the whole split, with masks that never change. The result is exact for any number of ranks."""
+"""Validation on the whole split, with masks that never change. The result is exact for any number of ranks.
+
+Losses come from the engine's forward pass; `val_scores` sees the predictions of the same pass.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -11,12 +15,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from mmae.config.schema import Config
+from mmae.config.score_names import VAL_IOU, VAL_LOSS, VAL_RMSE
 from mmae.data.loading.device_prefetch import on_device
 from mmae.data.loading.loader import validation_batches
 from mmae.data.sampling.shard_sets import has_split
 from mmae.data.transforms.preprocess import Preprocess
 from mmae.engine.engine_protocol import Engine
 from mmae.engine.step import prepare
+from mmae.engine.val_scores import ScoreSums, ValScores, predictions_of
 from mmae.losses import scored
 from mmae.run.spec import RunSpec
 from mmae.types import Batch, Inputs, MaskPlan
@@ -31,12 +37,24 @@ class Validation:
         scored: number of tiles that can be scored, by output.
         lost: number of these with a loss that is not finite; outputs without any are absent.
         lost_rows: source rows of such tiles on this rank.
+        read: the scores that people read.
     """
 
     losses: dict[str, float | None]
     scored: dict[str, int]
     lost: dict[str, int]
     lost_rows: dict[str, list[int]]
+    read: ValScores = field(default_factory=ValScores)
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """The finite scores by name (`mmae.config.score_names`). A loss of tiles that are lost in part is none."""
+        losses = {name: loss for name, loss in self.losses.items() if loss is not None}
+        found: dict[str, float | None] = {f"{VAL_LOSS}.{name}": loss for name, loss in losses.items()}
+        found[VAL_LOSS] = sum(losses.values()) if losses else None
+        found |= {f"{VAL_IOU}.{name}": mean for name, mean in self.read.mean_iou.items()}
+        found |= {f"{VAL_RMSE}.{name}": rmse for name, rmse in self.read.rmse.items()}
+        return {name: score for name, score in found.items() if score is not None and math.isfinite(score)}
 
     @property
     def diverged(self) -> list[str]:
@@ -93,17 +111,20 @@ def validate(
     sums = torch.zeros(3, len(names), dtype=torch.float64, device=device)
     rows, lost = list[Tensor](), list[Tensor]()
     one_O = torch.ones(len(names), device=device)
+    scores = ScoreSums(config.model, device)
     engine.eval()
-    for batch in batches:
-        inputs, plan = prepare(batch, preprocess, config, train=False)
-        _, loss_O, finite_OB = engine(inputs, plan, one_O, 1.0)
-        if watcher is not None:
-            watcher(inputs, plan)
-        scored_OB = scored(inputs, plan, config.model)
-        lost_OB = scored_OB & ~finite_OB
-        sums += torch.stack([loss_O, scored_OB.sum(1), lost_OB.sum(1)])
-        rows.append(batch.row_B)
-        lost.append(lost_OB)
+    with predictions_of(engine.module.model) as predicted:
+        for batch in batches:
+            inputs, plan = prepare(batch, preprocess, config, train=False)
+            _, loss_O, finite_OB = engine(inputs, plan, one_O, 1.0)
+            scores.add(predicted.pop(), inputs, plan, preprocess.units(batch))
+            if watcher is not None:
+                watcher(inputs, plan)
+            scored_OB = scored(inputs, plan, config.model)
+            lost_OB = scored_OB & ~finite_OB
+            sums += torch.stack([loss_O, scored_OB.sum(1), lost_OB.sum(1)])
+            rows.append(batch.row_B)
+            lost.append(lost_OB)
     engine.train()
     dist.all_reduce(sums)
     total_O, scored_O, lost_O = (dict(zip(names, numbers, strict=True)) for numbers in sums.tolist())
@@ -112,6 +133,7 @@ def validate(
         scored={name: int(scored_O[name]) for name in names},
         lost={name: int(count) for name, count in lost_O.items() if count},
         lost_rows=_rows(names, rows, lost) if any(lost_O.values()) else {},
+        read=scores.total(),
     )
 
 

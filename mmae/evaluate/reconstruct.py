@@ -1,79 +1,192 @@
-"""`mmae reconstruct RUN`: reconstructions of partly hidden tiles by a run's model, one PNG for each tile."""
+"""`mmae reconstruct RUN [RUN ...]`: what the models of runs make of partly hidden tiles, a picture for each tile."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from mmae.disk.ownership import add_trust_argument
+from mmae.errors import InputError
+from mmae.terminal.missing_package import missing_package
 from mmae.terminal.printable import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mmae.data.sampling.mixture import Places
+    from mmae.data.sampling.shard_sets import ShardSet
+    from mmae.evaluate.pictures.picture_model import PictureModel
+    from mmae.evaluate.pictures.tile_figure import ModelRows
+
+FORMATS: Final = ("png", "svg", "pdf")
+_COMMAND: Final = "mmae reconstruct"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run", metavar="RUN", help="a run's folder (run.dir)")
-    parser.add_argument("--out", help="folder for the pictures; RUN/pictures if not said")
-    parser.add_argument("--tiles", type=int, default=1, help="how many tiles of the split (default 1)")
+    parser.add_argument(
+        "runs", metavar="RUN", nargs="+", help="a run's folder (run.dir); several are drawn side by side"
+    )
+    parser.add_argument("--out", help="folder for the pictures; RUN/pictures of the first run if not said")
+    tiles = parser.add_mutually_exclusive_group()
+    tiles.add_argument("--tiles", type=int, default=1, metavar="N", help="the first N tiles of the split (default 1)")
+    tiles.add_argument("--random", type=int, metavar="N", help="N tiles of the split at random (see --seed)")
+    tiles.add_argument("--worst", type=int, metavar="N", help="the N tiles with the largest loss of the first run")
+    tiles.add_argument("--keys", metavar="A,B|FILE", help="the tiles with these ids, of any split")
+    parser.add_argument("--seed", type=int, default=0, help="another number takes other random tiles")
     parser.add_argument("--split", default="val", help="split to take them from (default val)")
+    parser.add_argument(
+        "--mask", type=int, default=0, metavar="N", help="another random mask; 0 is validation's (default)"
+    )
+    parser.add_argument("--hide", metavar="A,B", help="let the models see no patch of these input modalities")
+    parser.add_argument(
+        "--visible",
+        metavar="A=0.5,B=1",
+        help="let the models see this share of these modalities' patches, and no other",
+    )
     parser.add_argument(
         "--shards",
         action="append",
-        help="where the shards are now, if not at the run's data.shards; once a set",
+        help="where the first run's shards are now, if not at its data.shards; once a set",
     )
-    parser.add_argument("--step", type=int, help="checkpoint to use; the latest if not said")
+    parser.add_argument(
+        "--step", type=int, action="append", help="checkpoint to use, the latest if not said; once, or once a run"
+    )
+    parser.add_argument("--format", choices=FORMATS, default="png", help="kind of file (default png)")
     add_trust_argument(parser, "a run")
 
 
 def run(args: argparse.Namespace) -> int:
-    from mmae.disk.files import atomic_file, check_place, writing
-    from mmae.errors import InputError
+    from mmae.disk.files import check_place
     from mmae.run.folder import open_run
 
     # A bad path is reported before imports that take seconds.
-    run_folder = open_run(args.run, args.trust)
-    if args.tiles < 1:
-        raise InputError(f"--tiles {args.tiles}: at least one tile is needed")
-    folder = Path(args.out) if args.out else run_folder.pictures
+    folders = [open_run(path, args.trust) for path in args.runs]
+    _check_numbers(args)
+    folder = Path(args.out) if args.out else folders[0].pictures
     check_place(folder / "picture", folder, "choose another --out")
-    import torch
+    plain = _plain(args)
+    from mmae.data.checks.stats_cover import check_levels
+    from mmae.data.sampling.shard_sets import moved, open_sets
+    from mmae.evaluate.pictures.picture_model import check_alike, load_picture_model
 
-    from mmae.data.checks.stats_cover import check_split
-    from mmae.data.loading.loader import read_batches
-    from mmae.data.sampling.mixture import all_places
-    from mmae.data.sampling.shard_sets import moved, open_sets, split_positions
-    from mmae.data.transforms.preprocess import Preprocess
-    from mmae.draws import VALIDATION_EPOCH
-    from mmae.engine.checkpoint.consolidate import load_trained
-    from mmae.engine.step import prepare
-    from mmae.evaluate.tile_picture import draw
-    from mmae.model.doubtful_weights import warn_of_weights
-
-    trained = load_trained(args.run, args.step, args.trust)
-    warn_of_weights(trained.model, args.run)
-    config = trained.config
-    sets = open_sets(moved(config.data, args.shards))
-    for each in sets:
-        check_split(each, args.split, config.model.domains, trained.band_stats)
-    places = all_places(split_positions(sets, args.split))[: args.tiles]
-    batch = next(
-        read_batches(
-            sets,
-            config.model.domains,
-            places,
-            seed=config.train.seed,
-            epoch=VALIDATION_EPOCH,
-            size=len(places),
-        )
-    )
-    preprocess = Preprocess(config.data, config.model, trained.band_stats, torch.device("cpu"))
-    inputs, plan = prepare(batch, preprocess, config, train=False)
-    with torch.no_grad():
-        output = trained.model(inputs.values, plan)
-    for tile, row in enumerate(batch.row_B.tolist()):
-        picture = draw(tile, config.model, inputs, plan, output)
-        path = folder / f"step{trained.step}-row{row:09d}.png"
-        with writing(path, "make room, or choose another --out"):
-            folder.mkdir(parents=True, exist_ok=True)
-            with atomic_file(path) as file:
-                picture.save(file, format="PNG")
+    models = [load_picture_model(path, step, args.trust) for path, step in _runs_and_steps(args)]
+    check_alike(models)
+    sets = open_sets(moved(models[0].config.data, args.shards))
+    masks = _masks(args, models)
+    places = _places(args, sets, models[0], masks)
+    for number, each in enumerate(sets):
+        positions = places.tile_B[places.set_B == number]
+        for model in models:
+            check_levels(each.index, positions, args.split, model.config.model.domains, model.band_stats)
+    for tile in range(len(places)):
+        rows = [model.rows(sets, places[tile : tile + 1], masks) for model in models]
+        path = folder / f"{_stem(models)}-{_tile_name(sets, places, tile)}.{args.format}"
+        _write(path, args.format, _title(sets, places, tile), rows, plain)
         print(printable(path))
     return 0
+
+
+def _check_numbers(args: argparse.Namespace) -> None:
+    for option in ("tiles", "random", "worst"):
+        number = getattr(args, option)
+        if number is not None and number < 1:
+            raise InputError(f"--{option} {number}: at least one tile is needed")
+    if args.mask < 0:
+        raise InputError(f"--mask {args.mask}: masks are numbered from 0")
+    if args.hide is not None and args.visible is not None:
+        raise InputError("--hide and --visible contradict each other: give one of them")
+    if args.step is not None and len(args.runs) > 1 < len(args.step) != len(args.runs):
+        raise InputError(
+            f"--step is given {len(args.step)} times for {len(args.runs)} runs: give it once, or once a run"
+        )
+
+
+def _runs_and_steps(args: argparse.Namespace) -> list[tuple[str, int | None]]:
+    """Each model to load. One run with several steps is drawn at each of them."""
+    steps: list[int | None] = args.step or [None]
+    count = max(len(args.runs), len(steps))
+    runs = args.runs * count if len(args.runs) == 1 else args.runs
+    return list(zip(runs, steps * count if len(steps) == 1 else steps, strict=False))[:count]
+
+
+def _plain(args: argparse.Namespace) -> bool:
+    """Whether matplotlib is missing, so that the plain picture is drawn, which a line says.
+
+    Raises:
+        InputError: what is asked for cannot be drawn without it.
+    """
+    try:
+        import matplotlib  # noqa: F401
+    except ModuleNotFoundError as error:
+        line = missing_package(error, _COMMAND)
+        if line is None:
+            raise
+        if args.format != "png" or len(args.runs) > 1 or len(args.step or ()) > 1:
+            raise InputError(line) from error
+        import sys
+
+        print(f"a plain picture without units and legend: {line}", file=sys.stderr)
+        return True
+    return False
+
+
+def _masks(args: argparse.Namespace, models: Sequence[PictureModel]) -> Any:
+    from mmae.evaluate.baseline import hidden_names
+    from mmae.evaluate.pictures.mask_choice import MaskChoice, parse_shares
+
+    hidden: tuple[str, ...] = ()
+    shares: dict[str, float] = {}
+    for model in models:
+        hidden = hidden_names(args.hide, model.config.model)
+        shares = parse_shares(args.visible, model.config.model.in_domains) if args.visible is not None else {}
+    return MaskChoice(args.mask, hidden, shares)
+
+
+def _places(args: argparse.Namespace, sets: Sequence[ShardSet], model: PictureModel, masks: Any) -> Places:
+    from mmae.evaluate.pictures import tile_choice
+
+    if args.keys is not None:
+        return tile_choice.named_tiles(sets, args.keys)
+    if args.random is not None:
+        return tile_choice.random_tiles(sets, args.split, args.random, args.seed)
+    if args.worst is not None:
+        losses_of: Callable[[Places], NDArray[np.float64]] = lambda places: model.losses(sets, places, masks)  # noqa: E731
+        return tile_choice.worst_tiles(sets, args.split, args.worst, losses_of)
+    return tile_choice.first_tiles(sets, args.split, args.tiles)
+
+
+def _stem(models: Sequence[PictureModel]) -> str:
+    if len(models) == 1:
+        return f"step{models[0].step}"
+    return "-".join(f"{Path(model.name).name[:40]}-step{model.step}" for model in models)
+
+
+def _tile_name(sets: Sequence[ShardSet], places: Places, tile: int) -> str:
+    number, position = int(places.set_B[tile]), int(places.tile_B[tile])
+    of_set = f"set{number}-" if len(sets) > 1 else ""
+    return f"{of_set}row{int(sets[number].index.row[position]):09d}"
+
+
+def _title(sets: Sequence[ShardSet], places: Places, tile: int) -> str:
+    from mmae.evaluate.pictures.tile_choice import describe
+
+    return describe(sets, places, tile)
+
+
+def _write(path: Path, kind: str, title: str, models: Sequence[ModelRows], plain: bool) -> None:
+    from mmae.disk.files import atomic_file, writing
+    from mmae.evaluate.pictures.plain_grid import draw_plain
+    from mmae.evaluate.pictures.tile_figure import draw_tile, save_figure
+
+    with writing(path, "make room, or choose another --out"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as file:
+            if plain:
+                draw_plain(models[0].rows).save(file, format="PNG")
+            else:
+                save_figure(draw_tile(title, models), file, kind)

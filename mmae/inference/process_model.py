@@ -42,7 +42,7 @@ def load_here(model: str, trust: bool, devices: tuple[str, ...]) -> RawEncoder:
     if len(devices) > 1 and devices[0] == "cpu":
         # Each process would otherwise start as many threads as there are cores.
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // len(devices)))
-    return load_encoder(model, trust=trust, device=devices[_number() % len(devices)])
+    return load_encoder(model, trust=trust, device=devices[process_number() % len(devices)])
 
 
 def model_hash(model: str) -> str:
@@ -64,7 +64,7 @@ def model_name(model: str) -> str:
     return os.path.basename(os.path.abspath(model))
 
 
-def _number() -> int:
+def process_number() -> int:
     """Which worker this is, from 0; 0 in a process that nobody spawned."""
     _, _, number = current_process().name.rpartition("-")
     return int(number) - 1 if number.isdecimal() else 0

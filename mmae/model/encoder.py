@@ -6,6 +6,7 @@ Dosovitskiy et al., "An Image is Worth 16x16 Words" (ICLR 2021), section 3.1; no
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,9 @@ from mmae.model.block import EncoderBlock
 from mmae.model.recompute import Recompute, run_blocks
 from mmae.model.tokenizer import Tokenizer
 from mmae.variants import Variant
+
+HEAD: Final = "head."
+"""Begins the names of the weights of a fine-tuned model's head."""
 
 
 def drop_path_rates(last: float, depth: int, device: torch.device | None = None) -> Tensor:

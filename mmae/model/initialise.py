@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mmae.model.decoders import Decoders
-from mmae.model.encoder import Encoder
+from mmae.model.encoder import HEAD, Encoder
 from mmae.model.layers import StackedLayerNorm, StackedLinear
 from mmae.model.posembed import LearnedPositions
 
@@ -28,13 +28,14 @@ _PARTS: Final = {"qkv": 3, "kv": 2}
 
 
 def initialise(model: nn.Module, seed: int) -> None:
-    """Fill the weights of a whole model in place."""
+    """Fill the weights of a whole model in place. Those of a head are left alone: `mmae.model.heads` draws them."""
     names = {module: name for name, module in model.named_modules()}
 
     # `apply` visits a module at a time with its own weights gathered: a child's weight written from its parent would
     # be lost under `zero.Init`.
     def fill(module: nn.Module) -> None:
-        if any(not parameter.is_meta for parameter in module.parameters(recurse=False)):
+        of_head = f"{names[module]}.".startswith(HEAD)
+        if not of_head and any(not parameter.is_meta for parameter in module.parameters(recurse=False)):
             _fill(module, names[module], _generator(seed, names[module]))
 
     with torch.no_grad():

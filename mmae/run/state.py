@@ -12,11 +12,14 @@ from typing import Final
 from mmae.disk.regular_file import read_regular, read_regular_text
 from mmae.errors import InputError
 from mmae.processes import started
+from mmae.run.best_checkpoint import Best, best_checkpoint
 from mmae.run.layout import CHECKPOINT_GLOB, CHECKPOINTS, DAMAGED_TILES, LOCK, LOG, newest_first
 from mmae.run.lock_owner import parse_holder
 from mmae.run.log_reader import BEGINS, END, LogRecords, Record
 from mmae.terminal.plurals import counted
 
+COURSE: Final = 200
+"""Number of train records whose losses are shown as a course."""
 RECENT: Final = 20
 """Number of train records from which speed and time left are computed."""
 SILENT_SECONDS: Final = 120.0
@@ -36,12 +39,16 @@ class RunState:
         stop: the step at which this start stops; `max_steps` is the schedule's length.
         train: the last record of a step; None before the first.
         val: the last validation; None before the first, and for runs without validation tiles.
+        probes: the last record of probes; None before the first.
         validation_tiles: number of tiles in a validation; None if the log does not contain it.
         seconds_left: until `stop`, with pauses, at the recent speed.
         checkpoint: the newest whole checkpoint.
         checkpoint_age: its age in seconds.
+        keep_best: the score by which the best checkpoint is kept; None if none is.
+        best: that checkpoint; None if none has such a score. `best_score` is its score.
         damaged_tiles: number of tiles in damaged_rank*.jsonl.
         silence: seconds since the last record.
+        loss_course: mean losses of the newest records of this start, oldest first.
     """
 
     run: str
@@ -52,15 +59,20 @@ class RunState:
     max_steps: int | None
     train: Record | None
     val: Record | None
+    probes: Record | None
     validation_tiles: int | None
     seconds_left: float | None
     checkpoint: str | None
     checkpoint_age: float | None
+    keep_best: str | None
+    best: str | None
+    best_score: float | None
     damaged_tiles: int
     silence: float
     host: str | None
     pid: int | None
     warnings: list[str] = field(default_factory=list)
+    loss_course: list[float | None] = field(default_factory=list)
 
 
 def read_run(folder: Path) -> RunState:
@@ -77,7 +89,7 @@ def read_run(folder: Path) -> RunState:
     if begin is None:
         raise InputError(f"{path}: holds no record of a start yet: ask again in a moment")
     recent = log.recent("train", RECENT, since=BEGINS)
-    last = log.last("train", "val", "save", *BEGINS, END) or begin
+    last = log.last("train", "val", "eval", "save", *BEGINS, END) or begin
     train = recent[-1] if recent else log.last("train")
     silence = max(0.0, time.time() - float(last["time"]))
     host, pid, began = _process(folder, begin)
@@ -85,6 +97,7 @@ def read_run(folder: Path) -> RunState:
     step = int(last.get("step", 0))
     stop = begin.get("stop")
     checkpoint, age = _newest_checkpoint(folder / CHECKPOINTS)
+    best = _best(folder / CHECKPOINTS, begin)
     found = RunState(
         run=str(folder),
         state=state,
@@ -94,14 +107,19 @@ def read_run(folder: Path) -> RunState:
         max_steps=begin.get("max_steps"),
         train=train,
         val=log.last("val"),
+        probes=log.last("eval"),
         validation_tiles=begin.get("validation_tiles"),
         seconds_left=_seconds_left(recent, step, stop) if state in {"training", "saving"} else None,
         checkpoint=checkpoint,
         checkpoint_age=age,
+        keep_best=begin.get("keep_best"),
+        best=None if best is None else str(best.path),
+        best_score=None if best is None else best.value,
         damaged_tiles=sum(_lines(each) for each in folder.glob(DAMAGED_TILES)),
         silence=silence,
         host=host,
         pid=pid,
+        loss_course=[record.get("loss_mean", record.get("loss")) for record in log.recent("train", COURSE, BEGINS)],
     )
     found.warnings.extend(_warnings(found, begin, recent, log.torn))
     return found
@@ -137,7 +155,7 @@ def _state(
     if living is False:
         return "died", "its process is gone, and it wrote no end"
     pace = max((float(record.get("step_seconds", 0)) for record in recent), default=60.0)
-    pauses = [float(record.get(f"{kind}_seconds", 0)) for record in recent for kind in ("save", "val")]
+    pauses = [float(record.get(f"{kind}_seconds", 0)) for record in recent for kind in ("save", "val", "eval")]
     patience = max(SILENT_SECONDS, 10 * pace * int(begin.get("log_every", 10)), 3 * max(pauses, default=0.0))
     if silence > patience:
         return "silent", f"no record for {silence:.0f} s"
@@ -157,6 +175,14 @@ def _newest_checkpoint(checkpoints: Path) -> tuple[str | None, float | None]:
         for newest in newest_first(checkpoints)[:1]:
             return str(newest), max(0.0, time.time() - newest.stat().st_mtime)
     return None if newest is None else str(newest), None
+
+
+def _best(checkpoints: Path, begin: Record) -> Best | None:
+    if not begin.get("keep_best"):
+        return None
+    with suppress(OSError):
+        return best_checkpoint(checkpoints, str(begin["keep_best"]), str(begin.get("eval_protocol")))
+    return None
 
 
 def _lines(path: Path) -> int:

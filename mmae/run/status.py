@@ -9,12 +9,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
+from typing import Final
 
 from mmae.disk.ownership import add_trust_argument
 from mmae.run.layout import check_run
 from mmae.run.log_reader import Record
 from mmae.run.state import UNWELL, RunState, read_run
+from mmae.terminal.looks import coloured, fitted, sparkline
 from mmae.terminal.printable import printable
+
+_WARNING: Final = "  warning: "
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,16 +31,29 @@ def run(args: argparse.Namespace) -> int:
     """Exit status 0; 1 where the run failed, died or is silent. Bad input is an InputError."""
     check_run(Path(args.run), args.trust)
     found = read_run(Path(args.run))
-    print(json.dumps(asdict(found)) if args.json else "\n".join(map(printable, lines(found))))
+    if args.json:
+        print(json.dumps(asdict(found)))
+    else:
+        print("\n".join(_coloured(printable(line), found) for line in lines(found)))
     return 1 if found.state in UNWELL else 0
 
 
 def lines(found: RunState) -> Iterator[str]:
     """The report for people."""
     why = f" ({found.why})" if found.why and found.why != found.state else ""
-    yield f"{found.run}: {found.state}{why}"
-    yield from (f"  {title:<11} {text}" for title, text in _rows(found))
-    yield from (f"  warning: {warning}" for warning in found.warnings)
+    yield from fitted("", f"{found.run}: {found.state}{why}")
+    for title, text in _rows(found):
+        yield from fitted(f"  {title:<11} ", text)
+    for warning in found.warnings:
+        yield from fitted(_WARNING, warning)
+
+
+def _coloured(line: str, found: RunState) -> str:
+    """A line as a terminal shows it: how the run does in green or red, warnings in yellow."""
+    if line.startswith(f"{found.run}: {found.state}"):
+        state = coloured(found.state, "bad" if found.state in UNWELL else "good")
+        return f"{found.run}: {state}{line.removeprefix(f'{found.run}: {found.state}')}"
+    return coloured(line, "warning") if line.startswith(_WARNING) else line
 
 
 def _rows(found: RunState) -> Iterator[tuple[str, str]]:
@@ -48,13 +65,20 @@ def _rows(found: RunState) -> Iterator[tuple[str, str]]:
         norm = f"gradient norm {_number(train.get('grad_norm'))}"
         yield "loss", f"{_loss(train.get('loss'), _any_scored(train))}{mean}, {norm}{rate}"
         yield "", _losses(train)
+        if len(found.loss_course) > 1 and (course := sparkline(found.loss_course)):
+            yield "", f"{course}  over the last {len(found.loss_course)} records"
     if found.validation_tiles == 0 or (found.val is not None and not found.val.get("losses")):
         yield "validation", "none: the shards have no tiles in a split val"
     elif found.val is not None:
         yield "validation", f"{_total(found.val)} at step {found.val.get('step')}"
         yield "", _losses(found.val)
+        yield from (("", each) for each in (read_scores(found.val),) if each)
         if scores := found.val.get("scores"):
             yield "", "  ".join(f"{name} {_number(score)}" for name, score in scores.items())
+    if found.probes is not None:
+        failed = (f"{task} failed ({why})" for task, why in found.probes.get("failed", {}).items())
+        said = ", ".join(filter(None, (named_scores(found.probes.get("scores", {})), *failed)))
+        yield "probes", f"{said} at step {found.probes.get('step')}"
     if found.train is not None:
         yield "speed", _speed(found.train)
     if found.seconds_left is not None:
@@ -62,6 +86,9 @@ def _rows(found: RunState) -> Iterator[tuple[str, str]]:
         yield "left", f"{duration(found.seconds_left)}, until about {done}"
     age = f", {duration(found.checkpoint_age)} old" if found.checkpoint_age is not None else ""
     yield "checkpoint", f"{Path(found.checkpoint).name}{age}" if found.checkpoint else "none yet"
+    if found.keep_best:
+        best = f"{Path(found.best).name}, {found.keep_best} {_score(found.best_score)}" if found.best else ""
+        yield "best", best or f"none yet: no checkpoint has a score {found.keep_best}"
     yield "last record", f"{duration(found.silence)} ago" + (f", {found.host} pid {found.pid}" if found.pid else "")
 
 
@@ -86,7 +113,26 @@ def _speed(train: Mapping[str, float | None]) -> str:
 
 def _losses(record: Record) -> str:
     scored = record.get("scored", {})
-    return "  ".join(f"{name} {_loss(loss, scored.get(name, 1))}" for name, loss in record.get("losses", {}).items())
+    losses = record.get("losses", {})
+    # A name and its loss stay in one line.
+    return "  ".join(f"{name}\N{NO-BREAK SPACE}{_loss(loss, scored.get(name, 1))}" for name, loss in losses.items())
+
+
+def read_scores(val: Record) -> str:
+    """IoU and RMSE of a validation's record; empty where it has none, as in logs of earlier versions."""
+    groups = {"IoU": dict(val.get("iou", {}))}
+    for name, rmse in val.get("rmse", {}).items():
+        groups.setdefault(f"RMSE in {val.get('units', {}).get(name, '?')}", {})[name] = rmse
+    return "; ".join(f"{title}: {named_scores(scores)}" for title, scores in groups.items() if scores)
+
+
+def named_scores(scores: Mapping[str, float | None]) -> str:
+    """Scores by what they are of."""
+    return ", ".join(f"{task} {_score(score)}" for task, score in scores.items())
+
+
+def _score(score: float | None) -> str:
+    return "unknown" if score is None else f"{score:.3g}"
 
 
 def _total(val: Record) -> str:

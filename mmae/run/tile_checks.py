@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmae.config.score_names import VAL
 from mmae.data.checks.sample_check import check_sample
 from mmae.data.checks.stats_cover import check_levels, check_set
 from mmae.data.checks.stats_mixture import mixture_band_stats
+from mmae.data.sampling.shard_sets import has_split
 from mmae.data.transforms.band_stats import read_band_stats
+from mmae.errors import InputError
 
 if TYPE_CHECKING:
     from mmae.config.schema import Config
@@ -45,7 +48,12 @@ def check_tiles(config: Config, tiles: TrainingTiles, band_stats: Mapping[str, A
     Raises:
         InputError: the first problem, with the set, the count, and what to do.
     """
-    domains = config.model.domains
+    domains, best = config.model.domains, config.checkpoint.keep_best
+    if best is not None and best.startswith(VAL) and not any(has_split(each.index, "val") for each in tiles.sets):
+        raise InputError(
+            f"checkpoint.keep_best={best}: no shard set has a tile in a split val: repack with --val-fraction, or "
+            "leave the key out"
+        )
     for each in tiles.sets:
         check_set(each.index, domains, band_stats)
     parts = [(each, at, "train") for each, at in zip(tiles.sets, tiles.positions, strict=True)]

@@ -106,6 +106,13 @@ def test_a_config_survives_being_flattened_and_built_again() -> None:
         ("data.on_damage=ignore", "data.on_damage='ignore'"),
         ("data.cache_gb=0", "data.cache_gb=0"),
         ("data.workers=1000", "data.workers=1000 are too many loader processes for one rank, at most 128"),
+        ("checkpoint.keep_best=val.los", "is not a score of this run; did you mean 'val.loss'"),
+        ("checkpoint.keep_best=eval.slope", "is not a score of this run"),
+        ("checkpoint.keep_best=val.rmse.semseg", "is not a score of this run"),
+        ("checkpoint.keep_best=eval.biome", "needs probes while training: set eval.every"),
+        ("checkpoint.keep_best=val.loss", "needs validations while training: set val.every"),
+        ("eval.tasks=[biome,biome]", "eval.tasks names a task twice"),
+        ("eval.tiles=0", "eval.tiles=0"),
         ("data.prefetch=100000", "data.prefetch=100000 micro-batches would not fit"),
     ],
 )

@@ -31,6 +31,10 @@ def group(tmp_path: Path) -> Iterator[None]:
 class Engine(PretrainModule):
     device = torch.device("cpu")
 
+    @property
+    def module(self) -> Engine:
+        return self
+
 
 def found_on(batches: list[Batch], spoil: Callable[[Engine], None] | None = None) -> Validation:
     engine = Engine(CFG.model, VARIANT, seed=1)

@@ -116,6 +116,33 @@ def test_a_run_without_validation_tiles_says_so(run: Path, capsys: pytest.Captur
     assert "validation  none: the shards have no tiles in a split val" in out
 
 
+def test_scores_that_people_read_stand_below_the_losses(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rmse, units = {"rgb": 0.01234, "depth": None}, {"rgb": "reflectance", "depth": "m"}
+    say(run, "val", step=1000, losses={"rgb": 0.5}, iou={"semseg": 0.3}, rmse=rmse, units=units)
+    main(["status", str(run)])
+    said = "rgb 0.5\n              IoU: semseg 0.3; RMSE in reflectance: rgb 0.0123; RMSE in m: depth unknown\n"
+    assert said in capsys.readouterr().out
+
+
+def test_probes_and_the_best_checkpoint_are_shown(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    best = {"keep_best": "eval.biome", "eval_protocol": "512 tiles, seed 0"}
+    say(run, "resume", step=1000, **best)
+    say(run, "eval", step=1000, scores={"biome": 0.61}, failed={"slope": "rank 1: no memory"}, seconds=1.5)
+    main(["status", str(run)])
+    out = capsys.readouterr().out
+    assert "probes      biome 0.61, slope failed (rank 1: no memory) at step 1000\n" in out
+    assert "best        none yet: no checkpoint has a score eval.biome\n" in out
+    for step, score in ((500, 0.7), (1000, 0.61)):
+        checkpoint = run / "checkpoints" / f"global_step{step}"
+        checkpoint.mkdir(parents=True)
+        state = {"scores": {"eval.biome": score}, "protocol": best["eval_protocol"]}
+        (checkpoint / "state.json").write_text(json.dumps(state))
+    main(["status", str(run)])
+    assert "best        global_step500, eval.biome 0.7\n" in capsys.readouterr().out
+    main(["status", str(run), "--json"])
+    assert json.loads(capsys.readouterr().out)["best_score"] == 0.7
+
+
 def test_what_was_not_scored_differs_from_what_is_not_finite(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     say(run, "train", step=1001, loss=None, losses={"rgb": None, "depth": None}, scored={"rgb": 0, "depth": 0}, lr=1e-4)
     say(run, "val", step=1001, losses={"rgb": 0.5, "depth": None}, scored={"rgb": 9, "depth": 0}, lost={})

@@ -72,14 +72,16 @@ _CLOUD = {"Cloud Probability": "cloud"}
 MADE: Mapping[str, Made] = {
     "m-eurosat": Made(_sentinel2(EUROSAT), "int16", 10),
     "m-brick-kiln": Made(_sentinel2(BRICK_KILN), "int16", 2),
-    "m-bigearthnet": Made(_sentinel2(ORDER, ("B10",)), "float32", 43, "multilabel"),
-    "m-so2sat": Made({**dict.fromkeys(S1, "sar"), **_sentinel2(ORDER, ("B1", "B9", "B10"))}, "float32", 17, scale=1e-4),
+    "m-bigearthnet": Made(_sentinel2(ORDER, ("B10",)), "float32", 43, "multilabel", 0.5),
+    "m-so2sat": Made(
+        {**dict.fromkeys(S1, "sar"), **_sentinel2(ORDER, ("B1", "B9", "B10"))}, "float32", 17, scale=0.5e-4
+    ),
     "m-forestnet": Made(dict.fromkeys(LANDSAT, "picture"), "uint8", 12, dates=("2016-01-01",)),
     "m-pv4ger": Made(_PLAIN, "uint8", 2),
     "m-cashew-plant": Made(
-        {**_sentinel2(ORDER, ("B10",)), **_CLOUD}, "int16", 7, _MASK, dates=("2019-11-05", "2019-12-10")
+        {**_sentinel2(ORDER, ("B10",)), **_CLOUD}, "int16", 7, _MASK, 0.5, dates=("2019-11-05", "2019-12-10")
     ),
-    "m-SA-crop-type": Made({**_sentinel2(ORDER, ("B10",)), **_CLOUD}, "int16", 10, _MASK),
+    "m-SA-crop-type": Made({**_sentinel2(ORDER, ("B10",)), **_CLOUD}, "int16", 10, _MASK, 0.5),
     "m-chesapeake": Made({**_PLAIN, "NearInfrared": "picture"}, "float32", 7, _MASK),
     "m-pv4ger-seg": Made(_PLAIN, "uint8", 2, _MASK),
     "m-NeonTree": Made({**_PLAIN, "Canopy Height Model": "height", "Neon": "cube"}, "uint8", 2, _MASK),

@@ -45,7 +45,7 @@ def write_bench(
     bands = np.linspace(-1, 1, sentinel2_bands)[None, :, None, None]
     with h5py.File(folder / f"{name}.h5", "w") as file:
         shown = shown_NHW[:, None]
-        _write(file, "Sentinel2", (1800 * (1 + 0.5 * shown * bands + noise)).clip(1), np.uint16)
+        _write(file, "Sentinel2", (900 * (1 + 0.5 * shown * bands + noise)).clip(1), np.uint16)
         _write(file, "Sentinel1", -12 + 3 * shown + np.zeros((1, 4, 1, 1)), np.float32)
         _write(file, "ASTER_GDEM", 500 + 300 * shown + np.zeros((1, 2, 1, 1)), np.float32)
         _write(file, "ETH_GCH", 10 + np.zeros((tiles, 2, side, side)), np.uint8)

@@ -52,6 +52,7 @@ BELOW: Mapping[str, frozenset[str]] = MappingProxyType(
         "run": _DATA_AND_MODEL | {"distributed"},
         "engine": _DATA_AND_MODEL | {"distributed", "run"},
         "inference": _DATA_AND_MODEL,
+        "report": _TRAINING,
         # Worker processes and their progress are those of data_tools.
         "evaluate": _DATA_AND_MODEL | {"distributed", "run", "engine", "inference", "data_tools"},
         "programs": _TRAINING,
@@ -109,14 +110,19 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
         },
         "mmae.evaluate": {
             "frozen": frozenset(),
-            "": frozenset({"frozen"}),
+            "pictures": frozenset(),
+            "in_loop": frozenset({"frozen"}),
+            "": frozenset({"frozen", "pictures"}),
+            "probe": frozenset({"frozen"}),
             "benchmark": frozenset({"frozen"}),
         },
         "mmae.evaluate.benchmark": {
             "tasks": frozenset(),
             "geobench": frozenset({"tasks"}),
             "mmearth_bench": frozenset({"tasks"}),
-            "": frozenset({"tasks", "geobench", "mmearth_bench"}),
+            "encoding": frozenset({"tasks"}),
+            "protocols": frozenset({"tasks", "encoding"}),
+            "": frozenset({"tasks", "geobench", "mmearth_bench", "encoding", "protocols"}),
         },
         "mmae.scenes": {
             "files": frozenset(),
@@ -130,6 +136,11 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "programs": frozenset({"", "images"}),
             "carried": frozenset(),
             "plugins": frozenset({"", "images", "programs"}),
+        },
+        "mmae.report": {
+            "page": frozenset(),
+            "shards": frozenset({"page"}),
+            "": frozenset({"page", "shards"}),
         },
         "mmae.launch": {
             "supervision": frozenset(),
@@ -184,6 +195,7 @@ DATA_TOOLS_GROUND = frozenset(
 
 EXCEPTIONS = MappingProxyType(
     {
+        ("mmae", "mmae.data.loading.shard_dataset"): "`mmae.ShardDataset`, in the same way",
         ("mmae", "mmae.inference.raw_encoder"): "`mmae.load_encoder`, in the same way as the next two",
         ("mmae", "mmae.model.features"): "`mmae.features`, imported when it is first asked for; here for type checkers",
         ("mmae", "mmae.model.saved.saved_model"): "`mmae.load_model`, in the same way",

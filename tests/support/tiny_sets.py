@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
@@ -44,17 +44,26 @@ def pixels(row: int, name: str, info: DatasetInfo) -> NDArray[Any]:
     return draw.integers(1, 900, info.shape).astype(info.dtype)
 
 
+Pixels = Callable[[int, str, DatasetInfo], NDArray[Any]]
+
+
 def write_set(
     folder: Path,
     splits: Mapping[str, Sequence[int]],
     shard_tiles: int = 4,
     datasets: Mapping[str, DatasetInfo] = DATASETS,
     places: Mapping[int, tuple[float, float]] | None = None,
+    pixels_of: Pixels = pixels,
+    biomes: Mapping[int, int] = MappingProxyType({}),
+    dates: Mapping[int, int] = MappingProxyType({}),
+    stats: Mapping[str, Any] = STATS,
 ) -> Index:
     """A set whose tiles are the given source rows of each split; the id of row 7 is `tile-7`.
 
     Args:
         places: row -> degrees north and east; None: nothing is known of places.
+        pixels_of: (row, dataset, its info) -> what a tile holds.
+        biomes, dates: row -> biome, and date as yyyymmdd; 0 where nothing is said.
     """
     folder.mkdir(parents=True)
     shards: list[ShardInfo] = []
@@ -63,7 +72,7 @@ def write_set(
         for number, first in enumerate(range(0, len(rows), shard_tiles)):
             some = rows[first : first + shard_tiles]
             path = folder / shard_name(split, number)
-            part = _write_shard(path, some, datasets)
+            part = _write_shard(path, some, datasets, pixels_of)
             content = path.read_bytes()
             info = ShardInfo(path.name, split, len(some), len(content), xxhash.xxh3_128_hexdigest(content))
             part["shard"] = np.full(len(some), len(shards), np.int32)
@@ -77,8 +86,8 @@ def write_set(
         level=(joined["row"] % 2).astype(np.uint8),
         lat=np.full(count, np.nan) if places is None else np.array([places[row][0] for row in joined["row"]]),
         lon=np.full(count, np.nan) if places is None else np.array([places[row][1] for row in joined["row"]]),
-        date=np.zeros(count, np.int32),
-        biome=np.zeros(count, np.uint8),
+        date=np.array([dates.get(row, 0) for row in joined["row"].tolist()], np.int32),
+        biome=np.array([biomes.get(row, 0) for row in joined["row"].tolist()], np.uint8),
         tile_id=np.array([f"tile-{row}".encode() for row in joined["row"]]),
     )
     return write_index(
@@ -86,7 +95,7 @@ def write_set(
         columns=columns,
         constants={name: np.zeros(count, info.dtype) for name, info in datasets.items()},
         datasets=datasets,
-        band_stats=dict(STATS),
+        band_stats=dict(stats),
         shards=shards,
         splits=list(splits),
         options={},
@@ -94,11 +103,13 @@ def write_set(
     )
 
 
-def _write_shard(path: Path, rows: Sequence[int], datasets: Mapping[str, DatasetInfo]) -> dict[str, NDArray[Any]]:
+def _write_shard(
+    path: Path, rows: Sequence[int], datasets: Mapping[str, DatasetInfo], pixels_of: Pixels
+) -> dict[str, NDArray[Any]]:
     sizes: list[list[int]] = []
     with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
         for row in rows:
-            members = {member_name(row, name): encode(pixels(row, name, info)) for name, info in datasets.items()}
+            members = {member_name(row, name): encode(pixels_of(row, name, info)) for name, info in datasets.items()}
             sizes.append([len(content) for content in members.values()])
             for name, content in (members | {info_name(row): b"{}"}).items():
                 entry = tarfile.TarInfo(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import resource
 import shutil
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 import deepspeed
+import numpy as np
 import torch
 import torch.distributed as dist
 
@@ -19,6 +21,8 @@ from mmae.engine import build
 from mmae.engine.checkpoint.background_save import SaveResult
 from mmae.engine.checkpoint.save import Saver
 from mmae.engine.module import PretrainModule
+from mmae.evaluate.in_loop import probes
+from mmae.evaluate.in_loop.loop_tasks import Labelled
 
 FROZEN, BUFFER = "model.encoder.blocks.0.norm1.weight", "seen"
 FROZEN_VALUE, BUFFER_VALUE = 1.5, 7.0
@@ -36,6 +40,30 @@ def full_disk_from_step_6(run: Path) -> Iterator[None]:
     """From step 6 on, less is free than a checkpoint takes."""
     usage = type("Usage", (), {"free": 10})()
     with _saving(lambda step: patch.object(shutil, "disk_usage", lambda path: usage) if step >= 6 else nullcontext()):
+        yield
+
+
+@contextmanager
+def failing_probes(run: Path) -> Iterator[None]:
+    """The last rank cannot encode its tiles at first; then the fit of one task fails, and random numbers are drawn."""
+    encoded, score = probes._encoded, Labelled.score
+    calls: list[int] = []
+
+    def encode(*args: Any) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 1 and _is_last():
+            raise MemoryError("no memory for probes")
+        return encoded(*args)
+
+    def fit(self: Labelled, vectors_SD: torch.Tensor) -> float:
+        torch.rand(3)
+        np.random.rand(3)
+        random.random()
+        if not self.classes:
+            raise ValueError("singular")
+        return score(self, vectors_SD)
+
+    with patch.object(probes, "_encoded", encode), patch.object(Labelled, "score", fit):
         yield
 
 

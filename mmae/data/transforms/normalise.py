@@ -40,6 +40,11 @@ class Normalisation:
         scale_BC11 = self.scale_SC[level_B][:, :, None, None]
         return (stored_BCHW.to(torch.float32) - mean_BC11) * scale_BC11
 
+    def units(self, level_B: Tensor) -> Tensor:
+        """What a difference of 1 is in stored units, float32 (B, C); 0 where the standard deviation is 0 or unknown."""
+        scale_BC = self.scale_SC[level_B.to(torch.int64)]
+        return torch.where(scale_BC > 0, 1 / scale_BC, 0)
+
     def usable(self, valid_BCHW: Tensor, level_B: Tensor) -> Tensor:
         """The valid pixels that can be normalised, bool (B, C, H, W): those of bands with statistics."""
         return valid_BCHW if self.complete else valid_BCHW & self.known_SC[level_B.to(torch.int64)][:, :, None, None]

@@ -16,7 +16,7 @@ from mmae.data.transforms.crop import centre_corners, gather_pixels, random_corn
 from mmae.data.transforms.labels import class_ids, class_table, reduce_labels
 from mmae.data.transforms.normalise import normalisation
 from mmae.data.transforms.resize import block_mean, resize_bilinear, resize_nearest
-from mmae.data.transforms.standardise import standardise
+from mmae.data.transforms.standardise import standardise, tile_deviations, tile_scale
 from mmae.data.transforms.validity import is_data, token_valid, widen
 from mmae.errors import InputError
 from mmae.modalities import MODALITIES, Modality
@@ -78,6 +78,22 @@ class Preprocess:
         tokens = {row.name: token_valid(valid[row.name], row.patch(self._patch_size)) for row in self._rows}
         return Inputs(values, valid, tokens, batch.key_B, batch.real_B)
 
+    def units(self, batch: Batch) -> Mapping[str, Tensor]:
+        """What a difference of 1 in the values of each continuous modality is in its stored units, float32 (B, C).
+
+        It is that of samples that are not for training. 0 where it is not known: where a band's statistics have no
+        deviation, or a tile that is standardised by itself has too few values.
+        """
+        index_Bhw = self.source_index(batch, train=False)
+        units = {}
+        for row in self._rows:
+            if row.categorical:
+                continue
+            units[row.name] = self._normalise[row.name].units(batch.level_B)
+            if row.standardise:
+                units[row.name] = (units[row.name] * tile_deviations(*self._normalised(row, batch, index_Bhw))).float()
+        return units
+
     def source_index(self, batch: Batch, train: bool) -> Tensor:
         """Where each pixel of a sample lies in its tile, int64 (B, H, W); whole tiles with `data.crop=resize`."""
         tile_hw = self.tile_size({name: tuple(pixels.shape) for name, pixels in batch.pixels.items()})
@@ -89,6 +105,14 @@ class Preprocess:
         else:
             top_B, left_B = centre_corners(batch.key_B, tile_hw, window_hw)
         return source_index(top_B, left_B, symmetry_B, window_hw, tile_hw[1])
+
+    def tile_scales(self, batch: Batch, train: bool) -> Mapping[str, tuple[Tensor, Tensor]]:
+        """Mean and deviation, float64 (B,) each, that tiles are standardised by: of each modality that is.
+
+        They are in the units of the global normalisation, and belong to `self(batch, train)`.
+        """
+        index_Bhw = self.source_index(batch, train)
+        return {row.name: tile_scale(*self._normalised(row, batch, index_Bhw)) for row in self._rows if row.standardise}
 
     def tile_size(self, shapes: Mapping[str, tuple[int, ...]]) -> Size:
         """Height and width of the tiles, from the shapes of the datasets' arrays.
@@ -116,6 +140,10 @@ class Preprocess:
         return widen(gather_pixels(pixels, self._bands[row.name], index_Bhw), pixels.dtype == torch.uint16)
 
     def _pixels(self, row: Modality, batch: Batch, index_Bhw: Tensor) -> tuple[Tensor, Tensor]:
+        values, valid = self._normalised(row, batch, index_Bhw)
+        return (standardise(values, valid) if row.standardise else values), valid
+
+    def _normalised(self, row: Modality, batch: Batch, index_Bhw: Tensor) -> tuple[Tensor, Tensor]:
         stored = self._stored(row, batch, index_Bhw)
         valid = is_data(stored, () if self._exact else row.no_data)
         normalise = self._normalise[row.name]
@@ -126,7 +154,7 @@ class Preprocess:
             values, valid = resize_bilinear(values, valid, self._image_hw)
         if row.stride > 1:
             values, valid = block_mean(values, valid, row.stride)
-        return (standardise(values, valid) if row.standardise else values), valid
+        return values, valid
 
     def _labels(self, row: Modality, batch: Batch, index_Bhw: Tensor) -> tuple[Tensor, Tensor]:
         if self._config.crop == "resize":

@@ -21,6 +21,20 @@ def standardise(values_BCHW: Tensor, valid_BCHW: Tensor) -> Tensor:
 
     A tile with fewer than two inner values becomes 0.
     """
+    mean_B1, deviation_B1, known_B1 = _inner_statistics(values_BCHW, valid_BCHW)
+    standard_Bn = (values_BCHW.flatten(1).to(torch.float64) - mean_B1) / deviation_B1
+    known_Bn = valid_BCHW.flatten(1) & known_B1
+    return torch.where(known_Bn, standard_Bn, 0).to(torch.float32).view(values_BCHW.shape)
+
+
+def tile_deviations(values_BCHW: Tensor, valid_BCHW: Tensor) -> Tensor:
+    """What `standardise` divides each tile by, float64 (B, 1); 0 where it makes the tile 0."""
+    _, deviation_B1, known_B1 = _inner_statistics(values_BCHW, valid_BCHW)
+    return torch.where(known_B1, deviation_B1, 0)
+
+
+def _inner_statistics(values_BCHW: Tensor, valid_BCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, deviation, and whether there are two values to take them of, (B, 1) each."""
     # Sums in double precision: a tile's result must not show what it was batched with, and a flat tile
     # is divided by 1e-3, which would magnify the rounding of its mean.
     values_Bn = values_BCHW.flatten(1).to(torch.float64)
@@ -31,9 +45,7 @@ def standardise(values_BCHW: Tensor, valid_BCHW: Tensor) -> Tensor:
     mean_B1 = torch.where(inner_Bn, sorted_Bn, 0).sum(1, keepdim=True) / count_B1.clamp(min=1)
     squares_B1 = torch.where(inner_Bn, sorted_Bn - mean_B1, 0).square().sum(1, keepdim=True)
     variance_B1 = squares_B1 / (count_B1 - 1).clamp(min=1)
-    standard_Bn = (values_Bn - mean_B1) / (variance_B1 + EPSILON).sqrt()
-    known_Bn = valid_Bn & (count_B1 >= 2)
-    return torch.where(known_Bn, standard_Bn, 0).to(torch.float32).view(values_BCHW.shape)
+    return mean_B1, (variance_B1 + EPSILON).sqrt(), count_B1 >= 2
 
 
 def _inner(valid_Bn: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,3 +55,12 @@ def _inner(valid_Bn: Tensor) -> tuple[Tensor, Tensor]:
     low_B1, high_B1 = number_B1 // 10, number_B1 * 9 // 10
     rank_n = torch.arange(valid_Bn.shape[1], device=valid_Bn.device)
     return (rank_n >= low_B1) & (rank_n < high_B1), high_B1 - low_B1
+
+
+def tile_scale(values_BCHW: Tensor, valid_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean that `standardise` subtracts from each tile and the deviation that it divides by, float64 (B,) each.
+
+    With them a prediction is brought back to the units of the values. Both are 0 where it makes the tile 0.
+    """
+    mean_B1, deviation_B1, known_B1 = _inner_statistics(values_BCHW, valid_BCHW)
+    return torch.where(known_B1, mean_B1, 0)[:, 0], torch.where(known_B1, deviation_B1, 0)[:, 0]

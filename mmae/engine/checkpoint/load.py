@@ -10,8 +10,10 @@ manifest.json                every file's size and hash, written last
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import torch.distributed as dist
 from safetensors.torch import load_file
@@ -92,7 +94,7 @@ def difference(spec: RunSpec, state: TrainState) -> str:
     return ", ".join(f"{there} -> {here}" for there, here in pairs if there != here)
 
 
-def state_at(spec: RunSpec, step: int) -> TrainState:
+def state_at(spec: RunSpec, step: int, scores: Mapping[str, float] = MappingProxyType({})) -> TrainState:
     """The content of state.json for a checkpoint of this start."""
     return TrainState(
         step=step,
@@ -105,4 +107,6 @@ def state_at(spec: RunSpec, step: int) -> TrainState:
         order_version=ORDER_VERSION,
         versions=versions(),
         format=FORMAT,
+        scores=dict(scores),
+        protocol=spec.config.eval.protocol,
     )

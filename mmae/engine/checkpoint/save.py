@@ -11,9 +11,11 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from safetensors.torch import save as to_safetensors
@@ -22,6 +24,7 @@ from mmae.distributed.collectives import gather, on_rank_0, rank
 from mmae.engine.checkpoint.background_save import RunningSave, SaveResult
 from mmae.engine.checkpoint.contents.frozen_state import FROZEN_TENSORS, frozen_tensors
 from mmae.engine.checkpoint.contents.rng_state import generator_state
+from mmae.engine.checkpoint.contents.train_state import TrainState
 from mmae.engine.checkpoint.deepspeed_writer import StateWriter
 from mmae.engine.checkpoint.hashed_file import Entry
 from mmae.engine.checkpoint.load import state_at
@@ -29,6 +32,7 @@ from mmae.engine.checkpoint.store import SAVING, commit, outside_retention, poin
 from mmae.engine.deepspeed_internals import end_failed_save, replace_writer
 from mmae.engine.engine_protocol import Engine
 from mmae.errors import InputError
+from mmae.run.best_checkpoint import best_checkpoint, is_better
 from mmae.run.folder import recipe_text
 from mmae.run.layout import BAND_STATS, CONFIG, RNG_STATES, STATE, name_of, newest_first, of_rank, step_of
 from mmae.run.lock import RunLock
@@ -52,13 +56,34 @@ class Saver:
         self._writer = StateWriter()
         replace_writer(engine, self._writer)
         self._flight: RunningSave | None = None
+        self._unreported: list[SaveResult] = []
         self.last = resumed_from
         """The newest whole checkpoint."""
         if lock is not None:
             lock.before_release(self.wait)
 
-    def save(self, step: int) -> list[SaveResult]:
+    def is_new_best(self, scores: Mapping[str, float]) -> bool:
+        """Whether these scores, which every rank has, make a checkpoint the best one. Collective."""
+        config, score = self._spec.config, self._spec.config.checkpoint.keep_best
+        if score is None or score not in scores:
+            return False
+        # A running save may hold the best so far.
+        self._unreported = self.finish()
+
+        def beats() -> bool:
+            try:
+                best = best_checkpoint(self._spec.folder.checkpoints, score, config.eval.protocol)
+            except OSError:  # One checkpoint more does no harm.
+                return True
+            return best is None or is_better(score, scores[score], best.value)
+
+        return on_rank_0(beats)
+
+    def save(self, step: int, scores: Mapping[str, float] = MappingProxyType({})) -> list[SaveResult]:
         """Save, or begin a save. Collective.
+
+        Args:
+            scores: of this step, by name (`mmae.config.score_names`).
 
         Returns:
             the saves that have ended since the last call: at most the one before and this one.
@@ -75,7 +100,7 @@ class Saver:
         if refused:
             return [*ended, SaveResult(step, None, refused, seconds=time.monotonic() - begun)]
         background = spec.config.checkpoint.asynchronous
-        self._write(step, temporary, background)
+        self._write(state_at(spec, step, scores), temporary, background)
         flight = RunningSave(self._writer.finish, temporary, lambda files: self._commit(temporary, final, files))
         if background:
             flight.start(SaveResult(step, final), begun)
@@ -90,16 +115,17 @@ class Saver:
         """Wait for the running save, if there is one. Collective.
 
         Returns:
-            how it ended, agreed by all ranks; empty where no save was running.
+            the saves that have ended and were not returned yet, as all ranks agreed.
         """
         flight, self._flight = self._flight, None
+        before, self._unreported = self._unreported, []
         if flight is None:
-            return []
+            return before
         begun = time.monotonic()
         results = gather(flight.written())
         outcome = on_rank_0(lambda: flight.outcome(results))
         stalled = outcome.stalled_seconds + time.monotonic() - begun
-        return [self._known(replace(outcome, stalled_seconds=stalled, seconds=max(stalled, outcome.seconds)))]
+        return [*before, self._known(replace(outcome, stalled_seconds=stalled, seconds=max(stalled, outcome.seconds)))]
 
     def must_have(self, step: int) -> None:
         """Make sure that a training which ends at this step has it saved.
@@ -140,7 +166,7 @@ class Saver:
             return f"{checkpoints}: {error.strerror or error}"
         return ""
 
-    def _write(self, step: int, temporary: Path, in_memory: bool) -> None:
+    def _write(self, state: TrainState, temporary: Path, in_memory: bool) -> None:
         """Have every file of this rank written, or held in memory. Collective."""
         writer, spec, own = self._writer, self._spec, rank()
         writer.begin(temporary, in_memory)
@@ -165,7 +191,7 @@ class Saver:
             _put(writer, temporary / FROZEN_TENSORS, to_safetensors(frozen))
         _put(writer, temporary / CONFIG, recipe_text(spec.config).encode())
         _put(writer, temporary / BAND_STATS, (json.dumps(spec.band_stats) + "\n").encode())
-        _put(writer, temporary / STATE, (json.dumps(asdict(state_at(spec, step)), indent=2) + "\n").encode())
+        _put(writer, temporary / STATE, (json.dumps(asdict(state), indent=2) + "\n").encode())
 
     def _commit(self, temporary: Path, final: Path, files: dict[str, Entry]) -> None:
         if self._lock is not None:
@@ -181,6 +207,9 @@ class Saver:
         stays = (final, checkpoints / pointed_at(checkpoints), self._resumed_from)
         kept = {path.absolute() for path in stays if path is not None}
         needed = {step for step, path in steps.items() if path.absolute() in kept}
+        if config.keep_best is not None:
+            best = best_checkpoint(checkpoints, config.keep_best, self._spec.config.eval.protocol)
+            needed |= {best.step} if best else set()
         for step in outside_retention(steps, config.keep_last, config.keep_every, needed):
             with suppress(OSError):
                 remove(steps[step])

@@ -1,8 +1,9 @@
 """Which Weights & Biases run holds which steps of a run.
 
-Every start of a training is its own W&B run, all in one group. If a later start does not go on with some steps of a W&B
-run, that W&B run leaves the group, and the next one repeats its earlier steps from log.jsonl. The log holds all that is
-needed: each record of a start names its W&B run and the step after which that run's records begin.
+A start that goes on where the one before ended goes on with its W&B run too; where W&B is offline, which cannot go on,
+every start is a W&B run of its own, all in one group. If a start does not go on with some steps of a W&B run, that W&B
+run leaves the group, and the next one repeats its earlier steps from log.jsonl. The log holds all that is needed: each
+record of a start names its W&B run and the step after which that run's records begin.
 """
 
 from __future__ import annotations
@@ -29,22 +30,31 @@ class WandbRun:
         name: its id.
         after: the W&B run holds the records of steps after this one.
         archived: ids of the W&B runs that it replaces.
+        goes_on: the W&B run exists, and this start adds to it.
     """
 
     name: str
     after: int
     archived: tuple[str, ...] = ()
+    goes_on: bool = False
 
 
-def new_run(log: Path, step: int) -> WandbRun:
-    """The W&B run of a start that goes on from `step`. The log may be missing, or name no W&B runs."""
+def run_of_start(log: Path, step: int, can_go_on: bool) -> WandbRun:
+    """The W&B run of a start that goes on from `step`. The log may be missing, or name no W&B runs.
+
+    Args:
+        can_go_on: W&B can add to a run that exists; it cannot where it is offline.
+    """
     after, archived = step, list[str]()
+    last: WandbRun | None = None
     for record in _begins_and_archived(log):
         if record.get("kind") == ARCHIVED and "wandb" in record:
             after = min(after, int(record["wandb_from"]))
             archived += record["wandb"]
         elif "wandb" in record:
-            after, archived = step, []
+            after, archived, last = step, [], _run_of(record)
+    if can_go_on and last is not None and last.name not in archived and not archived:
+        return WandbRun(last.name, last.after, goes_on=True)
     return WandbRun(new_name(), after, tuple(archived))
 
 

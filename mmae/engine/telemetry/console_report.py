@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch.distributed as dist
@@ -18,9 +18,11 @@ from mmae.engine.checkpoint.load import LoadResult, ResumePoint, difference
 from mmae.engine.engine_protocol import Engine
 from mmae.engine.telemetry.run_log import RunLog
 from mmae.engine.telemetry.step_records import Record
+from mmae.engine.val_scores import ValScores
 from mmae.engine.validate import Validation
 from mmae.run.log_reader import END
 from mmae.run.spec import RunSpec
+from mmae.run.status import named_scores, read_scores
 from mmae.terminal.plurals import counted
 
 Losses = dict[str, float | None]
@@ -74,6 +76,8 @@ def announce(
         stop=spec.stop,
         log_every=spec.config.log.every,
         checkpoint_every=spec.config.checkpoint.every,
+        keep_best=spec.config.checkpoint.keep_best,
+        eval_protocol=spec.config.eval.protocol,
         device_peak_tflops=None if device_peak is None else device_peak / 1e12,
         host=socket.gethostname(),
         pid=os.getpid(),
@@ -92,13 +96,36 @@ def train_records(log: RunLog, records: Iterable[Record]) -> Losses:
 
 
 def validation(log: RunLog, step: int, found: Validation, seconds: float) -> None:
-    """Record a validation. A loss that is not finite is a warning on the terminal too."""
+    """Record a validation and say in a line what people read of it. A loss that is not finite is a warning."""
     for name, lost in found.lost.items():
         log.say(
             f"WARNING: step {step}: the validation loss of {name} is not finite on {lost} of {found.scored[name]} "
             "tiles: see what they hold (quarantine/ names them)"
         )
-    log.write("val", step=step, losses=found.losses, scored=found.scored, lost=found.lost, seconds=seconds)
+    record = {"losses": found.losses, "scored": found.scored, "lost": found.lost, **_read(found.read)}
+    if line := read_scores(record):
+        log.say(f"step {step}: validation: {line}")
+    log.write("val", step=step, **record, seconds=seconds)
+
+
+def _read(scores: ValScores) -> Record:
+    return {"iou": scores.mean_iou, "iou_of_classes": scores.iou, "rmse": scores.rmse, "units": scores.units}
+
+
+def probes(
+    log: RunLog, step: int, scores: Mapping[str, float | None], failed: Mapping[str, str], seconds: float
+) -> None:
+    """Record the scores of probes and say them in a line. A probe that failed is a warning.
+
+    Args:
+        scores: by task; None where a probe gave no number.
+        failed: the reason by task.
+    """
+    for task, reason in failed.items():
+        log.say(f"WARNING: step {step}: the probe of {task} failed ({reason}); training goes on")
+    if scores:
+        log.say(f"step {step}: probes: {named_scores(scores)}")
+    log.write("eval", step=step, scores=dict(scores), failed=dict(failed), seconds=seconds)
 
 
 def lost_numbers(log: RunLog, step: int, line: str) -> None:

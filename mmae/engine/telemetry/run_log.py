@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from mmae.config.schema import Tracked
 from mmae.disk.regular_file import append_regular
-from mmae.engine.history.wandb_runs import new_run
-from mmae.engine.telemetry.trackers import Background, close_trackers, numbers_of, start_trackers
+from mmae.engine.history.wandb_runs import run_of_start
+from mmae.engine.telemetry.trackers import Background, close_trackers, numbers_of, start_trackers, wandb_is_online
 from mmae.run.log_reader import ends_in_a_torn_line, line_of, new_record
 from mmae.terminal.error_line import say_error
 from mmae.terminal.printable import printable
@@ -35,7 +35,7 @@ class RunLog:
         self._file = append_regular(file)
         self._torn = ends_in_a_torn_line(file)
         self._failed = False
-        wandb = new_run(file, first_step) if config.log.wandb else None
+        wandb = run_of_start(file, first_step, wandb_is_online()) if config.log.wandb else None
         if wandb is not None:
             self.about_wandb = {"wandb": wandb.name, "wandb_from": wandb.after}
         self._trackers: list[Background] = start_trackers(file.parent, config, self.say, wandb)

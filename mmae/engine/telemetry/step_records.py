@@ -132,6 +132,7 @@ class StepRecords:
             "data_wait_share": lap.waiting / lap.seconds,
             "save_seconds": lap.saves,
             "val_seconds": lap.validations,
+            "eval_seconds": lap.evaluations,
         }
 
     def _of_all_ranks(self, lap: Lap) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from mmae.types import Batch
 
-PauseKind = Literal["save", "val"]
+PauseKind = Literal["save", "val", "eval"]
 
 
 @dataclass
@@ -30,6 +30,7 @@ class Lap:
         waiting: seconds in them that this rank waited for data.
         saves: seconds that training paused for checkpoints.
         validations: seconds that training paused for validations.
+        evaluations: seconds that training paused for probes.
     """
 
     steps: int
@@ -37,6 +38,7 @@ class Lap:
     waiting: float
     saves: float
     validations: float
+    evaluations: float
 
 
 class StepTimer:
@@ -70,11 +72,11 @@ class StepTimer:
         """What was counted since the last lap. Begins a new lap."""
         paused = self._paused
         seconds = max(time.monotonic() - self._since - sum(paused.values()), 1e-9)
-        lap = Lap(step - self._since_step, seconds, self._waited, paused["save"], paused["val"])
+        lap = Lap(step - self._since_step, seconds, self._waited, paused["save"], paused["val"], paused["eval"])
         self._start(step)
         return lap
 
     def _start(self, step: int) -> None:
         self._since_step, self._since = step, time.monotonic()
         self._waited = 0.0
-        self._paused: dict[PauseKind, float] = {"save": 0.0, "val": 0.0}
+        self._paused: dict[PauseKind, float] = {"save": 0.0, "val": 0.0, "eval": 0.0}

@@ -127,10 +127,14 @@ class WandbTracker:
         self._wandb = wandb
         self._run = wandb.init(
             id=run.name,
+            resume="allow" if run.goes_on else None,
+            entity=config.log.wandb_entity,
             project=config.log.wandb_project,
+            name=config.log.wandb_name,
+            tags=list(config.log.wandb_tags) or None,
             dir=str(folder),
-            # W&B's step can only increase. A resumed run is a new W&B run in this group, with our step as x axis.
-            group=folder.resolve().name,
+            # W&B's step can only increase: our step is the x axis. The W&B runs of one history are a group.
+            group=config.log.wandb_group or folder.resolve().name,
             config=without_passwords(config),
             mode=None if "WANDB_MODE" in os.environ or _has_wandb_key() else "offline",
             settings=wandb.Settings(silent=True, console="off"),
@@ -213,7 +217,7 @@ def _flat(values: Record) -> Record:
     flat: Record = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat.update({f"{key}/{inner}": item for inner, item in value.items()})
+            flat.update({f"{key}/{inner}": item for inner, item in _flat(value).items()})
         else:
             flat[key] = value
     return flat
@@ -228,6 +232,12 @@ def close_trackers(trackers: list[Background]) -> bool:
 def any_left_behind() -> bool:
     """Whether a tracker still runs. Python would wait at exit for what the tracker registered."""
     return any(thread.name.startswith(_THREAD) for thread in threading.enumerate())
+
+
+def wandb_is_online() -> bool:
+    """Whether a W&B run is sent while it is written, so that a later start can add to it."""
+    mode = os.environ.get("WANDB_MODE")
+    return mode in {"online", "run", "shared"} if mode else _has_wandb_key()
 
 
 def _has_wandb_key() -> bool:

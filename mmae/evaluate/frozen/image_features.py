@@ -48,23 +48,22 @@ class RandomConvolutions:
 
     def __init__(self, channels: int, features: int = RCF_FEATURES, seed: int = 0) -> None:
         generator = torch.Generator().manual_seed(seed)
-        # float64: sums in float32 would depend on how a library orders them.
         shape = (features // 2, channels, _KERNEL, _KERNEL)
-        self._filters = torch.randn(shape, generator=generator, dtype=torch.float64) / (channels * _KERNEL**2) ** 0.5
-        self._bias = torch.randn(features // 2, generator=generator, dtype=torch.float64)
+        self._filters = torch.randn(shape, generator=generator) / (channels * _KERNEL**2) ** 0.5
+        self._bias = torch.randn(features // 2, generator=generator)
 
     def __call__(self, values_BCHW: Tensor) -> Tensor:
         """Features of whole images, float32 (B, features). Pixels without data are 0, the mean of their channel."""
         parts = [self._responses(image).mean((2, 3)) for image in torch.split(values_BCHW, 1)]
-        return torch.cat(parts).float()
+        return torch.cat(parts)
 
     def patches(self, values_BCHW: Tensor, patch: int) -> Tensor:
         """Features of each patch, float32 (B, h, w, features)."""
         parts = [avg_pool2d(self._responses(image), patch).movedim(1, -1) for image in torch.split(values_BCHW, 1)]
-        return torch.cat(parts).float()
+        return torch.cat(parts)
 
     def _responses(self, values_BCHW: Tensor) -> Tensor:
         device, side = values_BCHW.device, _KERNEL // 2
-        padded = pad(values_BCHW.double(), (side,) * 4, mode="replicate")
+        padded = pad(values_BCHW.float(), (side,) * 4, mode="replicate")
         response = conv2d(padded, self._filters.to(device), self._bias.to(device))
         return torch.cat([response.relu(), (-response).relu()], dim=1)

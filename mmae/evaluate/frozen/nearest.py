@@ -38,9 +38,9 @@ def knn(train_ND: Tensor, target_NT: Tensor, x_MD: Tensor, k: int = 20, temperat
         raise InputError(f"kNN with k {k}: only {len(train_ND)} rows to choose from: take a smaller k or more tiles")
     near_DN = normalize(train_ND.double(), dim=1).T
     target_NT = target_NT.double()
-    parts = [
-        _mean_m(part, near_DN, target_NT, k, temperature) for part in normalize(x_MD.double(), dim=1).split(_CHUNK)
-    ]
+    asked_MD = normalize(x_MD.double(), dim=1)
+    starts = range(0, len(asked_MD), _CHUNK)
+    parts = [_mean_m(asked_MD[start : start + _CHUNK], near_DN, target_NT, k, temperature) for start in starts]
     return torch.cat(parts) if parts else target_NT.new_empty(0, target_NT.shape[1])
 
 

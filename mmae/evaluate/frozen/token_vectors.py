@@ -61,9 +61,30 @@ def encoder_vectors(
         given: what `RawEncoder.inputs` or `raw_inputs` gave.
         blocks: counted from 0.
     """
-    found = _encoded(encoder, given, blocks)
+    return pooled_vectors(encoded_blocks(encoder, given, blocks), given, poolings)
+
+
+def patch_vectors(encoder: RawEncoder, given: Inputs, blocks: Sequence[int]) -> dict[int, Tensor]:
+    """block -> float32 (B, h, w, D): in each patch the mean of the modalities' tokens that hold data, 0 where none."""
+    return patch_means(encoded_blocks(encoder, given, blocks), given)
+
+
+def encoded_blocks(encoder: RawEncoder, given: Inputs, blocks: Sequence[int]) -> dict[int, Features]:
+    """block, counted from 0 -> its tokens, without gradients; tokens without data are hidden from the encoder."""
+    depth = encoder.saved.variant.depth
+    for block in blocks:
+        if not -depth <= block < depth:
+            raise InputError(f"block {block}: this encoder has {depth} blocks, 0 to {depth - 1}")
+    with torch.no_grad():
+        return features_of_blocks(encoder.model, given.values, given.visible(), blocks)
+
+
+def pooled_vectors(
+    encoded: Mapping[int, Features], given: Inputs, poolings: Sequence[Pooling]
+) -> dict[tuple[int, str], Tensor]:
+    """`encoder_vectors` of what `encoded_blocks` gave."""
     vectors = {}
-    for block, each in found.items():
+    for block, each in encoded.items():
         tokens_BND = torch.cat([tokens.flatten(1, 2) for tokens in each.maps.values()], dim=1)
         valid_BN = torch.cat([given.token_valid[name] for name in each.maps], dim=1)
         for pooling in poolings:
@@ -71,26 +92,15 @@ def encoder_vectors(
     return vectors
 
 
-def patch_vectors(encoder: RawEncoder, given: Inputs, blocks: Sequence[int]) -> dict[int, Tensor]:
-    """block -> float32 (B, h, w, D): in each patch the mean of the modalities' tokens that hold data, 0 where none."""
-    found = _encoded(encoder, given, blocks)
-    return {block: _patch_means(each.maps, given.token_valid) for block, each in found.items()}
-
-
-def _patch_means(maps: Mapping[str, Tensor], token_valid: Mapping[str, Tensor]) -> Tensor:
-    tokens_MBhwD = torch.stack([tokens.float() for tokens in maps.values()])
-    valid_MBhw = torch.stack([token_valid[name].view(tokens.shape[:3]) for name, tokens in maps.items()])
-    sum_BhwD = torch.where(valid_MBhw[..., None], tokens_MBhwD, 0).sum(0)
-    return sum_BhwD / valid_MBhw.sum(0).clamp(min=1)[..., None]
-
-
-def _encoded(encoder: RawEncoder, given: Inputs, blocks: Sequence[int]) -> dict[int, Features]:
-    depth = encoder.saved.variant.depth
-    for block in blocks:
-        if not -depth <= block < depth:
-            raise InputError(f"block {block}: this encoder has {depth} blocks, 0 to {depth - 1}")
-    with torch.no_grad():
-        return features_of_blocks(encoder.model, given.values, given.visible(), blocks)
+def patch_means(encoded: Mapping[int, Features], given: Inputs) -> dict[int, Tensor]:
+    """`patch_vectors` of what `encoded_blocks` gave."""
+    means = {}
+    for block, each in encoded.items():
+        tokens_MBhwD = torch.stack([tokens.float() for tokens in each.maps.values()])
+        valid_MBhw = torch.stack([given.token_valid[name].view(tokens.shape[:3]) for name, tokens in each.maps.items()])
+        sum_BhwD = torch.where(valid_MBhw[..., None], tokens_MBhwD, 0).sum(0)
+        means[block] = sum_BhwD / valid_MBhw.sum(0).clamp(min=1)[..., None]
+    return means
 
 
 def untrained(encoder: RawEncoder, seed: int = 0) -> RawEncoder:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
@@ -28,19 +27,6 @@ if TYPE_CHECKING:
 
 UNKNOWN: Final = -1
 """The class id of a label that is not known."""
-
-
-CLASS_NAMES: Final = MappingProxyType({
-    # ESA WorldCover 2021 v200 product user manual; order of the codes 10, 20, ... 100.
-    "semseg": (
-        "tree cover", "shrubland", "grassland", "cropland", "built-up", "bare", "snow and ice", "water",
-        "herbaceous wetland", "mangroves", "moss and lichen",
-    ),
-    # Dynamic World (Brown et al., Scientific Data 2022).
-    "dynamic_world": (
-        "water", "trees", "grass", "flooded vegetation", "crops", "shrub and scrub", "built", "bare", "snow and ice",
-    ),
-})  # fmt: skip
 
 
 class LabelSource(Protocol):
@@ -96,7 +82,7 @@ class MapLabels:
     @property
     def names(self) -> tuple[str, ...]:
         if self.modality.categorical:
-            return CLASS_NAMES[self.modality.name]
+            return self.modality.class_names
         return self.modality.band_names
 
     @property

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from mmae.disk.files import atomic_file
-from mmae.evaluate.pictures import Stretch, colour_classes, grid
+from mmae.evaluate.pictures.colours import Stretch, colour_classes
+from mmae.evaluate.pictures.plain_grid import grid
 from mmae.modalities import MODALITIES
 
 if TYPE_CHECKING:

@@ -12,11 +12,10 @@ from mmae.finetune.model.adapt import Adapted, adapt
 from mmae.finetune.model.lora import LoraOptions, add_lora
 from mmae.finetune.model.start_point import SCRATCH, Start, read_start
 from mmae.modalities import MODALITIES
-from mmae.model.encoder import EncoderModel
+from mmae.model.encoder import HEAD, EncoderModel
 from mmae.model.heads.head_options import HeadOptions
 from mmae.model.posembed import LearnedPositions, PositionEmbedding
 from mmae.model.saved.saved_config import encoder_config
-from mmae.model.saved.saved_model import HEAD
 from mmae.model.tuned.finetuned_model import FinetunedModel
 from mmae.model.tuned.task import Task
 from mmae.model.tuned.tuned_config import TunedConfig

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from mmae.model.encoder import HEAD
 from mmae.model.parameters import decays
-from mmae.model.saved.saved_model import HEAD
 from mmae.model.tuned.finetuned_model import FinetunedModel
 
 

@@ -16,7 +16,7 @@ from mmae.disk.ownership import check_owner
 from mmae.disk.regular_file import check_regular
 from mmae.errors import InputError
 from mmae.model.counts.parameter_counts import parameter_counts
-from mmae.model.encoder import EncoderModel
+from mmae.model.encoder import HEAD, EncoderModel
 from mmae.model.mmae import MultiMAE
 from mmae.model.posembed import first_positions
 from mmae.model.published.config import published_weights
@@ -37,11 +37,9 @@ __all__ = [
     "save_model",
 ]
 
-HEAD: Final = "head."
-"""Begins the names of a head's weights."""
-
 _FLOATS: Final = ("F", "BF")
 """How the names of floating-point dtypes begin in the header."""
+
 _ALIKE: Final = 4
 _MANY: Final = 10**12
 

@@ -71,7 +71,7 @@ def one_image(source: Source, args: argparse.Namespace, with_head: bool = False)
     head, head_note = timm_head(model, chosen) if with_head else (None, "")
     arguments, state = timm_arguments(model, len(chosen.sources), image_hw), timm_state(model, chosen, image_hw)
     if head is not None:
-        arguments |= {"final_norm": True, "fc_norm": True}
+        arguments |= {"final_norm": True, "fc_norm": True, "global_pool": head.pooling}
         state |= head.state
     pooled = pooling(model) if head is None else head.pooling
     return OneImage(chosen, statistics, image_hw, arguments, pooled, state, model.variant.dim, head, head_note)

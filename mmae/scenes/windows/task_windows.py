@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
-from mmae.evaluate.pictures import LEGENDS
+from mmae.evaluate.pictures.colours import LEGENDS
 from mmae.modalities import MODALITIES
 from mmae.model.tuned.finetuned_model import FinetunedModel, prediction
 from mmae.scenes.files.rasters import Raster

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmae.data.transforms.standardise import _inner, standardise
+from mmae.data.transforms.standardise import _inner, standardise, tile_deviations
 
 
 def standardised(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -61,3 +61,15 @@ def test_missing_pixels_are_ignored(hole: float) -> None:
     valid[..., :2] = False
     spoiled = torch.where(valid, values, hole)
     torch.testing.assert_close(standardise(spoiled, valid), standardise(values, valid), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("number", [0, 2, 3, 40])
+def test_a_tile_s_deviation_brings_its_values_back(number: int) -> None:
+    values = torch.randn(2, 1, 7, 7, generator=torch.Generator().manual_seed(1)) * 30
+    valid = (torch.arange(49) < number).view(7, 7).expand_as(values)
+    deviation_B1 = tile_deviations(values, valid)
+    assert ((deviation_B1 == 0) == (number < 3)).all()
+    back = standardise(values, valid) * deviation_B1[:, :, None, None]
+    shift = torch.where(valid, values - back, 0)
+    # Every value of a tile is shifted by the tile's mean.
+    assert torch.allclose(shift[valid], shift[:, :, :1, :1].expand_as(shift)[valid], atol=1e-4) or number < 3

@@ -91,6 +91,54 @@ def test_retention_removes_old_checkpoints(shards: Path) -> None:
     assert names(spec) == ["global_step3", "global_step4", LATEST]
 
 
+@pytest.mark.parametrize("background", ["false", "true"])
+def test_the_best_checkpoint_stays_until_a_better_one_comes(shards: Path, background: str) -> None:
+    words = ("checkpoint.keep_last=1", "checkpoint.keep_best=val.loss", "val.every=1")
+    spec = spec_of(shards, *words, f"checkpoint.asynchronous={background}")
+    saver = saver_of(spec)
+    kept = []
+    for step, loss in enumerate((3.0, 2.0, 2.5, 2.0, None, 1.0), start=1):
+        scores = {} if loss is None else {"val.loss": loss}
+        better = saver.is_new_best(scores)
+        ended = [*saver.save(step, scores), *saver.finish()]
+        # What `is_new_best` had to wait for is returned once.
+        assert [each.step for each in ended] == [step]
+        kept.append((better, [name for name in names(spec) if name != LATEST]))
+        # Nothing is remembered: each start reads the disk.
+        saver = saver_of(spec)
+    assert kept == [
+        (True, ["global_step1"]),
+        (True, ["global_step2"]),
+        (False, ["global_step2", "global_step3"]),
+        (False, ["global_step2", "global_step4"]),
+        (False, ["global_step2", "global_step5"]),
+        (True, ["global_step6"]),
+    ]
+
+
+def test_a_save_that_a_new_best_waits_for_is_reported_once(shards: Path) -> None:
+    words = ("checkpoint.keep_best=val.loss", "val.every=1", "checkpoint.asynchronous=true")
+    saver = saver_of(spec_of(shards, *words))
+    assert saver.save(1, {"val.loss": 3.0}) == []
+    assert not saver.is_new_best({"val.loss": 4.0})
+    assert saver.is_new_best({"val.loss": 2.0})
+    assert [each.step for each in saver.save(2, {"val.loss": 2.0})] == [1]
+    assert [each.step for each in saver.finish()] == [2]
+    assert saver.finish() == []
+
+
+def test_scores_that_cannot_be_read_cost_no_checkpoint(shards: Path) -> None:
+    spec = spec_of(shards, "checkpoint.keep_last=1", "checkpoint.keep_best=val.loss", "val.every=1")
+    saver = saver_of(spec)
+    saver.save(1, {"val.loss": 1.0})
+    state = spec.folder.checkpoints / "global_step1" / "state.json"
+    state.unlink()
+    state.mkdir()
+    assert saver.is_new_best({"val.loss": 2.0})
+    saver.save(2, {"val.loss": 2.0})
+    assert names(spec) == ["global_step1", "global_step2", LATEST]
+
+
 def test_a_full_disk_is_known_before_anything_is_written(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = spec_of(shards)
     saver = saver_of(spec)

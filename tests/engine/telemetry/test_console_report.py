@@ -13,6 +13,8 @@ import pytest
 from mmae.engine.checkpoint.background_save import SaveResult
 from mmae.engine.telemetry import console_report
 from mmae.engine.telemetry.run_log import RunLog
+from mmae.engine.telemetry.trackers import numbers_of
+from mmae.engine.val_scores import ValScores
 from mmae.engine.validate import Validation
 from mmae.run.folder import RunFolder
 from mmae.run.spec import RunSpec
@@ -65,6 +67,27 @@ def test_a_loss_that_is_not_finite_is_printed(log: Log) -> None:
         "(quarantine/ names them)"
     ]
     assert log.written[0]["lost"] == {"rgb": 2}
+
+
+def test_a_validation_is_recorded_and_said_in_units_that_people_read(log: Log) -> None:
+    read = ValScores({"semseg": {"trees": 0.5, "moss": None}}, {"semseg": 0.5}, {"depth": 12.34}, {"depth": "m"})
+    console_report.validation(real(log), 7, Validation({"depth": 1.0}, {"depth": 8}, {}, {}, read), 1.5)
+    assert log.said == ["step 7: validation: IoU: semseg 0.5; RMSE in m: depth 12.3"]
+    (record,) = log.written
+    assert (record["iou_of_classes"], record["units"]) == ({"semseg": {"trees": 0.5, "moss": None}}, {"depth": "m"})
+    numbers = {name: number for name, number in numbers_of(record).items() if "iou" in name or "rmse" in name}
+    assert numbers == {"val/iou/semseg": 0.5, "val/iou_of_classes/semseg/trees": 0.5, "val/rmse/depth": 12.34}
+
+
+def test_probes_are_recorded_and_a_failure_is_a_warning(log: Log) -> None:
+    console_report.probes(real(log), 7, {"biome": 0.5, "slope": None}, {"elevation": "rank 1: no memory"}, 1.5)
+    assert log.said == [
+        "WARNING: step 7: the probe of elevation failed (rank 1: no memory); training goes on",
+        "step 7: probes: biome 0.5, slope unknown",
+    ]
+    (record,) = log.written
+    assert (record["kind"], record["failed"]) == ("eval", {"elevation": "rank 1: no memory"})
+    assert {name: value for name, value in numbers_of(record).items() if "scores" in name} == {"eval/scores/biome": 0.5}
 
 
 def test_a_save_is_recorded_and_a_failed_one_is_printed(log: Log) -> None:

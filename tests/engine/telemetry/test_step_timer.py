@@ -41,6 +41,8 @@ def test_a_lap_separates_training_waiting_and_pauses(time: Time) -> None:
         time.now += 1.0
     with clock.paused("val") as validation:
         time.now += 30
+    with clock.paused("eval"):
+        time.now += 5
     with clock.paused("save") as first:
         time.now += 7
     with clock.paused("save"):
@@ -48,6 +50,7 @@ def test_a_lap_separates_training_waiting_and_pauses(time: Time) -> None:
     assert (validation.seconds, first.seconds) == (30, 7)
     lap = clock.lap(44)
     assert (lap.steps, lap.seconds, lap.waiting, lap.saves, lap.validations) == (4, 6.0, 2.0, 10, 30)
+    assert lap.evaluations == 5
     assert clock.step == 44
     time.now += 2
     lap = clock.lap(45)

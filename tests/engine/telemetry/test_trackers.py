@@ -212,3 +212,32 @@ def test_a_missing_tensorboard_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     check_trackers(Config())
     with pytest.raises(InputError, match=r"pip install 'mmae\[tensorboard\]'"):
         check_trackers(Config(log=LogConfig(tensorboard=True)))
+
+
+def test_a_wandb_run_gets_its_names_and_goes_on_where_it_exists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = Service()
+    monkeypatch.setitem(sys.modules, "wandb", service.module())
+    said = LogConfig(wandb_entity="team", wandb_name="first try", wandb_group="sweep", wandb_tags=("a", "b"))
+    (tmp_path / "log.jsonl").write_text("")
+    started = start_trackers(tmp_path, Config(log=said), pytest.fail, WandbRun("cccccccc", 3, goes_on=True))
+    assert close_trackers(started)
+    names = {key: service.began_with[key] for key in ("entity", "name", "group", "tags", "id", "resume")}
+    assert names == {
+        "entity": "team", "name": "first try", "group": "sweep", "tags": ["a", "b"], "id": "cccccccc",
+        "resume": "allow",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("mode", "key", "online"), [("", "k", True), ("", "", False), ("offline", "k", False),
+                                                      ("online", "", True)])  # fmt: skip
+def test_wandb_is_online_as_its_mode_and_key_say(
+    mode: str, key: str, online: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, value in (("WANDB_MODE", mode), ("WANDB_API_KEY", key)):
+        monkeypatch.delenv(name, raising=False)
+        if value:
+            monkeypatch.setenv(name, value)
+    assert trackers.wandb_is_online() is online

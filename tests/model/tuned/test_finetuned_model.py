@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from mmae.draws import Stream, tile_keys, uniform
+from mmae.model.initialise import initialise
 from mmae.model.saved.saved_config import encoder_config
 from mmae.model.tuned.finetuned_model import FinetunedModel
 from mmae.model.tuned.tuned_config import TunedConfig
@@ -65,3 +66,15 @@ def test_a_modality_may_be_missing() -> None:
     assert net({"rgb": values()["rgb"]}).shape == (4, 2)
     with pytest.raises(ValueError, match="'depth' is not an input"):
         net({"depth": values()["rgb"]})
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_drawing_the_encoder_anew_leaves_the_head(kind: str) -> None:
+    """A twin without pretraining, for comparison, has another encoder and the same head."""
+    net, before = model(kind), {name: tensor.clone() for name, tensor in model(kind).state_dict().items()}
+    initialise(net, seed=9)
+    for name, tensor in net.state_dict().items():
+        if name.startswith("head."):
+            assert torch.equal(tensor, before[name])
+    moved = "encoder.blocks.0.attn.qkv.weight"
+    assert not torch.equal(net.state_dict()[moved], before[moved])

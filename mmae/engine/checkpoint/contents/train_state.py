@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmae.disk.json_text import parse_json
@@ -29,6 +29,8 @@ class TrainState:
         versions: the versions of mmae, torch, deepspeed and others, for people to read.
         keys: identity of the list of tiles (`data.keys`); empty without a list.
         format: the version of the checkpoint's layout (`FORMAT`).
+        scores: the scores of this step by name (`mmae.config.score_names`), finite ones only.
+        protocol: that of the probes among them (`EvalConfig.protocol`).
     """
 
     step: int
@@ -41,6 +43,8 @@ class TrainState:
     versions: dict[str, str]
     keys: str = ""
     format: int = 1
+    scores: dict[str, float] = field(default_factory=dict)
+    protocol: str = ""
 
 
 def read_state(checkpoint: Path) -> TrainState:

@@ -19,6 +19,12 @@ Unit = Literal["stored", "picture"]
 TRAIN: Final = "train"
 VALID: Final = "valid"
 
+VECTOR_PROTOCOLS: Final = ("knn", "linear")
+"""Protocols for tasks with an answer a tile."""
+DENSE_PROTOCOLS: Final = ("linear-seg", "upernet")
+"""Protocols for tasks with an answer a pixel."""
+PROTOCOLS: Final = (*VECTOR_PROTOCOLS, *DENSE_PROTOCOLS)
+
 NOT_SCORED: Final = -1
 """The label of a pixel that is in no score."""
 
@@ -43,6 +49,11 @@ class TaskInfo:
     def dense(self) -> bool:
         """Whether every pixel has an answer."""
         return self.kind in {"segmentation", "pixel_regression"}
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """The protocols that fit."""
+        return DENSE_PROTOCOLS if self.dense else VECTOR_PROTOCOLS
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,8 @@ from mmae.config.schema import Config
 from mmae.data.transforms.preprocess import Preprocess
 from mmae.engine.module import PretrainModule
 from mmae.engine.step import prepare
-from mmae.evaluate import val_pictures
-from mmae.evaluate.val_pictures import ValPictures
+from mmae.evaluate.pictures import val_pictures
+from mmae.evaluate.pictures.val_pictures import ValPictures
 from mmae.types import Inputs
 from mmae.variants import Variant
 
@@ -58,7 +58,7 @@ def test_the_first_tiles_are_drawn_once(count: int, batches: int, tiles: int, tm
     assert pictures.draw(path, pytest.fail) == path
     with Image.open(path) as whole:
         single = (whole.width + 12) / tiles - 12
-        assert single == 76 + 4 * 172
+        assert single == 76 + 5 * 172
     assert [each.name for each in path.parent.iterdir()] == ["step_5.png"]
     assert not model.model._forward_hooks
 
@@ -69,7 +69,7 @@ def test_padding_is_not_drawn(tmp_path: Path) -> None:
     passes(model, pictures, 3, real=[False, True])
     pictures.draw(tmp_path / "p.png", pytest.fail)
     with Image.open(tmp_path / "p.png") as whole:
-        assert whole.width == 3 * (76 + 4 * 172) + 2 * 12
+        assert whole.width == 3 * (76 + 5 * 172) + 2 * 12
 
 
 def test_none_are_none(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_a_failure_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     pictures = ValPictures(model, CONFIG.model, 1)
     passes(model, pictures, 1)
     with monkeypatch.context() as broken:
-        broken.setattr(val_pictures, "draw", fail)
+        broken.setattr(val_pictures, "rows_of", fail)
         assert pictures.draw(tmp_path / "p.png", said.append) is None
     assert said == ["no picture of this validation: no memory"]
     taking = ValPictures(model, CONFIG.model, 1)
@@ -112,11 +112,11 @@ def test_a_failure_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_predictions_are_those_of_the_pass(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     model, drawn = module(), list[Tensor]()
 
-    def keep(_tile: int, _config: object, inputs: Inputs, *_: object) -> Image.Image:
+    def keep(_tile: int, _config: object, inputs: Inputs, *_: object) -> list[object]:
         drawn.append(inputs.values["rgb"])
-        return Image.new("RGB", (1, 1))
+        return []
 
-    monkeypatch.setattr(val_pictures, "draw", keep)
+    monkeypatch.setattr(val_pictures, "rows_of", keep)
     pictures = ValPictures(SimpleNamespace(model=model.model), CONFIG.model, 3)
     seen = passes(model, pictures, 2)
     pictures.draw(tmp_path / "p.png", pytest.fail)

@@ -1,8 +1,7 @@
-"""Pixels of modalities as colours, and grids of them. Models and runs are not used here."""
+"""Pixels of modalities as colours. Models and runs are not used here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -12,7 +11,6 @@ from mmae.modalities import Modality
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from PIL.Image import Image
 
 NO_DATA_COLOUR: Final = (64, 0, 64)
 HIDDEN_COLOUR: Final = (128, 128, 128)
@@ -76,32 +74,9 @@ def hide(picture_hw3: NDArray[np.uint8], hidden_grid: NDArray[np.bool_]) -> NDAr
     return np.where(hidden_hw[..., None], np.array(HIDDEN_COLOUR, dtype=np.uint8), picture_hw3)
 
 
-def grid(rows: Sequence[tuple[str, Sequence[NDArray[np.uint8]]]], columns: Sequence[str], side: int = 168) -> Image:
-    """A labelled grid: a row for each modality, a column for each kind of picture, enlarged without smoothing."""
-    from PIL import Image, ImageDraw
-
-    gap, left, top = 4, 76, 20
-    canvas = Image.new("RGB", (left + len(columns) * (side + gap), top + len(rows) * (side + gap)), "white")
-    draw = ImageDraw.Draw(canvas)
-    for column, title in enumerate(columns):
-        draw.text((left + column * (side + gap), 4), title, fill="black")
-    for row, (name, cells) in enumerate(rows):
-        y = top + row * (side + gap)
-        draw.text((4, y + side // 2), name, fill="black")
-        for column, cell in enumerate(cells):
-            enlarged = Image.fromarray(cell).resize((side, side), Image.Resampling.NEAREST)
-            canvas.paste(enlarged, (left + column * (side + gap), y))
-    return canvas
-
-
-def side_by_side(pictures: Sequence[Image], gap: int = 12) -> Image:
-    """One image from at least one."""
-    from PIL import Image
-
-    width = sum(picture.width for picture in pictures) + gap * (len(pictures) - 1)
-    canvas = Image.new("RGB", (width, max(picture.height for picture in pictures)), "white")
-    left = 0
-    for picture in pictures:
-        canvas.paste(picture, (left, 0))
-        left += picture.width + gap
-    return canvas
+def error_grey(errors_hw: NDArray[np.float32], has_data_hw: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Absolute errors (h, w) as uint8 (h, w, 3): 0 is white, the 98th percentile and above black."""
+    seen = errors_hw[has_data_hw]
+    most = max(float(np.percentile(seen, 98)), 1e-12) if seen.size else 1.0
+    grey_hw = (255 * (1 - np.clip(errors_hw / most, 0, 1))).astype(np.uint8)
+    return np.where(has_data_hw[..., None], grey_hw[..., None], np.array(NO_DATA_COLOUR, dtype=np.uint8))

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mmae.evaluate.pictures import HIDDEN_COLOUR, LEGENDS, NO_DATA_COLOUR, Stretch, colour_classes, grid, hide
+from mmae.evaluate.pictures.colours import (
+    HIDDEN_COLOUR,
+    LEGENDS,
+    NO_DATA_COLOUR,
+    Stretch,
+    colour_classes,
+    error_grey,
+    hide,
+)
 from mmae.modalities import MODALITIES
 
 
@@ -53,8 +61,12 @@ def test_hidden_patches_are_grey_and_visible_ones_untouched() -> None:
     assert (shown[:2, 2:] == 7).all()
 
 
-def test_a_grid_has_a_cell_for_every_picture() -> None:
-    red = np.full((2, 2, 3), (255, 0, 0), dtype=np.uint8)
-    image = grid([("a", [red, red]), ("b", [red, red])], ("one", "two"), side=10)
-    pixels = np.asarray(image)
-    assert (pixels == (255, 0, 0)).all(-1).sum() == 4 * 100
+def test_errors_grow_darker_and_what_is_no_data_has_no_error() -> None:
+    errors = np.linspace(0, 1, 100, dtype=np.float32).reshape(10, 10)
+    has_data = np.ones((10, 10), dtype=bool)
+    has_data[9, 9] = False
+    grey = error_grey(errors, has_data)
+    assert (np.diff(grey[..., 0].ravel()[:-1].astype(int)) <= 0).all()
+    assert tuple(grey[0, 0]) == (255, 255, 255)
+    assert tuple(grey[9, 9]) == NO_DATA_COLOUR
+    assert (error_grey(errors, np.zeros_like(has_data)) == NO_DATA_COLOUR).all()

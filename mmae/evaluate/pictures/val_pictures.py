@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from mmae.config.schema import ModelConfig
 from mmae.disk.files import atomic_file
-from mmae.evaluate.pictures import side_by_side
-from mmae.evaluate.tile_picture import draw
+from mmae.evaluate.pictures.plain_grid import draw_plain, side_by_side
+from mmae.evaluate.pictures.tile_rows import rows_of
+from mmae.run.layout import TILES_KEY
 from mmae.terminal.error_line import first_line
 from mmae.types import Inputs, MaskPlan, ModelOutput
 
@@ -56,9 +58,9 @@ class ValPictures:
     def _draw(self, path: Path) -> Path | None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture = side_by_side([draw(0, self._config, *tile) for tile in self._tiles])
+            picture = side_by_side([draw_plain(rows_of(0, self._config, *tile)) for tile in self._tiles])
             with atomic_file(path) as file:
-                picture.save(file, format="PNG")
+                picture.save(file, format="PNG", pnginfo=_about(len(self._tiles)))
         except Exception as error:  # A picture must not end a training.
             self._fail(error)
             return None
@@ -85,6 +87,13 @@ class ValPictures:
             self._hook.remove()
             self._hook = None
         self._output = None
+
+
+def _about(tiles: int) -> PngInfo:
+    """What readers of the file need to know: the number of tiles side by side."""
+    info = PngInfo()
+    info.add_text(TILES_KEY, str(tiles))
+    return info
 
 
 def _of_tile(tile: int, inputs: Inputs, plan: MaskPlan, output: ModelOutput) -> tuple[Inputs, MaskPlan, ModelOutput]:

@@ -1,0 +1,35 @@
+"""What a protocol says about one test of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mmae.evaluate.frozen.bootstrap import Interval
+
+
+@dataclass(frozen=True)
+class ScoredTest:
+    """A score with its interval, and how it came about.
+
+    Attributes:
+        test: the name of the test split.
+        interval: of the task's metric.
+        val_score: by which the choice was made.
+        choice: what validation chose, in words.
+        others: further metrics.
+        trials: settings that were compared on validation.
+        batch_size, weight_decay, lr: of the head's training; None where there is none.
+    """
+
+    test: str
+    interval: Interval
+    val_score: float
+    choice: str
+    others: Mapping[str, float] = field(default_factory=dict)
+    trials: int = 1
+    batch_size: int | None = None
+    weight_decay: float | None = None
+    lr: float | None = None
