@@ -9,7 +9,7 @@ from mmae.config.checks import MAX_PREFETCH, MAX_WORKERS
 from mmae.config.finetune_schema import FinetuneConfig, TaskConfig, TuneDataConfig, TuneModelConfig, TuneTrainConfig
 from mmae.config.recipe_file import RecipeKind
 from mmae.errors import did_you_mean
-from mmae.modalities import MODALITIES
+from mmae.modalities import DATASET_BANDS, MODALITIES, S2_BANDS, with_bands
 from mmae.variants import VARIANTS
 
 SCRATCH: Final = "none"
@@ -87,9 +87,30 @@ def _model(model: TuneModelConfig, task: TaskConfig) -> Iterator[str]:
             yield f"model.in_domains names a modality twice: {', '.join(names)}"
     elif model.init_from == SCRATCH:
         yield f"model.init_from={SCRATCH} knows no inputs: name them, such as model.in_domains=[rgb,ired]"
+    yield from _bands(model)
     if model.head is not None and (model.head in _TILE_HEADS) == (task.kind in DENSE):
         wanted = "patch_linear, upernet, convnext or dpt" if task.kind in DENSE else "linear or attention"
         yield f"model.head={model.head} does not fit task.kind={task.kind}: use {wanted}"
+
+
+def _bands(model: TuneModelConfig) -> Iterator[str]:
+    for name, bands in model.bands_of.items():
+        if name not in MODALITIES:
+            yield f"model.bands: unknown modality {name!r}{did_you_mean(name, MODALITIES)}: write modality:band"
+            return
+        row = MODALITIES[name]
+        if row.categorical:
+            yield f"model.bands: {name} holds classes, and has one band: leave it out"
+            return
+        if model.in_domains is not None and name not in model.in_domains:
+            yield f"model.bands names {name}, which model.in_domains lacks"
+        if len(set(bands)) != len(bands):
+            yield f"model.bands names a band of {name} twice: {', '.join(bands)}"
+        numbers = with_bands({name: bands})[name].bands
+        stored = DATASET_BANDS[row.dataset]
+        if strange := [band for band, number in zip(bands, numbers, strict=True) if number >= stored]:
+            known = S2_BANDS if row.dataset == "sentinel2" else row.band_names
+            yield f"model.bands: {row.dataset} has no band {strange[0]!r}{did_you_mean(strange[0], known)}"
 
 
 def _steps(train: TuneTrainConfig) -> Iterator[str]:

@@ -97,6 +97,8 @@ class TuneModelConfig:
     """The encoder's size where it starts from scratch (`mmae/variants.py`)."""
     in_domains: tuple[str, ...] | None = None
     """Input modalities, any of the pretrained model's; null takes all but the target."""
+    bands: tuple[str, ...] | None = None
+    """Bands of inputs, as `[rgb:B4,rgb:B3,rgb:B8]`; an input without any has its usual ones. Kernels follow."""
     input_size: Positive | tuple[Positive, Positive] | None = None
     """Pixels of an image; null takes whole tiles, down to a multiple of the patch size."""
     patch_size: Positive | None = None
@@ -118,6 +120,15 @@ class TuneModelConfig:
     """Width of the head; null: its own."""
     drop_path: Share = 0.1
     """Stochastic depth: chance that a tile skips the last encoder block in training; it grows from 0 with depth."""
+
+    @property
+    def bands_of(self) -> dict[str, tuple[str, ...]]:
+        """Modality -> its bands, for those that `bands` names."""
+        found: dict[str, tuple[str, ...]] = {}
+        for word in self.bands or ():
+            name, _, band = word.partition(":")
+            found[name] = (*found.get(name, ()), band)
+        return found
 
 
 @dataclass(frozen=True, config=_STRICT)

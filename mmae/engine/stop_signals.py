@@ -22,7 +22,7 @@ from mmae.distributed.process_group import is_local_main
 from mmae.engine.deferred import DEFERRED_STEPS
 from mmae.processes import started
 from mmae.run.layout import STOP
-from mmae.run.resume_command import go_on_command
+from mmae.run.resume_command import TRAIN, go_on_command
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 REASONS: Final = (*(number.name for number in SIGNALS), "train.max_hours", "the end of the Slurm job", "the file stop")
@@ -138,16 +138,23 @@ def names(wanted_R: Sequence[float]) -> tuple[str, ...]:
 
 
 def how_to_go_on(
-    step: int, checkpoint: Path | None, reasons: Sequence[str], world: int, own: Path | None = None
+    step: int,
+    checkpoint: Path | None,
+    reasons: Sequence[str],
+    world: int,
+    own: Path | None = None,
+    module: str = TRAIN,
 ) -> str:
     """One line: where a run stopped, and the command that goes on from there.
 
     Args:
         own: the run's folder of checkpoints. A checkpoint elsewhere must be named again. None: the checkpoint is there.
+        module: what launchers start.
     """
     where = f"saved in {checkpoint}" if checkpoint else "there was nothing to save"
     elsewhere = checkpoint is not None and own is not None and checkpoint.parent.resolve() != own.resolve()
-    return f"stopped at step {step} ({' and '.join(reasons)}), {where}; go on with: {go_on_command(world, elsewhere)}"
+    command = go_on_command(world, elsewhere, module)
+    return f"stopped at step {step} ({' and '.join(reasons)}), {where}; go on with: {command}"
 
 
 def _seconds_since_start() -> float:

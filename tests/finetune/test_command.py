@@ -89,7 +89,7 @@ def test_a_segmentation_leaves_a_model_scores_and_maps(
 
 KINDS = {
     "classification": ("model.head=linear", "task.target=kind", "train.mixup=0.5", "task.label_smoothing=0.1"),
-    "multilabel": ("model.head=attention", "train.cutmix=1.0"),
+    "multilabel": ("model.head=attention", "train.cutmix=1.0", "train.precision=bf16"),
     "regression": ("model.head=linear", "task.target=elevation", "train.random_erase=0.5"),
     "pixel_regression": ("task.target=elevation", "task.regression_loss=berhu", "train.cutmix=1.0", "train.ema=0.9"),
 }
@@ -230,3 +230,62 @@ def test_what_decides_the_weights_cannot_change_on_resume(
     assert finetune(tmp_path, index, "train.stop_at=1") == 0
     assert finetune(tmp_path, index, "train.seed=4") == 2
     assert "train.seed is 0 in this run, and 4 now" in capfd.readouterr().err
+
+
+def test_out_of_memory_says_what_to_try(
+    tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("tried to allocate 9 GB")
+
+    monkeypatch.setattr("mmae.finetune.training.tuning_loop.tuning_step", full)
+    assert finetune(tmp_path, index) == 2
+    said = capfd.readouterr().err
+    assert "out of memory" in said
+    assert "try in this order: train.micro_batch=4, model.tuning=lora, model.tuning=frozen" in said
+    assert "Traceback" not in said
+
+
+def test_a_disk_that_is_full_at_the_end_costs_no_training(
+    tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("mmae.finetune.tuning_results.write_whole", full)
+        assert finetune(tmp_path, index, "train.max_steps=2") == 2
+    said = capfd.readouterr().err
+    assert "results.json: cannot be written (No space left on device): make room" in said
+    assert "training is not repeated" in said
+    assert finetune(tmp_path, index, "train.max_steps=2") == 0
+    assert len(records(tmp_path / "run", "train")) == 2
+    assert (tmp_path / "run" / "results.json").exists()
+
+
+@pytest.mark.parametrize("tuning", ["lora", "frozen"])
+def test_a_fine_tuned_model_is_tuned_again_for_another_task(
+    tuning: str, tmp_path: Path, index: Index, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With other bands, another size of patches, and an encoder that changes little or not at all."""
+    assert finetune(tmp_path / "a", index, "train.max_steps=2") == 0
+    source = tmp_path / "a" / "run" / "model"
+    words = (f"model.init_from={source}", f"model.tuning={tuning}", "model.in_domains=null", "model.lora_rank=2",
+             "model.bands=[rgb:B4,rgb:B3,rgb:B8]", "model.patch_size=4", "model.head=linear", "task.kind=regression",
+             "task.target=elevation")  # fmt: skip
+    assert finetune(tmp_path / "b", index, *words, "train.stop_at=3") == 0
+    said = capfd.readouterr().err
+    assert "input rgb: B4, B3, B8 (reflectance x 10000)" in said
+    assert "patches of 4" in said
+    assert finetune(tmp_path / "b", index, *words) == 0
+    run = tmp_path / "b" / "run"
+    from mmae.model.saved.saved_model import load_saved
+
+    saved, _ = load_saved(run / "model")
+    assert saved.tuned is not None
+    assert saved.tuned.bands == {"rgb": ("B4", "B3", "B8")}
+    before, after = load_file(source / "model.safetensors"), load_file(run / "model" / "model.safetensors")
+    shared = [name for name in before if name.startswith("encoder.blocks") and before[name].shape == after[name].shape]
+    changed = [name for name in shared if not torch.equal(before[name], after[name])]
+    assert shared
+    assert bool(changed) == (tuning == "lora")

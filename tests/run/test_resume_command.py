@@ -69,3 +69,19 @@ def test_a_launchers_command_keeps_its_quotes(monkeypatch: pytest.MonkeyPatch, o
     show = 'bash() { printf "%s\\0" "$GPUS" "$RANKS" bash "$@"; }\n'
     done = subprocess.run(["bash", "-c", show + go_on_command(2)], capture_output=True, text=True, check=True)
     assert done.stdout.split("\0")[:-1] == ["0,1", "2", *words[:4], *WORDS, *words[-2:]]
+
+
+@pytest.mark.parametrize(
+    ("world", "words", "begins"),
+    [
+        (1, ["finetune", "run.dir=r", "--fresh"], ["mmae", "finetune", "run.dir=r"]),
+        (1, ["run.dir=r"], ["deepspeed", "--num_gpus", "1", "--module", "mmae.finetune.command", "run.dir=r"]),
+        (2, ["run.dir=r"], ["deepspeed", "--num_gpus", "2", "--module", "mmae.finetune.command", "run.dir=r"]),
+    ],
+)
+def test_a_fine_tuning_goes_on_by_its_own_program(
+    monkeypatch: pytest.MonkeyPatch, world: int, words: list[str], begins: list[str]
+) -> None:
+    monkeypatch.delenv("MMAE_COMMAND", raising=False)
+    monkeypatch.setattr(sys, "argv", ["command.py", *words])
+    assert shlex.split(go_on_command(world, module="mmae.finetune.command")) == begins

@@ -9,6 +9,7 @@ import torch
 
 from mmae.data.transforms.preprocess import Preprocess
 from mmae.data.transforms.resize import resize_nearest
+from mmae.modalities import MODALITIES, Modality
 from mmae.types import Batch, Inputs
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class SampleMaker:
         model: the encoder's configuration; only its inputs are read.
         band_stats: normalise the inputs.
         source: of the labels.
+        table: what modalities are, where the model takes other bands of them.
     """
 
     def __init__(
@@ -49,9 +51,10 @@ class SampleMaker:
         band_stats: Mapping[str, Any],
         source: LabelSource,
         device: torch.device,
+        table: Mapping[str, Modality] = MODALITIES,
     ) -> None:
         only_inputs = replace(model, out_domains=model.in_domains, extra_norm_pix_loss=False)
-        self._preprocess = Preprocess(config, only_inputs, band_stats, device)
+        self._preprocess = Preprocess(config, only_inputs, band_stats, device, table=table)
         self._source = source
         self._resized = model.image_hw if config.crop == "resize" else None
 

@@ -47,7 +47,7 @@ class StartModel:
         """What the model sees, in words."""
         config = self.config
         for name in config.in_domains:
-            row = MODALITIES[name]
+            row = self.built.model.tokenizer.table[name]
             new = ", a new input" if name in self.built.fresh else ""
             bands = (
                 f"{counted(len(row.class_codes), 'class', 'classes')}" if row.categorical else ", ".join(row.band_names)
@@ -77,6 +77,7 @@ def start_model(config: FinetuneConfig, labelled: Labelled, trust: bool) -> Star
         model.init_from,
         labelled.task,
         in_domains=inputs,
+        bands=model.bands_of,
         image_size=model.input_size or whole,
         patch_size=patch,
         head=HeadOptions(

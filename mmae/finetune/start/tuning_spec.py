@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import xxhash
 
 import mmae
 from mmae.config.batch_split import BatchSplit, split_global_batch
-from mmae.config.finetune_checks import FINETUNING, SCRATCH
+from mmae.config.finetune_checks import CLASSES, DENSE, FINETUNING, SCRATCH
 from mmae.config.finetune_schema import FinetuneConfig
 from mmae.config.schema import flatten
 from mmae.data.sampling.mixture import Mixture
@@ -118,6 +119,7 @@ def make_tuning_spec(
     stored = None if fresh and folder.config_file.is_file() else _stored(folder, trust)
     changes = {} if stored is None else changes_on_resume(stored, config, said, folder)
     labelled = find_labels(config)
+    check_packages(config.task.kind, bool(len(labelled.splits.test)))
     return TuningSpec(config, changes, folder, split, labelled, trust, fresh, followed_before)
 
 
@@ -143,6 +145,25 @@ def find_labels(config: FinetuneConfig) -> Labelled:
             raise InputError(f"{where}: no {name} tile has a known label {task.name}: choose another split or target")
     notes = (*(file.notes if file else ()), *splits.notes, *census_notes(task, census))
     return Labelled(each, source, splits, task, census, notes)
+
+
+def check_packages(kind: str, test: bool) -> None:
+    """Refuse a start that would miss a library at its end.
+
+    Args:
+        kind: of the task.
+        test: whether test tiles will be predicted.
+
+    Raises:
+        InputError: a library is missing; the message names its extra.
+    """
+    needed = {"torchmetrics": "eval"}
+    if test:
+        needed |= {"rasterio": "geo"} if kind in DENSE else {"pyarrow": "geo"}
+        needed |= {"matplotlib": "pictures"} if kind in CLASSES else {}
+    for package, extra in needed.items():
+        if find_spec(package) is None:
+            raise InputError(f"mmae finetune needs {package}, which is not installed: pip install 'mmae[{extra}]'")
 
 
 def runs(spec: TuningSpec) -> dict[str, str]:

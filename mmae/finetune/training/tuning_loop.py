@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 import torch.distributed as dist
@@ -18,7 +18,7 @@ from mmae.engine import stop_signals
 from mmae.engine.optim import lr_factor
 from mmae.engine.telemetry.run_exit import RunEnd, write_end
 from mmae.engine.telemetry.run_log import RunLog
-from mmae.errors import EXIT_LOST_NUMBERS, InputError
+from mmae.errors import EXIT_LOST_NUMBERS
 from mmae.finetune.labelled.census import census_table
 from mmae.finetune.labelled.sample_picture import write_sample_picture
 from mmae.finetune.labelled.tile_reading import scoring_batches, tuning_batches
@@ -48,6 +48,10 @@ if TYPE_CHECKING:
     from mmae.finetune.start.tuning_spec import TuningSpec
     from mmae.run.lock import RunLock
     from mmae.types import Batch
+
+
+_MODULE: Final = "mmae.finetune.command"
+"""What launchers start."""
 
 
 @dataclass(frozen=True)
@@ -80,13 +84,17 @@ class TuningRun:
         self.spec, self._lock, self._stop, self._watchdog = spec, lock, stop, watchdog
         config = self._config = spec.config
         self._rank = dist.get_rank()
-        self._accelerator = Accelerator(
-            mixed_precision="bf16" if config.train.precision == "bf16" else "no", cpu=not torch.cuda.is_available()
-        )
+        self._accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
+        self._bf16 = config.train.precision == "bf16"
         self.device: torch.device = self._accelerator.device
         self.start: StartModel = start_model(config, spec.labelled, spec.trust)
         self._make = SampleMaker(
-            config.data.loading, self.start.config, self.start.band_stats, spec.labelled.source, self.device
+            config.data.loading,
+            self.start.config,
+            self.start.band_stats,
+            spec.labelled.source,
+            self.device,
+            self.start.built.model.tokenizer.table,
         )
         self._objective = Objective(spec.labelled.task, config.task, spec.labelled.census["train"], self.device)
         inputs = needed_datasets(spec.labelled.each.index, self.start.config.in_domains)
@@ -160,7 +168,7 @@ class TuningRun:
                 group["lr"] = lr * group["lr_scale"]
             wanted_R = self._stop.wanted(self.device)
             result = tuning_step(
-                wrapped, optimizer, self._objective, self._accelerator, mixed, train.clip_grad, wanted_R
+                wrapped, optimizer, self._objective, self._accelerator, mixed, train.clip_grad, wanted_R, self._bf16
             )
             step += 1
             loss = result.loss if result.loss is not None else loss
@@ -174,7 +182,8 @@ class TuningRun:
                 return self._lost_numbers(log, step, in_row, saver.last, best)
 
             # 4.2 Validation.
-            if (step == train.max_steps or (config.val.every and step % config.val.every == 0)) and not asked:
+            # Also where a stop is asked for: a run that goes on must have had the same validations.
+            if step == train.max_steps or (config.val.every and step % config.val.every == 0):
                 self._stop.doing = "validating"
                 with (
                     observer.clock.paused("val") as pause,
@@ -214,7 +223,8 @@ class TuningRun:
         if self._gave_up(best):
             log.say(f"step {step}: ends early, {best.without} validations after the best one (step {best.step})")
         if asked and not ended:
-            log.say(stop_signals.how_to_go_on(step, saver.last, asked, spec.split.world, spec.folder.checkpoints))
+            own = spec.folder.checkpoints
+            log.say(stop_signals.how_to_go_on(step, saver.last, asked, spec.split.world, own, _MODULE))
         if not ended:
             self.conclude(step, "stopped", asked)
         return Outcome(0, step, ended, asked, loss, (best.step, best.score), saver.last)
@@ -243,7 +253,7 @@ class TuningRun:
                 each(predicted, samples, batch)
 
         batches = on_device(read, self.device)
-        loss = score_pass(model, task, self._accelerator, batches, self._make, self._objective, take)
+        loss = score_pass(model, task, self._accelerator, batches, self._make, self._objective, take, self._bf16)
         return loss, scorer.compute()
 
     def conclude(self, step: int, why: str, reasons: tuple[str, ...] = (), test: dict[str, Any] | None = None) -> None:
@@ -284,7 +294,7 @@ class TuningRun:
             try:
                 write_sample_picture(path, samples, self.spec.labelled.task, self.spec.labelled.source)
             except OSError as error:
-                raise InputError(f"{path}: cannot be written ({error.strerror}): make room") from error
+                self._log.say(f"{path}: cannot be written ({error.strerror}); training goes on")
 
     def _lost_numbers(self, log: RunLog, step: int, in_row: int, last: Path | None, best: Best) -> Outcome:
         log.say_error(

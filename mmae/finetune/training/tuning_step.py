@@ -55,6 +55,7 @@ def tuning_step(
     micro_batches: Sequence[Mixed],
     clip: float,
     wanted_R: Tensor,
+    bf16: bool = False,
 ) -> StepResult:
     """Forward and backward of every micro-batch of this rank, then the optimiser. Waits for the device.
 
@@ -64,6 +65,7 @@ def tuning_step(
         model: as `accelerator.prepare` gives it.
         clip: largest norm of the gradient; 0 never clips.
         wanted_R: this rank's reasons to stop, float32.
+        bf16: run the model in bfloat16; its weights stay float32.
     """
     weight = torch.stack([objective.weight(each) for each in micro_batches]).sum()
     dist.all_reduce(weight)
@@ -72,8 +74,8 @@ def tuning_step(
     losses = []
     for number, mixed in enumerate(micro_batches):
         last = number == len(micro_batches) - 1
-        with accelerator.autocast(), _in_one_reduction(model, last):
-            outputs = forward(model, mixed.samples)
+        with _in_one_reduction(model, last):
+            outputs = forward(model, mixed.samples, bf16)
             loss = objective.loss(outputs, mixed) / divisor
             # Gradients are averaged over ranks, and the parts must be summed.
             accelerator.backward(loss * world)
@@ -97,10 +99,12 @@ def tuning_step(
     )
 
 
-def forward(model: nn.Module, samples: Samples) -> Tensor:
+def forward(model: nn.Module, samples: Samples, bf16: bool) -> Tensor:
     """The model's outputs for samples; branches that a sample skips in training depend on its key."""
     inputs = samples.inputs
-    outputs: Tensor = model(inputs.values, inputs.visible(), inputs.key_B)
+    # Not accelerate's own: its precision is that of the process, and a process may train several models.
+    with torch.autocast(inputs.key_B.device.type, torch.bfloat16, enabled=bf16):
+        outputs: Tensor = model(inputs.values, inputs.visible(), inputs.key_B)
     return outputs
 
 
@@ -117,6 +121,7 @@ def score_pass(
     make: SampleMaker,
     objective: Objective,
     take: Taker,
+    bf16: bool = False,
 ) -> float | None:
     """Predict every tile of this rank, and hand predictions on. Collective.
 
@@ -128,8 +133,7 @@ def score_pass(
     sums = torch.zeros(2, dtype=torch.float64, device=accelerator.device)
     for batch in batches:
         samples = make(batch, train=False)
-        with accelerator.autocast():
-            outputs = forward(model, samples)
+        outputs = forward(model, samples, bf16)
         mixed = Mixed(samples, None, torch.ones(len(samples.labels), device=samples.labels.device))
         sums += torch.stack([objective.loss(outputs, mixed).double(), objective.weight(mixed)])
         take(prediction(task, outputs), samples, batch)
