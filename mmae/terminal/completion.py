@@ -38,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def bash_script(words: Words) -> str:
     """A script for bash. Where no word of ours fits, bash completes names of files."""
-    pairs = {before: after for before, after in words.items() if len(before) == 2}
-    firsts = {before: after for before, after in words.items() if len(before) < 2}
+    pairs: dict[tuple[str, ...], Sequence[str]] = {before: after for before, after in words.items() if len(before) == 2}
+    firsts: dict[tuple[str, ...], Sequence[str]] = {before: after for before, after in words.items() if len(before) < 2}
     return _BASH.replace("CASES", _cases(pairs, "    ")).replace("FIRST", _cases(firsts, "      "))
 
 
