@@ -10,7 +10,7 @@ import torch
 
 from mmae.data.transforms.stats_entry import band_numbers
 from mmae.errors import InputError, did_you_mean
-from mmae.evaluate.pictures import LEGENDS
+from mmae.evaluate.pictures.colours import LEGENDS
 from mmae.modalities import MODALITIES, NORM_RGB, S2_LEVELS, Modality, stats_entry
 from mmae.model.features import groups_of_equal_length
 from mmae.scenes.files.rasters import Raster
