@@ -17,7 +17,7 @@ trap 'exit 143' TERM
 say() { printf '\n==> %s\n' "$*"; }
 
 say "1/7 virtual environment"
-prepare_venv "$root"
+prepare_venv "$root" pictures
 
 out=$(realpath -m "${MMAE_OUT:-$root/runs/quickstart}")
 data=${MMAE_DATA:+$(realpath -m "$MMAE_DATA")}
@@ -30,7 +30,7 @@ val=()
 if [ -z "$data" ]; then
   data=$out/synthetic
   say "2/7 made-up tiles in MMEarth's layout"
-  [ -d "$data" ] && echo "    already there" || mmae synth "$data"
+  [ -d "$data" ] && echo "    already there" || mmae synth "$data" --tiles 512
 else
   say "2/7 tiles of $data"
   # The real MMEarth ships without a validation split.
@@ -46,10 +46,13 @@ shards=$out/shards-$(printf '%s' "$data" | sha256sum | cut -c1-8)
 say "3/7 repack into WebDataset shards"
 mmae repack "$data" "$shards" "${val[@]}"
 
-train=(bash "$root/launchers/single_node.sh" --config debug --deepspeed_config zero1 "data.shards=$shards" "run.dir=$run")
+# The smallest encoder, and twice as many visible patches: in two minutes on two cores it learns what a picture shows.
+train=(bash "$root/launchers/single_node.sh" --config debug --deepspeed_config zero1 "data.shards=$shards" "run.dir=$run"
+  model.size=nano model.num_encoded_tokens=98 train.max_steps=400 train.global_batch=32 train.micro_batch=16
+  train.blr=2.4e-2 train.warmup_steps=50 checkpoint.every=200 val.every=100 log.every=10)
 
-say "4/7 train the debug recipe on the GPUs given, or two CPU ranks, stop half-way, save"
-"${train[@]}" train.stop_at=12
+say "4/7 train on the GPUs given, or two CPU ranks, stop early, save"
+"${train[@]}" train.stop_at=100
 
 say "5/7 start again: it resumes from the ZeRO checkpoint and trains to the end"
 "${train[@]}"
@@ -57,9 +60,11 @@ say "5/7 start again: it resumes from the ZeRO checkpoint and trains to the end"
 say "6/7 export to safetensors"
 mmae export "$run" "$run/model"
 
-say "7/7 draw what the model reconstructs"
-picture=$(mmae reconstruct "$run" | tail -n 1)
+say "7/7 draw what the model reconstructs, and write a report"
+picture=$(mmae reconstruct "$run" --random 1 --seed 1 | tail -n 1)
+mmae report "$run" --out "$run/report.html" >/dev/null
 
-say "done; what was made:"
-printf '    %-12s %s\n' shards "$shards" run "$run" log "$run/log.jsonl" \
-  checkpoint "$run/checkpoints/$(cat "$run/checkpoints/latest")" model "$run/model" picture "$picture"
+say "look at this file: $picture"
+say "what else was made:"
+printf '    %-12s %s\n' report "$run/report.html" shards "$shards" run "$run" log "$run/log.jsonl" \
+  checkpoint "$run/checkpoints/$(cat "$run/checkpoints/latest")" model "$run/model"

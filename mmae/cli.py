@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 from mmae.errors import InputError
 from mmae.terminal.edge import Parser, guarded, parse
 from mmae.terminal.missing_package import missing_package
 from mmae.version import __version__
 
+COMPLETION: Final = "mmae.terminal.completion"
 COMMANDS: Final = {
     "synth": ("data_tools.synth.command", "write a small data set in MMEarth's layout"),
     "repack": ("data_tools.repack.command", "repack MMEarth's HDF5 into WebDataset shards"),
@@ -34,6 +35,7 @@ COMMANDS: Final = {
     "status": ("mmae.run.status", "state of a run: step, losses, speed, time left, checkpoint, warnings"),
     "runs": ("mmae.run.listing.list_runs", "the runs in a folder: state, best validation, size; what may be removed"),
     "config": ("mmae.run.config_commands", "show a recipe or a run's settings, resolved, with their origins"),
+    "completion": (COMPLETION, "print a script that completes commands and options in bash, zsh or fish"),
     "bench": ("mmae.bench.command", "measure what limits this machine, and compare with other implementations"),
     "probe": ("mmae.evaluate.probe.command", "scores of a frozen encoder beside baselines, by labels of the shards"),
     "benchmark": ("mmae.evaluate.benchmark.command", "scores of a frozen encoder on GEO-Bench and MMEarth-Bench"),
@@ -56,6 +58,8 @@ def _run(program: str, about: str, commands: Commands, words: Sequence[str]) -> 
         raise _without_command(program, about, commands, words)
     module, about = commands[words[0]]
     program = f"{program} {words[0]}"
+    if module == COMPLETION:
+        return _complete(words[1:])
     try:
         return _run_command(program, about, module, words[1:])
     except ModuleNotFoundError as error:
@@ -74,6 +78,34 @@ def _run_command(program: str, about: str, module: str, words: Sequence[str]) ->
     chosen.add_arguments(parser)
     status: int = chosen.run(parse(parser, words))
     return status
+
+
+def _complete(words: Sequence[str]) -> int:
+    """Print the completion script for a shell."""
+    from mmae.terminal.completion import SHELLS, add_arguments
+
+    parser = Parser(prog="mmae completion", description=COMMANDS["completion"][1])
+    add_arguments(parser)
+    print(SHELLS[parse(parser, words).shell](_words_after()), end="")
+    return 0
+
+
+def _words_after() -> dict[tuple[str, ...], list[str]]:
+    """The words that may follow the program, each command, and each command of a command."""
+    found: dict[tuple[str, ...], list[str]] = {(): [*COMMANDS, "--help", "--version"]}
+    for name, (module, _) in COMMANDS.items():
+        chosen = importlib.import_module(module)
+        inner = getattr(chosen, "COMMANDS", None)
+        found[name,] = _options(chosen) if inner is None else [*inner, "--help"]
+        for word, (inner_module, _) in (inner or {}).items():
+            found[name, word] = _options(importlib.import_module(inner_module))
+    return found
+
+
+def _options(module: Any) -> list[str]:
+    parser = Parser()
+    module.add_arguments(parser)
+    return sorted(option for action in parser._actions for option in action.option_strings if option.startswith("--"))
 
 
 def _without_command(program: str, about: str, commands: Commands, words: Sequence[str]) -> InputError:

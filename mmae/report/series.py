@@ -9,7 +9,7 @@ from typing import Any, Final
 from mmae.report.page.chart import Line
 from mmae.run.log_reader import step_of_record
 
-Record = Mapping[str, Any]
+Record = dict[str, Any]
 Path = tuple[str, ...]
 
 MOST_POINTS: Final = 150

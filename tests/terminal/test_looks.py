@@ -43,7 +43,7 @@ def test_a_sparkline_is_higher_where_numbers_are(monkeypatch: pytest.MonkeyPatch
 
 def test_a_terminal_without_utf_8_gets_plain_letters(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Screen()
-    screen.encoding = "ascii"  # type: ignore[misc]
+    screen.encoding = "ascii"
     monkeypatch.setattr(sys, "stdout", screen)
     assert sparkline([0, 1]).isascii()
 
