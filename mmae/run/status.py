@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(asdict(found)))
     else:
-        print("\n".join(_coloured(printable(line), found) for line in lines(found)))
+        print("\n".join(_coloured(line, found) for line in lines(found)))
     return 1 if found.state in UNWELL else 0
 
 
@@ -50,9 +50,9 @@ def lines(found: RunState) -> Iterator[str]:
 
 def _coloured(line: str, found: RunState) -> str:
     """A line as a terminal shows it: how the run does in green or red, warnings in yellow."""
-    if line.startswith(f"{found.run}: {found.state}"):
+    if line.startswith(begin := f"{printable(found.run)}: {found.state}"):
         state = coloured(found.state, "bad" if found.state in UNWELL else "good")
-        return f"{found.run}: {state}{line.removeprefix(f'{found.run}: {found.state}')}"
+        return f"{begin.removesuffix(found.state)}{state}{line.removeprefix(begin)}"
     return coloured(line, "warning") if line.startswith(_WARNING) else line
 
 

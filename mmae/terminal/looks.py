@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Final, Literal
 
+from mmae.terminal.printable import printable
 from mmae.terminal.table import WIDTH
 
 Look = Literal["good", "bad", "warning", "strong"]
@@ -16,6 +17,7 @@ Look = Literal["good", "bad", "warning", "strong"]
 _CODES: Final = {"good": "32", "bad": "1;31", "warning": "33", "strong": "1"}
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _PLAIN_BARS: Final = "_.-~^"
+_TIE: Final = "\N{NO-BREAK SPACE}"
 
 
 def coloured(text: str, look: Look) -> str:
@@ -43,14 +45,16 @@ def sparkline(numbers: Sequence[float | None], width: int = 40) -> str:
 
 
 def fitted(head: str, text: str) -> list[str]:
-    """A text behind its head, in lines of at most `WIDTH` letters where words allow it.
+    """A text behind its head, made printable, in lines of at most `WIDTH` letters where words allow it.
 
     No line ends at a no-break space, which becomes a plain one.
     """
+    # Before it is broken: a line end within a name is shown, and not taken for a space.
+    text = _TIE.join(map(printable, text.split(_TIE)))
     indent = " " * len(head)
     lines = textwrap.wrap(text, WIDTH, initial_indent=head, subsequent_indent=indent, break_long_words=False,
                           break_on_hyphens=False, drop_whitespace=True)  # fmt: skip
-    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines] or [head.rstrip()]
+    return [line.replace(_TIE, " ") for line in lines] or [head.rstrip()]
 
 
 def _mean(numbers: Sequence[float]) -> float | None:

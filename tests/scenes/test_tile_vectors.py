@@ -81,16 +81,10 @@ def test_one_split_in_eight_bits(model: Path, shards: Path, tmp_path: Path, caps
         assert (np.abs(vector - expected(model, row)) <= scale * 0.501 + 1e-5).all()
 
 
-def test_a_tile_without_data_has_no_vector(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.support import tiny_sets
-
-    draw = tiny_sets.pixels
-    nothing = {"sentinel2": 0}
+def test_a_tile_without_data_has_no_vector(model: Path, tmp_path: Path) -> None:
     only = {"sentinel2": DatasetInfo(np.dtype("<u2"), (13, 8, 8))}
-    monkeypatch.setattr(
-        tiny_sets, "pixels", lambda row, name, info: draw(row, name, info) * (1 if row != 3 else nothing[name])
-    )
-    write_set(tmp_path / "shards", {"train": [5, 3]}, datasets=only)
+    shards = tmp_path / "shards"
+    write_set(shards, {"train": [5, 3]}, datasets=only, pixels_of=lambda *of: pixels(*of) * (of[0] != 3))
     assert embed(model, tmp_path / "shards", tmp_path / "out.parquet", "--dtype", "float16") == 0
     vectors = parquet.read_table(tmp_path / "out.parquet")["vector"].to_pylist()
     assert vectors[1] is None
