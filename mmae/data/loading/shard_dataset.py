@@ -9,7 +9,7 @@ Training reads in another way (`loader`), which is faster and resumes. Shards ca
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,9 @@ class ShardDataset(Dataset[dict[str, Any]]):
 
     def __len__(self) -> int:
         return len(self.positions)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return (self[number] for number in range(len(self)))
 
     def __getitem__(self, number: int) -> dict[str, Any]:
         """The tile with this number, from 0; negative ones count from the end.
