@@ -29,14 +29,7 @@ _SCORES: Final = (
     Column("also", "also"),
     Column("also_score", "score", "{:.3g}"),
 )
-_GAINS: Final = (
-    Column("over_untrained_gain", "untrained", "{:+.3g}"),
-    Column("over_untrained_low", "low", "{:+.3g}"),
-    Column("over_untrained_high", "high", "{:+.3g}"),
-    Column("over_statistics_gain", "statistics", "{:+.3g}"),
-    Column("over_statistics_low", "low", "{:+.3g}"),
-    Column("over_statistics_high", "high", "{:+.3g}"),
-)
+_BASELINES: Final = {"untrained": "the untrained encoder", "statistics": "image statistics"}
 _CHOICES: Final = (
     Column("block", "block"),
     Column("pooling", "pooling"),
@@ -95,10 +88,15 @@ def report_of(name: str, found: Sequence[Found], options: ProbeOptions) -> Repor
     notes = list(dict.fromkeys([*_READING, *map(_parts, found), *(note for each in found for note in each.notes)]))
     keys = _varying(rows)
     gained = [row for row in rows if "over_untrained_gain" in row]
+    # All of them are rows of the encoder.
+    gain_keys = [column for column in keys if column.key != "features"]
     first = [column for column in keys if column.key in {"step", "seed"}]
     tables = [
         Table(f"mmae probe {name}", [*keys, *_SCORES], rows, notes, len(keys)),
-        Table("by how much the encoder is better than baselines", [*keys, *_GAINS], gained, (), len(keys)),
+        *(
+            Table(f"the encoder is better than {told} by", [*gain_keys, *_gains(baseline)], gained, (), len(gain_keys))
+            for baseline, told in _BASELINES.items()
+        ),
         Table("what validation chose", [*keys, *_CHOICES], [row for row in rows if "setting" in row], (), len(keys)),
         Table("diagnostics of tiles' vectors", [*first, *_DIAGNOSTICS], ranks, (), len(first) + 2),
     ]
@@ -109,6 +107,13 @@ def report_of(name: str, found: Sequence[Found], options: ProbeOptions) -> Repor
     about = {"splits": options.splits, "block_km": options.block_km, "gap_km": options.gap_km, "k": options.protocol.k,
              "folds": options.protocol.folds, "parts": [dict(each.counts) for each in found]}  # fmt: skip
     return Report(tables, content, about)
+
+
+def _gains(baseline: str) -> tuple[Column, ...]:
+    """A difference of scores in favour of the encoder, and its interval."""
+    names = {"gain": "difference", "low": "low", "high": "high"}
+    return (Column("metric", "metric"),
+            *(Column(f"over_{baseline}_{key}", told, "{:+.3g}") for key, told in names.items()))  # fmt: skip
 
 
 def _varying(rows: Sequence[Mapping[str, Value]]) -> list[Column]:
