@@ -22,12 +22,13 @@ from tests.support.paths import ROOT
 FIELDS = {
     "kind", "time", "step", "epoch", "tiles_seen", "loss", "loss_mean", "losses", "scored", "hidden_share",
     "valid_share", "filled_tokens", "damaged_tiles", "skipped", "skipped_steps", "lr", "grad_norm", "loss_scale",
-    "tiles_per_second", "step_seconds", "mfu", "data_wait_share", "save_seconds", "val_seconds", "slowest_rank",
-    "slowest_step_seconds",
+    "tiles_per_second", "step_seconds", "mfu", "data_wait_share", "save_seconds", "val_seconds", "eval_seconds",
+    "slowest_rank", "slowest_step_seconds",
     "slowest_data_seconds", "median_step_seconds", "peak_memory_gb",
 }  # fmt: skip
 HOST_TIMES = {
-    "time", "tiles_per_second", "step_seconds", "data_wait_share", "save_seconds", "val_seconds", "slowest_rank",
+    "time", "tiles_per_second", "step_seconds", "data_wait_share", "save_seconds", "val_seconds", "eval_seconds",
+    "slowest_rank",
     "slowest_step_seconds", "slowest_data_seconds", "median_step_seconds", "peak_memory_gb",
 }  # fmt: skip
 
@@ -51,7 +52,8 @@ def seen(synthetic_shards: Path, home: Path) -> Finished:
     """Two ranks at ZeRO-3, with everything on that can be."""
     words = train_words(
         synthetic_shards, "run", "train.max_steps=5", "log.every=2", "val.every=3", "checkpoint.every=3",
-        "train.profile=2:3", "log.tensorboard=true", "log.pictures=2", stage=3,
+        "train.profile=2:3", "log.tensorboard=true", "log.pictures=2", "eval.every=3", "eval.tasks=[land_cover]",
+        "eval.tiles=48", "checkpoint.keep_best=val.rmse.depth", stage=3,
     )  # fmt: skip
     done = run_command(*words, cwd=home)
     assert done.status == 0, done.err
@@ -69,10 +71,10 @@ def test_every_record_has_every_field(seen: Finished, home: Path) -> None:
     assert all(0 <= record["slowest_rank"] <= 1 and record["peak_memory_gb"] > 0.05 for record in found)
     assert all(0 < record["slowest_step_seconds"] <= record["step_seconds"] * 3 for record in found[1:])
     # In the order of steps, and each before what is said of the same step.
-    order = [(record["step"], record["kind"]) for kind in ("train", "val", "save", "end")
+    order = [(record["step"], record["kind"]) for kind in ("train", "val", "eval", "save", "end")
              for record in records(home / "run", kind)]  # fmt: skip
     lines = [json.loads(line) for line in (home / "run" / "log.jsonl").read_text().splitlines()][1:]
-    ranks = {"train": 0, "val": 1, "save": 2, "end": 3}
+    ranks = {"train": 0, "val": 1, "eval": 2, "save": 3, "end": 4}
     assert [(line["step"], line["kind"]) for line in lines] == sorted(order, key=lambda each: (each[0], ranks[each[1]]))
     assert lines[-1]["why"] == "finished"
 
@@ -87,6 +89,8 @@ def test_pictures_traces_and_logs_lie_where_the_readme_says(seen: Finished, home
     (events,) = (run / "tensorboard").iterdir()
     assert b"train/losses/rgb" in events.read_bytes()
     assert b"val/pictures" in events.read_bytes()
+    for scores in (b"val/rmse/depth", b"val/iou/semseg", b"val/iou_of_classes/semseg/trees", b"eval/scores/land_cover"):
+        assert scores in events.read_bytes()
     # For logs, not a bar: a line of the first record.
     assert seen.err.count("tiles/s") == 1
     assert "step 2: loss" in seen.err
@@ -98,6 +102,11 @@ def test_status_says_how_it_went(seen: Finished, home: Path, here: Command) -> N
     assert "run: finished" in done.out
     assert "5 of 5 (100.0%)" in done.out
     assert "global_step5" in done.out
+    (score,) = {record["scores"]["land_cover"] for record in records(home / "run", "eval") if record["step"] == 5}
+    assert f"probes      land_cover {score:.3g} at step 5" in done.out
+    depth = {record["step"]: record["rmse"]["depth"] for record in records(home / "run", "val")}
+    best = min(depth, key=lambda step: depth[step])
+    assert f"best        global_step{best}, val.rmse.depth {depth[best]:.3g}" in done.out
     last = json.loads(here("status", "run", "--json", cwd=home).out)
     assert last["train"]["losses"] == seen.last_json["losses"]
 
