@@ -89,7 +89,7 @@ def test_pictures_traces_and_logs_lie_where_the_readme_says(seen: Finished, home
     (events,) = (run / "tensorboard").iterdir()
     assert b"train/losses/rgb" in events.read_bytes()
     assert b"val/pictures" in events.read_bytes()
-    for scores in (b"val/rmse/depth", b"val/iou/semseg", b"val/iou_of_classes/semseg/trees", b"eval/scores/land_cover"):
+    for scores in (b"val/rmse/depth", b"val/iou/semseg", b"val/iou_of_classes/semseg/tree", b"eval/scores/land_cover"):
         assert scores in events.read_bytes()
     # For logs, not a bar: a line of the first record.
     assert seen.err.count("tiles/s") == 1
