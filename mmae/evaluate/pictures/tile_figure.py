@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -152,7 +152,7 @@ def _draw_row(page: Canvas, y: float, columns: Sequence[tuple[str, int]], row: _
         _value_key(page, x, y, row.there[0], row.ramp, row.most_error)
 
 
-def _shown(kind: str, row: TileRow) -> NDArray[np.int64] | NDArray[np.float32]:
+def _shown(kind: str, row: TileRow) -> NDArray[Any]:
     return row.predicted if kind == "prediction" else row.target
 
 
