@@ -30,7 +30,7 @@ def test_every_text_is_at_least_11_pixels_high_and_nothing_leaves_the_page() -> 
     saved(figure)
     width, height = figure.get_size_inches() * figure.dpi
     for text in figure.axes[0].texts:
-        assert text.get_fontsize() * figure.dpi / 72 >= 11
+        assert float(text.get_fontsize()) * figure.dpi / 72 >= 11
         box = text.get_window_extent()
         assert box.x0 >= 0, text.get_text()
         assert box.x1 <= width, text.get_text()
