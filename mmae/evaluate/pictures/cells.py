@@ -94,7 +94,7 @@ def striped(picture_hw3: NDArray[np.uint8], has_data_hw: NDArray[np.bool_]) -> N
     """A picture enlarged by a whole number, with stripes where there is no data."""
     large, data = _enlarged(picture_hw3), _enlarged(has_data_hw)
     y, x = np.indices(data.shape)
-    stripes = np.where(np.asarray((x + y) % _STRIPE < _STRIPE // 3)[..., None], _INK, _LINE)
+    stripes = np.where(np.less((x + y) % _STRIPE, _STRIPE // 3)[..., None], _INK, _LINE)
     return np.where(data[..., None], large, stripes).astype(np.uint8)
 
 

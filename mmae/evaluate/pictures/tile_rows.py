@@ -55,7 +55,7 @@ class TileRow:
     @property
     def has_data(self) -> NDArray[np.bool_]:
         """Bool (h, w), True where any band is data."""
-        return self.valid if self.modality.categorical else np.asarray(self.valid.any(0))
+        return self.valid if self.modality.categorical else np.logical_or.reduce(self.valid, axis=0)
 
     def mean_error(self) -> float | None:
         """Mean absolute error over scored pixels and their valid bands, in the row's unit; None without such a pixel.
@@ -68,8 +68,10 @@ class TileRow:
     def errors(self) -> NDArray[np.float32]:
         """Absolute errors, float32, shaped like the target; 1 where a class is wrong."""
         if self.modality.categorical:
-            return np.asarray(self.predicted != self.target, dtype=np.float32)
-        return np.asarray(np.abs(self.predicted - self.target), dtype=np.float32)
+            wrong: NDArray[np.float32] = (self.predicted != self.target).astype(np.float32)
+            return wrong
+        apart: NDArray[np.float32] = np.abs(self.predicted - self.target).astype(np.float32)
+        return apart
 
 
 class RealNumbers:

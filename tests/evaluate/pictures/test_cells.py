@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from mmae.evaluate.pictures.cells import Ramp, class_marks, error_cell, errors_bar, hide_patches, value_cell, values_bar
 from mmae.evaluate.pictures.colours import Stretch
 from tests.support.tile_rows import made_up_rows
 
 
-def luminance(picture: np.ndarray) -> np.ndarray:
-    weighted: np.ndarray = picture.astype(float) @ [0.2126, 0.7152, 0.0722]
+def luminance(picture: NDArray[Any]) -> NDArray[Any]:
+    weighted: NDArray[Any] = picture.astype(float) @ [0.2126, 0.7152, 0.0722]
     return weighted
 
 
