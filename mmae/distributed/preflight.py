@@ -34,6 +34,8 @@ T = TypeVar("T")
 
 JOIN_S: Final = 300.0
 """Seconds between the first and the last rank: nodes may be started by hand, and import from a slow file system."""
+MEET_S: Final = 1800.0
+"""Seconds until all ranks are connected: DeepSpeed may compile an operation before a rank connects."""
 
 
 class Preflight:
@@ -47,7 +49,8 @@ class Preflight:
         self._world = world
         self._rank = int(os.environ.get("RANK", "0"))
         self._host = socket.gethostname()
-        self._patience = float(os.environ.get("MMAE_JOIN_SECONDS", JOIN_S))
+        said = os.environ.get("MMAE_JOIN_SECONDS")
+        self._patience, self._meeting_patience = (JOIN_S, MEET_S) if said is None else (float(said), float(said))
         self._store: Store | None = None
         self._planned: Sequence[Entry] = ()
 
@@ -95,7 +98,7 @@ class Preflight:
         if self._world == 1:
             return join()
         assert self._store is not None
-        meeting = self._round(self._store, "meeting", all_listen=True)
+        meeting = self._round(self._store, "meeting", self._meeting_patience, all_listen=True)
         listener = threading.Thread(target=self._end_unless_all_meet, args=(meeting,), daemon=True, name="meeting")
         listener.start()
         try:
@@ -125,7 +128,7 @@ class Preflight:
     def _ask(self, entry: Entry) -> End | None:
         try:
             self._store = store = open_store(os.environ, timedelta(seconds=self._patience))
-            preflight = self._round(store, "roll")
+            preflight = self._round(store, "roll", self._patience)
             preflight.say(entry)
             return preflight.verdict(self._judge, _say)
         except (dist.DistError, RuntimeError, OSError) as error:
@@ -135,10 +138,10 @@ class Preflight:
             _say(end)
             return end
 
-    def _round(self, store: Store, name: str, *, all_listen: bool = False) -> StoreRound:
+    def _round(self, store: Store, name: str, patience: float, *, all_listen: bool = False) -> StoreRound:
         # The store of torchrun's agent outlives an attempt.
         name = f"mmae/{name}/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-        return StoreRound(store, name, self._rank, self._world, self._patience, all_listen=all_listen)
+        return StoreRound(store, name, self._rank, self._world, patience, all_listen=all_listen)
 
     def _judge(self, entries: Sequence[Entry], waited: float) -> End | None:
         self._planned = entries
