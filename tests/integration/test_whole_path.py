@@ -141,7 +141,7 @@ def test_pictures_show_every_output(trained: Finished, home: Path, here: Command
     assert len(paths) == 2
     for path in paths:
         with Image.open(path) as picture:
-            pixels = np.asarray(picture)
+            pixels = np.asarray(picture.convert("RGB"))
         assert pixels.shape[0] > 7 * 100
         assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
 

@@ -6,7 +6,7 @@ import random
 import resource
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -105,9 +105,9 @@ def _saving(within: Callable[[int], AbstractContextManager[Any]]) -> Iterator[No
     """Every save, to its end, happens within what a step gives."""
     save = Saver.save
 
-    def to_its_end(self: Saver, step: int) -> list[SaveResult]:
+    def to_its_end(self: Saver, step: int, scores: Mapping[str, float]) -> list[SaveResult]:
         with within(step):
-            return [*save(self, step), *self.finish()]
+            return [*save(self, step, scores), *self.finish()]
 
     with patch.object(Saver, "save", to_its_end):
         yield

@@ -25,8 +25,10 @@ from mmae.variants import Variant
 from mmae.version import __version__
 
 
-class MultiMAE(PlainMultiMAE, ModelHubMixin):
+class MultiMAE(ModelHubMixin, PlainMultiMAE):
     """Multi-modal masked autoencoder that is loaded from and pushed to the Hugging Face hub.
+
+    The mixin comes first: after a ZeRO-3 engine, `torch.nn.Module` no longer tells it of new classes.
 
     Attributes:
         saved: what config.json says or would say: statistics of the inputs, notes of the training.

@@ -49,7 +49,7 @@ class FakeEngine:
 
 @pytest.fixture
 def shards(tmp_path: Path) -> Path:
-    write_set(tmp_path / "shards", {"train": list(range(9))})
+    write_set(tmp_path / "shards", {"train": list(range(9)), "val": [9]})
     return tmp_path / "shards"
 
 
