@@ -51,7 +51,8 @@ def fitted(head: str, text: str) -> list[str]:
     """
     # Before it is broken: a line end within a name is shown, and not taken for a space.
     text = _TIE.join(map(printable, text.split(_TIE)))
-    indent = " " * len(head)
+    # Never none: words of a name must not begin a line, where they would look like a message of ours.
+    indent = " " * (len(head) or 2)
     lines = textwrap.wrap(text, WIDTH, initial_indent=head, subsequent_indent=indent, break_long_words=False,
                           break_on_hyphens=False, drop_whitespace=True)  # fmt: skip
     return [line.replace(_TIE, " ") for line in lines] or [head.rstrip()]
