@@ -12,12 +12,10 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from zipfile import BadZipFile
 
-import numpy as np
-
-from mmae.disk.files import atomic_file, write_whole, writing
+from mmae.disk.files import write_whole, writing
 from mmae.disk.json_text import parse_json
+from mmae.disk.named_arrays import load_arrays, save_arrays
 from mmae.disk.regular_file import read_regular_text
 from mmae.errors import InputError
 
@@ -75,9 +73,7 @@ class FeatureStore:
         Raises:
             InputError: it cannot be written.
         """
-        path = self._path(name)
-        with writing(path, _REMEDY), atomic_file(path) as file:
-            np.savez(file, allow_pickle=False, **dict(arrays))
+        save_arrays(self._path(name), arrays, _REMEDY)
 
     def load(self, name: str) -> dict[str, NDArray[Any]]:
         """A stored group.
@@ -85,12 +81,7 @@ class FeatureStore:
         Raises:
             InputError: it is damaged, or not there.
         """
-        path = self._path(name)
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return dict(arrays)
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise InputError(f"{path} is damaged ({error}): remove it, and run the same command again") from None
+        return load_arrays(self._path(name))
 
     def _path(self, name: str) -> Path:
         if not _NAME.fullmatch(name):

@@ -7,9 +7,9 @@ from typing import Annotated, Final, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from mmae.config.finetune_schema import HeadKind
 from mmae.errors import InputError
 
-HeadKind = Literal["linear", "attention", "patch_linear", "upernet", "convnext", "dpt"]
 TILE_HEADS: Final = ("linear", "attention")
 """Heads with one vector of outputs a tile. The others have one a pixel."""
 PYRAMID_HEADS: Final = ("upernet", "dpt")

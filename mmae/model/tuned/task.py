@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from mmae.config.finetune_schema import TaskKind
 from mmae.errors import InputError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-TaskKind = Literal["classification", "multilabel", "segmentation", "regression", "pixel_regression"]
 
 _DENSE: Final = ("segmentation", "pixel_regression")
 _REGRESSION: Final = ("regression", "pixel_regression")

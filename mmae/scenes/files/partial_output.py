@@ -8,13 +8,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from zipfile import BadZipFile
-
-import numpy as np
 
 from mmae.disk.file_lock import LockedFile
-from mmae.disk.files import TEMPORARY, atomic_file, check_place, write_whole, writing
+from mmae.disk.files import TEMPORARY, check_place, write_whole, writing
 from mmae.disk.json_text import parse_json
+from mmae.disk.named_arrays import load_arrays, save_arrays
 from mmae.disk.regular_file import read_regular_text
 from mmae.errors import InputError
 
@@ -50,9 +48,7 @@ class PartialOutput:
         Raises:
             InputError: it cannot be written.
         """
-        path = self._path(name)
-        with writing(path, REMEDY), atomic_file(path) as file:
-            np.savez(file, allow_pickle=False, **dict(arrays))
+        save_arrays(self._path(name), arrays, REMEDY)
 
     def load(self, name: str) -> dict[str, NDArray[Any]]:
         """A stored group.
@@ -60,12 +56,7 @@ class PartialOutput:
         Raises:
             InputError: it is damaged.
         """
-        path = self._path(name)
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                return dict(arrays)
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise InputError(f"{path} is damaged ({error}): remove it, and run the same command again") from None
+        return load_arrays(self._path(name))
 
     def remove(self) -> None:
         """Remove what commands left in the folder, and the folder if nothing else lies in it: the output is whole."""

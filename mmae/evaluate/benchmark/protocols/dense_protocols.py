@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mmae.config.finetune_schema import HeadKind
 from mmae.errors import InputError
 from mmae.evaluate.benchmark.encoding.map_batches import MapBatches
 from mmae.evaluate.benchmark.protocols.dense_score import RMSE, TileCounts, dense_metric
@@ -25,7 +26,7 @@ from mmae.evaluate.benchmark.tasks.benchmark_task import NOT_SCORED, TRAIN, VALI
 from mmae.evaluate.frozen.bootstrap import bootstrap
 from mmae.model.heads.build_head import build_head
 from mmae.model.heads.head import EncoderShape
-from mmae.model.heads.head_options import HeadKind, HeadOptions
+from mmae.model.heads.head_options import HeadOptions
 
 if TYPE_CHECKING:
     from mmae.evaluate.benchmark.encoding.tile_features import TileFeatures
