@@ -17,6 +17,6 @@ COMMANDS: Final = {
     "embed": ("mmae.bench.embed.command", "a scene to vectors: windows/s beside the encoder's forward pass alone"),
     "step": (
         "mmae.bench.step.command",
-        "a training step: MFU, memory and the time of its parts, compared with its matrix products alone",
+        "a training step: MFU, memory and the time of its parts, compared with the device's bound",
     ),
 }

@@ -13,7 +13,8 @@ from mmae.disk.ownership import add_trust_argument
 from mmae.errors import InputError
 from mmae.plan.amounts import bytes_of, count_of, rate_of, share_of
 from mmae.plan.lines import Machines, all_lines, best_of_each, files_for, recommended
-from mmae.plan.measured import PEAK_TFLOPS, UTILISATIONS, utilisation
+from mmae.plan.measured import PEAK_MEMORY_TB, PEAK_TFLOPS, UTILISATIONS, utilisation
+from mmae.plan.pace_notes import Peaks, pace_notes
 from mmae.plan.plan_table import COLUMNS, KEYS, NETWORK_COLUMNS, network_of, notes_of, row_of
 from mmae.plan.start_command import launch_command
 from mmae.plan.tiles import tiles_of
@@ -34,6 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--peak-tflops", type=float, default=PEAK_TFLOPS, metavar="T",
         help=f"peak of a GPU, of which --mfu is a share (default: {PEAK_TFLOPS:.0f}, an H100's in bf16)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--peak-memory", type=float, default=PEAK_MEMORY_TB, metavar="T",
+        help=f"TB/s of a GPU's memory, for the bound (default: {PEAK_MEMORY_TB}, an H100's)",
     )  # fmt: skip
     parser.add_argument(
         "--bandwidth", metavar="GB/S", help="bus bandwidth of an all-reduce, as mmae doctor --bandwidth measures it"
@@ -59,6 +64,8 @@ def run(args: argparse.Namespace) -> int:
     shown = lines if args.all else best_of_each(lines)
     notes = notes_of(config, machines, tiles, speed_source, choice)
     if choice is not None:
+        notes += pace_notes(config, choice, Peaks(args.peak_tflops * 1e12, args.peak_memory * 1e12))
+    if choice is not None:
         said = hide_in_words(overrides)
         command = launch_command(recipe, choice, machines, config.train, said, shards=bool(config.data.locations))
         notes += ["", command]
@@ -75,8 +82,9 @@ def _machines(args: argparse.Namespace) -> Machines:
         if not 1 <= value <= _MOST:
             limit = "at least 1" if value < 1 else f"at most {_MOST:,}"
             raise InputError(f"{option} {value}: must be {limit}")
-    if not 0 < args.peak_tflops < float("inf"):
-        raise InputError(f"--peak-tflops {args.peak_tflops}: must be above 0")
+    for option, peak in (("--peak-tflops", args.peak_tflops), ("--peak-memory", args.peak_memory)):
+        if not 0 < peak < float("inf"):
+            raise InputError(f"{option} {peak}: must be above 0")
     return Machines(args.gpus, args.nodes, bytes_of(args.gpu_memory, "--gpu-memory"))
 
 

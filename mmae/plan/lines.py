@@ -15,7 +15,7 @@ from mmae.model.counts.flops import Recomputation
 from mmae.plan.memory import Memory, memory
 from mmae.plan.parameter_sizes import parameter_sizes
 from mmae.plan.states import state_bytes
-from mmae.plan.time_and_disk import Speed, checkpoint_bytes, tiles_per_second
+from mmae.plan.time_and_disk import Pace, Speed, checkpoint_bytes, pace_of
 from mmae.plan.traffic import NUMBER_BYTES, traffic_bytes
 
 Mode = Literal["none", "selective", "full"]
@@ -49,7 +49,7 @@ class Line:
         file: DeepSpeed JSON.
         adds_up_in: the dtype in which the gradients of several micro-batches add up.
         needs: memory of each rank.
-        speed: tiles a second of one GPU; None if it cannot be estimated.
+        pace: of one GPU; None if it cannot be estimated.
         checkpoint: bytes of one checkpoint.
         network: bytes that one GPU sends in a step.
         capacity: bytes of a GPU's memory.
@@ -62,10 +62,15 @@ class Line:
     precision: str
     adds_up_in: str
     needs: Memory
-    speed: float | None
+    pace: Pace | None
     checkpoint: int
     network: int
     capacity: int
+
+    @property
+    def speed(self) -> float | None:
+        """Tiles a second of one GPU, without the network; None if it cannot be estimated."""
+        return self.split.micro / self.pace.seconds if self.pace else None
 
     @property
     def step_seconds(self) -> float | None:
@@ -137,7 +142,7 @@ def lines_of(
                 precision=precision,
                 adds_up_in=adds_up_in,
                 needs=memory(config, states, again, number_bytes, split.micro, split.accumulation),
-                speed=tiles_per_second(config, mode, split.micro, known) if known else None,
+                pace=pace_of(config, mode, split.micro, known) if known else None,
                 checkpoint=checkpoint_bytes(sum(sizes.values()), zero.stage, number_bytes),
                 network=traffic_bytes(sizes, parsed, machines.world, number_bytes, split.accumulation),
                 capacity=machines.memory,

@@ -7,10 +7,13 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from mmae.config.schema import TrainConfig
-from mmae.model.counts.peak_flops import DENSE_BF16
+from mmae.model.counts.peak_flops import DENSE_BF16, MEMORY_BANDWIDTH
 
 PEAK_TFLOPS: Final = DENSE_BF16["H100"] / 1e12
 """Peak of an H100 SXM in bf16 and fp16, dense, by its datasheet. The utilisations below are shares of it."""
+
+PEAK_MEMORY_TB: Final = MEMORY_BANDWIDTH["H100"] / 1e12
+"""TB/s of its memory."""
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,24 @@ class Speed:
     peak_flops: float
 
 
-def tiles_per_second(config: Config, how: Literal["none", "selective", "full"], micro: int, speed: Speed) -> float:
-    """Speed of one GPU, without the network: a step takes the longer of the GPU's time and its host's time."""
-    flops = training_flops_per_tile(config.model)
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of one micro-batch without the network: those of a GPU, and those in which its host starts the work."""
+
+    device: float
+    host: float
+
+    @property
+    def seconds(self) -> float:
+        """The longer one."""
+        return max(self.device, self.host)
+
+
+def pace_of(config: Config, how: Literal["none", "selective", "full"], micro: int, speed: Speed) -> Pace:
+    """The pace of one GPU with micro-batches of `micro` tiles."""
     slower = slowdown(how, config.train)
-    device = micro * flops / (speed.mfu * speed.peak_flops)
-    host = HOST_SECONDS_A_BLOCK[config.train.compile] * config.model.variant.depth
-    return micro / (slower * max(device, host))
+    device = micro * training_flops_per_tile(config.model) / (speed.mfu * speed.peak_flops)
+    return Pace(slower * device, slower * HOST_SECONDS_A_BLOCK[config.train.compile] * config.model.variant.depth)
 
 
 def checkpoint_bytes(numbers: int, stage: int, number_bytes: int) -> int:

@@ -63,7 +63,7 @@ BELOW: Mapping[str, frozenset[str]] = MappingProxyType(
         "launch": _TRAINING | {"programs"},
         "doctor": _TRAINING | {"programs", "plan", "launch"},
         # Benches compare with everything there is.
-        "bench": _TRAINING | {"programs", "scenes", "data_tools"},
+        "bench": _TRAINING | {"programs", "scenes", "plan", "data_tools"},
         "data_tools": frozenset({"data"}),
         # The command line names its commands' modules, and imports the chosen one.
         "cli": frozenset(),

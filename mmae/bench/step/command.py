@@ -1,10 +1,11 @@
-"""`mmae bench step`: the speed of a training step, compared with its matrix products alone and with a plain step."""
+"""`mmae bench step`: the speed of a training step, compared with the bound of this device and with a plain step."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from statistics import median_high
 from typing import TYPE_CHECKING, Any, Final
@@ -14,8 +15,6 @@ from mmae.config.recipe_arguments import add_recipe_arguments, recipe_or_none
 from mmae.terminal.table import Column, Table, Value, add_json_argument, check_json_path, report
 
 if TYPE_CHECKING:
-    import torch
-
     from mmae.bench.step.step_variants import Trained
     from mmae.config.schema import Config
 
@@ -23,7 +22,7 @@ _RECIPE: Final = "vit_b"
 PRECISIONS: Final = ("bf16", "fp32")
 MODES: Final = ("none", "selective", "full/2", "full", "compile", "compile+selective", "compile+full")
 PARTS: Final = ("encoder", "decoders", "losses", "optimiser", "data")
-BOUND: Final = "matrix products alone"
+BOUND: Final = "the bound"
 PLAIN: Final = "plain torch, autocast"
 COLUMNS: Final = (
     Column("precision", "precision"),
@@ -54,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-plain", action="store_true", help="do not measure the plain implementation")
     parser.add_argument(
+        "--breakdown", action="store_true", help="also profile a step of each mode: time by kind of work, idle gaps"
+    )
+    parser.add_argument(
         "--repeats", type=int, default=5, metavar="N", help="rounds over all steps; the table has medians"
     )
     add_json_argument(parser)
@@ -83,17 +85,56 @@ def run(args: argparse.Namespace) -> int:
     quiet_libraries()
     join()
     try:
-        rows, notes = [], []
-        for precision in wanted.precisions:
-            for micro_batch in wanted.micro_batches:
-                found, note = _compare(wanted, precision, micro_batch, modes)
-                rows += found
-                notes.append(note)
+        compared = [
+            _compare(wanted, precision, micro_batch, modes)
+            for precision in wanted.precisions
+            for micro_batch in wanted.micro_batches
+        ]
     finally:
         leave()
+    more = {**known, "device": _device_name()}
+    for name, table in _tables_of_parts(wanted.base, compared).items():
+        print(f"{table.text()}\n")
+        more[name] = list(table.rows)
     title = f"A training step of {wanted.base} with {args.deepspeed_config} on one device: {_device_name()}"
-    report(Table(title, COLUMNS, rows, [*notes, *lines(known)], KEYS), args.json, {**known, "device": _device_name()})
+    rows, notes = [row for each in compared for row in each.rows], [each.note for each in compared]
+    report(Table(title, COLUMNS, rows, [*notes, *lines(known)], KEYS), args.json, more)
     return 0
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """One precision and micro-batch.
+
+    Attributes:
+        rows: of the table of steps.
+        note: the peak speed that their MFU refers to.
+        parts: rows of the bound's table.
+        kinds: rows of the breakdown's table, of all modes.
+        gaps: notes under it.
+    """
+
+    rows: list[dict[str, Value]]
+    note: str
+    parts: list[dict[str, Value]]
+    kinds: list[dict[str, Value]]
+    gaps: list[str]
+
+
+def _tables_of_parts(recipe: str, compared: list[_Compared]) -> dict[str, Table]:
+    """The bound part by part; and steps by kind of work, if they were profiled."""
+    from mmae.bench.step import breakdown, roofline
+
+    bound = [row for each in compared for row in each.parts]
+    kinds = [row for each in compared for row in each.kinds]
+    tables = {"roofline": Table(f"The bound of a step of {recipe}, part by part", roofline.COLUMNS, bound, (),
+                                roofline.KEYS)} if bound else {}  # fmt: skip
+    if kinds:
+        gaps = [gap for each in compared for gap in each.gaps]
+        tables["breakdown"] = Table(
+            f"A step of {recipe} by kind of work, under the profiler", breakdown.COLUMNS, kinds, gaps, breakdown.KEYS
+        )
+    return tables
 
 
 @dataclass(frozen=True)
@@ -129,11 +170,12 @@ class _Wanted:
         return config, merge(*load_deepspeed_json(self.args.deepspeed_config), config.train, split)
 
 
-def _compare(wanted: _Wanted, precision: str, micro_batch: int, modes: list[str]) -> tuple[list[dict[str, Value]], str]:
-    """The rows of one precision and micro-batch, and a note about the peak speed that their MFU refers to."""
+def _compare(wanted: _Wanted, precision: str, micro_batch: int, modes: list[str]) -> _Compared:
     import torch
 
     from mmae.bench.step.device_limit import peak_flops
+    from mmae.bench.step.phases import timed
+    from mmae.bench.step.roofline import Roofline
     from mmae.bench.step.step_variants import Trained, plain_step
     from mmae.model.counts.flops import training_flops_per_tile
 
@@ -151,22 +193,22 @@ def _compare(wanted: _Wanted, precision: str, micro_batch: int, modes: list[str]
         rows[mode] = {**variant.parts(repeats), "gigabytes": variant.peak_gigabytes()}
         rows[mode]["optimiser"] = variant.optimiser(repeats)
     if not trained:
-        return [], f"{precision}, micro-batch {micro_batch}: no step fits the device's memory"
+        return _Compared([], f"{precision}, micro-batch {micro_batch}: no step fits the device's memory", [], [], [])
     first = next(iter(trained.values()))
-    steps: dict[str, Callable[[], object]] = dict(trained)
-    if not first.config.train.compile:
-        steps[BOUND] = first.products()
+    bound = Roofline(first.config, micro_batch, first.device, dtype)
+    runs: dict[str, Callable[[], float]] = {name: partial(timed, step, first.device) for name, step in trained.items()}
+    runs[BOUND] = bound.seconds
     if not wanted.args.no_plain:
-        steps[PLAIN] = plain_step(first.config, micro_batch, first.device, dtype)
-    taken = _rounds(steps, first.device, repeats)
+        runs[PLAIN] = partial(timed, plain_step(first.config, micro_batch, first.device, dtype), first.device)
+    taken = _rounds(runs, repeats)
+    identity: dict[str, Value] = {"precision": precision, "micro_batch": micro_batch}
+    kinds, gaps = _kinds(trained, identity) if wanted.args.breakdown else ([], [])
     peak, source = peak_flops(first.device, dtype)
     flops = training_flops_per_tile(first.config.model) * micro_batch
     for name, seconds in taken.items():
         row = rows.setdefault(name, {})
         row.update({part: _share(row.get(part), seconds) for part in PARTS})
-        row |= {
-            "precision": precision,
-            "micro_batch": micro_batch,
+        row |= identity | {
             "what": f"ours, {name}" if name in trained else name,
             "milliseconds": seconds * 1e3,
             "tiles_per_second": micro_batch / seconds,
@@ -177,18 +219,29 @@ def _compare(wanted: _Wanted, precision: str, micro_batch: int, modes: list[str]
     for variant in trained.values():
         variant.close()
     per_tile = f"{flops / micro_batch / 1e9:.1f} GFLOP a tile"
-    return list(rows.values()), f"{precision}: MFU is a share of {peak / 1e12:.2f} TFLOP/s ({source}); {per_tile}"
+    note = f"{precision}: MFU is a share of {peak / 1e12:.2f} TFLOP/s ({source}); {per_tile}"
+    return _Compared(list(rows.values()), note, [identity | row for row in bound.rows()], kinds, gaps)
 
 
-def _rounds(steps: Mapping[str, Callable[[], object]], device: torch.device, repeats: int) -> dict[str, float]:
-    """The median seconds of each step. Steps take turns, so that a slow minute of the machine slows all of them."""
-    from mmae.bench.step.phases import timed
+def _kinds(trained: Mapping[str, Trained], identity: dict[str, Value]) -> tuple[list[dict[str, Value]], list[str]]:
+    """Rows and notes of the breakdown of each mode."""
+    from mmae.bench.step.breakdown import broken_down
 
-    fitting = {name: step for name, step in steps.items() if _fits(step)}
+    rows, notes = [], []
+    for mode, step in trained.items():
+        found = broken_down(step, step.device)
+        rows += [identity | row | {"what": mode} for row in found.rows()]
+        notes += [f"{identity['precision']}, {identity['micro_batch']}, {mode}: {note}" for note in found.notes()]
+    return rows, notes
+
+
+def _rounds(runs: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, float]:
+    """The median seconds of each run, which returns its own. They take turns: a slow minute slows all of them."""
+    fitting = {name: run for name, run in runs.items() if _fits(run)}
     taken: dict[str, list[float]] = {name: [] for name in fitting}
     for _ in range(repeats):
-        for name, step in fitting.items():
-            taken[name].append(timed(step, device))
+        for name, run in fitting.items():
+            taken[name].append(run())
     return {name: median_high(times) for name, times in taken.items()}
 
 

@@ -1,4 +1,4 @@
-"""The most multiplications and additions a second that a device can do. MFU is a share of them."""
+"""The most that a device can do in a second: multiplications and additions (MFU is a share of them), bytes moved."""
 
 from __future__ import annotations
 
@@ -12,6 +12,16 @@ from mmae.bench.step.phases import timed
 from mmae.model.counts.peak_flops import datasheet_flops
 
 _SIDE: Final = MappingProxyType({"cuda": 8192, "cpu": 2048})
+_COPIED_BYTES: Final = MappingProxyType({"cuda": 1 << 30, "cpu": 1 << 27})
+_COPIES: Final = 4
+
+
+def copy_bandwidth(device: torch.device) -> float:
+    """Bytes a second that a copy of much memory reads and writes, measured now."""
+    source = torch.zeros(_COPIED_BYTES[device.type], dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    taken = min(timed(lambda: target.copy_(source), device) for _ in range(_COPIES))
+    return 2 * source.nbytes / taken
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What `mmae bench step` compares: the step as training runs it, a plain step, and the matrix products alone."""
+"""What `mmae bench step` compares: the step as training runs it, and a plain step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from mmae.bench.step.matmuls import Replay, record
 from mmae.bench.step.peak_memory import in_use, peak_during
 from mmae.bench.step.phases import drop_gradients, part_runs, seconds, timed
 from mmae.bench.step.plain_model import PlainMultiMAE
@@ -45,12 +44,6 @@ class Trained:
         self()
         peak = peak_during(self, self.device)
         return None if peak is None else (peak - self._before) / 1e9
-
-    def products(self) -> Replay:
-        """The step's matrix products, ready to be run alone."""
-        prepared = self.prepare()
-        found = record(lambda: optimiser_step(self.engine, prepared, self.config))
-        return Replay(found, self.device)
 
     def parts(self, repeats: int) -> dict[str, float]:
         """Seconds of each part of a step, run on a separate model without DeepSpeed's hooks."""

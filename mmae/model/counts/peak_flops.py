@@ -12,6 +12,11 @@ DENSE_BF16: Final = MappingProxyType({"H100": 989e12, "H200": 989e12, "GH200": 9
 """FLOPs a second in bf16 and fp16 without sparsity, of boards with the full power limit (H100 SXM: NVIDIA H100
 datasheet)."""
 
+MEMORY_BANDWIDTH: Final = MappingProxyType(
+    {"H100": 3.35e12, "H200": 4.8e12, "GH200": 4.0e12, "A100": 2.04e12, "L40S": 0.864e12}
+)
+"""Bytes a second of these boards' memory (H100 SXM, GH200 with HBM3, A100 SXM 80GB; NVIDIA's datasheets)."""
+
 
 def datasheet_flops(device: torch.device, dtype: torch.dtype) -> tuple[float, str] | None:
     """FLOPs a second of this device, and its model; None where no figure is known, as for every CPU."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pytest
 
+from mmae.bench.step.breakdown import KINDS
 from mmae.bench.step.command import BOUND, PARTS, PLAIN
 from mmae.cli import main
 from tests.support.commands import Finished, run_command
@@ -25,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def done(folder: Path) -> Finished:
     """Every kind of row, of one nano model."""
     words = ["--config", "debug", "--micro-batch", "2", "--precision", "fp32,bf16", "--modes", "none,full/2"]
-    more = ["--repeats", "3", "--json", "table.json", "model.size=nano", "model.decoder_dim=32"]
+    more = ["--repeats", "3", "--breakdown", "--json", "table.json", "model.size=nano", "model.decoder_dim=32"]
     finished = run_command("mmae", "bench", "step", *words, *more, cwd=folder)
     assert finished.status == 0, finished.err
     return finished
@@ -64,6 +66,30 @@ def test_figures_follow_from_one_another(table: dict[str, Any]) -> None:
 
 
 @pytest.mark.process
+def test_the_bound_is_the_sum_of_its_parts(done: Finished, table: dict[str, Any]) -> None:
+    assert "# The bound of a step of debug, part by part" in done.out
+    for precision in ("fp32", "bf16"):
+        parts = [row for row in table["roofline"] if row["precision"] == precision]
+        assert sum(row["share"] for row in parts) == pytest.approx(1)
+        assert {row["part"] for row in parts if row["gflop"] == 0} >= {"losses", "optimiser"}
+        assert min(row["milliseconds"] for row in parts) > 0
+        (bound,) = [row for row in table["rows"] if row["precision"] == precision and row["what"] == BOUND]
+        # Medians of parts and of whole rounds.
+        assert sum(row["milliseconds"] for row in parts) == pytest.approx(bound["milliseconds"], rel=0.5)
+
+
+@pytest.mark.process
+def test_a_step_is_broken_down_by_kind(done: Finished, table: dict[str, Any]) -> None:
+    assert "# A step of debug by kind of work, under the profiler" in done.out
+    for precision, mode in product(("fp32", "bf16"), ("none", "full/2")):
+        rows = [row for row in table["breakdown"] if (row["precision"], row["what"]) == (precision, mode)]
+        assert [row["kind"] for row in rows] == list(KINDS)
+        assert sum(row["share"] for row in rows) == pytest.approx(1)
+        assert min(row["calls"] for row in rows) > 0
+    assert f"bf16, 2, {mode}: idle for " in done.out
+
+
+@pytest.mark.process
 def test_parts_are_shares_of_a_step(table: dict[str, Any]) -> None:
     for part in PARTS:
         # Parts and step are timed one after the other: a moment that another program takes may fall on either.
@@ -81,8 +107,9 @@ def test_the_json_holds_what_was_printed(done: Finished, table: dict[str, Any]) 
     assert table["device"].startswith(("CPU, ", "NVIDIA"))
     for note in table["notes"]:
         assert note in done.out
-    parts = sum(line.startswith("| precision ") for line in done.out.splitlines())
-    assert sum(line.startswith(("| fp32 ", "| bf16 ")) for line in done.out.splitlines()) == parts * len(table["rows"])
+    printed = done.out.splitlines()[done.out.splitlines().index(f"# {table['title']}") :]
+    parts = sum(line.startswith("| precision ") for line in printed)
+    assert sum(line.startswith(("| fp32 ", "| bf16 ")) for line in printed) == parts * len(table["rows"])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmae.bench.step.matmuls import Matmul, Replay, record
+from mmae.bench.step.matmuls import Matmul, Replay
+from tests.support.recorded_products import record
 
 
 def total(found: Counter[Matmul]) -> int:

@@ -114,7 +114,7 @@ def test_the_ranks_of_a_hostfile_are_started_as_those_of_a_training(
     start = multi_node.plan_start(words, {"MASTER_ADDR": "192.0.2.1"}, Path("/folder"), Path("/python"))
     command = " ".join(start.command)
     assert command.startswith(f"deepspeed --hostfile {tmp_path}/hosts --master_addr 192.0.2.1 --master_port 1234 ")
-    assert f" --module {MODULE} --backend=nccl --most_bytes=400000000 " in command
+    assert f" --module {MODULE} --backend=nccl --most_bytes=50000000 " in command
     # They have no run's folder to be stopped by: they are ended.
     assert start.hosts is not None
     assert start.hosts.run is None
