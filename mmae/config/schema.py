@@ -232,6 +232,9 @@ class TrainConfig:
     """Save and stop after this number of hours, counted from this start's beginning."""
     rank_timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] = _free(120.0)
     """Seconds without progress after which a rank that the others wait for ends the job."""
+    direct_gradients: bool = _free(True)
+    """One rank at ZeRO-1 or 2 copies gradients straight to the optimiser, which clips them; `false` leaves that to
+    DeepSpeed, which copies them four times."""
     compile: bool = _free(False)
     """Compile tokenizer, encoder blocks, decoders and losses (at ZeRO stage 3 blocks and losses) with `torch.compile`.
     It pays on GPUs."""

@@ -14,7 +14,14 @@ from tqdm import tqdm
 
 from mmae.config.deepspeed import precision_of, zero_stage_of
 from mmae.config.schema import Config
-from mmae.engine.deepspeed_internals import gathered, is_sharded, replace_norm, undo_first_step, untested_version
+from mmae.engine.deepspeed_internals import (
+    gathered,
+    hand_over_gradients,
+    is_sharded,
+    replace_norm,
+    undo_first_step,
+    untested_version,
+)
 from mmae.engine.engine_protocol import Engine
 from mmae.engine.grad_norm import gradients_norm
 from mmae.engine.module import PretrainModule, compile_parts
@@ -58,6 +65,8 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
     if stage == 0 and precision_of(ds_config) != "fp32":
         undo_first_step(engine)
     replace_norm(engine, gradients_norm)
+    if config.train.direct_gradients:
+        hand_over_gradients(engine)
     if config.train.compile:
         compile_parts(module, sharded)
     return engine

@@ -131,8 +131,9 @@ def lines_of(
         again = Recomputation(mode, config.train.checkpoint_blocks_every)
         for split in splits:
             states = state_bytes(
-                sizes, zero, machines.world, number_bytes, split.accumulation, NUMBER_BYTES[adds_up_in]
-            )
+                sizes, zero, machines.world, number_bytes, split.accumulation, NUMBER_BYTES[adds_up_in],
+                config.train.direct_gradients,
+            )  # fmt: skip
             known = None if offloaded or precision == "fp32" else speed
             yield Line(
                 file=file,

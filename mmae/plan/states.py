@@ -52,7 +52,13 @@ class StateBytes:
 
 
 def state_bytes(
-    sizes: Mapping[str, int], zero: Zero, world: int, number_bytes: int, accumulation: int, sum_bytes: int | None = None
+    sizes: Mapping[str, int],
+    zero: Zero,
+    world: int,
+    number_bytes: int,
+    accumulation: int,
+    sum_bytes: int | None = None,
+    direct: bool = False,
 ) -> StateBytes:
     """The memory that one of `world` ranks holds.
 
@@ -61,6 +67,7 @@ def state_bytes(
         number_bytes: bytes of a number in the weights' dtype: 2 or 4.
         accumulation: micro-batches a step.
         sum_bytes: bytes of a number in the dtype in which gradients add up. None: the weights'.
+        direct: `train.direct_gradients`.
     """
     sum_bytes = number_bytes if sum_bytes is None else sum_bytes
     match zero.stage:
@@ -70,6 +77,8 @@ def state_bytes(
             return _sharded(sizes, zero, world, number_bytes, sum_bytes)
         case _ if sum_bytes == FLOAT != number_bytes:
             return _summed_in_float(sizes, zero, world, number_bytes, accumulation)
+        case _ if direct and world == 1 and not _off_device(zero.offload_optimizer):
+            return _handed_over(sizes, zero, number_bytes, accumulation)
         case _:
             return _optimiser_sharded(sizes, zero, world, number_bytes, accumulation)
 
@@ -122,6 +131,13 @@ def _optimiser_sharded(
         optimiser_moment=2 * part + (own * FLOAT if number_bytes != FLOAT else 0),
         host=0,
     )
+
+
+def _handed_over(sizes: Mapping[str, int], zero: Zero, number_bytes: int, accumulation: int) -> StateBytes:
+    """Stage 1 or 2 on one rank, whose gradients are copied once, to float32."""
+    plain, numbers = _optimiser_sharded(sizes, zero, 1, number_bytes, accumulation), sum(sizes.values())
+    gradients = numbers * number_bytes
+    return replace(plain, buffers=0, last_gradients=gradients, optimiser_moment=gradients + numbers * FLOAT)
 
 
 def _summed_in_float(

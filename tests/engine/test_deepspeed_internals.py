@@ -36,6 +36,11 @@ WRITER = "deepspeed.runtime.checkpoint_engine.checkpoint_engine:CheckpointEngine
 METHODS = [
     ("replace_norm", STAGE_1_2, "get_grad_norm_direct", "gradients params norm_type"),
     ("replace_norm", STAGE_1_2, "has_overflow", "partition_gradients"),
+    ("hand_over_gradients", STAGE_1_2, "process_gradients", "param i"),
+    ("hand_over_gradients", STAGE_1_2, "reduce_gradients", "pipeline_parallel"),
+    ("hand_over_gradients", STAGE_1_2, "overlapping_partition_gradients_reduce_epilogue", ""),
+    ("hand_over_gradients", STAGE_1_2, "unscale_and_clip_grads", "grad_groups_flat total_norm"),
+    ("hand_over_gradients", STAGE_1_2, "_get_preflattened_grad_partition", "group_idx"),
     ("watch_norm", STAGE_1_2, "scaled_global_norm", "norm_type"),
     ("watch_norm", STAGE_3, "_get_norm_groups", ""),
     ("watch_norm", FUSED, "unscale_and_clip_grads", "grad_groups_flat total_norm apply_scale"),
@@ -57,6 +62,12 @@ ATTRIBUTES = [
     ("replace_norm", STAGE_1_2, "dp_process_group"),
     ("replace_norm", STAGE_1_2, "cpu_offload"),
     ("replace_norm", STAGE_1_2, "device"),
+    ("hand_over_gradients", STAGE_1_2, "use_separate_grad_accum"),
+    ("hand_over_gradients", STAGE_1_2, "averaged_gradients[i]"),
+    ("hand_over_gradients", STAGE_1_2, "round_robin_bit16_groups"),
+    ("hand_over_gradients", STAGE_1_2, "round_robin_bit16_offsets"),
+    ("hand_over_gradients", STAGE_1_2, "partition_size"),
+    ("hand_over_gradients", STAGE_1_2, "clip_grad"),
     ("link_moments", STAGE_1_2, "_hp_optimizer_states_linked"),
     ("stage_0_master", UNFUSED, "fp16_groups"),
     ("stage_0_master", UNFUSED, "fp32_groups"),
@@ -73,6 +84,7 @@ ATTRIBUTES = [
 
 MARKS = [
     ("replace_norm", "deepspeed.runtime.zero.stage_1_and_2", "_zero_padding"),
+    ("hand_over_gradients", "deepspeed.runtime.zero.stage_1_and_2", "flat_partition"),
     ("is_sharded", "deepspeed.runtime.zero.partition_parameters", "ds_id"),
     ("whole_shape", "deepspeed.runtime.zero.partition_parameters", "ds_shape"),
     ("has_master_part", "deepspeed.utils.tensor_fragment", "_hp_mapping"),

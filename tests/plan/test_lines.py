@@ -136,7 +136,8 @@ def test_what_was_measured_on_an_h100(recipe: str, micro: int, mode: Any, seen: 
     of_then = tmp_path / "zero1.json"
     zero = {"stage": 1, "overlap_comm": True, "reduce_bucket_size": 200_000_000}
     of_then.write_text(json.dumps({"bf16": {}, "zero_optimization": zero}))
-    found = lines(recipe, Machines(1, 1, 80 * GB), f"train.global_batch={micro}", files=(str(of_then),))
+    words = (f"train.global_batch={micro}", "train.direct_gradients=false")
+    found = lines(recipe, Machines(1, 1, 80 * GB), *words, files=(str(of_then),))
     (line,) = [each for each in found if each.mode == mode and each.split.micro == micro]
     numbers = line.needs.states / 14
     config = load_config(recipe, [])

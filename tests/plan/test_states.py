@@ -44,7 +44,7 @@ def check(job: Job, ranks: int, held: Held) -> None:
     config, zero, _ = merged_config(job, ranks)
     sizes, number_bytes = parameter_sizes(config.model), NUMBER_BYTES[job.precision]
     sums = NUMBER_BYTES[job.sums or job.precision]
-    states = state_bytes(sizes, zero, ranks, number_bytes, job.accumulation, sums)
+    states = state_bytes(sizes, zero, ranks, number_bytes, job.accumulation, sums, config.train.direct_gradients)
     bucket = BUCKET * number_bytes if zero.stage == 3 else 0
     for_good = states.first_gradients if zero.stage == 3 else 0
     steady = states.steady + states.host + bucket + for_good
