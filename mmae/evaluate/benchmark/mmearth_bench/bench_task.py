@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _NO_LABEL: Final = -9999.0
 _MISSING: Final = "missing_modalities"
+_PIXEL_KM: Final = 0.01
 _MOST_BYTES: Final = 1 << 33
 """Of one tile's array; a file that says more is damaged."""
 
@@ -72,6 +74,12 @@ class BenchTask(BenchmarkTask):
                 return None
             lon_lat_N2 = _rows(file["geolocation"], np.array([int(each) for each in ids], np.int64)).astype(np.float64)
         return lon_lat_N2[:, ::-1]
+
+    @property
+    def half_diagonal_km(self) -> float:
+        with _opened(self.path) as file:
+            sides = [tuple(file[name].shape[-2:]) for name, _ in self.sources.values()]
+        return max(math.hypot(*side) for side in sides) / 2 * _PIXEL_KM
 
     def fingerprint(self, ids: Sequence[str]) -> str:
         said = json.dumps([self.info.name, list(ids), self.sources, sorted(self.no_data.items())])
