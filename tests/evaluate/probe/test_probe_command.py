@@ -17,7 +17,7 @@ from mmae.disk.named_arrays import load_arrays
 from mmae.evaluate.frozen.feature_store import FeatureStore
 from mmae.evaluate.frozen.methods import Logistic
 from mmae.evaluate.frozen.token_vectors import default_blocks, encoded_blocks
-from mmae.evaluate.probe import probe_features, scoring
+from mmae.evaluate.probe import feature_bytes, probe_features, scoring
 from mmae.model.mmae import MultiMAE
 from mmae.model.saved.saved_model import save_model
 from tests.support.probe_case import DATASETS, write_probe_set
@@ -46,7 +46,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def few_strengths(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two strengths and two blocks instead of eleven and four: what is tested here does not depend on them."""
     monkeypatch.setattr(scoring, "Logistic", lambda settings=(): Logistic((0.1, 1.0)))
-    monkeypatch.setattr(probe_features, "default_blocks", lambda depth: (0, depth - 1))
+    for module in (probe_features, feature_bytes):
+        monkeypatch.setattr(module, "default_blocks", lambda depth: (0, depth - 1))
 
 
 def probe(model: Path, shards: Path, features: Path, *words: str) -> int:
