@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from mmae.types import Tile
 
 BIOMES: Final = (
-    "tropical moist forest", "tropical dry forest", "tropical conifer forest", "temperate broadleaf",
-    "temperate conifer",
-    "boreal forest", "tropical grassland", "temperate grassland", "flooded grassland", "montane grassland", "tundra",
-    "mediterranean", "desert", "mangroves",
+    "tundra", "tropical moist forest", "mediterranean", "desert", "temperate grassland", "boreal forest",
+    "temperate conifer", "temperate broadleaf", "montane grassland", "mangroves", "flooded grassland",
+    "tropical grassland", "tropical dry forest", "tropical conifer forest",
 )  # fmt: skip
-"""Biomes of RESOLVE Ecoregions 2017, in the order of their numbers from 1; MMEarth counts from 0."""
+"""Biomes of RESOLVE Ecoregions 2017 by MMEarth's numbers (`stats/biome_labels.json` of MMEarth-data), which are not
+RESOLVE's own."""
 
 FAR: Final = 0.5
 """A mean that is so many deviations away from the statistics' is pointed out, or a deviation twice or half theirs."""
