@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from mmae.disk.json_text import parse_json, standard_json
 from mmae.disk.regular_file import open_regular
+from mmae.run.record_fields import is_sound
 
 Record = dict[str, Any]
 
@@ -36,18 +37,23 @@ def line_of(record: Record) -> bytes:
 
 
 def record_of(line: bytes) -> Record:
-    """The record in a line; empty if the line is damaged or half written."""
+    """The record in a line; empty if the line is damaged or half written, or a field holds what it cannot."""
     try:
         record = parse_json(line)
     except ValueError:
         return {}
-    return record if isinstance(record, dict) else {}
+    return record if isinstance(record, dict) and is_sound(record) else {}
 
 
 def step_of_record(record: Record) -> int:
     """The step of a record; 0 if it has none."""
     step = record.get("step")
     return step if isinstance(step, int) else 0
+
+
+def time_of_record(record: Record) -> float:
+    """When a record was written, in seconds; 0 if it does not say."""
+    return float(record.get("time") or 0)
 
 
 def ends_in_a_torn_line(file: Path) -> bool:

@@ -51,7 +51,9 @@ class PictureModel:
         scale_of = {name: (float(mean_B[0]), float(deviation_B[0])) for name, (mean_B, deviation_B) in scales.items()}
         real = RealNumbers(self.band_stats, int(batch.level_B[0]), scale_of)
         name = printable(f"{Path(self.name).resolve().name}, step {self.step}")
-        return ModelRows(name, rows_of(0, self.config.model, inputs, plan, output, real), self._metres(batch, preprocess))
+        return ModelRows(
+            name, rows_of(0, self.config.model, inputs, plan, output, real), self._metres(batch, preprocess)
+        )
 
     def _metres(self, batch: Batch, preprocess: Preprocess) -> float:
         """Metres along a side of a pixel: a whole tile that is resized has pixels of another size."""
