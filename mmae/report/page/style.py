@@ -45,7 +45,8 @@ svg .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; } svg .band {
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: .875rem; width: 100%; }
 caption { text-align: left; color: var(--soft); } th { overflow-wrap: normal; }
 th, td { text-align: left; padding: .15rem .6rem .15rem 0;
-  border-bottom: 1px solid var(--edge); vertical-align: top; } summary { cursor: pointer; padding: .25rem 0; }
+  border-bottom: 1px solid var(--edge); vertical-align: top; } td.n { white-space: nowrap; }
+summary { cursor: pointer; padding: .25rem 0; }
 .choice { display: inline-block; margin-right: 1rem; } #scale-linear:checked ~ .figures .of-log,
 #scale-log:checked ~ .figures .of-linear { display: none; }
 .film { display: flex; gap: 1rem; overflow-x: auto; } .film figure { flex: 0 0 min(100%, 54rem); }
@@ -53,11 +54,11 @@ th, td { text-align: left; padding: .15rem .6rem .15rem 0;
 .tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .75rem; }
 .tiles img { width: 100%; image-rendering: pixelated; } .warning { border-left: 4px solid var(--fault);
   padding-left: .75rem; } .warning strong { color: var(--fault); } footer { margin-top: 2rem; color: var(--soft); }
-@media (max-width: 40rem) { .map text { font-size: 24px; } }
+@media (max-width: 40rem) { .map text { font-size: 26px; } }
 @media print { :root { --back: #ffffff; --text: #000000; --card: #ffffff; } body { max-width: none; font-size: 10pt; }
   nav, .skip, .scales > input, .choice, .film-step, details:not([open]) { display: none; }
   h2, h3, caption, figcaption { break-after: avoid; } figure, tr, dl > div { break-inside: avoid; } thead {
-  display: table-header-group; } figure { padding: .25rem; } .map { max-width: 30rem; }
+  display: table-header-group; break-after: avoid; } figure { padding: .25rem; } .map { max-width: 30rem; }
   .figures, .film, .film.one { display: grid; grid-template-columns: 1fr 1fr; gap: .5rem; }
   .film figure[hidden] { display: block; } .scroll, .film { overflow: visible; } h2 { margin-top: 1rem; }
   .tiles { grid-template-columns: repeat(4, 1fr); } }
