@@ -18,12 +18,10 @@ import yaml
 from mmae.disk.json_text import parse_json
 from mmae.disk.regular_file import read_regular, read_regular_text
 from mmae.errors import InputError
-from mmae.run.layout import CONFIG, RESULTS
+from mmae.run.layout import CONFIG, RESULTS, SCORES
 
 Row = Mapping[str, Any]
 
-SCORES: Final = "scores"
-"""A folder in a run's, for files with scores."""
 _MOST_BYTES: Final = 8_000_000
 _MOST_FILES: Final = 200
 _MOST_FOUND: Final = 16

@@ -72,6 +72,7 @@ class LogRecords:
         self._bytes: mmap.mmap | bytes = b""
         self.torn = False
         """Whether the file ended in a part of a line."""
+        self._found: dict[tuple[str, int], int] = {}
         with open_regular(path) as file:
             if file.seek(0, 2):
                 self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -113,6 +114,12 @@ class LogRecords:
 
     def _before(self, kind: str, end: int) -> int:
         """The offset of the last line of a kind that begins before `end`; -1 if there is none."""
+        # A kind that is rare, or in no line, is looked for in gigabytes: once.
+        if (kind, end) not in self._found:
+            self._found[kind, end] = self._search(kind, end)
+        return self._found[kind, end]
+
+    def _search(self, kind: str, end: int) -> int:
         start = b'{"kind": "' + kind.encode() + b'"'
         place = self._bytes.rfind(b"\n" + start, 0, end)
         if place >= 0:
