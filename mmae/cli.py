@@ -33,7 +33,10 @@ COMMANDS: Final = {
     "report": ("mmae.report.command", "one page about runs: losses, scores, pictures, speed, what differs"),
     "data-report": ("mmae.report.shards.command", "one page about a shard set: map, classes, values, no data, tiles"),
     "status": ("mmae.run.status", "state of a run: step, losses, speed, time left, checkpoint, warnings"),
-    "runs": ("mmae.run.listing.list_runs", "the runs in a folder: state, best validation, size; what may be removed"),
+    "runs": (
+        "mmae.report.listing.list_runs",
+        "runs in a folder: state, best validation, size; what may be removed",
+    ),
     "config": ("mmae.run.config_commands", "show a recipe or a run's settings, resolved, with their origins"),
     "completion": (COMPLETION, "print a script that completes commands and options in bash, zsh or fish"),
     "bench": ("mmae.bench.command", "measure what limits this machine, and compare with other implementations"),

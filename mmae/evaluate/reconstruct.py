@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from mmae.disk.ownership import add_trust_argument
 from mmae.errors import InputError
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
 
     from mmae.data.sampling.mixture import Places
     from mmae.data.sampling.shard_sets import ShardSet
+    from mmae.evaluate.pictures.mask_choice import MaskChoice
     from mmae.evaluate.pictures.picture_model import PictureModel
     from mmae.evaluate.pictures.tile_figure import ModelRows
 
 FORMATS: Final = ("png", "svg", "pdf")
+MOST_LETTERS: Final = 200
+"""Of a file's name; a file system takes 255 bytes."""
 _COMMAND: Final = "mmae reconstruct"
 
 
@@ -72,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     plain = _plain(args)
     from mmae.data.checks.stats_cover import check_levels
     from mmae.data.sampling.shard_sets import moved, open_sets
+    from mmae.evaluate.pictures import tile_choice
     from mmae.evaluate.pictures.picture_model import check_alike, load_picture_model
 
     models = [load_picture_model(path, step, args.trust) for path, step in _runs_and_steps(args)]
@@ -85,8 +90,9 @@ def run(args: argparse.Namespace) -> int:
             check_levels(each.index, positions, args.split, model.config.model.domains, model.band_stats)
     for tile in range(len(places)):
         rows = [model.rows(sets, places[tile : tile + 1], masks) for model in models]
-        path = folder / f"{_stem(models)}-{_tile_name(sets, places, tile)}.{args.format}"
-        _write(path, args.format, _title(sets, places, tile), rows, plain)
+        path = folder / f"{file_name(_stem(models), _tile_name(sets, places, tile), masks.name)}.{args.format}"
+        about = f"{tile_choice.level_in_words(sets, places, tile)} · {masks.in_words}"
+        _write(path, args.format, (tile_choice.describe(sets, places, tile), about), rows, plain)
         print(printable(path))
     return 0
 
@@ -135,7 +141,7 @@ def _plain(args: argparse.Namespace) -> bool:
     return False
 
 
-def _masks(args: argparse.Namespace, models: Sequence[PictureModel]) -> Any:
+def _masks(args: argparse.Namespace, models: Sequence[PictureModel]) -> MaskChoice:
     from mmae.evaluate.baseline import hidden_names
     from mmae.evaluate.pictures.mask_choice import MaskChoice, parse_shares
 
@@ -147,7 +153,7 @@ def _masks(args: argparse.Namespace, models: Sequence[PictureModel]) -> Any:
     return MaskChoice(args.mask, hidden, shares)
 
 
-def _places(args: argparse.Namespace, sets: Sequence[ShardSet], model: PictureModel, masks: Any) -> Places:
+def _places(args: argparse.Namespace, sets: Sequence[ShardSet], model: PictureModel, masks: MaskChoice) -> Places:
     from mmae.evaluate.pictures import tile_choice
 
     if args.keys is not None:
@@ -158,6 +164,14 @@ def _places(args: argparse.Namespace, sets: Sequence[ShardSet], model: PictureMo
         losses_of: Callable[[Places], NDArray[np.float64]] = lambda places: model.losses(sets, places, masks)  # noqa: E731
         return tile_choice.worst_tiles(sets, args.split, args.worst, losses_of)
     return tile_choice.first_tiles(sets, args.split, args.tiles)
+
+
+def file_name(*parts: str) -> str:
+    """The parts that are not empty, joined; of a long name a hash stands for its end, so that no two are alike."""
+    name = "-".join(filter(None, parts))
+    if len(name) <= MOST_LETTERS:
+        return name
+    return f"{name[:MOST_LETTERS]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
 def _stem(models: Sequence[PictureModel]) -> str:
@@ -172,13 +186,7 @@ def _tile_name(sets: Sequence[ShardSet], places: Places, tile: int) -> str:
     return f"{of_set}row{int(sets[number].index.row[position]):09d}"
 
 
-def _title(sets: Sequence[ShardSet], places: Places, tile: int) -> str:
-    from mmae.evaluate.pictures.tile_choice import describe
-
-    return describe(sets, places, tile)
-
-
-def _write(path: Path, kind: str, title: str, models: Sequence[ModelRows], plain: bool) -> None:
+def _write(path: Path, kind: str, head: tuple[str, str], models: Sequence[ModelRows], plain: bool) -> None:
     from mmae.disk.files import atomic_file, writing
     from mmae.evaluate.pictures.plain_grid import draw_plain
     from mmae.evaluate.pictures.tile_figure import draw_tile, save_figure
@@ -189,4 +197,4 @@ def _write(path: Path, kind: str, title: str, models: Sequence[ModelRows], plain
             if plain:
                 draw_plain(models[0].rows).save(file, format="PNG")
             else:
-                save_figure(draw_tile(title, models), file, kind)
+                save_figure(draw_tile(head[0], models, head[1]), file, kind)

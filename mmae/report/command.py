@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,7 +16,7 @@ from mmae.terminal.printable import printable
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-    from mmae.report.result_tables import Results
+    from mmae.report.result_files import Results
     from mmae.report.run_facts import ReportedRun
 
 MOST_RUNS: Final = 6
@@ -34,15 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="a table that another command wrote with --json: a probe, a fine-tuning, or a baseline, whose constants "
-        "are drawn beside the losses; once a file",
+        help="scores that another command wrote: --json of a probe or a baseline, results.json of a fine-tuning, the "
+        "table of a benchmark; once a file. Those in the run's folder are found without it",
     )
     add_trust_argument(parser, "a run")
 
 
 def run(args: argparse.Namespace) -> int:
     from mmae.report.page.shell import page_text
-    from mmae.report.result_tables import read_results
+    from mmae.report.result_files import found_results, read_results
     from mmae.report.run_facts import read_reported_run
     from mmae.terminal.table import check_json_path, write_json
 
@@ -52,6 +53,9 @@ def run(args: argparse.Namespace) -> int:
     results = [read_results(path) for path in args.results]
     names = _names(args.runs)
     runs = [read_reported_run(path, name, args.trust) for path, name in zip(args.runs, names, strict=True)]
+    for each in runs:
+        of_run = found_results(each.folder.path, args.results)
+        results += [replace(one, title=f"{one.title} ({each.name})") for one in of_run] if len(runs) > 1 else of_run
     title = f"Report: {', '.join(names)}"
     write_json(args.out, page_text(title, _sections(runs, results)), _OUT)
     print(printable(args.out))
@@ -68,7 +72,7 @@ def _sections(runs: Sequence[ReportedRun], results: Sequence[Results]) -> list[E
     from mmae.report import run_figures
     from mmae.report.page.markup import el
     from mmae.report.page.shell import section
-    from mmae.report.result_tables import constants_of, results_figure
+    from mmae.report.result_tables import constants_of, results_figures
     from mmae.report.run_facts import about, recipe_differences
 
     def figures(found: Sequence[Element]) -> Element:
@@ -83,7 +87,7 @@ def _sections(runs: Sequence[ReportedRun], results: Sequence[Results]) -> list[E
     if scores := run_figures.score_figures(runs):
         parts.append(section("scores", "Scores", figures(scores)))
     if results:
-        parts.append(section("results", "Probes and fine-tunings", *map(results_figure, results)))
+        parts.append(section("results", "Probes and fine-tunings", *map(results_figures, results)))
     parts.append(section("pictures", "Reconstructions through time", *_films(runs)))
     parts.append(section("optimiser", "Optimiser", figures(run_figures.optimiser_figures(runs))))
     parts.append(section("speed", "Speed and memory", figures(run_figures.speed_figures(runs))))

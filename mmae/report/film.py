@@ -44,7 +44,7 @@ def film(folder: Path, budget: int) -> list[Element]:
         about = f"Step {step}"
         alt = f"Reconstruction of one validation tile at step {step}: input, visible, prediction, target, error."
         source = f"data:image/webp;base64,{base64.b64encode(data).decode()}"
-        frames.append(el("figure", el("figcaption", about), el("img", src=source, alt=alt, loading="lazy")))
+        frames.append(el("figure", el("figcaption", about), el("img", src=source, alt=alt)))
     lines = [el("p", f"{skipped} pictures cannot be read, or are too large for this page.")] if skipped else []
     if not frames:
         return [*lines, el("p", "There is no picture of a validation (log.pictures).")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -20,12 +21,15 @@ from mmae.disk.regular_file import read_regular_text
 from mmae.errors import InputError
 from mmae.report.history import History, read_history
 from mmae.report.page.markup import el, facts, table
+from mmae.report.page.shell import moment
 from mmae.report.page.world_map import world_map
 from mmae.report.shards.places import places_of
 from mmae.run.folder import RunFolder, open_run
 from mmae.run.layout import STATE, newest_first
+from mmae.run.log_reader import time_of_record
 from mmae.run.state import RunState, read_run
 from mmae.run.status import duration
+from mmae.terminal.plurals import counted
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -76,7 +80,7 @@ def _settings(folder: RunFolder, trust: bool) -> dict[str, Any]:
 def about(run: ReportedRun) -> list[Element]:
     """The facts of a run, its warnings, its recipe, and a map of its tiles."""
     begins = run.history.of("start", "resume")
-    begin = max(begins, key=lambda record: record.get("time", 0), default={})
+    begin = max(begins, key=time_of_record, default={})
     pairs = [
         ("state", _state(run)),
         ("model", _model(run.settings)),
@@ -85,7 +89,7 @@ def about(run: ReportedRun) -> list[Element]:
         ("hardware", _hardware(begin)),
         ("starts", _starts(run.history)),
         ("versions", _versions(run.folder)),
-        ("command", f"--config {run.folder.config_file} --deepspeed_config {run.folder.ds_config_file}"),
+        ("command to go on", _command(run, begin)),
         ("log", _log(run.history)),
     ]
     warnings = [] if run.state is None else run.state.warnings
@@ -112,7 +116,7 @@ def _state(run: ReportedRun) -> str:
     of = f" of {state.max_steps}" if state.max_steps else ""
     why = f" ({state.why})" if state.why and state.why != state.state else ""
     left = f", {duration(state.seconds_left)} left" if state.seconds_left is not None else ""
-    return f"{state.state}{why}, step {state.step}{of}{left}; last record {duration(state.silence)} ago"
+    return f"{state.state}{why}, step {state.step}{of}{left}; last record on {moment(time.time() - state.silence)}"
 
 
 def _model(settings: Mapping[str, Any]) -> str:
@@ -139,18 +143,28 @@ def _hardware(begin: Mapping[str, Any]) -> str:
         return ""
     peak = begin.get("device_peak_tflops")
     return (
-        f"{begin['world']} ranks x {begin.get('micro_batch')} tiles x {begin.get('accumulation')} accumulation, "
+        f"{counted(begin['world'], 'rank')} x {begin.get('micro_batch')} tiles x {begin.get('accumulation')} "
+        "accumulation, "
         f"ZeRO-{begin.get('zero_stage')}, {begin.get('precision')}, first rank on {begin.get('host')}"
         + (f", {peak:.0f} TFLOP/s a device" if isinstance(peak, int | float) else "")
     )
 
 
+def _command(run: ReportedRun, begin: Mapping[str, Any]) -> str:
+    """What continues the run, or begins it again in another `run.dir`; empty for other kinds of runs."""
+    if "model.size" not in run.settings or not run.folder.ds_config_file.is_file():
+        return ""
+    files = [shlex.quote(str(path)) for path in (run.folder.config_file, run.folder.ds_config_file)]
+    ranks = begin.get("world") or 1
+    return f"RANKS={ranks} bash launchers/single_node.sh --config {files[0]} --deepspeed_config {files[1]}"
+
+
 def _starts(history: History) -> str:
-    begins = sorted(history.of("start", "resume"), key=lambda record: record.get("time", 0))
-    times = [record["time"] for record in begins if isinstance(record.get("time"), int | float)]
+    begins = sorted(history.of("start", "resume"), key=time_of_record)
+    times = [record["time"] for record in begins if record.get("time")]
     if not times:
         return ""
-    first, last = (time.strftime("%Y-%m-%d %H:%M", time.localtime(each)) for each in (times[0], times[-1]))
+    first, last = moment(times[0]), moment(times[-1])
     return f"{len(times)}, the first on {first}" + (f", the last on {last}" if len(times) > 1 else "")
 
 

@@ -27,6 +27,7 @@ _SHOWN_ELSEWHERE: Final = frozenset(
     {"kind", "time", "step", "epoch", "seconds", "losses", "scored", "lost", "failed", "tiles_seen"}
 )
 
+_SKIPPED: Final = ("skipped_steps",)
 _LOSS: Final = "sum of the losses"
 _UNITS: Final = MappingProxyType(
     {"mse": "squared error (normalised)", "l1": "absolute error (normalised)", "cross_entropy": "cross-entropy (nats)"}
@@ -54,7 +55,7 @@ def optimiser_figures(runs: Sequence[ReportedRun]) -> list[Element]:
         (
             ("Learning rate", "learning rate", [("lr",)], 1),
             ("Gradient norm", "norm of the gradient", [("grad_norm",)], 1),
-            ("Skipped steps", "steps without an update, so far", [("skipped_steps",)], 1),
+            ("Skipped steps", "steps without an update", [_SKIPPED], 1),
         ),
     )
 
@@ -171,12 +172,17 @@ def _title_and_unit(output: str) -> tuple[str, str]:
 
 
 def _figures(runs: Sequence[ReportedRun], charts: Sequence[tuple[str, str, Sequence[Path], float]]) -> list[Element]:
-    figures = []
+    """A figure for each chart that has numbers, and a line that names the others."""
+    figures, without = [], []
     for title, unit, paths, scale in charts:
         lines = [line_of(run.name, run.history.steps, *paths, kind=at, scale=scale) for at, run in enumerate(runs)]
-        chart = Chart(title, STEP, unit, lines, _shared_events(runs), from_zero=True)
-        figures.append(chart_figure(chart))
-    return figures
+        whole = paths == [_SKIPPED]
+        chart = Chart(title, STEP, unit, lines, _shared_events(runs), from_zero=True, whole=whole)
+        if chart.has_numbers:
+            figures.append(chart_figure(chart))
+        else:
+            without.append(title)
+    return [*figures, el("p", f"Without numbers: {', '.join(without)}.")] if without else figures
 
 
 def _with_scales(figures: Sequence[Element]) -> list[Element]:

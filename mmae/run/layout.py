@@ -34,6 +34,8 @@ WANDB: Final = "wandb"
 
 RESULTS: Final = "results.json"
 """The scores of a fine-tuning that has ended."""
+SCORES: Final = "scores"
+"""A folder for what probes and other commands wrote about the run; `mmae report` reads it."""
 MODEL: Final = "model"
 """The fine-tuned model's folder."""
 PREDICTIONS: Final = "predictions"

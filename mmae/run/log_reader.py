@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from mmae.disk.json_text import parse_json, standard_json
 from mmae.disk.regular_file import open_regular
+from mmae.run.record_fields import is_sound
 
 Record = dict[str, Any]
 
@@ -36,18 +37,23 @@ def line_of(record: Record) -> bytes:
 
 
 def record_of(line: bytes) -> Record:
-    """The record in a line; empty if the line is damaged or half written."""
+    """The record in a line; empty if the line is damaged or half written, or a field holds what it cannot."""
     try:
         record = parse_json(line)
     except ValueError:
         return {}
-    return record if isinstance(record, dict) else {}
+    return record if isinstance(record, dict) and is_sound(record) else {}
 
 
 def step_of_record(record: Record) -> int:
     """The step of a record; 0 if it has none."""
     step = record.get("step")
     return step if isinstance(step, int) else 0
+
+
+def time_of_record(record: Record) -> float:
+    """When a record was written, in seconds; 0 if it does not say."""
+    return float(record.get("time") or 0)
 
 
 def ends_in_a_torn_line(file: Path) -> bool:
@@ -66,6 +72,7 @@ class LogRecords:
         self._bytes: mmap.mmap | bytes = b""
         self.torn = False
         """Whether the file ended in a part of a line."""
+        self._found: dict[tuple[str, int], int] = {}
         with open_regular(path) as file:
             if file.seek(0, 2):
                 self._bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -107,6 +114,12 @@ class LogRecords:
 
     def _before(self, kind: str, end: int) -> int:
         """The offset of the last line of a kind that begins before `end`; -1 if there is none."""
+        # A kind that is rare, or in no line, is looked for in gigabytes: once.
+        if (kind, end) not in self._found:
+            self._found[kind, end] = self._search(kind, end)
+        return self._found[kind, end]
+
+    def _search(self, kind: str, end: int) -> int:
         start = b'{"kind": "' + kind.encode() + b'"'
         place = self._bytes.rfind(b"\n" + start, 0, end)
         if place >= 0:

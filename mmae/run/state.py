@@ -15,7 +15,7 @@ from mmae.processes import started
 from mmae.run.best_checkpoint import Best, best_checkpoint
 from mmae.run.layout import CHECKPOINT_GLOB, CHECKPOINTS, DAMAGED_TILES, LOCK, LOG, newest_first
 from mmae.run.lock_owner import parse_holder
-from mmae.run.log_reader import BEGINS, END, LogRecords, Record
+from mmae.run.log_reader import BEGINS, END, LogRecords, Record, step_of_record, time_of_record
 from mmae.terminal.plurals import counted
 
 COURSE: Final = 200
@@ -91,10 +91,10 @@ def read_run(folder: Path) -> RunState:
     recent = log.recent("train", RECENT, since=BEGINS)
     last = log.last("train", "val", "eval", "save", *BEGINS, END) or begin
     train = recent[-1] if recent else log.last("train")
-    silence = max(0.0, time.time() - float(last["time"]))
+    silence = max(0.0, time.time() - time_of_record(last))
     host, pid, began = _process(folder, begin)
     state, why = _state(folder, begin, last, recent, silence, alive(host, pid, began))
-    step = int(last.get("step", 0))
+    step = step_of_record(last)
     stop = begin.get("stop")
     checkpoint, age = _newest_checkpoint(folder / CHECKPOINTS)
     best = _best(folder / CHECKPOINTS, begin)
@@ -149,14 +149,14 @@ def _state(
     folder: Path, begin: Record, last: Record, recent: list[Record], silence: float, living: bool | None
 ) -> tuple[str, str]:
     if last["kind"] == END:
-        why = str(last.get("why", "stopped"))
+        why = last.get("why") or "stopped"
         state = why if why in {"finished", "stopped"} else "failed"
-        return state, str(last.get("error") or " and ".join(last.get("reasons", ())) or why)
+        return state, str(last.get("error") or " and ".join(last.get("reasons") or ()) or why)
     if living is False:
         return "died", "its process is gone, and it wrote no end"
-    pace = max((float(record.get("step_seconds", 0)) for record in recent), default=60.0)
-    pauses = [float(record.get(f"{kind}_seconds", 0)) for record in recent for kind in ("save", "val", "eval")]
-    patience = max(SILENT_SECONDS, 10 * pace * int(begin.get("log_every", 10)), 3 * max(pauses, default=0.0))
+    pace = max((float(record.get("step_seconds") or 0) for record in recent), default=60.0)
+    pauses = [float(record.get(f"{kind}_seconds") or 0) for record in recent for kind in ("save", "val", "eval")]
+    patience = max(SILENT_SECONDS, 10 * pace * int(begin.get("log_every") or 10), 3 * max(pauses, default=0.0))
     if silence > patience:
         return "silent", f"no record for {silence:.0f} s"
     if _is_saving(folder / CHECKPOINTS):
@@ -193,8 +193,8 @@ def _seconds_left(recent: list[Record], step: int, stop: int | None) -> float | 
     if stop is None or not recent:
         return None
     first, last = recent[0], recent[-1]
-    steps = last["step"] - first["step"]
-    pace = (last["time"] - first["time"]) / steps if steps > 0 else float(last.get("step_seconds", 0))
+    steps = step_of_record(last) - step_of_record(first)
+    pace = (time_of_record(last) - time_of_record(first)) / steps if steps > 0 else float(last.get("step_seconds") or 0)
     return max(0, stop - step) * pace
 
 
@@ -205,22 +205,25 @@ def _warnings(found: RunState, begin: Record, recent: list[Record], torn: bool) 
         said.append(f"{found.why}: it hangs, or its machine is gone; look on {found.host or 'its host'}")
     if torn and found.state != "training":
         said.append("log.jsonl ends in a half-written line, which is left out here")
-    if "loss" in train and train["loss"] is None and any(train.get("scored", {"": 1}).values()):
-        said.append(f"the loss of step {train['step']} is not a number")
+    if "loss" in train and train["loss"] is None and any((train.get("scored") or {"": 1}).values()):
+        said.append(f"the loss of step {step_of_record(train)} is not a number")
     val = found.val or {}
-    for name, lost in val.get("lost", {}).items():
-        of = f"{lost} of {val['scored'][name]} tiles"
-        said.append(f"the validation loss of {name} at step {val['step']} is not a number: it is not finite on {of}")
-    if train.get("data_wait_share", 0) > MUCH_WAITING:
-        said.append(f"waits for data {train['data_wait_share']:.0%} of the time: try more data.workers")
-    slow, median = train.get("slowest_step_seconds", 0), train.get("median_step_seconds", 0)
-    if begin.get("world", 1) > 1 and median and slow > SLOW_RANK * median:
-        said.append(f"rank {train['slowest_rank']} is {slow / median:.1f} times as slow as the median: all wait for it")
+    for name, lost in (val.get("lost") or {}).items():
+        of = f"{lost} of {(val.get('scored') or {}).get(name, '?')} tiles"
+        at = step_of_record(val)
+        said.append(f"the validation loss of {name} at step {at} is not a number: it is not finite on {of}")
+    if (waiting := train.get("data_wait_share") or 0) > MUCH_WAITING:
+        said.append(f"waits for data {waiting:.0%} of the time: try more data.workers")
+    slow, median = train.get("slowest_step_seconds") or 0, train.get("median_step_seconds") or 0
+    if (begin.get("world") or 1) > 1 and median and slow > SLOW_RANK * median:
+        rank = train.get("slowest_rank", "?")
+        said.append(f"rank {rank} is {slow / median:.1f} times as slow as the median: all wait for it")
     if found.damaged_tiles:
         said.append(f"left out: {counted(found.damaged_tiles, 'damaged tile')}; damaged_rank*.jsonl names them")
     every = begin.get("checkpoint_every")
     if every and len(recent) > 1 and found.state == "training":
-        pace = (recent[-1]["time"] - recent[0]["time"]) / max(1, recent[-1]["step"] - recent[0]["step"])
+        steps = step_of_record(recent[-1]) - step_of_record(recent[0])
+        pace = (time_of_record(recent[-1]) - time_of_record(recent[0])) / max(1, steps)
         if found.checkpoint_age is not None and found.checkpoint_age > 2 * every * pace + SILENT_SECONDS:
             said.append(f"the last checkpoint is {found.checkpoint_age:.0f} s old; one is due every {every * pace:.0f}")
     return said

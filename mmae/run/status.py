@@ -76,8 +76,8 @@ def _rows(found: RunState) -> Iterator[tuple[str, str]]:
         if scores := found.val.get("scores"):
             yield "", "  ".join(f"{name} {_number(score)}" for name, score in scores.items())
     if found.probes is not None:
-        failed = (f"{task} failed ({why})" for task, why in found.probes.get("failed", {}).items())
-        said = ", ".join(filter(None, (named_scores(found.probes.get("scores", {})), *failed)))
+        failed = (f"{task} failed ({why})" for task, why in (found.probes.get("failed") or {}).items())
+        said = ", ".join(filter(None, (named_scores(found.probes.get("scores") or {}), *failed)))
         yield "probes", f"{said} at step {found.probes.get('step')}"
     if found.train is not None:
         yield "speed", _speed(found.train)
@@ -112,17 +112,18 @@ def _speed(train: Mapping[str, float | None]) -> str:
 
 
 def _losses(record: Record) -> str:
-    scored = record.get("scored", {})
-    losses = record.get("losses", {})
+    scored = record.get("scored") or {}
+    losses = record.get("losses") or {}
     # A name and its loss stay in one line.
     return "  ".join(f"{name}\N{NO-BREAK SPACE}{_loss(loss, scored.get(name, 1))}" for name, loss in losses.items())
 
 
 def read_scores(val: Record) -> str:
     """IoU and RMSE of a validation's record; empty where it has none, as in logs of earlier versions."""
-    groups = {"IoU": dict(val.get("iou", {}))}
-    for name, rmse in val.get("rmse", {}).items():
-        groups.setdefault(f"RMSE in {val.get('units', {}).get(name, '?')}", {})[name] = rmse
+    groups = {"IoU": dict(val.get("iou") or {})}
+    units = val.get("units") or {}
+    for name, rmse in (val.get("rmse") or {}).items():
+        groups.setdefault(f"RMSE in {units.get(name, '?')}", {})[name] = rmse
     return "; ".join(f"{title}: {named_scores(scores)}" for title, scores in groups.items() if scores)
 
 
@@ -143,7 +144,7 @@ def _total(val: Record) -> str:
 
 def _any_scored(record: Record) -> bool:
     # Logs of earlier versions do not contain it.
-    return any(record.get("scored", {"": 1}).values())
+    return any((record.get("scored") or {"": 1}).values())
 
 
 def _loss(loss: float | None, scored: float) -> str:

@@ -11,6 +11,7 @@ import pytest
 from mmae.cli import main
 from mmae.errors import InputError
 from mmae.evaluate import reconstruct
+from mmae.evaluate.pictures.mask_choice import MaskChoice
 from tests.support.reported_run import write_run
 
 
@@ -48,6 +49,18 @@ def test_steps_belong_to_runs() -> None:
     assert reconstruct._runs_and_steps(words("a", "b", "--step", "1", "--step", "2")) == [("a", 1), ("b", 2)]
     with pytest.raises(InputError, match="3 times for 2 runs"):
         reconstruct._check_numbers(words("a", "b", *["--step", "1"] * 3))
+
+
+def test_pictures_with_other_masks_have_other_names() -> None:
+    parts = ("step3", "row000000001")
+    masks = [MaskChoice(), MaskChoice(2), MaskChoice(hidden=("depth", "semseg")), MaskChoice(shares={"rgb": 0.5})]
+    assert [reconstruct.file_name(*parts, each.name) for each in masks] == [
+        "step3-row000000001", "step3-row000000001-mask2", "step3-row000000001-hide-depth-semseg",
+        "step3-row000000001-visible-rgb0.5",
+    ]  # fmt: skip
+    long = [reconstruct.file_name("run" * 100, parts[1], each.name) for each in masks]
+    assert len(set(long)) == len(masks)
+    assert max(map(len, long)) < 220
 
 
 def test_without_matplotlib_the_plain_picture_is_drawn_and_a_line_says_so(

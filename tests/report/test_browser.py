@@ -119,6 +119,33 @@ def test_the_slider_shows_one_picture_and_without_script_all_are_there(browser: 
     assert slider.get_attribute("aria-valuetext") == "Step 20"
 
 
+def test_text_of_drawings_is_at_least_11_pixels_high_on_a_phone(browser: Any, page_file: Path) -> None:
+    page, *_ = opened(browser, page_file, viewport={"width": 380, "height": 800})
+    heights = page.evaluate(
+        "[...document.querySelectorAll('svg text')].filter(t => t.getBoundingClientRect().width).map(t =>"
+        " parseFloat(getComputedStyle(t).fontSize) * t.ownerSVGElement.getBoundingClientRect().width"
+        " / t.ownerSVGElement.viewBox.baseVal.width)"
+    )
+    assert min(heights) >= 11
+
+
+def test_paper_has_no_controls_two_charts_a_row_and_dark_lines(browser: Any, page_file: Path) -> None:
+    page, *_ = opened(browser, page_file, color_scheme="dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    for control in ("nav", "input", ".choice", ".film-step", "summary"):
+        assert page.locator(f"{control}:visible").count() == 0, control
+    columns = page.evaluate(
+        "getComputedStyle(document.querySelector('.figures')).gridTemplateColumns.split(' ').length"
+    )
+    assert columns == 2
+    colours = page.evaluate("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]")
+    assert colours == ["rgb(255, 255, 255)", "rgb(0, 0, 0)"]
+    line = "getComputedStyle(document.documentElement).getPropertyValue('--c0').trim()"
+    assert page.evaluate(line) == "#1f5fa8"
+    films = page.locator(".film").count()
+    assert page.locator(".film figure:visible").count() == 3 * films
+
+
 def test_the_scale_changes_without_script(browser: Any, page_file: Path) -> None:
     page, *_ = opened(browser, page_file, java_script_enabled=False)
     if not page.locator("#scale-log").count():

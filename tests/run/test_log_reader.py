@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from mmae.run.log_reader import LogRecords
 
 
@@ -80,6 +82,22 @@ def test_steps_that_a_later_start_did_not_go_on_with_are_no_history(tmp_path: Pa
     assert log.recent("val", 5, since=("start", "resume")) == []
 
 
-def test_a_step_that_is_no_number_is_none(tmp_path: Path) -> None:
+def test_a_record_without_a_step_is_at_none_and_one_with_a_word_for_it_is_damaged(tmp_path: Path) -> None:
     log = written(tmp_path, line("start", 0) + '{"kind": "train", "step": "x"}\n{"kind": "train"}\n')
-    assert len(log.all("train")) == 2
+    assert log.all("train") == [{"kind": "train"}]
+
+
+def test_a_kind_that_is_rare_is_looked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = written(tmp_path, line("start", 0) + "".join(line("train", step) for step in range(50)))
+    searched: list[str] = []
+    search = LogRecords._search
+
+    def counted(self: LogRecords, kind: str, end: int) -> int:
+        searched.append(kind)
+        return search(self, kind, end)
+
+    monkeypatch.setattr(LogRecords, "_search", counted)
+    for _ in range(3):
+        assert log.last("eval") is None
+        assert len(log.recent("train", 5, since=("start", "resume"))) == 5
+    assert searched.count("eval") == searched.count("resume") == 1

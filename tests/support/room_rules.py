@@ -108,7 +108,6 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "contents": frozenset(),
             "conversion": frozenset(),
         },
-        "mmae.run": {"": frozenset(), "listing": frozenset({""})},
         "mmae.evaluate": {
             "frozen": frozenset(),
             "pictures": frozenset(),
@@ -141,6 +140,7 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
         "mmae.report": {
             "page": frozenset(),
             "shards": frozenset({"page"}),
+            "listing": frozenset(),
             "": frozenset({"page", "shards"}),
         },
         "mmae.launch": {

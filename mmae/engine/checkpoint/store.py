@@ -29,7 +29,8 @@ DAMAGED: Final = "damaged-"
 SAVING: Final = ".saving-"
 _REPLACED: Final = ".replaced-"
 _DELETING: Final = ".deleting-"
-_LEFTOVERS: Final = (SAVING, _DELETING, CONVERTED)
+LEFTOVERS: Final = (SAVING, _DELETING, CONVERTED)
+"""Beginnings of names of what a killed process left. A replaced checkpoint is none: `recover` may bring it back."""
 
 
 def pointed_at(checkpoints: Path) -> str:
@@ -87,7 +88,7 @@ def recover(checkpoints: Path) -> None:
         else:
             os.rename(former, final)
             sync(checkpoints)
-    for start in _LEFTOVERS:
+    for start in LEFTOVERS:
         for leftover in checkpoints.glob(f"{start}*"):
             shutil.rmtree(leftover, ignore_errors=True)
 

@@ -35,6 +35,22 @@ class MaskChoice:
         """The epoch from which tiles get the keys of their draws."""
         return VALIDATION_EPOCH - self.draw
 
+    @property
+    def name(self) -> str:
+        """For names of files: `hide-depth-semseg`, `visible-rgb0.5`, `mask2`; empty for validation's masks."""
+        hidden = ["hide", *self.hidden] if self.hidden else []
+        shares = ["visible", *(f"{name}{share:g}" for name, share in self.shares.items())] if self.shares else []
+        return "-".join([*hidden, *shares, *([f"mask{self.draw}"] if self.draw else [])])
+
+    @property
+    def in_words(self) -> str:
+        """For a picture's head: which patches are seen."""
+        said = f"random mask {self.draw}" if self.draw else "the masks of validation"
+        if self.shares:
+            of_each = (f"{share:.0%} of {name}" for name, share in self.shares.items())
+            return f"seen: {', '.join(of_each)}" + (f" (random mask {self.draw})" if self.draw else "")
+        return f"{said}, hidden: {', '.join(self.hidden)}" if self.hidden else said
+
     def plan(self, token_valid_BN: Tensor, key_B: Tensor, config: ModelConfig) -> MaskPlan:
         """The plan of one tile, B = 1 (tiles differ in the number of chosen patches).
 

@@ -14,7 +14,7 @@ from mmae.data.loading.loader import read_batches
 from mmae.data.transforms.preprocess import Preprocess
 from mmae.engine.checkpoint.consolidate import load_trained
 from mmae.errors import InputError
-from mmae.evaluate.pictures.tile_figure import ModelRows
+from mmae.evaluate.pictures.tile_figure import METRES, ModelRows
 from mmae.evaluate.pictures.tile_rows import RealNumbers, rows_of
 from mmae.losses import sample_losses
 from mmae.model.doubtful_weights import warn_of_weights
@@ -51,7 +51,16 @@ class PictureModel:
         scale_of = {name: (float(mean_B[0]), float(deviation_B[0])) for name, (mean_B, deviation_B) in scales.items()}
         real = RealNumbers(self.band_stats, int(batch.level_B[0]), scale_of)
         name = printable(f"{Path(self.name).resolve().name}, step {self.step}")
-        return ModelRows(name, rows_of(0, self.config.model, inputs, plan, output, real))
+        return ModelRows(
+            name, rows_of(0, self.config.model, inputs, plan, output, real), self._metres(batch, preprocess)
+        )
+
+    def _metres(self, batch: Batch, preprocess: Preprocess) -> float:
+        """Metres along a side of a pixel: a whole tile that is resized has pixels of another size."""
+        if self.config.data.crop != "resize":
+            return METRES
+        _, tile_width = preprocess.tile_size({name: tuple(pixels.shape) for name, pixels in batch.pixels.items()})
+        return METRES * tile_width / self.config.model.image_hw[1]
 
     def losses(self, sets: Sequence[ShardSet], places: Places, masks: MaskChoice) -> NDArray[np.float64]:
         """The loss of each tile, float64 (B,): the sum over the outputs that are scored."""

@@ -13,6 +13,7 @@ from mmae.data.sampling.mixture import Places, all_places
 from mmae.data.sampling.selection import named
 from mmae.data.sampling.shard_sets import split_positions
 from mmae.errors import InputError
+from mmae.modalities import S2_LEVELS
 from mmae.terminal.printable import printable
 
 if TYPE_CHECKING:
@@ -78,12 +79,18 @@ def named_tiles(sets: Sequence[ShardSet], said: str) -> Places:
 
 
 def describe(sets: Sequence[ShardSet], places: Places, tile: int) -> str:
-    """Id, place, date and level of one of the tiles in words, for a title."""
+    """Id, place and date of one of the tiles in words, for a title."""
     index, position = sets[int(places.set_B[tile])].index, int(places.tile_B[tile])
     tile_id = bytes(index.tile_id[position]).decode(errors="replace")
     where = place_in_words(float(index.lat[position]), float(index.lon[position]))
     date = date_in_words(int(index.date[position]))
     return " · ".join([printable(tile_id), where, date])
+
+
+def level_in_words(sets: Sequence[ShardSet], places: Places, tile: int) -> str:
+    """`Sentinel-2 L2A`: the level of one of the tiles."""
+    level = sets[int(places.set_B[tile])].index.level[int(places.tile_B[tile])]
+    return f"Sentinel-2 {S2_LEVELS[int(level)].upper()}"
 
 
 def place_in_words(lat: float, lon: float) -> str:

@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _CELL, _GAP = 168, 8
-_LEFT, _KEY, _TOP, _BOTTOM = 184, 216, 92, 40
+_LEFT, _KEY, _TOP, _BOTTOM = 184, 236, 92, 40
+_ERROR_KEY: Final = 128
+"""Where the scale of errors stands in the key; numbers of six digits have place before it."""
 _MODEL_LINE: Final = 24
 _LINE: Final = 16
-_METRES: Final = 10.0
+METRES: Final = 10.0
 """Metres of a pixel of MMEarth's image grid."""
 _MOST_CLASSES: Final = 8
 """Lines that a legend has place for."""
@@ -47,10 +49,16 @@ _LOSSES: Final = MappingProxyType({"mse": "squared error", "l1": "absolute error
 
 @dataclass(frozen=True, eq=False)
 class ModelRows:
-    """One model's rows of a tile; `name` heads its columns where several models are drawn."""
+    """One model's rows of a tile.
+
+    Attributes:
+        name: heads the model's columns where several models are drawn.
+        metres: of the ground, along a side of a pixel of the model's images.
+    """
 
     name: str
     rows: Sequence[TileRow]
+    metres: float = METRES
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +77,7 @@ class _Row:
 def draw_tile(title: str, models: Sequence[ModelRows], about: str = "") -> Figure:
     """The figure of one tile: input, what the model sees, prediction, target and error for each output.
 
-    With several models the target comes once, and each model has its own columns.
+    With several models the target comes once, and each model has its own columns, with its losses below them.
 
     Args:
         title: tile id, place and date.
@@ -79,20 +87,21 @@ def draw_tile(title: str, models: Sequence[ModelRows], about: str = "") -> Figur
     outputs = list(dict.fromkeys(row.output for model in models for row in model.rows))
     columns = _columns(models)
     head = _TOP + (_MODEL_LINE if len(models) > 1 else 0)
-    height = head + len(outputs) * (_CELL + _GAP) + _BOTTOM
+    step = _CELL + _GAP + (_LINE if len(models) > 1 else 0)
+    height = head + len(outputs) * step + _BOTTOM
     page = Canvas(_x(len(columns)) + _KEY, height)
     page.text(12, 24, title, size=16, bold=True)
-    page.text(12, 48, about or models[0].name)
+    page.text(12, 48, " · ".join(filter(None, [models[0].name if len(models) == 1 else "", about])))
     for number, (kind, model) in enumerate(columns):
         page.text(_x(number), head - 14, _HEADINGS[kind], size=13)
         if len(models) > 1 and kind == "prediction":
             page.text(_x(number), head - 14 - _MODEL_LINE, models[model].name, size=13, bold=True)
     for number, output in enumerate(outputs):
         row = _gathered([next((each for each in model.rows if each.output == output), None) for model in models])
-        y = head + number * (_CELL + _GAP)
+        y = head + number * step
         _draw_row(page, y, columns, row)
         if number == 0:
-            _length_bar(page, _x(0), y, row.there[0])
+            _length_bar(page, _x(0), y, row.there[0], models[0].metres)
     _footer(page, height - _BOTTOM + 8)
     return page.figure
 
@@ -135,6 +144,8 @@ def _draw_row(page: Canvas, y: float, columns: Sequence[tuple[str, int]], row: _
     _label(page, y, row)
     for number, (kind, model) in enumerate(columns):
         x = _x(number)
+        if kind == "prediction" and len(row.of_models) > 1 and (of_model := row.of_models[model]) is not None:
+            page.text(x, y + _CELL + 12, _short_facts(of_model))
         each = row.of_models[model] or (row.there[0] if kind in {"input", "target"} else None)
         if each is None or (kind in {"input", "visible"} and each.visible is None):
             page.box(x, y, _CELL, _CELL, fill="#f4f4f4")
@@ -149,7 +160,8 @@ def _draw_row(page: Canvas, y: float, columns: Sequence[tuple[str, int]], row: _
     if row.ramp is None:
         _class_key(page, x, y, row.there)
     else:
-        _value_key(page, x, y, row.there[0], row.ramp, row.most_error)
+        most = row.most_error if any(each.scored.any() for each in row.there) else None
+        _value_key(page, x, y, row.there[0], row.ramp, most)
 
 
 def _shown(kind: str, row: TileRow) -> NDArray[Any]:
@@ -181,7 +193,8 @@ def _label(page: Canvas, y: float, row: _Row) -> None:
     title = f"{first.modality.title}, patches normalised" if first.output == NORM_RGB else first.modality.title
     lines = textwrap.wrap(title, 21)
     page.text(12, y + 2, "\n".join(lines), size=13, bold=True, top=True)
-    facts = [first.output, *(_facts(each) for each in row.there)]
+    alone = [_facts(first)] if len(row.of_models) == 1 else [f"loss: {_LOSSES[first.modality.loss]}"]
+    facts = [first.output, *alone]
     page.text(12, y + 8 + 17 * len(lines), "\n".join(facts), top=True)
 
 
@@ -196,9 +209,20 @@ def _facts(row: TileRow) -> str:
     return "\n".join(lines)
 
 
-def _length_bar(page: Canvas, x: float, y: float, row: TileRow) -> None:
+def _short_facts(row: TileRow) -> str:
+    """Loss and error in one line, which stands below a model's prediction and error."""
+    if row.loss is None:
+        return "nothing scored"
+    error = row.mean_error()
+    if error is None:
+        return f"loss {row.loss:.3g}"
+    off = f"{1 - error:.0%} right" if row.modality.categorical else f"off by {_number(error)} {row.unit}"
+    return f"loss {row.loss:.3g}, {off}"
+
+
+def _length_bar(page: Canvas, x: float, y: float, row: TileRow, metres_of_pixel: float) -> None:
     """A bar of a round number of metres."""
-    metres = row.target.shape[-1] * row.modality.stride * _METRES
+    metres = row.target.shape[-1] * row.modality.stride * metres_of_pixel
     length = next(each for each in (1000, 500, 200, 100, 50, 20, 10) if each <= metres / 2 or each == 10)
     page.box(x + 8, y + _CELL - 13, _CELL * length / metres, 5, fill="white", edge="black")
     page.text(x + 8, y + _CELL - 23, f"{length} m", halo=True)
@@ -220,9 +244,9 @@ def _class_key(page: Canvas, x: float, y: float, rows: Sequence[TileRow]) -> Non
     page.text(x + _KEY - 50, y + _CELL - 8, "wrong")
 
 
-def _value_key(page: Canvas, x: float, y: float, row: TileRow, ramp: Ramp, most: float) -> None:
+def _value_key(page: Canvas, x: float, y: float, row: TileRow, ramp: Ramp, most: float | None) -> None:
+    """The scale of values, and that of errors up to `most` where some are scored."""
     low_C, high_C = ramp.stretch.low_C.tolist(), ramp.stretch.high_C.tolist()
-    half = _KEY / 2
     if len(ramp.bands) == 1:
         page.text(x, y + 8, row.unit)
         _bar(page, x, y + 22, _CELL - 26, cells.values_bar(), low_C[0], high_C[0])
@@ -232,8 +256,9 @@ def _value_key(page: Canvas, x: float, y: float, row: TileRow, ramp: Ramp, most:
             for colour, band, low, high in zip(ramp.names, ramp.bands, low_C, high_C, strict=True)
         ]
         page.text(x, y + 2, "\n".join([row.unit, *lines]), top=True)
-    page.text(x + half, y + 8, "error")
-    _bar(page, x + half, y + 22, _CELL - 26, cells.errors_bar(), 0, most)
+    if most is not None:
+        page.text(x + _ERROR_KEY, y + 8, "error")
+        _bar(page, x + _ERROR_KEY, y + 22, _CELL - 26, cells.errors_bar(), 0, most)
 
 
 def _bar(page: Canvas, x: float, y: float, height: float, bar: NDArray[np.uint8], low: float, high: float) -> None:

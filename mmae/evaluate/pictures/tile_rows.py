@@ -12,7 +12,7 @@ import torch
 from mmae.config.schema import ModelConfig
 from mmae.data.transforms.normalise import normalisation
 from mmae.losses import NORM_EPS, sample_losses, scored
-from mmae.modalities import NORM_RGB, S2_LEVELS, Modality, output_source
+from mmae.modalities import NORM_RGB, Modality, output_source
 from mmae.types import Inputs, MaskPlan, ModelOutput
 
 if TYPE_CHECKING:
@@ -87,11 +87,6 @@ class RealNumbers:
         self, band_stats: Mapping[str, Any], level: int, tile_scales: Mapping[str, tuple[float, float]]
     ) -> None:
         self._band_stats, self._level, self._tile_scales = band_stats, level, tile_scales
-
-    @property
-    def level(self) -> str:
-        """The tile's Sentinel-2 level in words."""
-        return S2_LEVELS[self._level].upper()
 
     def unit(self, modality: Modality) -> str:
         """The unit of what `__call__` returns."""

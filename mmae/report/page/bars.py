@@ -12,7 +12,7 @@ from mmae.report.page.ticks import linear_ticks, short
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-_WIDTH, _LEFT, _RIGHT = 420, 172, 14
+_WIDTH, _LEFT, _RIGHT = 340, 172, 14
 _BAR, _GAP = 12, 8
 _NAME: Final = 26
 """Letters of a name that have room beside its bar."""
@@ -67,5 +67,5 @@ def _drawing(title: str, unit: str, names: Sequence[str], groups: Sequence[tuple
             drawing.append(
                 el("rect", x=_LEFT, y=y + number * _BAR, width=width, height=_BAR - 1, class_=f"f{number % LINES}")
             )
-    drawing.append(el("text", unit, x=(_LEFT + _WIDTH) / 2, y=height - 4, text_anchor="middle"))
+    drawing.append(el("text", unit, x=_WIDTH / 2, y=height - 4, text_anchor="middle"))
     return drawing

@@ -15,8 +15,11 @@ from mmae.report.page.ticks import linear_ticks, log_ticks, short
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
 
-_WIDTH, _HEIGHT = 420, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 10, 10, 40
+_WIDTH, _HEIGHT = 340, 214
+_RIGHT, _TOP, _BOTTOM = 12, 10, 40
+_NAME: Final = 24
+"""Room for the name of the y axis; the numbers beside it take what they need."""
+_DIGIT: Final = 7.2
 _TABLE_ROWS: Final = 12
 
 
@@ -56,6 +59,7 @@ class Chart:
     Attributes:
         note: a line below the title.
         from_zero: whether the y axis begins at 0.
+        whole: whether the y axis counts, so that only whole numbers stand at it.
     """
 
     title: str
@@ -66,12 +70,17 @@ class Chart:
     note: str = ""
     from_zero: bool = False
     log: bool = False
+    whole: bool = False
+
+    @property
+    def has_numbers(self) -> bool:
+        return any(map(len, self.lines))
 
 
 def chart_figure(chart: Chart, class_: str | None = None) -> Element:
     """The chart as a figure; one without a number says so."""
     note = el("p", chart.note) if chart.note else None
-    if not any(map(len, chart.lines)):
+    if not chart.has_numbers:
         return el("figure", el("figcaption", chart.title), note, el("p", "No number to draw."), class_=class_)
     numbers = el("details", el("summary", "Numbers"), _numbers(chart))
     return el("figure", el("figcaption", chart.title), note, _drawing(chart), _legend(chart), numbers, class_=class_)
@@ -103,6 +112,7 @@ class _Axes:
     low_y: float
     high_y: float
     log: bool
+    whole: bool
 
     @classmethod
     def of(cls, chart: Chart) -> _Axes:
@@ -117,11 +127,21 @@ class _Axes:
         else:
             low, high = (low if low == 0 and chart.from_zero else low - margin), high + margin
         low_x, high_x = min(xs), max(xs)
-        return cls(low_x, high_x if high_x > low_x else low_x + 1, low, high, log)
+        return cls(low_x, high_x if high_x > low_x else low_x + 1, low, high, log, chart.whole)
+
+    @property
+    def ticks_y(self) -> list[float]:
+        found = (log_ticks if self.log else linear_ticks)(self.low_y, self.high_y)
+        return [value for value in found if not self.whole or value == round(value)]
+
+    @property
+    def left(self) -> float:
+        """Where the y axis stands: right of the longest of its numbers."""
+        return round(_NAME + _DIGIT * max((len(short(value)) for value in self.ticks_y), default=1), 1)
 
     def x(self, value: float) -> float:
         share = (value - self.low_x) / (self.high_x - self.low_x)
-        return round(_LEFT + share * (_WIDTH - _LEFT - _RIGHT), 1)
+        return round(self.left + share * (_WIDTH - self.left - _RIGHT), 1)
 
     def y(self, value: float) -> float:
         low, high, value = (math.log10(each) if self.log else each for each in (self.low_y, self.high_y, value))
@@ -155,20 +175,20 @@ class _Axes:
         return f"M{upper}L{lower}z"
 
     def drawn(self, chart: Chart) -> list[Element]:
-        bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
+        left, bottom, right = self.left, _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
         parts = []
-        for value in (log_ticks if self.log else linear_ticks)(self.low_y, self.high_y):
+        for value in self.ticks_y:
             y = self.y(value)
-            parts.append(el("line", x1=_LEFT, x2=right, y1=y, y2=y, class_="grid"))
-            parts.append(el("text", short(value), x=_LEFT - 5, y=y + 4, text_anchor="end"))
+            parts.append(el("line", x1=left, x2=right, y1=y, y2=y, class_="grid"))
+            parts.append(el("text", short(value), x=left - 5, y=y + 4, text_anchor="end"))
         for value in linear_ticks(self.low_x, self.high_x):
             x = self.x(value)
             parts.append(el("line", x1=x, x2=x, y1=bottom, y2=bottom + 4, class_="axis"))
             anchor = "end" if x > right - 12 else "middle"
             parts.append(el("text", short(value), x=x, y=bottom + 17, text_anchor=anchor))
-        parts.append(el("line", x1=_LEFT, x2=right, y1=bottom, y2=bottom, class_="axis"))
-        parts.append(el("line", x1=_LEFT, x2=_LEFT, y1=_TOP, y2=bottom, class_="axis"))
-        parts.append(el("text", chart.x_name, x=(_LEFT + right) / 2, y=_HEIGHT - 6, text_anchor="middle"))
+        parts.append(el("line", x1=left, x2=right, y1=bottom, y2=bottom, class_="axis"))
+        parts.append(el("line", x1=left, x2=left, y1=_TOP, y2=bottom, class_="axis"))
+        parts.append(el("text", chart.x_name, x=(left + right) / 2, y=_HEIGHT - 6, text_anchor="middle"))
         middle = (_TOP + bottom) / 2
         name = el("text", chart.y_name, x=12, y=middle, text_anchor="middle", transform=f"rotate(-90 12 {middle})")
         return [*parts, name]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
+from typing import Final
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from mmae.terminal.printable import printable
 
+_NUMBER: Final = re.compile(r"-?[\d.,]+(?:e[+-]?\d+)?[kMG%]?")
 Child = Element | str | None
 """An element, a text, or nothing."""
 
@@ -45,10 +48,15 @@ def _attributes(said: dict[str, object]) -> Iterator[tuple[str, str]]:
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]], caption: str | None = None) -> Element:
     """A table that may be scrolled sideways by itself, also with the keyboard; the first column heads its rows."""
     head = el("tr", *(el("th", heading, scope="col") for heading in headings))
-    lines = [el("tr", el("th", row[0], scope="row"), *(el("td", cell) for cell in row[1:])) for row in rows]
+    lines = [el("tr", el("th", row[0], scope="row"), *map(_cell, row[1:])) for row in rows]
     made = el("table", el("caption", caption) if caption else None, el("thead", head), el("tbody", *lines))
     label = caption or ", ".join(headings)
     return el("div", made, class_="scroll", tabindex="0", role="region", aria_label=label)
+
+
+def _cell(text: str) -> Element:
+    # A number is not broken into two lines.
+    return el("td", text, class_="n" if _NUMBER.fullmatch(text) else None)
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> Element:

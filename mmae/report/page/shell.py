@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -25,7 +26,7 @@ for (const film of document.querySelectorAll('.film')) {
     slider.setAttribute('aria-valuetext', frames[slider.value].querySelector('figcaption').textContent);
   };
   slider.addEventListener('input', show);
-  label.append('Step ', slider);
+  label.append('Step ', slider); label.className = 'film-step';
   film.before(label); film.classList.add('one'); film.removeAttribute('tabindex'); show();
 }
 """
@@ -54,10 +55,15 @@ def page_text(title: str, sections: Sequence[Element]) -> str:
         el("a", "Skip to the content", href="#content", class_="skip"),
         el("header", el("h1", title), el("nav", el("ul", *links), aria_label="Sections")),
         el("main", *sections, id="content"),
-        el("footer", el("p", f"Written by mmae {__version__}. This page asks the network for nothing.")),
+        el("footer", el("p", f"Written by mmae {__version__} on {moment()}. This page asks the network for nothing.")),
         _raw("script", SCRIPT),
     )
     return "<!doctype html>\n" + html_text(el("html", head, body, lang="en")) + "\n"
+
+
+def moment(seconds: float | None = None) -> str:
+    """A time, or now, in words that stay true on a page: with date and time zone."""
+    return time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(seconds)).strip()
 
 
 def section(name: str, heading: str, *children: Element | str | None) -> Element:

@@ -62,7 +62,13 @@ def _sections(index: Index, sample: Sample) -> list[Element]:
         section("times", "Dates, levels and biomes", figures(*data_figures.when_and_where_figures(index))),
         section("classes", "Classes", figures(*data_figures.class_figures(index, sample))),
         section("bands", "Bands and their statistics", bands, figures(*data_figures.band_figures(index, sample))),
-        section("tiles", "Tiles at random", el("div", *data_figures.tile_figures(index, sample), class_="tiles")),
+        section(
+            "tiles",
+            "Tiles at random",
+            el("p", "Colour, land cover, and elevation from dark (low) to light (high), each with its own range."),
+            data_figures.land_cover_key(),
+            el("div", *data_figures.tile_figures(index, sample), class_="tiles"),
+        ),
     ]
 
 
@@ -76,12 +82,16 @@ def _about(index: Index, sample: Sample) -> list[Element]:
         ("shards", f"{len(index.shards)}, {size:.3g} GB"),
         ("source", f"{source.name}, {source.rows} rows, {source.bytes / 1e9:.3g} GB"),
         ("identity", index.fingerprint),
-        ("packed with", ", ".join(f"{name}={value}" for name, value in index.options.items()) or "-"),
+        ("packed with", "; ".join(f"{name} {_words(value)}" for name, value in index.options.items()) or "-"),
         ("not packed", f"{len(index.losses)} tiles" + (f", first {index.losses[0].tile_id}" if index.losses else "")),
         ("read for this page", f"{len(sample.positions)} tiles at random"),
     ]
     rows = [[name, str(info.dtype), " x ".join(map(str, info.shape))] for name, info in index.datasets.items()]
     return [facts(pairs), table(["dataset", "numbers", "shape of a tile"], rows, "Datasets")]
+
+
+def _words(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _places(index: Index) -> list[Element]:

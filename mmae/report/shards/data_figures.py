@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mmae.evaluate.pictures.colours import Stretch, colour_classes
+from mmae.evaluate.pictures.colours import LEGENDS, Stretch, colour_classes
+from mmae.evaluate.pictures.tile_choice import date_in_words, place_in_words
 from mmae.modalities import MODALITIES, S2_LEVELS, Modality
 from mmae.report.page.bars import bar_figure
 from mmae.report.page.chart import Chart, Line, chart_figure
@@ -26,12 +27,12 @@ if TYPE_CHECKING:
     from mmae.types import Tile
 
 BIOMES: Final = (
-    "tropical moist forest", "tropical dry forest", "tropical conifer forest", "temperate broadleaf",
-    "temperate conifer",
-    "boreal forest", "tropical grassland", "temperate grassland", "flooded grassland", "montane grassland", "tundra",
-    "mediterranean", "desert", "mangroves",
+    "tundra", "tropical moist forest", "mediterranean", "desert", "temperate grassland", "boreal forest",
+    "temperate conifer", "temperate broadleaf", "montane grassland", "mangroves", "flooded grassland",
+    "tropical grassland", "tropical dry forest", "tropical conifer forest",
 )  # fmt: skip
-"""Biomes of RESOLVE Ecoregions 2017, in the order of their numbers from 1; MMEarth counts from 0."""
+"""Biomes of RESOLVE Ecoregions 2017 by MMEarth's numbers (`stats/biome_labels.json` of MMEarth-data), which are not
+RESOLVE's own."""
 
 FAR: Final = 0.5
 """A mean that is so many deviations away from the statistics' is pointed out, or a deviation twice or half theirs."""
@@ -78,13 +79,15 @@ def band_figures(index: Index, sample: Sample) -> list[Element]:
     by_band: dict[tuple[str, int], list[BandValues]] = {}
     for each in sample.bands.values():
         by_band.setdefault((each.modality.dataset, each.band), []).append(each)
-    return [_histogram(index, found) for found in by_band.values()]
+    figures = [_histogram(index, found) for found in by_band.values() if any(len(each.all_values) for each in found)]
+    empty = [found[0].title for found in by_band.values() if not any(len(each.all_values) for each in found)]
+    return [*figures, el("p", f"No tile of the sample has data in: {', '.join(empty)}.")] if empty else figures
 
 
 def statistics_table(index: Index, sample: Sample) -> tuple[Element, list[str]]:
     """What the sample's bands are beside the statistics, and a line for each band that does not fit them."""
     rows, doubts = [], []
-    for each in sample.bands.values():
+    for each in sorted(sample.bands.values(), key=lambda each: (list(MODALITIES).index(each.modality.name), each.band)):
         values, known = each.all_values, statistics(index, each)
         share = f"{100 * (1 - each.valid / each.pixels):.1f}" if each.pixels else "-"
         mean, deviation = (float(values.mean()), float(values.std())) if len(values) else (np.nan, np.nan)
@@ -108,12 +111,33 @@ def tile_figures(index: Index, sample: Sample) -> list[Element]:
             if (pixels := _picture(MODALITIES[name], tile)) is not None
         ]
         tile_id = bytes(index.tile_id[position]).decode(errors="replace")
-        lat, lon, date = float(index.lat[position]), float(index.lon[position]), int(index.date[position])
-        place = f"{lat:.2f}°, {lon:.2f}°" if np.isfinite(lat + lon) else "place unknown"
-        about = f"{index.splits[int(index.split[position])]}, {place}, {date or 'date unknown'}"
-        level = S2_LEVELS[int(index.level[position])].upper()
-        figures.append(el("figure", el("figcaption", tile_id), el("p", f"{about}, {level}"), *pictures))
+        place = place_in_words(float(index.lat[position]), float(index.lon[position]))
+        date, level = date_in_words(int(index.date[position])), S2_LEVELS[int(index.level[position])].upper()
+        about = ", ".join([index.splits[int(index.split[position])], place, date, level, *_heights(tile)])
+        figures.append(el("figure", el("figcaption", tile_id), el("p", about), *pictures))
     return figures
+
+
+def land_cover_key() -> Element:
+    """The colours of land cover in the pictures of tiles."""
+    row = MODALITIES["semseg"]
+    colours = zip(LEGENDS[row.name], row.class_names, strict=True)
+    parts = [
+        el("li", el("svg", el("rect", x=0, y=0, width=20, height=10, fill=f"#{colour}"), viewBox="0 0 32 10",
+                    aria_hidden="true"), f" {name}")
+        for colour, name in colours
+    ]  # fmt: skip
+    return el("ul", *parts, class_="legend")
+
+
+def _heights(tile: Tile) -> list[str]:
+    """`elevation 104 to 131 m`; nothing without it."""
+    row = MODALITIES["depth"]
+    if row.dataset not in tile.arrays:
+        return []
+    stored = tile.arrays[row.dataset][row.bands[0]]
+    known = stored[~np.isin(stored, row.no_data)]
+    return [f"{row.title} {short(float(known.min()))} to {short(float(known.max()))} {row.units}"] if known.size else []
 
 
 def _histogram(index: Index, found: Sequence[BandValues]) -> Element:
@@ -121,8 +145,6 @@ def _histogram(index: Index, found: Sequence[BandValues]) -> Element:
     first = found[0]
     together = np.concatenate([each.all_values for each in found])
     title = first.title
-    if not len(together):
-        return el("figure", el("figcaption", title), el("p", "No tile of the sample has data."))
     low, high = np.percentile(together, [0.5, 99.5])
     edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
     middles = ((edges[:-1] + edges[1:]) / 2).tolist()

@@ -35,6 +35,12 @@ def test_the_first_mask_is_that_of_validation() -> None:
     assert (MaskChoice().epoch, MaskChoice(3).epoch) == (VALIDATION_EPOCH, VALIDATION_EPOCH - 3)
 
 
+def test_a_picture_says_which_patches_are_seen() -> None:
+    assert MaskChoice().in_words == "the masks of validation"
+    assert MaskChoice(2, hidden=("depth",)).in_words == "random mask 2, hidden: depth"
+    assert MaskChoice(shares={"rgb": 0.5, "depth": 1.0}).in_words == "seen: 50% of rgb, 100% of depth"
+
+
 def test_hidden_modalities_are_not_seen() -> None:
     counts = seen(MaskChoice(hidden=("rgb", "semseg")))
     assert counts["rgb"] == counts["semseg"] == 0

@@ -8,11 +8,15 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
+from mmae.bench.step.step_batch import made_up_band_stats
+from mmae.data.transforms.preprocess import Preprocess
+from mmae.evaluate.pictures.picture_model import PictureModel
 from mmae.evaluate.pictures.tile_figure import ModelRows, draw_tile, save_figure
-from tests.support.tile_rows import made_up_rows
+from tests.support.tile_rows import CONFIG, case, made_up_rows
 
 
 def texts(figure: Figure) -> list[str]:
@@ -25,8 +29,9 @@ def saved(figure: Figure, kind: str = "png") -> bytes:
     return file.getvalue()
 
 
-def test_every_text_is_at_least_11_pixels_high_and_nothing_leaves_the_page() -> None:
-    figure = draw_tile("tile · place · date", [ModelRows("run, step 3", made_up_rows())])
+@pytest.mark.parametrize("models", [1, 2])
+def test_every_text_is_at_least_11_pixels_high_and_nothing_leaves_the_page(models: int) -> None:
+    figure = draw_tile("tile · place · date", [ModelRows("run, step 3", made_up_rows())] * models, "Sentinel-2 L2A")
     saved(figure)
     width, height = figure.get_size_inches() * figure.dpi
     for text in figure.axes[0].texts:
@@ -70,6 +75,30 @@ def test_several_models_share_input_and_target() -> None:
     assert texts(draw_tile("t", [ModelRows("one", rows), ModelRows("two", other)])).count("what the model sees") == 2
 
 
+def test_each_of_several_models_has_its_own_losses_below_its_prediction() -> None:
+    rows = [row for row in made_up_rows() if row.output in {"depth", "semseg"}]
+    other = [replace(row, loss=7.25) for row in rows]
+    figure = draw_tile("t", [ModelRows("one", rows), ModelRows("two", other)])
+    places = {text.get_text(): text.get_position() for text in figure.axes[0].texts}
+    ours = next(place for said, place in places.items() if said.startswith(f"loss {rows[0].loss:.3g}, off by"))
+    theirs = next(place for said, place in places.items() if said.startswith("loss 7.25, off by"))
+    assert (ours[0], theirs[0]) == (places["one"][0], places["two"][0])
+    assert ours[1] == theirs[1]
+
+
+def test_the_length_bar_is_that_of_the_tile_where_it_was_resized() -> None:
+    rows = [row for row in made_up_rows() if row.output == "rgb"]
+    said = texts(draw_tile("t", [ModelRows("run", rows, metres=20.0)]))
+    assert "200 m" in said  # 32 pixels are 640 m
+    config = replace(CONFIG, data=replace(CONFIG.data, crop="resize"))
+    batch = case()[0]
+    preprocess = Preprocess(config.data, config.model, made_up_band_stats(), torch.device("cpu"))
+    side = batch.pixels["sentinel2"].shape[-1]
+    model = PictureModel("run", 1, None, config, {}, 0)  # type: ignore[arg-type]
+    assert model._metres(batch, preprocess) == 10 * side / 32
+    assert replace(model, config=CONFIG)._metres(batch, preprocess) == 10
+
+
 def test_a_model_without_an_output_says_so() -> None:
     rows = made_up_rows()
     said = texts(draw_tile("t", [ModelRows("one", rows), ModelRows("two", rows[:1])]))
@@ -96,5 +125,6 @@ def test_nothing_valid_and_nothing_scored_is_drawn_too() -> None:
     ]
     figure = draw_tile("t", [ModelRows("run", rows)])
     assert sum("nothing scored" in each for each in texts(figure)) == len(rows)
+    assert texts(figure).count("error") == 1, "a scale of errors where there are none"
     with Image.open(BytesIO(saved(figure))) as picture:
         assert len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 2

@@ -31,6 +31,21 @@ def test_a_larger_number_is_higher_and_a_later_step_further_right() -> None:
     assert first < third < second
 
 
+def test_long_numbers_leave_room_for_the_name_of_their_axis() -> None:
+    figure = drawn(Chart("t", "step", "rate", [Line("a", [0, 1], [0.0, 0.00123])]))
+    numbers = [
+        each for each in figure.iter("text") if each.get("text-anchor") == "end" and "0.000" in (each.text or "")
+    ]
+    assert numbers
+    for each in numbers:
+        assert float(each.get("x", 0)) - 7 * len(each.text or "") >= 18  # the name is 12 wide, around x=12
+
+
+def test_counts_have_whole_numbers_at_their_axis() -> None:
+    figure = drawn(Chart("t", "step", "skipped", [Line("a", [0, 1], [0, 0])], from_zero=True, whole=True))
+    assert [each.text for each in figure.iter("text") if each.get("text-anchor") == "end"][:2] == ["0", "1"]
+
+
 def test_axes_have_names_and_the_figure_a_title_and_numbers() -> None:
     figure = drawn(
         Chart("speed", "step", "tiles a second", [Line("a", [1, 2], [3.0, 4.0]), Line("b", [1, 2], [5.0, 6.0])])

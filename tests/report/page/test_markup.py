@@ -38,7 +38,7 @@ def test_names_of_attributes_are_those_of_html() -> None:
 
 def test_a_table_heads_its_rows_and_can_be_reached() -> None:
     text = html_text(table(["a", "b"], [["1", "2"]], "about"))
-    assert '<th scope="row">1</th><td>2</td>' in text
+    assert '<th scope="row">1</th><td class="n">2</td>' in text
     assert 'tabindex="0"' in text
     assert "<caption>about</caption>" in text
     assert "<dt>a</dt><dd>b</dd>" in html_text(facts([("a", "b")]))

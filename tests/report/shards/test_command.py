@@ -11,6 +11,7 @@ import pytest
 
 from mmae.cli import main
 from mmae.data.shards.index_json import DatasetInfo
+from mmae.report.shards.data_figures import BIOMES
 from tests.support.tiny_sets import DATASETS, STATS, damage, sign, write_set
 
 PLACES = {1: (46.8, 9.8), 2: (46.8, 9.9), 3: (-2.4, 34.9), 4: (46.8, 9.8)}
@@ -45,6 +46,18 @@ def test_a_set_is_told_in_figures_and_tables(tmp_path: Path) -> None:
     ):
         assert words in text, words
     assert text.count("<img") == 3 * 3
+
+
+def test_biomes_have_the_names_of_their_numbers_in_mmearth(tmp_path: Path) -> None:
+    # Five real MMEarth-numbered places: Denmark and southern Chile 7, the coast of Brazil 1, Tanzania 11, Ontario 5.
+    biomes = {1: 7, 2: 1, 3: 11, 4: 5}
+    write_set(tmp_path / "shards", {"train": [1, 2, 3, 4]}, biomes=biomes, dates={1: 20200408})
+    text = page(tmp_path)
+    for name in ("temperate broadleaf", "tropical moist forest", "tropical grassland", "boreal forest"):
+        assert f">{name}<" in text, name
+    assert len(BIOMES) == len(set(BIOMES)) == 14
+    assert "place unknown, 2020-04-08, L1C" in text or "place unknown, 2020-04-08, L2A" in text
+    assert "elevation" in text
 
 
 def test_bands_that_do_not_fit_their_statistics_are_pointed_out(tmp_path: Path) -> None:

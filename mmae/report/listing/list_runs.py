@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from mmae.disk.ownership import add_trust_argument
-from mmae.errors import InputError
+from mmae.errors import EXIT_BAD_INPUT, InputError
+from mmae.report.listing.prune import Prunable, folder_bytes, prunable, prune
 from mmae.run.layout import ARCHIVE, CONFIG, LOG
-from mmae.run.listing.prune import Removable, folder_bytes, removable, remove
 from mmae.run.log_reader import LogRecords
 from mmae.run.state import RunState, read_run
 from mmae.run.status import duration
+from mmae.terminal.error_line import first_line, say_error
 from mmae.terminal.plurals import counted
 from mmae.terminal.printable import printable
 from mmae.terminal.table import Column, Table, Value, add_json_argument, check_json_path, write_json
@@ -114,7 +115,8 @@ def _best_validation(log: Path) -> tuple[float | None, int | None]:
 
 
 def _prune(found: Sequence[_Found], args: argparse.Namespace) -> int:
-    there = [each for run in found for each in removable(run.folder, run.state, args.trust)]
+    runs = [chosen for run in found if (chosen := prunable(run.folder, run.state, args.trust)).there]
+    there = [each for run in runs for each in run.there]
     if not there:
         print("nothing to remove: every run needs what it has")
         return 0
@@ -124,17 +126,26 @@ def _prune(found: Sequence[_Found], args: argparse.Namespace) -> int:
     if not args.yes and not _agreed(f"remove {counted(len(there), 'folder')}, {total:.2f} GB? [y/N] "):
         print("nothing was removed")
         return 0
-    _remove_all(there)
-    return 0
+    return _prune_all(runs)
 
 
-def _remove_all(there: Sequence[Removable]) -> None:
-    freed = sum(remove(each) for each in there)
+def _prune_all(runs: Sequence[Prunable]) -> int:
+    """Prune run by run: one that cannot be pruned is named, and does not stop the others. Returns an exit status."""
+    freed, refused = 0, 0
+    for each in runs:
+        try:
+            freed += prune(each)
+        except (InputError, OSError) as error:
+            refused += 1
+            say_error(f"mmae runs: {first_line(error)}")
     print(f"removed {freed / 1e9:.2f} GB")
+    return EXIT_BAD_INPUT if refused else 0
 
 
 def _agreed(question: str) -> bool:
     """Whether a person says yes; without a terminal nobody can."""
     if not sys.stdin.isatty():
         raise InputError("--prune asks before it removes anything, and there is no terminal to ask: add --yes")
-    return input(question).strip().lower() in {"y", "yes"}
+    with suppress(EOFError):
+        return input(question).strip().lower() in {"y", "yes"}
+    return False
