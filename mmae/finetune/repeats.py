@@ -18,10 +18,11 @@ from mmae.disk.files import write_whole, writing
 from mmae.disk.json_text import standard_json
 from mmae.distributed.collectives import on_rank_0
 from mmae.errors import InputError
-from mmae.finetune.scoring.task_scores import LOWER
+from mmae.finetune.scoring.task_scores import LOWER, MAIN
 from mmae.finetune.tuning_results import Results
 from mmae.run.folder import RunFolder
 from mmae.run.layout import RESULTS, SEARCH, SEEDS
+from mmae.terminal.plurals import counted
 
 if TYPE_CHECKING:
     from mmae.finetune.start.tuning_spec import TuningSpec
@@ -32,7 +33,8 @@ DECAYS: Final = (0.75, 0.9, 0.6, 1.0)
 """Layer decays that it tries."""
 _T95: Final = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """Student's t, 97.5 %, for 1, 2, ... degrees of freedom."""
-_NORMAL: Final = 1.96
+_Z: Final = 1.959964
+"""The normal distribution's 97.5 %."""
 
 
 def pairs(count: int, blr: float, layer_decay: float) -> list[tuple[float, float]]:
@@ -73,6 +75,13 @@ def best_of(trials: Sequence[Results]) -> Results:
     return min(scored, key=lambda each: sign * float(_val(each) or 0.0))
 
 
+def without_score(spec: TuningSpec) -> Results:
+    """The results of a trial that lost its numbers."""
+    main = MAIN[spec.labelled.task.kind]
+    train = spec.config.train
+    return {"main": main, "blr": train.blr, "layer_decay": train.layer_decay, "val": {"scores": {main: None}}}
+
+
 def with_choice(spec: TuningSpec, best: Results) -> TuningSpec:
     """The fine-tuning with the learning rate and layer decay of the best trial."""
     train = replace(spec.config.train, blr=best["blr"], layer_decay=best["layer_decay"])
@@ -109,17 +118,27 @@ def spread(values: Sequence[float | None]) -> dict[str, float | None]:
     if len(known) == 1:
         return {"mean": known[0], "deviation": None, "half_width": None}
     deviation = statistics.stdev(known)
-    t = _T95[len(known) - 2] if len(known) - 2 < len(_T95) else _NORMAL
     return {
         "mean": statistics.fmean(known),
         "deviation": deviation,
-        "half_width": t * deviation / math.sqrt(len(known)),
+        "half_width": _students(len(known) - 1) * deviation / math.sqrt(len(known)),
     }
+
+
+def _students(freedom: int) -> float:
+    """Student's t, 97.5 %: beyond the table by its expansion in 1 / freedom (Abramowitz and Stegun, 26.7.5)."""
+    if freedom <= len(_T95):
+        return _T95[freedom - 1]
+    first = (_Z**3 + _Z) / 4
+    second = (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / 96
+    third = (3 * _Z**7 + 19 * _Z**5 + 17 * _Z**3 - 15 * _Z) / 384
+    return _Z + first / freedom + second / freedom**2 + third / freedom**3
 
 
 def summary_lines(joined: Results) -> list[str]:
     """The summary, for people."""
-    lines = [f"{len(joined['seeds'])} seeds, train.blr={joined['blr']:g}, train.layer_decay={joined['layer_decay']:g}"]
+    seeds, blr, decay = counted(len(joined["seeds"]), "seed"), joined["blr"], joined["layer_decay"]
+    lines = [f"{seeds}, train.blr={blr:g}, train.layer_decay={decay:g}"]
     for part in ("val", "test"):
         if part in joined:
             scores = "  ".join(f"{name} {_shown(each)}" for name, each in joined[part]["scores"].items())

@@ -53,7 +53,8 @@ def test_a_search_without_any_score_is_an_error() -> None:
         best_of([result(None), result(None)])
 
 
-@pytest.mark.parametrize("values", [[1.0, 2.0], [0.3, 0.35, 0.41], [float(n) ** 0.5 for n in range(10)]])
+@pytest.mark.parametrize("values", [[1.0, 2.0], [0.3, 0.35, 0.41], [float(n) ** 0.5 for n in range(10)],
+                                    [float(n) ** 0.5 for n in range(11)], [float(n) for n in range(40)]])  # fmt: skip
 def test_the_interval_is_students_over_seeds(values: list[float]) -> None:
     stats = pytest.importorskip("scipy.stats")
     found = spread(values)
