@@ -7,21 +7,21 @@ started again skips what has ended.
 from __future__ import annotations
 
 import json
-import math
-import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mmae.config.finetune_schema import FinetuneConfig, RepeatConfig
+from mmae.config.score_names import LOWER
 from mmae.disk.files import write_whole, writing
 from mmae.disk.json_text import standard_json
 from mmae.distributed.collectives import on_rank_0
 from mmae.errors import InputError
-from mmae.finetune.scoring.task_scores import LOWER, MAIN
+from mmae.finetune.scoring.task_scores import MAIN
 from mmae.finetune.tuning_results import Results
 from mmae.run.folder import RunFolder
 from mmae.run.layout import RESULTS, SEARCH, SEEDS
+from mmae.run.training_parts import shown_spread, spread
 from mmae.terminal.plurals import counted
 
 if TYPE_CHECKING:
@@ -31,10 +31,6 @@ RATES: Final = (1.0, 0.3, 3.0, 0.1, 10.0)
 """Factors of `train.blr` that a search tries."""
 DECAYS: Final = (0.75, 0.9, 0.6, 1.0)
 """Layer decays that it tries."""
-_T95: Final = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""Student's t, 97.5 %, for 1, 2, ... degrees of freedom."""
-_Z: Final = 1.959964
-"""The normal distribution's 97.5 %."""
 
 
 def pairs(count: int, blr: float, layer_decay: float) -> list[tuple[float, float]]:
@@ -110,38 +106,13 @@ def summary(seeds: Sequence[Results], trials: Sequence[Results]) -> Results:
     return joined
 
 
-def spread(values: Sequence[float | None]) -> dict[str, float | None]:
-    """Mean, standard deviation, and the half width of the mean's 95 % interval (Student's t over seeds)."""
-    known = [each for each in values if each is not None]
-    if not known:
-        return {"mean": None, "deviation": None, "half_width": None}
-    if len(known) == 1:
-        return {"mean": known[0], "deviation": None, "half_width": None}
-    deviation = statistics.stdev(known)
-    return {
-        "mean": statistics.fmean(known),
-        "deviation": deviation,
-        "half_width": _students(len(known) - 1) * deviation / math.sqrt(len(known)),
-    }
-
-
-def _students(freedom: int) -> float:
-    """Student's t, 97.5 %: beyond the table by its expansion in 1 / freedom (Abramowitz and Stegun, 26.7.5)."""
-    if freedom <= len(_T95):
-        return _T95[freedom - 1]
-    first = (_Z**3 + _Z) / 4
-    second = (5 * _Z**5 + 16 * _Z**3 + 3 * _Z) / 96
-    third = (3 * _Z**7 + 19 * _Z**5 + 17 * _Z**3 - 15 * _Z) / 384
-    return _Z + first / freedom + second / freedom**2 + third / freedom**3
-
-
 def summary_lines(joined: Results) -> list[str]:
     """The summary, for people."""
     seeds, blr, decay = counted(len(joined["seeds"]), "seed"), joined["blr"], joined["layer_decay"]
     lines = [f"{seeds}, train.blr={blr:g}, train.layer_decay={decay:g}"]
     for part in ("val", "test"):
         if part in joined:
-            scores = "  ".join(f"{name} {_shown(each)}" for name, each in joined[part]["scores"].items())
+            scores = "  ".join(f"{name} {shown_spread(each)}" for name, each in joined[part]["scores"].items())
             lines.append(f"{part} ({joined[part]['split']}, {joined[part]['tiles']} tiles): {scores}")
     return lines
 
@@ -167,9 +138,3 @@ def _part(spec: TuningSpec, config: FinetuneConfig, name: str) -> TuningSpec:
 def _val(results: Results) -> float | None:
     value: Any = results["val"]["scores"][results["main"]]
     return None if value is None else float(value)
-
-
-def _shown(each: dict[str, float | None]) -> str:
-    if each["mean"] is None:
-        return "-"
-    return f"{each['mean']:.4g}" + ("" if each["half_width"] is None else f" ± {each['half_width']:.2g}")

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 
+from mmae.config.score_names import LOWER
 from mmae.data.loading.device_prefetch import on_device
 from mmae.data.sampling.shard_sets import needed_datasets
 from mmae.distributed.collectives import on_rank_0
@@ -25,7 +26,7 @@ from mmae.finetune.labelled.tile_reading import scoring_batches, tuning_batches
 from mmae.finetune.labelled.tuning_samples import SampleMaker
 from mmae.finetune.model.parameter_groups import parameter_groups
 from mmae.finetune.model.save_finetuned import save_finetuned
-from mmae.finetune.scoring.task_scores import LOWER, MAIN, Scorer, TaskScores
+from mmae.finetune.scoring.task_scores import MAIN, Scorer, TaskScores
 from mmae.finetune.start.start_model import StartModel, start_model
 from mmae.finetune.training import tuning_records
 from mmae.finetune.training.averaged_weights import AveragedWeights, Best
