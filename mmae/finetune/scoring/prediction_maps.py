@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mmae.disk.files import writing
+from mmae.disk.files import file_name, writing
 from mmae.errors import InputError
 from mmae.scenes.files.geo_extra import rasterio
 
@@ -31,10 +31,15 @@ _PLACED: Final = "middle of the tile on the nearest 10 m of UTM: the tile's own 
 
 
 class PredictionMaps:
-    """Writes the maps of this rank's tiles into a folder that all ranks share."""
+    """Writes the maps of this rank's tiles into a folder that all ranks share.
 
-    def __init__(self, folder: Path, index: Index, task: Task) -> None:
+    Args:
+        covers_hw: height and width of a pixel of the maps in pixels of the tiles: not 1 where tiles were resized.
+    """
+
+    def __init__(self, folder: Path, index: Index, task: Task, covers_hw: tuple[float, float] = (1.0, 1.0)) -> None:
         self._folder, self._index, self._task = folder, index, task
+        self._pixel_hw = (_METRES * covers_hw[0], _METRES * covers_hw[1])
         self._place_of = {row: place for place, row in enumerate(index.row.tolist())}
         # Before tiles are predicted: the extra may be missing.
         rasterio()
@@ -64,8 +69,8 @@ class PredictionMaps:
     def _write(self, place: int, bands_CHW: NDArray[Any]) -> None:
         library, index, task = rasterio(), self._index, self._task
         tile_id = index.tile_id[place].decode()
-        path = self._folder / f"{_file_name(tile_id)}.tif"
-        grid = _utm(float(index.lat[place]), float(index.lon[place]), *bands_CHW.shape[1:])
+        path = self._folder / _name(tile_id, int(index.row[place]))
+        grid = _utm(float(index.lat[place]), float(index.lon[place]), bands_CHW.shape[1:], self._pixel_hw)
         try:
             with library.open(
                 path, "w", driver="GTiff", dtype=bands_CHW.dtype, count=len(bands_CHW), compress="deflate",
@@ -84,8 +89,12 @@ class PredictionMaps:
             raise InputError(f"{path}: cannot be written ({error}): {_REMEDY}") from error
 
 
-def _utm(lat: float, lon: float, height: int, width: int) -> dict[str, Any]:
-    """CRS and transform of a tile around its middle; empty where its place is not known."""
+def _utm(lat: float, lon: float, size_hw: tuple[int, ...], pixel_hw: tuple[float, float]) -> dict[str, Any]:
+    """CRS and transform of a tile around its middle; empty where its place is not known.
+
+    Args:
+        pixel_hw: height and width of a pixel in metres.
+    """
     if not (np.isfinite(lat) and np.isfinite(lon)) or abs(lat) > 84:
         return {}
     from affine import Affine
@@ -94,12 +103,13 @@ def _utm(lat: float, lon: float, height: int, width: int) -> dict[str, Any]:
     zone = min(60, int((lon + 180) % 360 // 6) + 1)
     crs = rasterio().crs.CRS.from_epsg((32600 if lat >= 0 else 32700) + zone)
     (x,), (y,) = transform("EPSG:4326", crs, [lon], [lat])
-    left, top = (round((middle + sign * side * _METRES / 2) / _METRES) * _METRES
-                 for middle, sign, side in ((x, -1, width), (y, 1, height)))  # fmt: skip
-    return {"crs": crs, "transform": Affine(_METRES, 0, left, 0, -_METRES, top)}
+    (height, width), (tall, wide) = size_hw, pixel_hw
+    left, top = (round((middle + half) / _METRES) * _METRES
+                 for middle, half in ((x, -width * wide / 2), (y, height * tall / 2)))  # fmt: skip
+    return {"crs": crs, "transform": Affine(wide, 0, left, 0, -tall, top)}
 
 
-def _file_name(tile_id: str) -> str:
-    """The tile's id as it may name a file."""
-    safe = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_.-") else "_" for letter in tile_id)
-    return safe.lstrip(".")[:200] or "tile"
+def _name(tile_id: str, row: int) -> str:
+    """The file of a tile: its id, and its row in the source where the id cannot name a file as it is."""
+    safe = file_name(tile_id).lstrip(".")[:200]
+    return f"{tile_id}.tif" if safe == tile_id and safe else f"{safe or 'tile'}_row{row}.tif"
