@@ -156,8 +156,8 @@ class RawEncoder:
         Args:
             arrays: dataset (`sentinel2`, `sentinel1`, `aster`, ...) -> numpy array or tensor (B, C, H, W) of any real
                 dtype; or one such array, whose dataset is found from the names of its bands. H and W are multiples of
-                the patch size, the same for all. 0 and below in Sentinel-2, what is not finite, and what a numpy
-                mask hides is no data.
+                the patch size, the same for all. 0 and below in Sentinel-2, what is not finite, what a numpy
+                mask hides, and elsewhere -9999 and below and 1 000 000 and above is no data.
             bands: dataset -> name of each band of the array, in its order; a list where there is one array. The names
                 are those of `mmae.modalities`; B02 and b2 are B2.
             level: Sentinel-2 processing level, `l1c` or `l2a`: of all tiles, or one a tile.

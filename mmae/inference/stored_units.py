@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mmae.errors import InputError, did_you_mean
+from mmae.inference.undeclared_no_data import is_no_measurement
 from mmae.modalities import MODALITIES
 from mmae.raw_tiles import without_mask
 
@@ -75,7 +76,7 @@ def as_stored(values: Tensor | np.ndarray[Any, Any], dataset: str, units: Units,
 
     Args:
         values: numpy array or tensor of any integer or floating-point dtype; gradients are not kept. What a numpy mask
-            hides is no data.
+            hides is no data; so is a number that can only be a mark of it, such as -9999 m.
         units: see `check_units_known`; an array that holds reflectance or linear power is converted.
         offset: is added to Sentinel-2's stored values where there is data. It is the product's own additive offset
             (`BOA_ADD_OFFSET`, `RADIO_ADD_OFFSET`): -1000 for baseline 04.00 and later. What would fall to 0 or below
@@ -85,7 +86,7 @@ def as_stored(values: Tensor | np.ndarray[Any, Any], dataset: str, units: Units,
     Raises:
         InputError: the dtype is none of numbers.
     """
-    stored = _tensor(values, dataset)
+    stored = _without_marks(_tensor(values, dataset), dataset)
     convert = _conversion(dataset, units)
     lifted = dataset == _SENTINEL2 and offset != 0
     if convert is not None:
@@ -185,6 +186,16 @@ def _below(stored: Tensor) -> Tensor:
     # torch compares no uint16.
     unsigned = not stored.is_floating_point() and torch.iinfo(stored.dtype).min == 0
     return torch.zeros_like(stored, dtype=torch.bool) if unsigned else stored < 0
+
+
+def _without_marks(stored: Tensor, dataset: str) -> Tensor:
+    """The same numbers; NaN where one can only be a mark of no data."""
+    if dataset == _SENTINEL2 or _is_categorical(dataset):
+        return stored
+    marked = is_no_measurement(stored.to(torch.float64).numpy(force=True))
+    if not marked.any():
+        return stored
+    return torch.where(torch.from_numpy(marked).to(stored.device), torch.nan, stored.to(torch.float32))
 
 
 def _is_categorical(dataset: str) -> bool:

@@ -102,7 +102,19 @@ def test_below_0_sentinel2_has_no_data(dtype: Any) -> None:
         stored = as_stored(values, "sentinel2", None, offset).flatten()
         assert stored.isnan().tolist() == [True, True, False, False]
         assert stored[2:].tolist() == [0, last]
-    assert as_stored(values, "aster", None, 0).flatten().tolist() == [-9999, -1, 0, 5]
+    assert as_stored(values, "aster", None, 0).flatten()[1:].tolist() == [-1, 0, 5]
+
+
+def test_a_number_that_no_instrument_gives_is_no_data() -> None:
+    for dtype, marks in ((np.int16, [-9999, -32768]), (np.float64, [-9999, -3.4e38, 1e20, np.inf, np.nan])):
+        for values in (np.array([[[[*marks, -430, 8849]]]], dtype), torch.tensor([[[[*marks, -430, 8849]]]])):
+            stored = as_stored(values, "aster", None, 0).flatten().tolist()
+            assert not np.isfinite(stored[:-2]).any()
+            assert stored[-2:] == [-430, 8849]
+    assert as_stored(np.array([[[[1e20, 1.0]]]]), "sentinel1", "linear", 0).isnan().flatten().tolist() == [True, False]
+    # Codes of classes are no measurements; and without marks integers keep their dtype.
+    assert as_stored(np.array([[[[-9999]]]], np.int16), "esa_worldcover", None, 0).item() == -9999
+    assert as_stored(np.array([[[[-430]]]], np.int16), "aster", None, 0).dtype is torch.int16
 
 
 def test_pictures_and_marks_are_refused() -> None:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from mmae.errors import InputError
+from mmae.inference.undeclared_no_data import is_no_measurement
 from mmae.modalities import MODALITIES
 from mmae.scenes.files.geo_extra import rasterio
 from mmae.scenes.files.ground_grid import Grid, grid_of, metre_grid
+from mmae.scenes.files.warped_file import warped_file
 from mmae.terminal.plurals import counted
 
 if TYPE_CHECKING:
@@ -145,7 +147,10 @@ class SceneReader:
             for band, pixels_HW in zip(bands, pixels, strict=True):
                 fill = no_data_of(band.dataset, scene.dtypes[band.dataset])
                 out = found[band.dataset][place[band.dataset]]
-                out[: below - top, : right - left] = _filled(pixels_HW, out.dtype, fill)
+                part_HW = _filled(pixels_HW, out.dtype, fill)
+                if np.isnan(fill) and band.dataset != "sentinel2":
+                    part_HW[is_no_measurement(part_HW)] = fill
+                out[: below - top, : right - left] = part_HW
                 place[band.dataset] += 1
         return found
 
@@ -211,37 +216,8 @@ def _on_grid(path: str, dataset: str, scene: Scene) -> Iterator[Any]:
         if scene.resampling is None:
             yield file
             return
-        from rasterio.enums import Resampling
-        from rasterio.vrt import WarpedVRT
-
-        grid = scene.grid
-        how = Resampling[scene.resampling]
-        if any(row.categorical for row in _rows(dataset)):
-            how = Resampling.nearest
-        with WarpedVRT(
-            file,
-            crs=grid.crs,
-            transform=grid.affine,
-            height=grid.height,
-            width=grid.width,
-            resampling=how,
-            **_no_data_in(file, dataset),
-        ) as warped:
+        with warped_file(file, dataset, scene.grid, scene.resampling) as warped:
             yield warped
-
-
-def _no_data_in(file: Any, dataset: str) -> dict[str, Any]:
-    """How resampling keeps data apart from what is no data in a file, and from the ground beyond the file."""
-    from rasterio.enums import ColorInterp, MaskFlags
-
-    if file.nodata is not None or ColorInterp.alpha in file.colorinterp:
-        return {}
-    if any(row.categorical for row in _rows(dataset)):
-        return {"nodata": no_data_of(dataset, file.dtypes[0])}
-    if dataset == "sentinel2" and not any(MaskFlags.per_dataset in flags for flags in file.mask_flag_enums):
-        # Zeros must not be mixed into their neighbours, though the file does not declare them.
-        return {"src_nodata": 0}
-    return {"nodata": float("nan"), "dtype": "float32"}
 
 
 def _rows(dataset: str) -> list[Any]:
