@@ -30,6 +30,7 @@ _NO_SOURCE: Final = SourceConfig()
 _ONLY_FOR: Final = {
     "partition": ("geobench1", "mmearth-bench"),
     "masks": ("geotiffs",),
+    "tile": ("geotiffs",),
     "classes": ("geotiffs",),
     "ignore": ("geotiffs", "torchgeo"),
     "bands": ("geotiffs", "torchgeo"),
@@ -86,6 +87,8 @@ def _geotiff_labels(config: FinetuneConfig) -> Iterator[str]:
         yield f"source.masks is for segmentation or pixel_regression, and task.kind={kind} needs a label an image"
     if kind not in DENSE | {"classification"} and labels is None:
         yield f"task.labels is not set: name a CSV file with a line an image, which task.kind={kind} needs"
+    if config.source.tile is not None and masks is None:
+        yield "source.tile cuts images and their masks, and a label of an image is not one of its parts: leave it out"
     if kind != "segmentation" and config.source.classes is not None:
         yield f"source.classes names the classes of masks, task.kind={kind} has none: leave it out"
 

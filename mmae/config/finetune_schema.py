@@ -107,6 +107,8 @@ class SourceConfig:
     """Part of the suite's training samples, such as `0.10x_train` or `5%`."""
     masks: Place | None = _free(None)
     """GeoTIFFs: the folder of masks, each with the name of its image."""
+    tile: Positive | None = None
+    """GeoTIFFs: cut images and masks into tiles of this side in pixels; null: each image is one tile."""
     classes: tuple[str, ...] | None = None
     """Classes of masks, as `[0:other,1:water]`; null: the numbers that the masks hold."""
     ignore: tuple[int, ...] = ()

@@ -24,7 +24,9 @@ def open_source(config: FinetuneConfig) -> LabelledData:
 
             return open_suite(config.source, config.task.kind, places)
         case "geotiffs":
-            raise NotImplementedError
+            from mmae.finetune.sources.geotiff_data import open_geotiffs
+
+            return open_geotiffs(config.source, config.task)
         case "torchgeo":
             raise NotImplementedError
         case "shards":
