@@ -21,7 +21,9 @@ def write_images(
     dtype: str = "uint16",
     classes: int = 2,
 ) -> Path:
-    """Images that lie 2 km apart in a row. Image k is of class k modulo `classes`; the right half of a mask is the next.
+    """Images that lie 2 km apart in a row.
+
+    Image k is of class k modulo `classes`, and the right half of it of the next class.
 
     Args:
         names: keys of images, such as `train/a`.
@@ -59,3 +61,16 @@ def mask_of(number: int, side: int, classes: int) -> np.ndarray:
 
 def place_of(number: int) -> tuple[float, ...]:
     return (10.0, 0.0, 500_000.0 + 2_000 * number, 0.0, -10.0, 5_000_000.0)
+
+
+def write_eurosat(root: Path, counts: tuple[int, int, int] = (8, 4, 4)) -> Path:
+    """Images of two classes where TorchGeo's EuroSAT has them."""
+    order = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B9", "B10", "B11", "B12", "B8A")
+    folder = root / "ds" / "images" / "remote_sensing" / "otherDatasets" / "sentinel_2" / "tif"
+    names = [f"{('Forest', 'River')[number % 2]}_{number}" for number in range(sum(counts))]
+    write_images(folder, [f"{name.partition('_')[0]}/{name}" for name in names], order)
+    starts = np.cumsum([0, *counts])
+    for place, split in enumerate(("train", "val", "test")):
+        listed = names[starts[place] : starts[place + 1]]
+        (root / f"eurosat-{split}.txt").write_text("".join(f"{name}.jpg\n" for name in listed))
+    return root

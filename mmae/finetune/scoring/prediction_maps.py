@@ -1,12 +1,15 @@
 """Predictions of pixels as GeoTIFFs, one a tile: codes of classes, or numbers in units.
 
 A shard set knows the middle of each tile, and not its grid. So a map lies on the UTM grid of 10 m around that place: it
-may be off by a few pixels, and its tags say so.
+may be off by a few pixels, and its tags say so. A tile of a GeoTIFF has the grid of its file.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -21,8 +24,11 @@ if TYPE_CHECKING:
 
     from mmae.data.shards.index import Index
     from mmae.finetune.labelled.tuning_samples import Samples
+    from mmae.finetune.sources.labelled_data import Ground
     from mmae.model.tuned.task import Task
     from mmae.types import Batch
+
+NO_GROUNDS: Final[Mapping[int, Ground]] = MappingProxyType({})
 
 _METRES: Final = 10.0
 _REMEDY: Final = "make room, or choose another run.dir"
@@ -31,10 +37,25 @@ _PLACED: Final = "middle of the tile on the nearest 10 m of UTM: the tile's own 
 
 
 class PredictionMaps:
-    """Writes the maps of this rank's tiles into a folder that all ranks share."""
+    """Writes the maps of this rank's tiles into a folder that all ranks share.
 
-    def __init__(self, folder: Path, index: Index, task: Task) -> None:
+    Args:
+        grounds: position in the index -> the grid of the tile, where it is known.
+        resized: samples are whole tiles in another size, not their middle.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        index: Index,
+        task: Task,
+        grounds: Mapping[int, Ground] = NO_GROUNDS,
+        tile_hw: tuple[int, int] = (0, 0),
+        resized: bool = False,
+    ) -> None:
         self._folder, self._index, self._task = folder, index, task
+        self._grounds, self._tile_hw, self._resized = grounds, tile_hw, resized
+        self._names = _file_names([each.decode() for each in index.tile_id.tolist()])
         self._place_of = {row: place for place, row in enumerate(index.row.tolist())}
         # Before tiles are predicted: the extra may be missing.
         rasterio()
@@ -64,8 +85,9 @@ class PredictionMaps:
     def _write(self, place: int, bands_CHW: NDArray[Any]) -> None:
         library, index, task = rasterio(), self._index, self._task
         tile_id = index.tile_id[place].decode()
-        path = self._folder / f"{_file_name(tile_id)}.tif"
-        grid = _utm(float(index.lat[place]), float(index.lon[place]), *bands_CHW.shape[1:])
+        path = self._folder / f"{self._names[place]}.tif"
+        known = self._grid(place, bands_CHW.shape[1], bands_CHW.shape[2])
+        grid = known or _utm(float(index.lat[place]), float(index.lon[place]), *bands_CHW.shape[1:])
         try:
             with library.open(
                 path, "w", driver="GTiff", dtype=bands_CHW.dtype, count=len(bands_CHW), compress="deflate",
@@ -73,7 +95,7 @@ class PredictionMaps:
             ) as file:  # fmt: skip
                 file.write(bands_CHW)
                 file.descriptions = task.targets if task.regression else (task.name,)
-                tags = {"tile": tile_id, "task": task.name, **({"place": _PLACED} if grid else {})}
+                tags = {"tile": tile_id, "task": task.name, **({"place": _PLACED} if grid and not known else {})}
                 if not task.regression:
                     tags["classes"] = ", ".join(
                         f"{code} {name}" for code, name in zip(task.codes, task.classes, strict=True)
@@ -82,6 +104,20 @@ class PredictionMaps:
         except (library.errors.RasterioError, OSError) as error:
             path.unlink(missing_ok=True)
             raise InputError(f"{path}: cannot be written ({error}): {_REMEDY}") from error
+
+    def _grid(self, place: int, height: int, width: int) -> dict[str, Any]:
+        """CRS and transform of a sample of a tile whose grid is known; empty where it is not."""
+        ground = self._grounds.get(place)
+        if ground is None:
+            return {}
+        from affine import Affine
+
+        (rows, columns), whole = self._tile_hw, Affine(*ground.transform)
+        if self._resized:
+            inside = Affine.scale(columns / width, rows / height)
+        else:
+            inside = Affine.translation((columns - width) // 2, (rows - height) // 2)
+        return {"crs": rasterio().crs.CRS.from_wkt(ground.crs), "transform": whole * inside}
 
 
 def _utm(lat: float, lon: float, height: int, width: int) -> dict[str, Any]:
@@ -97,6 +133,13 @@ def _utm(lat: float, lon: float, height: int, width: int) -> dict[str, Any]:
     left, top = (round((middle + sign * side * _METRES / 2) / _METRES) * _METRES
                  for middle, sign, side in ((x, -1, width), (y, 1, height)))  # fmt: skip
     return {"crs": crs, "transform": Affine(_METRES, 0, left, 0, -_METRES, top)}
+
+
+def _file_names(tile_ids: list[str]) -> list[str]:
+    """A name of a file for each tile, no two alike, whatever the case of letters."""
+    names = [_file_name(tile_id) for tile_id in tile_ids]
+    count = Counter(name.lower() for name in names)
+    return [name if count[name.lower()] == 1 else f"{place}-{name}" for place, name in enumerate(names)]
 
 
 def _file_name(tile_id: str) -> str:

@@ -18,6 +18,8 @@ SKIPPED: Final = "-"
 """The name of a band that is not read."""
 
 _NUMBERED: Final = re.compile(r"(?:s2[\s_-]*)?b(?:and)?[\s_-]*0*([1-9][0-9]?a?)")
+_LAST: Final = 12
+"""The highest number of a band of Sentinel-2; an image with higher ones is of another sensor."""
 _POLARISED: Final = re.compile(
     r"(?:s1[\s_-]*)?(?:(asc|desc)(?:ending)?[\s_-]+)?(vv|vh|hh|hv)(?:[\s_-]+(asc|desc)(?:ending)?)?"
 )
@@ -72,6 +74,12 @@ def match_bands(names: Sequence[str], where: str) -> BandMatch:
     Raises:
         InputError: none of them matches, or two match the same band.
     """
+    numbers = [int(own[1].rstrip("a")) for name in names if (own := _NUMBERED.fullmatch(name.strip().lower()))]
+    if max(numbers, default=0) > _LAST:
+        raise InputError(
+            f"{where}: has a band B{max(numbers)}, so its numbers are not Sentinel-2's: set source.bands to names such "
+            f"as [blue,green,red,nir], with {SKIPPED} for bands that are not to be read"
+        )
     found: dict[str, dict[str, int]] = {}
     strange, no_orbit = [], []
     for place, name in enumerate(names):

@@ -98,12 +98,8 @@ def open_geotiffs(source: SourceConfig, task: TaskConfig) -> GeotiffData:
     matched = match_bands(_names(source, first), str(first.path))
     for head in images.values():
         _check_image(head, first)
-    units = image_units(
-        source,
-        matched.bands,
-        {first.dtypes[place] for row in matched.places.values() for place in row},
-        str(first.path),
-    )
+    dtypes = {first.dtypes[place] for row in matched.places.values() for place in row}
+    units = image_units(source, matched.bands, dtypes, str(first.path), source.level)
     keys, labels, splits, notes = _labels(source, task, folder, images)
     heads = tuple(images[key] for key in keys)
     cuts, size = cut_images(heads, source.tile, folder)

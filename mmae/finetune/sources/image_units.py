@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmae.config.finetune_schema import SourceConfig
+    from mmae.modalities import S2Level
 
 _SENTINEL2: Final = "sentinel2"
 _WORDS: Final = {"sentinel2": {"dn", "reflectance"}, "sentinel1": {"linear"}}
@@ -51,13 +52,16 @@ class ImageUnits:
         return found
 
 
-def image_units(source: SourceConfig, bands: Mapping[str, Any], dtypes: set[str], where: str) -> ImageUnits:
+def image_units(
+    source: SourceConfig, bands: Mapping[str, Any], dtypes: set[str], where: str, level: S2Level | None
+) -> ImageUnits:
     """How the recipe says that numbers are to be read.
 
     Args:
         bands: by dataset of MMEarth.
         dtypes: of the images.
         where: names the images in messages.
+        level: of Sentinel-2 images, if it is known.
 
     Raises:
         InputError: the level of Sentinel-2 images is missing, units or offset fit no band, or numbers of 8 bits are to
@@ -84,7 +88,7 @@ def image_units(source: SourceConfig, bands: Mapping[str, Any], dtypes: set[str]
                 f"{where}: its numbers have 8 bits, which cannot hold digital numbers: set source.units=picture, which "
                 "normalises them by themselves"
             )
-        if source.level is None:
+        if level is None:
             raise InputError(
                 f"{where}: source.level is not set, and the statistics of Sentinel-2's bands are those of a level: set "
                 "source.level=l2a (surface) or l1c (top of atmosphere), or source.units=picture for other sensors"

@@ -28,7 +28,9 @@ def open_source(config: FinetuneConfig) -> LabelledData:
 
             return open_geotiffs(config.source, config.task)
         case "torchgeo":
-            raise NotImplementedError
+            from mmae.finetune.sources.torchgeo_data import open_torchgeo
+
+            return open_torchgeo(config.source, config.task.kind)
         case "shards":
             raise ValueError("shards are opened by themselves")
     assert_never(config.source.kind)

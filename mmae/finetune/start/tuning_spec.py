@@ -133,7 +133,7 @@ def find_labels(config: FinetuneConfig) -> Labelled:
     """
     from mmae.finetune.labelled.census import census_notes, take_census, task_of
     from mmae.finetune.labelled.target_choice import choose_target
-    from mmae.finetune.labelled.tuning_splits import tuning_splits
+    from mmae.finetune.labelled.tuning_splits import MMEARTH_M, tuning_splits
     from mmae.finetune.sources.labelled_data import found_lines
     from mmae.finetune.sources.open_source import labels_of, open_source
     from mmae.finetune.sources.source_set import as_set
@@ -142,13 +142,13 @@ def find_labels(config: FinetuneConfig) -> Labelled:
     if config.source.is_shards:
         (each,) = open_sets(config.data.loading)
         source, file = choose_target(config.task, each)
-        found: tuple[str, ...] = ()
-        pictures = False
+        found, pictures, pixel_m = tuple[str, ...](), False, MMEARTH_M
     else:
         data = open_source(config)
         each, source, file = as_set(data), labels_of(data), None
         found, pictures = tuple(found_lines(data.facts)), bool(data.facts.pictures)
-    splits = tuning_splits(each.index, config.data, None if file is None else file.split_of)
+        pixel_m = data.facts.pixel_m
+    splits = tuning_splits(each.index, config.data, None if file is None else file.split_of, pixel_m)
     parts = {"train": splits.train, "val": splits.val} | ({"test": splits.test} if len(splits.test) else {})
     census = {name: take_census(each, positions, source) for name, positions in parts.items()}
     where = str(each.index.folder)
