@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from mmae.config.schema import Count, DataConfig, Place, Positive, Rate, Resume, RunConfig, Seed
+from mmae.config.schema import Count, DataConfig, Place, Positive, Rate, Resume, RunConfig, Seed, TrackersConfig
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Part = Annotated[float, Field(gt=0, lt=1)]
@@ -267,28 +267,6 @@ class TuneCheckpointConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class TuneLogConfig:
-    every: Positive = _free(10)
-    """Steps between records of log.jsonl."""
-    verbose: bool = _free(False)
-    """Also show on the screen what libraries print; the run folder's logs/ hold it in any case."""
-    wandb: bool = _free(True)
-    """Also log to Weights & Biases: offline in the run folder where no key is set."""
-    wandb_project: str = _free("mmae")
-    """Project in Weights & Biases."""
-    wandb_entity: str | None = _free(None)
-    """User or team that owns the project; null is the account's default."""
-    wandb_name: str | None = _free(None)
-    """Name of the run there; null lets Weights & Biases choose one."""
-    wandb_group: str | None = _free(None)
-    """Group of the run there; null is the name of the run's folder."""
-    wandb_tags: tuple[str, ...] = _free(())
-    """Tags of the run there."""
-    tensorboard: bool = _free(False)
-    """Also log to TensorBoard, in the run folder's tensorboard/."""
-
-
-@dataclass(frozen=True, config=_STRICT)
 class RepeatConfig:
     """Several trainings with one command."""
 
@@ -310,5 +288,5 @@ class FinetuneConfig:
     train: TuneTrainConfig = field(default_factory=TuneTrainConfig)
     val: TuneValConfig = field(default_factory=TuneValConfig)
     checkpoint: TuneCheckpointConfig = field(default_factory=TuneCheckpointConfig)
-    log: TuneLogConfig = field(default_factory=TuneLogConfig)
+    log: TrackersConfig = field(default_factory=TrackersConfig)
     finetune: RepeatConfig = field(default_factory=RepeatConfig)

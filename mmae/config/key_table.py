@@ -39,7 +39,8 @@ def key_table(root: Any = schema.Config) -> str:
     rows = ["| key | default | meaning | on resume |", "| --- | --- | --- | --- |"]
     for section, entry in _keys(root):
         key = f"{section}.{entry.name}"
-        meaning = meanings[schema.section_type(section, root).__name__, entry.name]
+        owners = (each.__name__ for each in schema.section_type(section, root).__mro__)
+        meaning = next(meanings[owner, entry.name] for owner in owners if (owner, entry.name) in meanings)
         rows.append(f"| `{key}` | `{_default(entry)}` | {meaning} | {policy[key]} |")
     return "\n".join(rows) + "\n"
 

@@ -293,13 +293,13 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
-class LogConfig:
+class TrackersConfig:
+    """Where the records of any run go, beside log.jsonl."""
+
     every: Positive = _free(10)
     """Steps between records of log.jsonl."""
-    samples: bool = _free(False)
-    """Also write samples_rankR.jsonl: each step's source rows, random keys, and a hash of each tile's sample."""
     verbose: bool = _free(False)
-    """Also show on the screen what DeepSpeed and torch print; the run folder's logs/ hold it in any case."""
+    """Also show on the screen what libraries print; the run folder's logs/ hold it in any case."""
     wandb: bool = _free(True)
     """Also log to Weights & Biases: offline in the run folder where no key is set."""
     wandb_project: str = _free("mmae")
@@ -314,6 +314,14 @@ class LogConfig:
     """Tags of the run there."""
     tensorboard: bool = _free(False)
     """Also log to TensorBoard, in the run folder's tensorboard/."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class LogConfig(TrackersConfig):
+    """Records of a training."""
+
+    samples: bool = _free(False)
+    """Also write samples_rankR.jsonl: each step's source rows, random keys, and a hash of each tile's sample."""
     pictures: Count = _free(4)
     """Tiles of the `val` split that each validation draws into pictures/step_N.png; 0 draws none."""
 
@@ -348,31 +356,6 @@ class Tracked(Protocol):
 
     @property
     def log(self) -> TrackersConfig: ...
-
-
-class TrackersConfig(Protocol):
-    """A section that says where records go beside log.jsonl."""
-
-    @property
-    def wandb(self) -> bool: ...
-
-    @property
-    def wandb_project(self) -> str: ...
-
-    @property
-    def wandb_entity(self) -> str | None: ...
-
-    @property
-    def wandb_name(self) -> str | None: ...
-
-    @property
-    def wandb_group(self) -> str | None: ...
-
-    @property
-    def wandb_tags(self) -> tuple[str, ...]: ...
-
-    @property
-    def tensorboard(self) -> bool: ...
 
 
 class Scheduled(Protocol):

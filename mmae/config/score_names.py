@@ -21,6 +21,8 @@ VAL_RMSE: Final = "val.rmse"
 VAL: Final = "val."
 EVAL: Final = "eval."
 _LOWER: Final = (VAL_LOSS, VAL_RMSE)
+LOWER: Final = frozenset({"rmse", "mae"})
+"""Scores of fine-tuned models of which less is better; of all others more is."""
 
 
 def is_lower_better(score: str) -> bool:

@@ -179,6 +179,14 @@ def _end(number: int, _frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
 
 
+def file_name(text: str) -> str:
+    """The text as it may stand in a file's name: whatever is not an ASCII letter or digit, `_`, `.` or `-` becomes `_`.
+
+    Different texts may become one.
+    """
+    return "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_.-") else "_" for letter in text)
+
+
 def write_whole(path: Path, text: str) -> None:
     """Replace a small text file at once: readers see the old or the new content, never a part."""
     with atomic_file(path) as file:

@@ -7,21 +7,22 @@ started again skips what has ended.
 from __future__ import annotations
 
 import json
-import math
-import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from mmae.config.finetune_schema import FinetuneConfig, RepeatConfig
+from mmae.config.score_names import LOWER
 from mmae.disk.files import write_whole, writing
 from mmae.disk.json_text import standard_json
 from mmae.distributed.collectives import on_rank_0
 from mmae.errors import InputError
-from mmae.finetune.scoring.task_scores import LOWER
+from mmae.finetune.scoring.task_scores import MAIN
 from mmae.finetune.tuning_results import Results
 from mmae.run.folder import RunFolder
 from mmae.run.layout import RESULTS, SEARCH, SEEDS
+from mmae.run.training_parts import shown_spread, spread
+from mmae.terminal.plurals import counted
 
 if TYPE_CHECKING:
     from mmae.finetune.start.tuning_spec import TuningSpec
@@ -30,9 +31,6 @@ RATES: Final = (1.0, 0.3, 3.0, 0.1, 10.0)
 """Factors of `train.blr` that a search tries."""
 DECAYS: Final = (0.75, 0.9, 0.6, 1.0)
 """Layer decays that it tries."""
-_T95: Final = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-"""Student's t, 97.5 %, for 1, 2, ... degrees of freedom."""
-_NORMAL: Final = 1.96
 
 
 def pairs(count: int, blr: float, layer_decay: float) -> list[tuple[float, float]]:
@@ -73,6 +71,13 @@ def best_of(trials: Sequence[Results]) -> Results:
     return min(scored, key=lambda each: sign * float(_val(each) or 0.0))
 
 
+def without_score(spec: TuningSpec) -> Results:
+    """The results of a trial that lost its numbers."""
+    main = MAIN[spec.labelled.task.kind]
+    train = spec.config.train
+    return {"main": main, "blr": train.blr, "layer_decay": train.layer_decay, "val": {"scores": {main: None}}}
+
+
 def with_choice(spec: TuningSpec, best: Results) -> TuningSpec:
     """The fine-tuning with the learning rate and layer decay of the best trial."""
     train = replace(spec.config.train, blr=best["blr"], layer_decay=best["layer_decay"])
@@ -101,28 +106,13 @@ def summary(seeds: Sequence[Results], trials: Sequence[Results]) -> Results:
     return joined
 
 
-def spread(values: Sequence[float | None]) -> dict[str, float | None]:
-    """Mean, standard deviation, and the half width of the mean's 95 % interval (Student's t over seeds)."""
-    known = [each for each in values if each is not None]
-    if not known:
-        return {"mean": None, "deviation": None, "half_width": None}
-    if len(known) == 1:
-        return {"mean": known[0], "deviation": None, "half_width": None}
-    deviation = statistics.stdev(known)
-    t = _T95[len(known) - 2] if len(known) - 2 < len(_T95) else _NORMAL
-    return {
-        "mean": statistics.fmean(known),
-        "deviation": deviation,
-        "half_width": t * deviation / math.sqrt(len(known)),
-    }
-
-
 def summary_lines(joined: Results) -> list[str]:
     """The summary, for people."""
-    lines = [f"{len(joined['seeds'])} seeds, train.blr={joined['blr']:g}, train.layer_decay={joined['layer_decay']:g}"]
+    seeds, blr, decay = counted(len(joined["seeds"]), "seed"), joined["blr"], joined["layer_decay"]
+    lines = [f"{seeds}, train.blr={blr:g}, train.layer_decay={decay:g}"]
     for part in ("val", "test"):
         if part in joined:
-            scores = "  ".join(f"{name} {_shown(each)}" for name, each in joined[part]["scores"].items())
+            scores = "  ".join(f"{name} {shown_spread(each)}" for name, each in joined[part]["scores"].items())
             lines.append(f"{part} ({joined[part]['split']}, {joined[part]['tiles']} tiles): {scores}")
     return lines
 
@@ -148,9 +138,3 @@ def _part(spec: TuningSpec, config: FinetuneConfig, name: str) -> TuningSpec:
 def _val(results: Results) -> float | None:
     value: Any = results["val"]["scores"][results["main"]]
     return None if value is None else float(value)
-
-
-def _shown(each: dict[str, float | None]) -> str:
-    if each["mean"] is None:
-        return "-"
-    return f"{each['mean']:.4g}" + ("" if each["half_width"] is None else f" ± {each['half_width']:.2g}")

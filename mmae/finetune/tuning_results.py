@@ -16,6 +16,7 @@ from mmae.distributed.collectives import on_rank_0
 from mmae.finetune.scoring.confusion_picture import confusion_table, write_confusion_picture
 from mmae.finetune.scoring.prediction_table import PredictionTable
 from mmae.finetune.scoring.task_scores import MAIN, TaskScores
+from mmae.modalities import MODALITIES
 from mmae.run.layout import MODEL, PREDICTIONS, RESULTS
 
 if TYPE_CHECKING:
@@ -81,10 +82,10 @@ def _test(run: TuningRun) -> Results:
         from mmae.finetune.scoring.prediction_maps import PredictionMaps
         from mmae.finetune.sources.source_set import SourceSet
 
-        each, resized = labelled.each, spec.config.data.crop == "resize"
+        each = labelled.each
         facts = each.source.facts if isinstance(each, SourceSet) else None
         grounds, tile_hw = (facts.grounds, facts.size) if facts is not None else ({}, (0, 0))
-        maps = PredictionMaps(folder / PREDICTIONS, each.index, task, grounds, tile_hw, resized)
+        maps = PredictionMaps(folder / PREDICTIONS, each.index, task, _covers_hw(run), grounds, tile_hw)
         _, found = run.score(run.start.built.model, labelled.splits.test, maps.take)
     else:
         table = PredictionTable()
@@ -95,6 +96,16 @@ def _test(run: TuningRun) -> Results:
         with writing(folder / PREDICTIONS / "confusion.png", _REMEDY):
             on_rank_0(lambda: write_confusion_picture(folder / PREDICTIONS / "confusion.png", confusion, task.classes))
     return _as_json(found, labelled.splits.test_name)
+
+
+def _covers_hw(run: TuningRun) -> tuple[float, float]:
+    """Height and width of an image's pixel in pixels of the tiles."""
+    if run.spec.config.data.crop != "resize":
+        return 1.0, 1.0
+    config, datasets = run.start.config, run.spec.labelled.each.index.datasets
+    tall, wide = datasets[MODALITIES[config.in_domains[0]].dataset].shape[-2:]
+    height, width = config.image_hw
+    return tall / height, wide / width
 
 
 def result_lines(results: Results, classes: tuple[str, ...]) -> list[str]:

@@ -17,7 +17,7 @@ from mmae.distributed.collectives import on_rank_0
 from mmae.engine.checkpoint.archive import archive_run
 from mmae.engine.telemetry.oom_advice import next_smaller
 from mmae.engine.telemetry.run_exit import RunEnd
-from mmae.errors import DoesNotFitError
+from mmae.errors import EXIT_LOST_NUMBERS, DoesNotFitError
 from mmae.finetune import repeats
 from mmae.finetune.training.tuning_loop import Outcome, TuningRun
 from mmae.finetune.training.tuning_resume import own_recipe
@@ -44,8 +44,8 @@ def finetune(spec: TuningSpec, lock: RunLock, stop: Stop, watchdog: Watchdog) ->
         the exit status.
     """
     if spec.followed_before:
-        _say("--fresh was followed by an earlier start of this launch: going on")
-    if spec.fresh:
+        _say("resume: started again: --resume and --fresh were for the first start")
+    if spec.fresh or spec.resume is not None:
         on_rank_0(lambda: restart.note_followed(spec.folder.path, os.environ))
     one = partial(_one, lock=lock, stop=stop, watchdog=watchdog)
     if not spec.config.finetune.search and spec.config.finetune.seeds == 1:
@@ -73,6 +73,9 @@ def _several(spec: TuningSpec, stop: Stop, one: One) -> int:
             _say(f"{part.folder.path}: train.seed={part.config.train.seed} train.blr={part.config.train.blr:g} "
                  f"train.layer_decay={part.config.train.layer_decay:g}")  # fmt: skip
             results, outcome = one(part, test=test)
+            if kind == "trial" and outcome.status == EXIT_LOST_NUMBERS:
+                _say(f"{part.folder.path}: counts as a trial without a score; the search goes on")
+                results = repeats.without_score(part)
             if results is None:
                 stop.obeyed(outcome.asked)
                 _last_line(spec, outcome, None)

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import xxhash
 
 import mmae
 from mmae.config.batch_split import BatchSplit, split_global_batch
 from mmae.config.deepspeed import load_deepspeed_json, merge, precision_of, zero_stage_of
-from mmae.config.recipe_file import overridden, parse_overrides
+from mmae.config.recipe_file import TRAINING, RecipeKind, overridden, parse_overrides
 from mmae.config.schema import Config, Tracked, flatten
 from mmae.data.sampling.order import TrainOrder
 from mmae.data.sampling.shard_sets import check_cache, common_datasets, open_sets
@@ -28,6 +28,8 @@ from mmae.run.folder import RunFolder, changes_on_resume
 from mmae.run.layout import CHECKPOINTS, CONFIG, STATE, checkpoint_names, newest_first, step_of
 from mmae.run.restart import was_followed
 from mmae.run.tile_checks import check_tiles, chosen_band_stats
+
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
@@ -101,14 +103,11 @@ def make_run_spec(
     split = split_global_batch(config.train.global_batch, config.train.micro_batch, world)
     ds_config = merge(*load_deepspeed_json(deepspeed_config), config.train, split)
     folder = RunFolder(Path(config.run.dir))
-    if resume is not None and fresh:
-        raise InputError("--resume and --fresh contradict each other: give one of them")
-    followed_before = (resume is not None or fresh) and folder.config_file.is_file()
-    followed_before = followed_before and was_followed(folder.path, os.environ)
-    if followed_before:
+    again = followed_before(folder, resume, fresh)
+    if again:
         resume, fresh = None, False
     source = resume_path(resume) if resume is not None else None
-    stored = _config_to_go_on_with(folder, source, fresh, trust)
+    stored = recipe_to_go_on_with(folder, source, fresh, TRAINING, trust)
     changes = {} if stored is None else changes_on_resume(stored, config, said, folder)
     if not config.data.locations:
         raise InputError(f"{recipe}: data.shards is not set: give data.shards=FOLDER, written by mmae repack")
@@ -127,19 +126,40 @@ def make_run_spec(
     preprocess = Preprocess(config.data, config.model, band_stats, torch.device("cpu"))
     preprocess.tile_size({name: dataset.shape for name, dataset in sets[0].index.datasets.items()})
     order = tiles.order(config.train.global_batch)
-    return RunSpec(
-        config, changes, folder, ds_config, split, tiles, order, band_stats, trust, source, fresh, followed_before
-    )
+    return RunSpec(config, changes, folder, ds_config, split, tiles, order, band_stats, trust, source, fresh, again)
 
 
-def _config_to_go_on_with(folder: RunFolder, source: ResumePath | None, fresh: bool, trust: bool) -> Config | None:
-    """The recipe of the run that this start resumes; None for a new run."""
+def recipe_to_go_on_with(
+    folder: RunFolder, source: ResumePath | None, fresh: bool, kind: RecipeKind[C], trust: bool
+) -> C | None:
+    """The recipe of the run that a start resumes; None for a new run.
+
+    Args:
+        folder: the start's own.
+        source: what `--resume` names.
+        fresh: whether `--fresh` is given.
+        kind: of the run's recipe.
+
+    Raises:
+        InputError: see `RunFolder.stored`, or the checkpoint has no recipe.
+    """
     if source is not None:
         if not source.config_file.is_file():
             raise InputError(f"{source.config_file}: is missing: which recipe the checkpoint belongs to is not known")
-        return RunFolder(source.config_file.parent).stored_config(trust)
+        return RunFolder(source.config_file.parent).stored(kind, trust)
     # The run in the folder, damaged or not, will be archived.
-    return None if fresh and folder.config_file.is_file() else folder.stored_config(trust)
+    return None if fresh and folder.config_file.is_file() else folder.stored(kind, trust)
+
+
+def followed_before(folder: RunFolder, resume: str | None, fresh: bool) -> bool:
+    """Whether an earlier start of this launch has followed the command's `--resume` or `--fresh`.
+
+    Raises:
+        InputError: the command has both.
+    """
+    if resume is not None and fresh:
+        raise InputError("--resume and --fresh contradict each other: give one of them")
+    return (resume is not None or fresh) and folder.config_file.is_file() and was_followed(folder.path, os.environ)
 
 
 @dataclass(frozen=True)

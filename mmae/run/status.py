@@ -9,14 +9,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from mmae.disk.ownership import add_trust_argument
-from mmae.run.layout import check_run
+from mmae.run.layout import LOG, check_run
 from mmae.run.log_reader import Record
 from mmae.run.state import UNWELL, RunState, read_run
 from mmae.terminal.looks import coloured, fitted, sparkline
 from mmae.terminal.printable import printable
+
+if TYPE_CHECKING:
+    from mmae.run.training_parts import Whole
 
 _WARNING: Final = "  warning: "
 
@@ -30,12 +33,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Exit status 0; 1 where the run failed, died or is silent. Bad input is an InputError."""
     check_run(Path(args.run), args.trust)
+    # A run with a log is answered at once, without the imports that recipes need.
+    if not (Path(args.run) / LOG).exists():
+        from mmae.run.training_parts import read_whole
+
+        whole = read_whole(Path(args.run), args.trust)
+        if whole is not None:
+            _show_whole(whole, args.json)
+            return 1 if whole.state in UNWELL else 0
     found = read_run(Path(args.run))
     if args.json:
         print(json.dumps(asdict(found)))
     else:
         print("\n".join(_coloured(line, found) for line in lines(found)))
     return 1 if found.state in UNWELL else 0
+
+
+def _show_whole(found: Whole, as_json: bool) -> None:
+    from mmae.run.training_parts import whole_rows, whole_table
+
+    if as_json:
+        print(json.dumps(asdict(found)))
+        return
+    print("\n".join(fitted("", f"{found.run}: {found.state}")))
+    for title, text in whole_rows(found):
+        print("\n".join(fitted(f"  {title:<11} ", text)))
+    print(whole_table(found).text())
+    if found.state != "finished":
+        print("\n".join(_coloured(line, found.now) for line in lines(found.now)))
 
 
 def lines(found: RunState) -> Iterator[str]:

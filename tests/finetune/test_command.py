@@ -163,6 +163,21 @@ def test_a_search_chooses_and_seeds_are_summed_up(
     before = {path: path.stat().st_mtime_ns for path in run.rglob("results.json") if path.parent != run}
     assert finetune(tmp_path, index, *words) == 0
     assert before == {path: path.stat().st_mtime_ns for path in before}
+    capsys.readouterr()
+    # Trainings that have ended would keep the old value.
+    assert finetune(tmp_path, index, *words, "train.blr=0.5") == 2
+    assert "train.blr cannot change in a search or with several seeds" in capsys.readouterr().err
+
+
+def test_a_trial_that_loses_its_numbers_does_not_end_the_search(
+    tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmae.finetune.repeats.pairs", lambda *_: [(1e30, 0.75), (0.01, 0.75)])
+    words = ("finetune.search=2", "train.max_steps=2", "val.every=0", "train.max_bad_steps=1", "train.warmup_steps=0")
+    assert finetune(tmp_path, index, *words) == 0
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert [each["miou"] is None for each in results["search"]] == [True, False]
+    assert results["blr"] == 0.01
 
 
 def test_no_better_score_for_long_ends_the_training(tmp_path: Path, index: Index) -> None:
@@ -183,11 +198,14 @@ def test_fresh_archives_the_run(tmp_path: Path, index: Index) -> None:
 
 
 def test_a_stop_file_saves_and_says_how_to_go_on(
-    tmp_path: Path, index: Index, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, index: Index, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock-dummy").touch()
+    announced: list[Any] = []
+    monkeypatch.setattr("mmae.engine.op_build.announce_builds", announced.append)
     assert finetune(tmp_path, index, "train.stop_at=2") == 0
+    assert announced
     (tmp_path / "run" / "stop").touch()
     capfd.readouterr()
     assert finetune(tmp_path, index) == 0
@@ -209,6 +227,10 @@ def test_a_stop_file_saves_and_says_how_to_go_on(
         (("model.init_from=/nowhere/model",), "/nowhere/model does not exist"),
         (("data.shards=/nowhere",), "/nowhere: no such folder"),
         (("model.patch_size=32",), "tiles of 16x16 pixels are smaller than a patch of 32: set model.patch_size"),
+        (
+            ("train.mixup=0.5", "task.kind=regression", "task.target=elevation", "model.head=linear"),
+            "train.mixup mixes labels of tiles",
+        ),
         (("train.blr=1e30", "train.max_bad_steps=2"), "lost numbers: 2 steps in a row"),
     ],
 )
@@ -227,9 +249,50 @@ def test_bad_input_is_one_line(
 def test_what_decides_the_weights_cannot_change_on_resume(
     tmp_path: Path, index: Index, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert finetune(tmp_path, index, "train.stop_at=1") == 0
-    assert finetune(tmp_path, index, "train.seed=4") == 2
-    assert "train.seed is 0 in this run, and 4 now" in capfd.readouterr().err
+    assert finetune(tmp_path, index, "train.stop_at=2") == 0
+    stats = tmp_path / "other.json"
+    stats.write_text(json.dumps({**index.band_stats, "aster": {"mean": [1.0, 0.0], "std": [2.0, 1.0]}}))
+    for word, said in {
+        "train.seed=4": "train.seed is 0 in this run, and 4 now",
+        "train.max_steps=1": "is beyond the last step, train.max_steps=1",
+        f"data.band_stats={stats}": f"was trained with other band statistics: set data.band_stats={tmp_path}",
+    }.items():
+        assert finetune(tmp_path, index, word) == 2
+        assert said in capfd.readouterr().err
+    assert newest_first(tmp_path / "run" / "checkpoints")[0].name == "global_step2"
+
+
+def test_resume_goes_on_from_a_checkpoint_elsewhere(
+    tmp_path: Path, index: Index, capfd: pytest.CaptureFixture[str]
+) -> None:
+    keep = "checkpoint.keep_last=9"
+    assert finetune(tmp_path / "a", index, keep) == 0
+    run, whole = tmp_path / "a" / "run", weights(tmp_path / "a" / "run")
+    results = json.loads((run / "results.json").read_text())
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    earlier = ("--resume", str(run / "checkpoints" / "global_step2"))
+    assert finetune(tmp_path / "b", index, keep, options=earlier) == 0
+    assert before == {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    own = tmp_path / "b" / "run"
+    assert [each["step"] for each in records(own, "train")] == [3, 4, 5, 6]
+    assert all(torch.equal(tensor, whole[name]) for name, tensor in weights(own).items())
+    assert json.loads((own / "results.json").read_text())["test"] == results["test"]
+    # In its own folder, what came later is archived: no score of later steps stays behind.
+    assert finetune(tmp_path / "a", index, keep, "train.stop_at=3", options=earlier) == 0
+    assert not (run / "results.json").exists()
+    assert not (run / "model").exists()
+    (archive,) = run.glob("aside-*")
+    assert {"results.json", "model", "predictions"} <= {path.name for path in archive.iterdir()}
+    capfd.readouterr()
+    for words, options, said in (
+        ((), ("--resume", str(tmp_path / "nowhere")), "neither a checkpoint (global_stepN) nor a run folder"),
+        ((), (*earlier, "--fresh"), "--resume and --fresh contradict each other"),
+        (("finetune.seeds=2",), earlier, "--resume goes on with one training"),
+        (("train.seed=3",), earlier, "train.seed is 0 in this run, and 3 now"),
+    ):
+        assert finetune(tmp_path / "c", index, *words, options=options) == 2
+        assert said in capfd.readouterr().err
+    assert not (tmp_path / "c").exists()
 
 
 def test_out_of_memory_says_what_to_try(

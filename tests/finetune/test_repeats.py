@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mmae.errors import InputError
-from mmae.finetune.repeats import best_of, pairs, search_specs, seed_specs, spread, summary, with_choice
+from mmae.finetune.repeats import best_of, pairs, search_specs, seed_specs, summary, with_choice
 from tests.support.tuning_case import labelled_set, tuning_spec
 
 
@@ -51,20 +51,6 @@ def test_the_best_trial_is_the_first_with_the_best_validation(main: str, scores:
 def test_a_search_without_any_score_is_an_error() -> None:
     with pytest.raises(InputError, match="no trial of the search has a validation score"):
         best_of([result(None), result(None)])
-
-
-@pytest.mark.parametrize("values", [[1.0, 2.0], [0.3, 0.35, 0.41], [float(n) ** 0.5 for n in range(10)]])
-def test_the_interval_is_students_over_seeds(values: list[float]) -> None:
-    stats = pytest.importorskip("scipy.stats")
-    found = spread(values)
-    low, high = stats.t.interval(0.95, len(values) - 1, loc=sum(values) / len(values), scale=stats.sem(values))
-    assert found["mean"] == pytest.approx(sum(values) / len(values))
-    assert found["half_width"] == pytest.approx((high - low) / 2, rel=1e-3)
-
-
-def test_one_seed_has_no_interval_and_none_no_mean() -> None:
-    assert spread([0.5, None]) == {"mean": 0.5, "deviation": None, "half_width": None}
-    assert spread([None]) == {"mean": None, "deviation": None, "half_width": None}
 
 
 def test_the_summary_joins_the_scores_of_all_seeds() -> None:

@@ -34,7 +34,7 @@ GROUND = frozenset(
 INFERENCE = frozenset({"inference", "raw_tiles"})
 """Modules and packages of `mmae` that use a trained encoder, and need nothing of training."""
 
-PROGRAMS = frozenset({"export", "publish", "train"})
+PROGRAMS = frozenset({"export", "publish", "rank_program", "train"})
 """Modules and packages of `mmae` that use all of the engine, each a program or a function for users."""
 
 _DATA_AND_MODEL = frozenset({"config", "data", "model", "losses"})

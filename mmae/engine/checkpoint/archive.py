@@ -43,6 +43,8 @@ _MOVED: Final = (
     QUARANTINE, LOGS, PICTURES, PROFILE, TENSORBOARD, WANDB,
     RESULTS, MODEL, PREDICTIONS, SEARCH, SEEDS,
 )  # fmt: skip
+_OF_AN_END: Final = (RESULTS, MODEL, PREDICTIONS)
+"""What a fine-tuning writes behind its last checkpoint."""
 
 
 def archive_run(folder: RunFolder) -> Path | None:
@@ -72,6 +74,9 @@ def archive_later_checkpoints(folder: RunFolder, step: int) -> Path | None:
             shutil.copy2(folder.path / name, archive / name)
     if later:
         _move_checkpoints(later, archive / folder.checkpoints.name)
+        for name in _OF_AN_END:
+            if (folder.path / name).exists():
+                os.rename(folder.path / name, archive / name)
     # After the checkpoints: a start that is killed in between leaves a log that is ahead, and the next start sees that.
     archive_records(folder.path, step, archive)
     return archive

@@ -135,21 +135,9 @@ def lost_numbers(log: RunLog, step: int, line: str) -> None:
 
 
 def save_records(log: RunLog, ended: Iterable[SaveResult]) -> None:
-    """Record how saves ended. A failed save is a message on the terminal too."""
+    """Record how saves ended."""
     for saved in ended:
-        _save_record(log, saved)
-
-
-def _save_record(log: RunLog, saved: SaveResult) -> None:
-    times = {"seconds": saved.seconds, "stalled_seconds": saved.stalled_seconds}
-    if saved.path is not None:
-        log.write("save", step=saved.step, checkpoint=str(saved.path), bytes=saved.size, **times)
-        return
-    log.say(
-        f"step {saved.step}: THE CHECKPOINT COULD NOT BE SAVED (rank {saved.rank}: {saved.reason}); "
-        "earlier ones are untouched and training goes on"
-    )
-    log.write("save_failed", step=saved.step, reason=saved.reason, rank=saved.rank, **times)
+        log.saved(saved)
 
 
 def closing_line(spec: RunSpec, step: int, checkpoint: Path | None, losses: Losses, val_losses: Losses) -> str:

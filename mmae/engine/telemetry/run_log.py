@@ -7,7 +7,7 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
@@ -18,6 +18,9 @@ from mmae.engine.telemetry.trackers import Background, close_trackers, numbers_o
 from mmae.run.log_reader import ends_in_a_torn_line, line_of, new_record
 from mmae.terminal.error_line import say_error
 from mmae.terminal.printable import printable
+
+if TYPE_CHECKING:
+    from mmae.engine.checkpoint.background_save import SaveResult
 
 Record = dict[str, Any]
 
@@ -68,6 +71,18 @@ class RunLog:
             if not self._failed:
                 self.say(f"log.jsonl: {error}; training goes on, records are missing until it can be written again")
             self._failed = True
+
+    def saved(self, result: SaveResult) -> None:
+        """Record how a save ended. A failed one is a message on the terminal too."""
+        times = {"seconds": result.seconds, "stalled_seconds": result.stalled_seconds}
+        if result.path is not None:
+            self.write("save", step=result.step, checkpoint=str(result.path), bytes=result.size, **times)
+            return
+        self.say(
+            f"step {result.step}: THE CHECKPOINT COULD NOT BE SAVED (rank {result.rank}: {result.reason}); "
+            "earlier ones are untouched and training goes on"
+        )
+        self.write("save_failed", step=result.step, reason=result.reason, rank=result.rank, **times)
 
     def picture(self, step: int, path: Path | None) -> None:
         """Send a picture of the run's folder, if there is one, to the trackers."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from mmae.data.transforms.crop import centre_corners, source_index
+from mmae.disk.files import file_name
 from mmae.errors import InputError
 from mmae.finetune.labelled.label_sources import LabelSource, known
 from mmae.finetune.labelled.tile_reading import read_tiles
@@ -116,7 +117,7 @@ def task_of(config: TaskConfig, source: LabelSource, train: SplitCensus, where: 
             )
         task = Task(
             config.kind,
-            _file_name(name),
+            _task_name(name),
             targets=source.names,
             units=source.units,
             mean=tuple(train.mean_K.tolist()),
@@ -127,7 +128,7 @@ def task_of(config: TaskConfig, source: LabelSource, train: SplitCensus, where: 
             only = source.names[int(train.count_K.argmax())]
             raise InputError(f"{where}: all training labels are of one class ({only}): nothing to learn")
         ignore = None if config.kind == "multilabel" else -1
-        task = Task(config.kind, _file_name(name), classes=source.names, class_codes=source.codes, ignore=ignore)
+        task = Task(config.kind, _task_name(name), classes=source.names, class_codes=source.codes, ignore=ignore)
     task.check()
     return task
 
@@ -187,7 +188,7 @@ def _whole_tiles(batch: Batch, source: LabelSource) -> torch.Tensor:
     return source_index(top_B, left_B, torch.zeros_like(top_B), tile_hw, tile_hw[1])
 
 
-def _file_name(name: str) -> str:
-    """The target's name as it may stand in a file's name."""
-    safe = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_.-") else "_" for letter in name)
+def _task_name(name: str) -> str:
+    """The target's name, as it names files."""
+    safe = file_name(name)
     return safe[:100] if safe[:1].isalnum() else f"target_{safe}"[:100]

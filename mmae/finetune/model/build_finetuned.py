@@ -19,6 +19,7 @@ from mmae.model.saved.saved_config import encoder_config
 from mmae.model.tuned.finetuned_model import FinetunedModel
 from mmae.model.tuned.task import Task
 from mmae.model.tuned.tuned_config import tuned_config
+from mmae.terminal.plurals import counted
 from mmae.variants import VARIANTS, Variant
 
 Tuning = Literal["full", "frozen", "lora"]
@@ -98,10 +99,12 @@ def build_finetuned(
     tuned.check(config.in_domains, variant.depth)
     model = FinetunedModel(config, variant, tuned, seed=seed)
     if start is None:
-        return Built(model.train(), ("the encoder starts at random.",), {}, {}, config.in_domains)
+        unread = _leave_unread(model)
+        return Built(model.train(), ("the encoder starts at random.", *unread), {}, {}, config.in_domains)
     found = adapt(start.model, model)
     _load(model, found)
-    differences = (*start.notes, *found.differences, _freeze(model, tuning, found, lora, seed))
+    tuned_how = _freeze(model, tuning, found, lora, seed)
+    differences = (*start.notes, *found.differences, tuned_how, *_leave_unread(model))
     return Built(model.train(), differences, start.band_stats, start.origin, tuple(found.fresh))
 
 
@@ -160,6 +163,16 @@ def _load(model: FinetunedModel, found: Adapted) -> None:
     new = (HEAD, *(f"tokenizer.adapters.{name}." for name in found.fresh))
     wrong = [*unexpected, *(name for name in missing if not name.startswith(new))]
     assert not wrong, wrong
+
+
+def _leave_unread(model: FinetunedModel) -> tuple[str, ...]:
+    """Do not train blocks that the head does not see, and say so: they get no gradient, which DDP refuses."""
+    depth, last = len(model.encoder.blocks), max(model.head.blocks)
+    if last == depth - 1:
+        return ()
+    for block in model.encoder.blocks[last + 1 :]:
+        block.requires_grad_(False)
+    return (f"the head reads block {last} at most: the {counted(depth - 1 - last, 'block')} above it are not used.",)
 
 
 def _freeze(model: FinetunedModel, tuning: Tuning, found: Adapted, lora: LoraOptions, seed: int) -> str:

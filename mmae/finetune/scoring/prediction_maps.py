@@ -6,7 +6,6 @@ may be off by a few pixels, and its tags say so. A tile of a GeoTIFF has the gri
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mmae.disk.files import writing
+from mmae.disk.files import file_name, writing
 from mmae.errors import InputError
 from mmae.scenes.files.geo_extra import rasterio
 
@@ -40,8 +39,9 @@ class PredictionMaps:
     """Writes the maps of this rank's tiles into a folder that all ranks share.
 
     Args:
+        covers_hw: height and width of a pixel of the maps in pixels of the tiles: not 1 where tiles were resized.
         grounds: position in the index -> the grid of the tile, where it is known.
-        resized: samples are whole tiles in another size, not their middle.
+        tile_hw: height and width of these tiles in pixels.
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class PredictionMaps:
         folder: Path,
         index: Index,
         task: Task,
+        covers_hw: tuple[float, float] = (1.0, 1.0),
         grounds: Mapping[int, Ground] = NO_GROUNDS,
         tile_hw: tuple[int, int] = (0, 0),
-        resized: bool = False,
     ) -> None:
         self._folder, self._index, self._task = folder, index, task
-        self._grounds, self._tile_hw, self._resized = grounds, tile_hw, resized
-        self._names = _file_names([each.decode() for each in index.tile_id.tolist()])
+        self._covers_hw, self._grounds, self._tile_hw = covers_hw, grounds, tile_hw
+        self._pixel_hw = (_METRES * covers_hw[0], _METRES * covers_hw[1])
         self._place_of = {row: place for place, row in enumerate(index.row.tolist())}
         # Before tiles are predicted: the extra may be missing.
         rasterio()
@@ -85,9 +85,9 @@ class PredictionMaps:
     def _write(self, place: int, bands_CHW: NDArray[Any]) -> None:
         library, index, task = rasterio(), self._index, self._task
         tile_id = index.tile_id[place].decode()
-        path = self._folder / f"{self._names[place]}.tif"
+        path = self._folder / _name(tile_id, int(index.row[place]))
         known = self._grid(place, bands_CHW.shape[1], bands_CHW.shape[2])
-        grid = known or _utm(float(index.lat[place]), float(index.lon[place]), *bands_CHW.shape[1:])
+        grid = known or _utm(float(index.lat[place]), float(index.lon[place]), bands_CHW.shape[1:], self._pixel_hw)
         try:
             with library.open(
                 path, "w", driver="GTiff", dtype=bands_CHW.dtype, count=len(bands_CHW), compress="deflate",
@@ -112,16 +112,19 @@ class PredictionMaps:
             return {}
         from affine import Affine
 
-        (rows, columns), whole = self._tile_hw, Affine(*ground.transform)
-        if self._resized:
-            inside = Affine.scale(columns / width, rows / height)
-        else:
-            inside = Affine.translation((columns - width) // 2, (rows - height) // 2)
+        (rows, columns), (tall, wide), whole = self._tile_hw, self._covers_hw, Affine(*ground.transform)
+        # The sample is the middle of the tile, as `centre_corners` has it.
+        corner = Affine.translation((columns - round(width * wide)) // 2, (rows - round(height * tall)) // 2)
+        inside = corner * Affine.scale(wide, tall)
         return {"crs": rasterio().crs.CRS.from_wkt(ground.crs), "transform": whole * inside}
 
 
-def _utm(lat: float, lon: float, height: int, width: int) -> dict[str, Any]:
-    """CRS and transform of a tile around its middle; empty where its place is not known."""
+def _utm(lat: float, lon: float, size_hw: tuple[int, ...], pixel_hw: tuple[float, float]) -> dict[str, Any]:
+    """CRS and transform of a tile around its middle; empty where its place is not known.
+
+    Args:
+        pixel_hw: height and width of a pixel in metres.
+    """
     if not (np.isfinite(lat) and np.isfinite(lon)) or abs(lat) > 84:
         return {}
     from affine import Affine
@@ -130,19 +133,13 @@ def _utm(lat: float, lon: float, height: int, width: int) -> dict[str, Any]:
     zone = min(60, int((lon + 180) % 360 // 6) + 1)
     crs = rasterio().crs.CRS.from_epsg((32600 if lat >= 0 else 32700) + zone)
     (x,), (y,) = transform("EPSG:4326", crs, [lon], [lat])
-    left, top = (round((middle + sign * side * _METRES / 2) / _METRES) * _METRES
-                 for middle, sign, side in ((x, -1, width), (y, 1, height)))  # fmt: skip
-    return {"crs": crs, "transform": Affine(_METRES, 0, left, 0, -_METRES, top)}
+    (height, width), (tall, wide) = size_hw, pixel_hw
+    left, top = (round((middle + half) / _METRES) * _METRES
+                 for middle, half in ((x, -width * wide / 2), (y, height * tall / 2)))  # fmt: skip
+    return {"crs": crs, "transform": Affine(wide, 0, left, 0, -tall, top)}
 
 
-def _file_names(tile_ids: list[str]) -> list[str]:
-    """A name of a file for each tile, no two alike, whatever the case of letters."""
-    names = [_file_name(tile_id) for tile_id in tile_ids]
-    count = Counter(name.lower() for name in names)
-    return [name if count[name.lower()] == 1 else f"{place}-{name}" for place, name in enumerate(names)]
-
-
-def _file_name(tile_id: str) -> str:
-    """The tile's id as it may name a file."""
-    safe = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_.-") else "_" for letter in tile_id)
-    return safe.lstrip(".")[:200] or "tile"
+def _name(tile_id: str, row: int) -> str:
+    """The file of a tile: its id, and its row in the source where the id cannot name a file as it is."""
+    safe = file_name(tile_id).lstrip(".")[:200]
+    return f"{tile_id}.tif" if safe == tile_id and safe else f"{safe or 'tile'}_row{row}.tif"

@@ -29,8 +29,6 @@ MAIN: Final = {
     "pixel_regression": "rmse",
 }
 """The score that chooses, by kind of task."""
-LOWER: Final = frozenset({"rmse", "mae"})
-"""Scores of which less is better; of all others more is."""
 _THRESHOLD: Final = 0.5
 _REGRESSION: Final = {"mse": 1, "mae": 1, "r2": 2}
 """Metrics of a regression, and the labels that each needs at least."""

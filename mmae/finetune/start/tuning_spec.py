@@ -23,8 +23,7 @@ from mmae.data.sampling.training_tiles import TrainingTiles
 from mmae.distributed.code_hash import code_hash
 from mmae.errors import InputError
 from mmae.run.folder import RunFolder, changes_on_resume
-from mmae.run.restart import was_followed
-from mmae.run.spec import check_trackers
+from mmae.run.spec import ResumePath, check_trackers, followed_before, recipe_to_go_on_with, resume_path
 
 if TYPE_CHECKING:
     from mmae.finetune.labelled.census import SplitCensus
@@ -69,8 +68,9 @@ class TuningSpec:
 
     Attributes:
         changes: old and new of each value that a resumed run changes, by dotted key.
+        resume: the checkpoint that `--resume` names, if any.
         fresh: start a new run, and archive the run that the folder holds.
-        followed_before: the command has `--fresh`, but an earlier start of this launch followed it.
+        followed_before: the command has `--resume` or `--fresh`, but an earlier start of this launch followed it.
     """
 
     config: FinetuneConfig
@@ -79,6 +79,7 @@ class TuningSpec:
     split: BatchSplit
     labelled: Labelled
     trust: bool = False
+    resume: ResumePath | None = None
     fresh: bool = False
     followed_before: bool = False
 
@@ -96,7 +97,12 @@ class TuningSpec:
 
 
 def make_tuning_spec(
-    recipe: str, overrides: list[str], world: int, trust: bool = False, fresh: bool = False
+    recipe: str,
+    overrides: list[str],
+    world: int,
+    trust: bool = False,
+    resume: str | None = None,
+    fresh: bool = False,
 ) -> TuningSpec:
     """Check all settings of a start of fine-tuning. It only reads.
 
@@ -104,6 +110,7 @@ def make_tuning_spec(
         recipe: packaged name or YAML file.
         overrides: `section.key=value` of the command line.
         world: number of ranks.
+        resume: the value of `--resume`, if given.
         fresh: whether `--fresh` is given.
 
     Raises:
@@ -116,13 +123,26 @@ def make_tuning_spec(
         raise InputError(f"{recipe}: data.shards is not set: give data.shards=FOLDER, written by mmae repack")
     split = split_global_batch(config.train.global_batch, config.train.micro_batch, world)
     folder = RunFolder(Path(config.run.dir))
-    followed_before = fresh and folder.config_file.is_file() and was_followed(folder.path, os.environ)
-    fresh = fresh and not followed_before
-    stored = None if fresh and folder.config_file.is_file() else _stored(folder, trust)
+    again = followed_before(folder, resume, fresh)
+    if again:
+        resume, fresh = None, False
+    source = resume_path(resume) if resume is not None else None
+    several = config.finetune.search or config.finetune.seeds > 1
+    if source is not None and several:
+        raise InputError(
+            "--resume goes on with one training, and the same command again with a search or several seeds: leave "
+            "--resume out"
+        )
+    stored = _stored(folder, source, fresh, trust)
     changes = {} if stored is None else changes_on_resume(stored, config, said, folder)
+    if changes and several:
+        raise InputError(
+            f"{folder.path}: {', '.join(changes)} cannot change in a search or with several seeds: trainings that have "
+            "ended would keep the old value; put it back, add --fresh, or choose another run.dir"
+        )
     labelled = find_labels(config)
     check_packages(config.task.kind, bool(len(labelled.splits.test)))
-    return TuningSpec(config, changes, folder, split, labelled, trust, fresh, followed_before)
+    return TuningSpec(config, changes, folder, split, labelled, trust, source, fresh, again)
 
 
 def find_labels(config: FinetuneConfig) -> Labelled:
@@ -208,12 +228,13 @@ def _with_target(config: FinetuneConfig) -> FinetuneConfig:
     return replace(config, task=replace(config.task, target=config.source.task or "label"))
 
 
-def _stored(folder: RunFolder, trust: bool) -> FinetuneConfig | None:
+def _stored(folder: RunFolder, source: ResumePath | None, fresh: bool, trust: bool) -> FinetuneConfig | None:
     try:
-        return folder.stored(FINETUNING, trust)
+        return recipe_to_go_on_with(folder, source, fresh, FINETUNING, trust)
     except InputError as error:
         if "unknown key" in str(error):
+            where, what = (folder.path, "run.dir") if source is None else (source.checkpoints, "checkpoint")
             raise InputError(
-                f"{folder.path}: holds a run of `mmae train`, not one of this command: choose another run.dir"
+                f"{where}: holds a run of `mmae train`, not one of this command: choose another {what}"
             ) from error
         raise

@@ -7,6 +7,7 @@ Shape suffixes: g patches of a side of the grid.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,7 @@ import torch
 
 from mmae.data.transforms.validity import token_valid
 from mmae.draws import Stream, uniform
+from mmae.errors import InputError
 from mmae.finetune.labelled.tuning_samples import Samples
 from mmae.modalities import MODALITIES
 from mmae.model.dirichlet import beta_shares
@@ -43,6 +45,20 @@ class Mixed:
     samples: Samples
     others: Tensor | None
     share_B: Tensor
+
+
+def check_mixing(config: TuneTrainConfig, inputs: Sequence[str]) -> None:
+    """Refuse mixup of inputs that cannot be mixed.
+
+    Raises:
+        InputError: an input holds classes.
+    """
+    classes = [name for name in inputs if MODALITIES[name].categorical]
+    if config.mixup and classes:
+        raise InputError(
+            f"train.mixup mixes numbers, and the inputs {', '.join(classes)} hold classes: leave them out of "
+            "model.in_domains, or use train.cutmix"
+        )
 
 
 def augmented(samples: Samples, config: TuneTrainConfig, patch_size: int, mixes: bool) -> Mixed:

@@ -2,7 +2,7 @@
 
     model.safetensors      the model's state        optimizer.safetensors   moments, by parameter and kind
     average.safetensors    averaged weights, if any  best.safetensors       the best weights, once there are some
-    state.json  config.yaml  manifest.json
+    state.json  config.yaml  band_stats.json  manifest.json
 
 Rank 0 writes; all ranks hold the same. Nothing random is in a checkpoint: every draw depends on seed and step.
 """
@@ -43,7 +43,7 @@ from mmae.engine.checkpoint.store import (
 )
 from mmae.errors import InputError
 from mmae.finetune.training.averaged_weights import AveragedWeights, Best
-from mmae.run.layout import CONFIG, STATE, name_of, newest_first, step_of
+from mmae.run.layout import BAND_STATS, CONFIG, STATE, name_of, newest_first, step_of
 from mmae.run.lock import RunLock
 
 _MODEL: Final = "model.safetensors"
@@ -91,8 +91,11 @@ class Learner:
 class TuningSaver:
     """Saves checkpoints of one run. Every rank calls `save` at the same steps."""
 
-    def __init__(self, checkpoints: Path, recipe: str, keep_last: int, lock: RunLock | None) -> None:
-        self._checkpoints, self._recipe, self._keep, self._lock = checkpoints, recipe, keep_last, lock
+    def __init__(
+        self, checkpoints: Path, recipe: str, band_stats: Mapping[str, Any], keep_last: int, lock: RunLock | None
+    ) -> None:
+        self._checkpoints, self._keep, self._lock = checkpoints, keep_last, lock
+        self._settings = {CONFIG: recipe, BAND_STATS: json.dumps(band_stats) + "\n"}
         self.last: Path | None = None
         """The newest whole checkpoint."""
 
@@ -146,7 +149,7 @@ class TuningSaver:
         files: dict[str, Entry] = {}
         for name, tensors in _tensors(learner).items():
             files[name] = write_hashed(temporary / name, to_safetensors(tensors))
-        for name, text in {CONFIG: self._recipe, STATE: json.dumps(asdict(state), indent=2) + "\n"}.items():
+        for name, text in {**self._settings, STATE: json.dumps(asdict(state), indent=2) + "\n"}.items():
             files[name] = write_hashed(temporary / name, text.encode())
         final = self._checkpoints / name_of(state.step)
         commit(temporary, final, files)
@@ -165,12 +168,15 @@ class TuningSaver:
                 remove(steps[step])
 
 
-def newest_good(checkpoints: Path, trust: bool, hashes: bool, say: Any) -> tuple[Path, TuningState] | None:
-    """The newest good checkpoint of a run and its state; None where there never was one. Damaged ones are renamed.
+def newest_good(
+    checkpoints: Path, trust: bool, hashes: bool, say: Any, set_aside: bool = True
+) -> tuple[Path, TuningState] | None:
+    """The newest good checkpoint of a run and its state; None where there never was one.
 
     Args:
         hashes: read every byte.
         say: prints a line.
+        set_aside: rename damaged ones.
 
     Raises:
         InputError: only damaged checkpoints are left, or another user wrote one.
@@ -180,14 +186,30 @@ def newest_good(checkpoints: Path, trust: bool, hashes: bool, say: Any) -> tuple
         found = _looked_at(path, hashes)
         if isinstance(found, TuningState):
             return path, found
-        archive = archive_damaged(path)
-        say(f"resume: {path} is damaged: {found}: renamed to {archive.name}; looking for the one before it")
+        renamed = f": renamed to {archive_damaged(path).name}" if set_aside else ""
+        say(f"resume: {path} is damaged: {found}{renamed}; looking for the one before it")
     if lost := [path.name for path in damaged_ones(checkpoints)]:
         raise InputError(
             f"{checkpoints}: no good checkpoint is left ({', '.join(lost)}): add --fresh to begin anew, which "
             "removes nothing"
         )
     return None
+
+
+def named_state(path: Path, trust: bool, hashes: bool) -> TuningState:
+    """The state of the checkpoint that `--resume` names.
+
+    Args:
+        hashes: read every byte.
+
+    Raises:
+        InputError: it is damaged, or another user wrote it.
+    """
+    check_tree(path, trust)
+    found = _looked_at(path, hashes)
+    if isinstance(found, str):
+        raise InputError(f"--resume {path}: damaged: {found}: name another checkpoint")
+    return found
 
 
 def load_learner(path: Path, state: TuningState, learner: Learner) -> None:

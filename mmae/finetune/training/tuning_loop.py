@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 
+from mmae.config.score_names import LOWER
 from mmae.data.loading.device_prefetch import on_device
 from mmae.data.sampling.shard_sets import needed_datasets
 from mmae.distributed.collectives import on_rank_0
@@ -25,11 +26,11 @@ from mmae.finetune.labelled.tile_reading import scoring_batches, tuning_batches
 from mmae.finetune.labelled.tuning_samples import SampleMaker
 from mmae.finetune.model.parameter_groups import parameter_groups
 from mmae.finetune.model.save_finetuned import save_finetuned
-from mmae.finetune.scoring.task_scores import LOWER, MAIN, Scorer, TaskScores
+from mmae.finetune.scoring.task_scores import MAIN, Scorer, TaskScores
 from mmae.finetune.start.start_model import StartModel, start_model
 from mmae.finetune.training import tuning_records
 from mmae.finetune.training.averaged_weights import AveragedWeights, Best
-from mmae.finetune.training.mixing import augmented
+from mmae.finetune.training.mixing import augmented, check_mixing
 from mmae.finetune.training.objectives import Objective
 from mmae.finetune.training.tuning_checkpoint import Learner, TuningSaver, TuningState, load_learner
 from mmae.finetune.training.tuning_records import TuningObserver
@@ -88,6 +89,7 @@ class TuningRun:
         self._bf16 = config.train.precision == "bf16"
         self.device: torch.device = self._accelerator.device
         self.start: StartModel = start_model(config, spec.labelled, spec.trust)
+        check_mixing(config.train, self.start.config.in_domains)
         self._make = SampleMaker(
             config.data.loading,
             self.start.config,
@@ -107,7 +109,7 @@ class TuningRun:
         task = spec.labelled.task
 
         # 1. The checkpoint to go on from, and the model as it was there.
-        found = find_resume_point(spec)
+        found = find_resume_point(spec, self.start.band_stats)
         model = self.start.built.model.to(self.device)
         groups = parameter_groups(model, train.weight_decay, train.layer_decay)
         optimizer = torch.optim.AdamW(groups, lr=train.lr, betas=train.opt_betas)
@@ -124,7 +126,8 @@ class TuningRun:
 
         # 2. The run's folder. Only a start that has come this far writes into it.
         recipe = own_recipe(config)
-        on_rank_0(lambda: spec.folder.write_recipe(recipe, dict(self.start.band_stats)))
+        stats = dict(self.start.band_stats)
+        on_rank_0(lambda: spec.folder.write_recipe(recipe, stats))
         self._log = log = RunLog(spec.folder.log_file, config, rank, step)
         tiles = spec.tiles()
         observer = TuningObserver(spec, log, self.device, step, tiles.order(train.global_batch).steps_per_epoch)
@@ -133,7 +136,7 @@ class TuningRun:
         learning = sum(each.numel() for each in model.parameters() if each.requires_grad)
         parameters = sum(each.numel() for each in model.parameters()), learning
         tuning_records.announce(log, spec, self._lines(), str(found[0]) if found else "", step, parameters)
-        saver = TuningSaver(spec.folder.checkpoints, recipe, config.checkpoint.keep_last, self._lock)
+        saver = TuningSaver(spec.folder.checkpoints, recipe, stats, config.checkpoint.keep_last, self._lock)
         saver.last = found[0] if found else None
 
         # 3. The data. Where the run stands in them follows from the step.
@@ -210,7 +213,7 @@ class TuningRun:
                 )
                 with observer.clock.paused("save") as pause, self._watchdog.during(step, "save"):
                     saved = saver.save(learner, state)
-                tuning_records.save_record(log, saved)
+                log.saved(saved)
                 self._stop.saved(pause.seconds)
             self._stop.doing = "finishing the step"
 

@@ -7,7 +7,6 @@ import socket
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from mmae.engine.checkpoint.background_save import SaveResult
 from mmae.engine.telemetry.run_log import RunLog
 from mmae.engine.telemetry.step_records import peak_memory
 from mmae.engine.telemetry.step_timer import StepTimer
@@ -151,16 +150,3 @@ def validation(
         best=best,
         seconds=seconds,
     )
-
-
-def save_record(log: RunLog, saved: SaveResult) -> None:
-    """Record how a save ended. A failed one is a message on the terminal too."""
-    times = {"seconds": saved.seconds, "stalled_seconds": saved.stalled_seconds}
-    if saved.path is not None:
-        log.write("save", step=saved.step, checkpoint=str(saved.path), bytes=saved.size, **times)
-        return
-    log.say(
-        f"step {saved.step}: THE CHECKPOINT COULD NOT BE SAVED ({saved.reason}); earlier ones are untouched and "
-        "training goes on"
-    )
-    log.write("save_failed", step=saved.step, reason=saved.reason, rank=saved.rank, **times)

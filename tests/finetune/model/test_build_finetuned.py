@@ -202,3 +202,15 @@ def test_a_start_that_is_not_there_is_named() -> None:
         build_finetuned("./nowhere", SCENE)
     with pytest.raises(InputError, match=r"unknown model.size='nan'"):
         build_finetuned(None, SCENE, size="nan")
+
+
+@pytest.mark.parametrize("tuning", ["full", "lora"])
+def test_blocks_that_the_head_does_not_see_are_not_trained(tuning: Any, source: Path) -> None:
+    inputs, head = ("rgb", "ebands", "semseg"), options("linear", blocks=(0,))
+    built = build_finetuned(str(source), SCENE, in_domains=inputs, head=head, tuning=tuning)
+    model = built.model.train()
+    model(values()).sum().backward()
+    learning = {name for name, each in model.named_parameters() if each.requires_grad}
+    assert learning == {name for name, each in model.named_parameters() if each.grad is not None}
+    assert any(name.startswith("encoder.blocks.0.") for name in learning)
+    assert "above it are not used" in built.differences[-1]

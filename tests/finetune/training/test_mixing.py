@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from mmae.data.transforms.validity import token_valid
+from mmae.errors import InputError
 from mmae.finetune.labelled.tuning_samples import Samples
-from mmae.finetune.training.mixing import augmented
+from mmae.finetune.training.mixing import augmented, check_mixing
 from mmae.modalities import MODALITIES
 from mmae.types import Inputs
 from tests.support.tuning_case import tuning_config
@@ -113,3 +114,9 @@ def test_what_becomes_of_a_sample_does_not_depend_on_its_batch(word: str) -> Non
         alone = augmented(chosen(whole, [tile, tile + 4] if mixes else [tile]), config, PATCH, mixes)
         assert torch.equal(alone.samples.inputs.values["rgb"][0], together.samples.inputs.values["rgb"][tile])
         assert alone.share_B[0] == together.share_B[tile]
+
+
+def test_classes_are_no_numbers_to_mix() -> None:
+    with pytest.raises(InputError, match="the inputs semseg hold classes"):
+        check_mixing(tuning_config(*CLASSES, "train.mixup=0.5").train, ("rgb", "semseg"))
+    check_mixing(tuning_config(*CLASSES, "train.cutmix=0.5").train, ("rgb", "semseg"))

@@ -38,7 +38,7 @@ def state(found: Learner, step: int) -> TuningState:
 
 
 def saved(folder: Path, found: Learner, step: int, keep: int = 2) -> TuningSaver:
-    saver = TuningSaver(folder, "task.target: biome\n", keep, None)
+    saver = TuningSaver(folder, "task.target: biome\n", {}, keep, None)
     result = saver.save(found, state(found, step))
     assert result.path is not None, result.reason
     return saver
@@ -77,7 +77,7 @@ def test_no_file_of_a_checkpoint_is_a_pickle(tmp_path: Path) -> None:
     (checkpoint,) = newest_first(tmp_path)
     names = {path.name for path in checkpoint.iterdir()}
     assert names == {"model.safetensors", "optimizer.safetensors", "average.safetensors", "best.safetensors",
-                     "state.json", "config.yaml", "manifest.json"}  # fmt: skip
+                     "state.json", "config.yaml", "band_stats.json", "manifest.json"}  # fmt: skip
 
 
 def test_only_the_newest_stay(tmp_path: Path) -> None:
