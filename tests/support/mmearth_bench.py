@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 
 NO_DATA: Mapping[str, float] = {
-    "Sentinel2": 0, "Sentinel1": -9999.0, "ASTER_GDEM": -9999, "ETH_GCH": 255, "DynamicWorld": 0, "ESA_WorldCover": 255,
-    "biomass": -9999,
+    "Sentinel2": 65535, "Sentinel1": -9999, "ASTER_GDEM": -9999, "ETH_GCH": 255, "DynamicWorld": 9,
+    "ESA_WorldCover": 11, "precipitation": -9999, "temperature": -9999, "biome": 14, "ecoregion": 846, "SCL": 0,
 }  # fmt: skip
 TASKS = ("biomass", "soil_nitrogen", "soil_organic_carbon", "soil_pH", "species")
 SPECIES = 100
@@ -25,14 +25,14 @@ def write_bench(
     side: int = 16,
     missing: Mapping[int, list[str]] | None = None,
     unlabelled: tuple[int, ...] = (),
-    sentinel2_bands: int = 12,
+    sentinel1_bands: int = 8,
 ) -> Path:
     """A task's folder below the folder of the suite. The pixels say the label.
 
     Args:
-        missing: row -> data sets that the tile lacks.
+        missing: row -> data sets that the tile lacks, as the files spell them (`esa_worldcover`).
         unlabelled: rows whose labels are no data.
-        sentinel2_bands: 12, or 13 with B10.
+        sentinel1_bands: 8, or 4 without HH and HV, of which there is no data here.
     """
     folder = root / name
     folder.mkdir(parents=True)
@@ -42,15 +42,19 @@ def write_bench(
     shown_NHW = value_N[:, None, None] * np.ones((side, side)) if name != "biomass" else draws.uniform(
         0, 1, (tiles, 2, 2)
     ).repeat(side // 2, 1).repeat(side // 2, 2)  # fmt: skip
-    bands = np.linspace(-1, 1, sentinel2_bands)[None, :, None, None]
+    bands = np.linspace(-1, 1, 12)[None, :, None, None]
     with h5py.File(folder / f"{name}.h5", "w") as file:
         shown = shown_NHW[:, None]
         _write(file, "Sentinel2", (900 * (1 + 0.5 * shown * bands + noise)).clip(1), np.uint16)
-        _write(file, "Sentinel1", -12 + 3 * shown + np.zeros((1, 4, 1, 1)), np.float32)
+        radar = -12 + 3 * shown + np.arange(sentinel1_bands)[:, None, None]
+        if sentinel1_bands == 8:
+            radar[:, [2, 3, 6, 7]] = NO_DATA["Sentinel1"]
+        _write(file, "Sentinel1", radar, np.float32)
         _write(file, "ASTER_GDEM", 500 + 300 * shown + np.zeros((1, 2, 1, 1)), np.float32)
         _write(file, "ETH_GCH", 10 + np.zeros((tiles, 2, side, side)), np.uint8)
+        # Trees in both maps, whose classes are counted from 0.
         _write(file, "DynamicWorld", np.ones((tiles, 1, side, side)), np.uint8)
-        _write(file, "ESA_WorldCover", 10 * np.ones((tiles, 1, side, side)), np.uint8)
+        _write(file, "ESA_WorldCover", np.zeros((tiles, 1, side, side)), np.uint8)
         file["geolocation"] = np.stack([np.linspace(-70, 60, tiles), np.linspace(-30, 50, tiles)], axis=1)
         lacking = [json.dumps((missing or {}).get(row, [])) for row in range(tiles)]
         file.create_dataset("missing_modalities", data=lacking, dtype=h5py.string_dtype())
@@ -72,8 +76,8 @@ def _labels(name: str, value_N: Any, shown_NHW: Any, unlabelled: tuple[int, ...]
         lists = [json.dumps([f"species {at}" for at in range(SPECIES) if (at % 2 == 0) == (value > 0.5) and at < 8])
                  for value in value_N]  # fmt: skip
         return {"data": lists, "dtype": h5py.string_dtype()}
-    labels = (100 * shown_NHW if name == "biomass" else 5 + 10 * value_N).astype(np.float32)
-    labels[list(unlabelled)] = NO_DATA["biomass"] if name == "biomass" else np.nan
+    labels = (100 * shown_NHW if name == "biomass" else 5 + 10 * value_N[:, None]).astype(np.float32)
+    labels[list(unlabelled)] = -9999 if name == "biomass" else np.nan
     return {"data": labels}
 
 

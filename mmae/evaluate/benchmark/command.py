@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmae.disk.files import check_new_folder
 from mmae.disk.ownership import add_trust_argument
 from mmae.errors import InputError, check_seed, did_you_mean
 from mmae.evaluate.benchmark.encoding.tile_inputs import NORMALISATIONS
@@ -16,7 +17,8 @@ from mmae.terminal.plurals import counted
 from mmae.terminal.printable import printable
 
 if TYPE_CHECKING:
-    from mmae.evaluate.benchmark.benchmark_run import Asked
+    from mmae.evaluate.benchmark.asked import Asked, Subject
+    from mmae.evaluate.benchmark.result_rows import ResultRows
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,28 +77,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fitted.add_argument("--head-width", type=int, metavar="N", help="channels of upernet (default: 512)")
     fitted.add_argument("--memory-gb", type=float, default=4.0, help="for token maps that are kept (default: 4)")
     fitted.add_argument("--features", type=Path, metavar="DIR", help="keeps vectors (default: OUT.features)")
+    parser.add_argument("--processes", type=int, metavar="N", help="that compute vectors (default: one a GPU, or one)")
+    parser.add_argument(
+        "--submission",
+        type=Path,
+        metavar="DIR",
+        help="also write rows as the GEO-Bench-2 leaderboard takes them",
+    )
     parser.add_argument("--experiment", default="frozen", help="name for the table (default: frozen)")
     add_trust_argument(parser, "a model")
 
 
 def run(args: argparse.Namespace) -> int:
     asked = _asked(args)
+    if args.submission is not None:
+        check_new_folder(args.submission)
     # What can be wrong is looked at before imports that take seconds.
     from mmae.evaluate.benchmark.result_rows import open_rows
 
     with open_rows(args.out) as rows:
-        from mmae.evaluate.benchmark.benchmark_run import Subject, run_benchmark
+        from mmae.evaluate.benchmark.asked import Subject
+        from mmae.evaluate.benchmark.benchmark_run import run_benchmark
         from mmae.evaluate.benchmark.near_pretraining import PretrainingPlaces
-        from mmae.inference.process_model import devices_of, model_hash, model_name
+        from mmae.inference.process_model import model_hash, model_name
         from mmae.inference.raw_encoder import load_encoder
 
         places = PretrainingPlaces(args.pretraining, args.cache_dir) if args.pretraining else None
-        encoder = load_encoder(args.model, trust=args.trust, device=devices_of(None)[0])
+        encoder = load_encoder(args.model, trust=args.trust, device=asked.devices[0])
         _check_blocks(asked, encoder.saved.variant.depth)
-        subject = Subject(encoder, model_name(args.model), model_hash(args.model))
+        subject = Subject(encoder, args.model, args.trust, model_name(args.model), model_hash(args.model))
         run_benchmark(subject, asked, rows, places)
         print(printable(f"{args.out}: {counted(len(rows), 'row')}"))
+        if args.submission is not None:
+            _submit(args.submission, subject, asked, rows)
     return 0
+
+
+def _submit(folder: Path, subject: Subject, asked: Asked, rows: ResultRows) -> None:
+    from mmae.evaluate.benchmark.leaderboard import write_submission
+
+    own = [row for row in rows if row["suite"] == asked.suite and subject.hash.startswith(row["model"])]
+    weights = sum(
+        each.numel() for name, each in subject.encoder.model.named_parameters() if not name.startswith("decoders")
+    )
+    for note in write_submission(folder, own, subject.name, weights):
+        print(printable(f"{folder}: {note}"))
 
 
 def _asked(args: argparse.Namespace) -> Asked:
@@ -131,9 +156,10 @@ def _asked(args: argparse.Namespace) -> Asked:
     if not -1e5 < args.offset < 1e5:
         raise InputError(f"--offset {args.offset}: give a number, such as -1000")
     substitutes = tuple(_substitute(said) for said in args.substitute)
-    from mmae.evaluate.benchmark.benchmark_run import Asked
+    from mmae.evaluate.benchmark.asked import Asked
     from mmae.evaluate.benchmark.encoding.tile_inputs import Reading
     from mmae.evaluate.benchmark.protocols.dense_protocols import DenseProtocol
+    from mmae.inference.process_model import devices_of
 
     features = args.features if args.features is not None else args.out.with_name(f"{args.out.name}.features")
     return Asked(
@@ -141,7 +167,7 @@ def _asked(args: argparse.Namespace) -> Asked:
         reading=Reading(args.normalise, substitutes, args.window, not args.no_unit_check, args.offset),
         level=args.level, k=args.k,
         dense=DenseProtocol("", args.epochs, args.lr, width=args.head_width, memory_gb=args.memory_gb), blocks=blocks,
-        experiment=args.experiment, features=features,
+        experiment=args.experiment, features=features, devices=devices_of(args.processes),
     )  # fmt: skip
 
 

@@ -53,7 +53,7 @@ class PretrainingPlaces:
         self.places_N2 = places_N2[np.isfinite(places_N2).all(1)]
 
     def nearness(self, task: BenchmarkTask, test: str) -> Nearness:
-        """Of a task's test.
+        """Of a task's test. A sample is near if a pretraining tile's middle is within 1 km of a circle around it.
 
         Raises:
             InputError: as the task's reader.
@@ -62,7 +62,7 @@ class PretrainingPlaces:
         if places is None:
             return Nearness(0, 0)
         known_N2 = places[np.isfinite(places).all(1)]
-        return Nearness(len(known_N2), int(near(known_N2, self.places_N2, NEAR_KM).sum()))
+        return Nearness(len(known_N2), int(near(known_N2, self.places_N2, NEAR_KM + task.half_diagonal_km).sum()))
 
 
 def near(asked_A2: NDArray[np.float64], others_T2: NDArray[np.float64], km: float) -> NDArray[np.bool_]:

@@ -26,10 +26,11 @@ LEADERBOARD: Final = (
 OURS: Final = (
     "suite", "test split", "ci low", "ci high", "normalised", "published worst", "published best", "val metric",
     "other metrics", "choice", "modalities", "level", "normalisation", "window", "train samples", "test samples",
-    "places known", "near pretraining", "seconds", "tiles/s", "peak memory MB", "model", "protocol", "mmae version",
+    "places known", "near pretraining", "seconds", "tiles/s", "peak memory MB", "model", "data", "protocol",
+    "mmae version",
 )  # fmt: skip
 COLUMNS: Final = (*LEADERBOARD, *OURS)
-KEY: Final = ("suite", "dataset", "test split", "partition name", "decoder", "Seed", "model", "protocol")
+KEY: Final = ("suite", "dataset", "test split", "partition name", "decoder", "Seed", "model", "data", "protocol")
 
 _REMEDY: Final = "make room, or choose another --out; the same command then goes on"
 
@@ -56,6 +57,19 @@ class ResultRows:
             key: value of each column of `KEY`.
         """
         return tuple(str(key[name]) for name in KEY) in self._rows
+
+    def amend(self, key: Mapping[str, object], found: Mapping[str, object]) -> None:
+        """Add what was not asked for before to a row that is there, and write the file anew if that changes it.
+
+        Args:
+            found: columns that do not belong to the key.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        row = self._rows[tuple(str(key[name]) for name in KEY)]
+        if any(row[name] != _cell(value) for name, value in found.items()):
+            self.add({**row, **found})
 
     def add(self, row: Mapping[str, object]) -> None:
         """Add a row, and write the file anew, whole or not at all.

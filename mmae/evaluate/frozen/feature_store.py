@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from mmae.disk.files import write_whole, writing
+from mmae.disk.free_space import need_space
 from mmae.disk.json_text import parse_json
 from mmae.disk.named_arrays import load_arrays, save_arrays
 from mmae.disk.regular_file import read_regular_text
@@ -62,6 +63,18 @@ class FeatureStore:
             raise InputError(f"{path} cannot be read ({error}): remove {self.folder}") from None
         if stored != json.loads(text):
             raise InputError(f"{path} is of other features: remove {self.folder}, or {_FEATURES_REMEDY}")
+
+    @staticmethod
+    def check_space(root: Path, needed: int) -> None:
+        """Refuse features that the disk has no room for, before the first is computed.
+
+        Args:
+            needed: bytes of all groups that are to be stored below `root`.
+
+        Raises:
+            InputError: fewer are free.
+        """
+        need_space(root, needed, _REMEDY)
 
     def has(self, name: str) -> bool:
         """Whether a group is stored."""

@@ -116,5 +116,5 @@ def _near(places: Places, asked_N: NDArray[np.bool_], others_N: NDArray[np.bool_
 
 
 def place_groups(places: Places, footprint_km: float) -> NDArray[np.int64]:
-    """Tiles that may share ground are of one group: cells of two footprints' side, int64 (N,)."""
+    """Tiles near one another are of one group: those of a cell with two footprints' side, int64 (N,)."""
     return EarthGrid(max(2 * footprint_km, 0.1)).keys(places.lat, places.lon)

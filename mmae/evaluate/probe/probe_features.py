@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ from mmae.data.sampling.shard_sets import ShardSet
 from mmae.draws import VALIDATION_EPOCH
 from mmae.evaluate.frozen.feature_store import FeatureStore
 from mmae.evaluate.frozen.image_features import RandomConvolutions, image_statistics, patch_statistics
+from mmae.evaluate.frozen.one_thread import one_thread
 from mmae.evaluate.frozen.token_vectors import (
     default_blocks,
     encoded_blocks,
@@ -77,8 +78,13 @@ class Wanted:
     inputs: tuple[str, ...]
     form: str
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What is stored of it: each feature set, or labels."""
+        return (_LABELS,) if self.form == _LABELS else FEATURE_SETS
 
-_Group = tuple[str, Wanted]
+
+Group = tuple[str, Wanted]
 """A feature set, or labels, of some inputs in one form: what is stored together."""
 
 
@@ -135,9 +141,9 @@ class FeatureJob:
         }
         return FeatureStore(self.root, identity)
 
-    def chunks(self) -> list[_Chunk]:
+    def chunks(self) -> list[Chunk]:
         count = len(self.positions)
-        return [_Chunk(start, self.positions[start : start + _CHUNK]) for start in range(0, count, _CHUNK)]
+        return [Chunk(start, self.positions[start : start + _CHUNK]) for start in range(0, count, _CHUNK)]
 
     def load(self, features: str, wanted: Wanted) -> dict[str, NDArray[Any]]:
         """The stored arrays of all tiles, in the order of `positions`."""
@@ -167,7 +173,7 @@ def compute(job: FeatureJob, wanted: Sequence[Wanted]) -> None:
     # What is computed of the same inputs is computed in one pass.
     passes = [tuple(each for each in wanted if each.inputs == inputs)
               for inputs in dict.fromkeys(each.inputs for each in wanted)]  # fmt: skip
-    todo = [(each, chunk) for each in passes for chunk in job.chunks() if _missing(job, each, chunk)]
+    todo = [(each, chunk) for each in passes for chunk in job.chunks() if missing(job, each, chunk)]
     total = len(passes) * len(job.positions)
     with progress(total, "probe") as shown:
         shown.skip(total - sum(len(chunk.positions) for _, chunk in todo))
@@ -177,7 +183,7 @@ def compute(job: FeatureJob, wanted: Sequence[Wanted]) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Chunk:
+class Chunk:
     """Tiles that are stored together: from place `start` among those that are wanted."""
 
     start: int
@@ -192,10 +198,10 @@ class _Chunk:
 class _Work:
     job: FeatureJob
 
-    def __call__(self, task: tuple[tuple[Wanted, ...], _Chunk], tally: Tally) -> None:
+    def __call__(self, task: tuple[tuple[Wanted, ...], Chunk], tally: Tally) -> None:
         wanted, chunk = task
-        found: dict[_Group, list[Arrays]] = {group: [] for group in _missing(self.job, wanted, chunk)}
-        with _one_thread(self.job.devices):
+        found: dict[Group, list[Arrays]] = {group: [] for group in missing(self.job, wanted, chunk)}
+        with one_thread(self.job.devices[0]):
             for batch in self.job.batches(chunk.positions, wanted[0].inputs):
                 for group, arrays in self._arrays(wanted[0].inputs, list(found), batch):
                     found[group].append(arrays)
@@ -204,9 +210,7 @@ class _Work:
             whole = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
             self.job.store(features, each).save(chunk.name, whole)
 
-    def _arrays(
-        self, inputs: tuple[str, ...], groups: Sequence[_Group], batch: Batch
-    ) -> Iterator[tuple[_Group, Arrays]]:
+    def _arrays(self, inputs: tuple[str, ...], groups: Sequence[Group], batch: Batch) -> Iterator[tuple[Group, Arrays]]:
         encoders = self.job.encoders
         patch = encoders[ENCODER].patch_size
         if groups[0][1].form == _LABELS:
@@ -256,10 +260,9 @@ def load_labels(job: FeatureJob, names: Sequence[str]) -> dict[str, NDArray[Any]
     return job.load(_LABELS, labels_wanted(names)) if names else {}
 
 
-def _missing(job: FeatureJob, wanted: Sequence[Wanted], chunk: _Chunk) -> list[_Group]:
+def missing(job: FeatureJob, wanted: Sequence[Wanted], chunk: Chunk) -> list[Group]:
     """The groups of arrays of a chunk that are not stored yet."""
-    groups = [(features, each) for each in wanted
-              for features in ((_LABELS,) if each.form == _LABELS else FEATURE_SETS)]  # fmt: skip
+    groups = [(features, each) for each in wanted for features in each.groups]
     return [(features, each) for features, each in groups if not job.store(features, each).has(chunk.name)]
 
 
@@ -312,17 +315,5 @@ def _device(devices: tuple[str, ...]) -> str:
     return devices[process_number() % len(devices)]
 
 
-def _name(task: tuple[tuple[Wanted, ...], _Chunk]) -> str:
+def _name(task: tuple[tuple[Wanted, ...], Chunk]) -> str:
     return f"tile {task[1].start}"
-
-
-@contextmanager
-def _one_thread(devices: tuple[str, ...]) -> Iterator[None]:
-    """On the CPU each process computes on one core: how sums are shared among threads would change last digits."""
-    before = torch.get_num_threads()
-    if devices[0] == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

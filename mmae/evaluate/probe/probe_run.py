@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from mmae.data.remote.open_shards import open_shards
-from mmae.data.sampling.shared_ground import footprint_km
+from mmae.data.sampling.shared_ground import APART, footprint_km, ground_of, shared_ground
 from mmae.data.shards.columns import Columns
 from mmae.draws import tile_keys
 from mmae.errors import InputError
 from mmae.evaluate.frozen.token_vectors import untrained
 from mmae.evaluate.probe.block_split import PARTS, Places, place_groups, split_blocks, split_val, with_gap
 from mmae.evaluate.probe.encoder_source import EncoderSource, weights_hash
+from mmae.evaluate.probe.feature_bytes import check_space
 from mmae.evaluate.probe.probe_features import (
     ENCODER,
     UNTRAINED,
@@ -31,6 +32,7 @@ from mmae.evaluate.probe.probe_tasks import ProbeTask, SplitBy
 from mmae.evaluate.probe.scoring import Protocol, Row, diagnostics_of, score_task, wanted_of
 from mmae.evaluate.probe.task_rows import NoLabelsError, TilePlan, rows_of
 from mmae.modalities import MODALITIES
+from mmae.terminal.plurals import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -104,6 +106,7 @@ def _probe(source: EncoderSource, index: Index, options: ProbeOptions, seed: int
     groups = place_groups(_places(columns), footprint_km(index.datasets))
     labels = tuple(dict.fromkeys(task.modality for task in tasks if task.modality is not None))
     if labels:
+        check_space(job, [labels_wanted(labels)])
         compute(job, [labels_wanted(labels)])
     plan = TilePlan(columns, part_N, groups, load_labels(job, labels))
     # What has no labels is found before features are computed.
@@ -114,14 +117,30 @@ def _probe(source: EncoderSource, index: Index, options: ProbeOptions, seed: int
     wanted = list(dict.fromkeys([*wanted, whole]))
     for each in wanted:
         job.check_sample(each.inputs, options.check_units)
+    check_space(job, wanted)
     compute(job, wanted)
-    notes, rows = [*notes, *said, *more], []
+    notes, rows = [*notes, *overlap_notes(index, positions, part_N, options.gap_km), *said, *more], []
     for task in tasks:
         scored, said = score_task(task, plan, job, inputs[task.name], options.protocol)
         rows += scored
         notes += said
     counts = {name: int((part_N == number).sum()) for number, name in enumerate(PARTS)}
     return Found(source.step, seed, rows, diagnostics_of(job, whole), counts, list(dict.fromkeys(notes)))
+
+
+def overlap_notes(index: Index, positions: NDArray[np.int64], part_N: NDArray[np.int8], gap_km: float) -> list[str]:
+    """A sentence if tiles of different parts show the same ground, as they do where the gap is less than a tile."""
+    ground = ground_of(index, positions)
+    shared = 0
+    for part in (0, 1):
+        kind_A, _ = shared_ground(ground[part_N == part], ground[part_N > part])
+        shared += int((kind_A != APART).sum())
+    if not shared:
+        return []
+    return [
+        f"{counted(shared, 'tile')} of train or val show ground of tiles in another part: scores are too good; "
+        f"say a larger --gap-km than {gap_km:g}"
+    ]
 
 
 def _with_inputs(

@@ -105,7 +105,8 @@ def score_task(
             some = _of_fraction(targets, fraction, job.seed)
             for method in methods_of(task, protocol):
                 table += _score(name, task.unit, some, kept, method, protocol, fraction)
-            table += [{**row, "fraction": fraction} for row in more]
+        # They are of all labels, whatever shares were asked for.
+        table += [{**row, "fraction": 1.0} for row in more]
     return table, notes
 
 

@@ -6,10 +6,16 @@ import csv
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
+import numpy as np
 import pytest
+import torch
 
+from mmae.disk.named_arrays import load_arrays
+from mmae.evaluate.benchmark.encoding.tile_features import TileFeatures
+from mmae.evaluate.benchmark.protocols.dense_protocols import Targets
 from mmae.evaluate.benchmark.result_rows import COLUMNS
 from tests.support.benchmark_model import benchmark, read_rows, write_model
 from tests.support.commands import Command
@@ -94,6 +100,52 @@ def test_finished_rows_are_kept_and_not_computed_again(
         assert {key: row[key] for key in COLUMNS if key not in timed} == {
             key: old[key] for key in COLUMNS if key not in timed
         }
+
+
+def test_other_data_under_the_same_name_are_scored_anew(model: Path, tmp_path: Path) -> None:
+    """Neither a row nor vectors of the labels and pixels that lay there before are taken."""
+    out, root = tmp_path / "s.csv", tmp_path / "suite"
+    folder = write_task(root, "m-eurosat", (30, 12, 12), classes=3)
+    said = words(model, root, out, "m-eurosat", "--k", 5, *KNN)
+    assert benchmark(*said) == 0
+    table = json.loads((folder / "label_map.json").read_text())
+    # Half of the samples of a class are said to be of another.
+    table["1"], table["2"] = table["1"] + table["2"][::2], table["2"][1::2]
+    (folder / "label_map.json").write_text(json.dumps(table))
+    assert benchmark(*said) == 0
+    first, second = read_rows(out)
+    assert first["data"] != second["data"]
+    assert float(first["test metric"]) == 1 > float(second["test metric"])
+
+
+def test_a_leak_check_is_added_to_finished_rows(
+    model: Path, suite: Path, tmp_path: Path, synthetic_shards: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "s.csv"
+    said = words(model, suite, out, "m-eurosat", "--k", 5, *KNN)
+    assert benchmark(*said) == 0
+    (before,) = read_rows(out)
+    assert benchmark(*said, "--pretraining", synthetic_shards) == 0
+    (after,) = read_rows(out)
+    assert (before["places known"], after["places known"], after["near pretraining"]) == ("", "12", "0")
+    assert {key for key in COLUMNS if before[key] != after[key]} == {"places known", "near pretraining"}
+    assert "0 of 12 samples with a known place" in capsys.readouterr().out
+
+
+@pytest.mark.process
+def test_two_processes_give_the_same_vectors_and_scores(model: Path, suite: Path, tmp_path: Path) -> None:
+    scores = []
+    for processes in (1, 2):
+        out = tmp_path / f"{processes}.csv"
+        assert benchmark(*words(model, suite, out, "m-eurosat", "--k", 5, "--processes", processes, *LAST)) == 0
+        scores.append([(row["test metric"], row["ci low"], row["val metric"], row["choice"]) for row in read_rows(out)])
+        assert float(read_rows(out)[0]["tiles/s"]) > 0
+    assert scores[0] == scores[1]
+    stored = sorted((tmp_path / "1.csv.features").rglob("*.npz"))
+    assert len(stored) == 3
+    for path in stored:
+        other = load_arrays(tmp_path / "2.csv.features" / path.relative_to(tmp_path / "1.csv.features"))
+        assert all(np.array_equal(array, other[key]) for key, array in load_arrays(path).items())
 
 
 def csv_rows(content: bytes) -> list[dict[str, str]]:
@@ -203,6 +255,16 @@ def test_bad_input_is_one_line_and_keeps_rows(
     broken = tmp_path / "broken"
     write_task(broken, "m-eurosat", classes=1)
     (write_task(broken, "m-bigearthnet") / "sample_0003.hdf5").unlink()
+    bare = write_task(broken, "m-SA-crop-type", (8, 3, 3), classes=2)
+    for number in range(8, 11):
+        with h5py.File(bare / f"sample_{number:04d}.hdf5", "r+") as file:
+            file["label"][:] = 255
+    odd = write_task(broken, "m-pv4ger", (12, 6, 6))
+    with h5py.File(odd / "sample_0007.hdf5", "r+") as file:
+        for name in ("Red", "Green", "Blue"):
+            pixels = np.full((20, 20), 9, np.uint8)
+            del file[name]
+            file[name] = pixels
     radar = write_model(tmp_path / "radar", ("sentinel1",))
     diverged = write_model(tmp_path / "diverged", ("rgb",), float("nan"))
     cases: list[tuple[list[object], str]] = [
@@ -211,6 +273,12 @@ def test_bad_input_is_one_line_and_keeps_rows(
         (words(model, broken, out, "m-bigearthnet"), "1 of the 24 samples of default_partition.json have no file"),
         (words(model, broken, out, "m-eurosat"), "all 12 training samples of partition default have the same label"),
         (words(model, suite, out, "m-eurosat", "--k", 50, *few), "kNN with k 50: only 30 rows"),
+        (
+            words(model, broken, out, "m-SA-crop-type", "--protocols", "linear-seg"),
+            "no pixel of the validation samples",
+        ),
+        (words(model, broken, out, "m-pv4ger", "--k", 3, *few), "several sizes"),
+        (words(model, suite, out, "m-eurosat", "--k", 3, "--processes", 999), "--processes 999: give 1 to"),
         (words(radar, suite, out, "m-eurosat"), "m-eurosat"),
         (words(diverged, suite, out, "m-eurosat", "--k", 5), "not finite"),
         (words(diverged, suite, out, "m-pv4ger-seg"), "not finite"),
@@ -226,6 +294,25 @@ def test_bad_input_is_one_line_and_keeps_rows(
         assert benchmark(*case) == 2, says
         one_line(capsys, says)
         assert out.read_bytes() == kept, says
+
+
+def test_a_head_that_diverges_is_no_score(
+    model: Path, suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss = Targets.loss
+    monkeypatch.setattr(Targets, "loss", lambda *said: loss(*said) * torch.inf)
+    assert benchmark(*words(model, suite, tmp_path / "s.csv", "m-pv4ger-seg", "--protocols", "linear-seg")) == 2
+    one_line(capsys, "m-pv4ger-seg, linear-seg: the loss is not finite in epoch 1: say a smaller --lr than 0.001")
+    assert not (tmp_path / "s.csv").exists()
+
+
+def test_a_disk_without_room_is_said_before_tiles_are_read(
+    model: Path, suite: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmae.disk.free_space.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(TileFeatures, "chunk", pytest.fail)
+    assert benchmark(*words(model, suite, tmp_path / "s.csv", "m-eurosat", *KNN)) == 2
+    one_line(capsys, "s.csv.features: 0.0 MB are free and")
 
 
 def test_rows_before_an_error_stay(model: Path, suite: Path, tmp_path: Path) -> None:

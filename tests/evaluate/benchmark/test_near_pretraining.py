@@ -51,6 +51,9 @@ def test_samples_on_pretraining_ground_are_counted(tmp_path: Path, synthetic_sha
     assert places.nearness(task, "test").known == 6
     samples = task.places(task.splits["test"])
     assert samples is not None
-    # Samples are 2 km apart: 500 m from one of them is near that one only.
-    places.places_N2 = samples[2:3] + np.array([0.0045, 0])
+    # Samples are 2 km apart, of 160 m: 1.1 km from the middle of one is within 1 km of its circle.
+    assert task.half_diagonal_km == pytest.approx(0.08 * 2**0.5)
+    places.places_N2 = samples[2:3] + np.array([1.1 / 111.2, 0])
     assert (places.nearness(task, "test").known, places.nearness(task, "test").near) == (6, 1)
+    places.places_N2 = samples[2:3] + np.array([1.13 / 111.2, 0])
+    assert places.nearness(task, "test").near == 0

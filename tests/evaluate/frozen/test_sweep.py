@@ -47,6 +47,18 @@ def test_a_tie_goes_to_the_candidate_that_comes_first() -> None:
     assert found.choice == Choice(2, "mean", "none", 1.0)
 
 
+def test_a_tie_of_strengths_goes_to_a_moderate_one() -> None:
+    """The strongest penalty also tells classes apart that are equally many, and not those of train and val together."""
+    same = candidate(2, 0.01)
+    val = same.val[same.val.y == 0].joined(same.val[:6])
+    found = probe(TASK, [Candidate(2, "mean", same.train, val, same.test)], Logistic(), ACCURACY, ["none"])
+    assert (found.val_score, found.choice.setting) == (1.0, 1.0)
+    assert ACCURACY.compute(found.prediction, same.test.y) == 1.0
+    strongest = probe(TASK, [Candidate(2, "mean", same.train, val, same.test)], Logistic((1e-6,)), ACCURACY, ["none"])
+    assert strongest.val_score == 1.0
+    assert ACCURACY.compute(strongest.prediction, same.test.y) < 0.5
+
+
 @pytest.mark.parametrize("where", ["train", "val", "test"])
 def test_features_that_are_not_finite_are_refused(where: str) -> None:
     bad = candidate(3, 1.0)

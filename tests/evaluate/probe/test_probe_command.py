@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ import torch
 
 from mmae.cli import main
 from mmae.config.schema import ModelConfig
+from mmae.disk.named_arrays import load_arrays
+from mmae.evaluate.frozen.feature_store import FeatureStore
 from mmae.evaluate.frozen.methods import Logistic
 from mmae.evaluate.frozen.token_vectors import default_blocks, encoded_blocks
-from mmae.evaluate.probe import probe_features, scoring
+from mmae.evaluate.probe import feature_bytes, probe_features, scoring
 from mmae.model.mmae import MultiMAE
 from mmae.model.saved.saved_model import save_model
 from tests.support.probe_case import DATASETS, write_probe_set
@@ -43,7 +46,8 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def few_strengths(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two strengths and two blocks instead of eleven and four: what is tested here does not depend on them."""
     monkeypatch.setattr(scoring, "Logistic", lambda settings=(): Logistic((0.1, 1.0)))
-    monkeypatch.setattr(probe_features, "default_blocks", lambda depth: (0, depth - 1))
+    for module in (probe_features, feature_bytes):
+        monkeypatch.setattr(module, "default_blocks", lambda depth: (0, depth - 1))
 
 
 def probe(model: Path, shards: Path, features: Path, *words: str) -> int:
@@ -67,9 +71,14 @@ def refused(capsys: pytest.CaptureFixture[str], status: int) -> str:
 
 @pytest.mark.long
 def test_every_task_stands_beside_its_baselines_and_what_images_show_is_found(
-    model: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    needed: list[int] = []
+    monkeypatch.setattr(FeatureStore, "check_space", lambda root, count: needed.append(count))
     found = told(model, shards, tmp_path)
+    arrays = [array for path in tmp_path.rglob("tiles-*.npz") for array in load_arrays(path).values()]
+    # Which tokens hold data is a byte each, and labels have fewer pixels than images.
+    assert sum(array.nbytes for array in arrays) == pytest.approx(sum(needed), rel=0.1)
     by = {(row["task"], row["method"], row["features"]): row for row in found["rows"]}
     for task, method in (("biome", "kNN 5"), ("biome", "linear"), ("land_cover", "linear"), ("elevation", "ridge")):
         for features in probe_features.FEATURE_SETS:
@@ -86,6 +95,17 @@ def test_every_task_stands_beside_its_baselines_and_what_images_show_is_found(
     text = capsys.readouterr().out
     assert max(len(line) for line in text.splitlines() if line.startswith("|")) <= 100
     assert "RankMe" in text
+
+
+def test_a_disk_without_room_is_said_before_features_are_computed(
+    model: Path, shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mmae.disk.free_space.shutil.disk_usage", lambda _: SimpleNamespace(free=60_000))
+    monkeypatch.setattr(probe_features, "encoded_blocks", pytest.fail)
+    line = refused(capsys, probe(model, shards, tmp_path / "features", "--tasks", "biome,land_cover"))
+    # Class ids are a byte and a bit of 96 tiles; patches of 18 tiles would not fit any more.
+    assert "features: 0.1 MB are free and" in line
+    assert "make room, or choose another folder for features" in line
 
 
 @pytest.mark.long
@@ -139,7 +159,7 @@ def test_two_processes_give_the_same_bits(
 
 @pytest.mark.long
 def test_the_shards_own_parts_shares_of_labels_and_seeds(model: Path, shards: Path, tmp_path: Path) -> None:
-    words = ("--tasks", "biome", "--splits", "shards", "--fractions", "0.5,1", "--seeds", "2", "--k", "3",
+    words = ("--tasks", "biome,month", "--splits", "shards", "--fractions", "0.5,1", "--seeds", "2", "--k", "3",
              "--min-class", "2")  # fmt: skip
     found = told(model, shards, tmp_path, *words)
     assert [part["test"] for part in found["parts"]] == [24, 24]
@@ -149,6 +169,9 @@ def test_the_shards_own_parts_shares_of_labels_and_seeds(model: Path, shards: Pa
     sizes = {(row["seed"], row["fraction"]): row["train_rows"] for row in rows}
     assert sizes[0, 0.5] < sizes[0, 1]
     assert {row["seeds"] for row in found["seeds"]} == {2}
+    # What the other label alone says was fitted to all labels.
+    alone = [(row["seed"], row["fraction"]) for row in found["rows"] if row["features"] == "latitude alone"]
+    assert alone == [(0, 1.0), (1, 1.0)]
 
 
 def test_what_cannot_be_probed_is_one_line(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from mmae.errors import InputError
+from mmae.evaluate.frozen.one_thread import one_thread
 from mmae.evaluate.frozen.token_vectors import encoder_vectors
 from mmae.model.heads.block_outputs import BlockOutputs, block_outputs
 
@@ -77,8 +78,7 @@ class TileFeatures:
         Raises:
             InputError: as the task's reader, or a stored file is damaged.
         """
-        chunks = [ids[start : start + _CHUNK] for start in range(0, len(ids), _CHUNK)]
-        found = [self._chunk(chunk, store, blocks, poolings) for chunk in chunks]
+        found = [self.chunk(chunk, store, blocks, poolings) for chunk in self.chunks(ids)]
         choices = [(block, str(pooling)) for block in blocks for pooling in poolings]
         by_choice = {
             choice: torch.from_numpy(np.concatenate([part[f"{choice[0]}-{choice[1]}"] for part in found]))
@@ -96,16 +96,31 @@ class TileFeatures:
             tiles = self.task.read(ids[start : start + self.batch])
             yield self._maps(tiles, blocks), torch.from_numpy(np.ascontiguousarray(tiles.labels))
 
-    def _chunk(
+    @staticmethod
+    def chunks(ids: Sequence[str]) -> list[tuple[str, ...]]:
+        """The tiles that are stored together."""
+        return [tuple(ids[start : start + _CHUNK]) for start in range(0, len(ids), _CHUNK)]
+
+    def chunk_name(self, ids: Sequence[str]) -> str:
+        """What is stored of a chunk is called so."""
+        return f"vectors-{self.task.fingerprint(ids)}"
+
+    def chunk(
         self, ids: Sequence[str], store: FeatureStore, blocks: Sequence[int], poolings: Sequence[Pooling]
     ) -> dict[str, Any]:
-        name = f"vectors-{self.task.fingerprint(ids)}"
+        """Vectors and labels of a chunk, from the store, or computed and stored.
+
+        Raises:
+            InputError: as the task's reader; a stored file is damaged, or none can be written.
+        """
+        name = self.chunk_name(ids)
         if store.has(name):
             return store.load(name)
         parts = []
-        for start in range(0, len(ids), self.batch):
-            tiles = self.task.read(ids[start : start + self.batch])
-            parts.append({**self._vectors(tiles, blocks, poolings), "labels": tiles.labels})
+        with one_thread(next(self.inputs.encoder.model.parameters()).device.type):
+            for start in range(0, len(ids), self.batch):
+                tiles = self.task.read(ids[start : start + self.batch])
+                parts.append({**self._vectors(tiles, blocks, poolings), "labels": tiles.labels})
         arrays = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
         store.save(name, arrays)
         return arrays

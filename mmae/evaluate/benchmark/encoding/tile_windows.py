@@ -45,7 +45,15 @@ class WindowGrid:
         """(S, C, h, w): the windows of all tiles, tile after tile, row after row.
 
         Arrays of integers hold codes of classes, of which 0 is no data.
+
+        Raises:
+            InputError: the tiles have another size.
         """
+        if array_BCHW.shape[2:] != self.tile_hw:
+            found, usual = ("x".join(map(str, side)) for side in (array_BCHW.shape[2:], self.tile_hw))
+            raise InputError(
+                f"a tile of {found} pixels is among tiles of {usual}: the suite is not whole: download it again"
+            )
         (height, width), (rows, columns) = self.window_hw, self.count
         beyond = (rows * height - array_BCHW.shape[2], columns * width - array_BCHW.shape[3])
         fill = 0 if array_BCHW.dtype.kind in "iu" else np.nan

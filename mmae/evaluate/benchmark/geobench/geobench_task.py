@@ -16,7 +16,7 @@ from mmae.evaluate.benchmark.geobench.band_corrections import BandMeans, correct
 from mmae.evaluate.benchmark.geobench.class_labels import ClassLabels, read_labels
 from mmae.evaluate.benchmark.geobench.partitions import SAMPLE_SUFFIX, read_partition
 from mmae.evaluate.benchmark.geobench.sample_file import open_sample
-from mmae.evaluate.benchmark.geobench.sample_places import corner_of, degrees
+from mmae.evaluate.benchmark.geobench.sample_places import centre_of, degrees, half_diagonal_km
 from mmae.evaluate.benchmark.geobench.sensor_bands import OTHER_SENSORS, find_bands
 from mmae.evaluate.benchmark.geobench.task_table import SURE_LEVELS, TASKS, TaskRow
 from mmae.evaluate.benchmark.tasks.benchmark_task import NOT_SCORED, TRAIN, BenchmarkTask, Tiles, Unit
@@ -72,14 +72,22 @@ class GeobenchTask(BenchmarkTask):
         found = []
         for sample in ids:
             with open_sample(self._path(sample)) as opened:
-                found.append(corner_of(opened.description()))
-        return None if all(place is None for place in found) else degrees(found)
+                found.append(centre_of(opened.description(), opened.shapes()))
+        known_N2 = degrees(found)
+        return known_N2 if bool(np.isfinite(known_N2).any()) else None
+
+    @property
+    def half_diagonal_km(self) -> float:
+        with open_sample(self._path(self.splits[TRAIN][0])) as opened:
+            return half_diagonal_km(opened.description(), opened.shapes())
 
     def fingerprint(self, ids: Sequence[str]) -> str:
-        sizes = [self._path(sample).stat().st_size for sample in ids]
+        files = [self._path(sample).stat() for sample in ids]
+        listed = [] if self.labels is None else [self.labels.listed.get(sample) for sample in ids]
         said = json.dumps(
-            [self.info.name, list(ids), sizes, {key: dict(names) for key, names in self.stored.items()}, self.values]
-        )
+            [self.info.name, list(ids), [[each.st_size, each.st_mtime_ns] for each in files], listed,
+             {key: dict(names) for key, names in self.stored.items()}, self.values]
+        )  # fmt: skip
         return hashlib.blake2b(said.encode(), digest_size=16).hexdigest()
 
     def _sample(self, sample: str) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64]]:

@@ -48,6 +48,11 @@ class SampleFile:
             found.setdefault(name, []).append(date)
         return {name: sorted(dates) for name, dates in found.items()}
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Data set, as it is stored -> (H, W), of those of two dimensions."""
+        shapes = {stored: tuple(self._own(stored).shape or ()) for stored in self.file}
+        return {stored: shape for stored, shape in shapes.items() if len(shape) == 2}
+
     def bands(self, names: Iterable[str]) -> dict[str, NDArray[Any]]:
         """The pixels of bands, (H, W) each in its own dtype and size, of the last date that all of them have.
 

@@ -1,4 +1,8 @@
-"""Where samples lie: their pickled descriptions name a coordinate system and a transform, which are read as numbers."""
+"""Where samples lie: their pickled descriptions name a coordinate system and a transform, which are read as numbers.
+
+Some tasks were converted with one transform for all samples (that of a whole scene, or of the first image): such places
+say nothing.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,8 @@ if TYPE_CHECKING:
 
 _EPSG: Final = re.compile(r"(?:EPSG[\"':,\s\]]*|epsg:)(\d{4,6})")
 _DEGREES: Final = 4326
+_LARGEST_PIXEL_M: Final = 100.0
+"""Images of the suite have pixels of 0.1 to 15 m."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +34,33 @@ class Place:
     y: float
 
 
-def corner_of(description: Mapping[Any, Any]) -> Place | None:
-    """The upper left corner of a sample, which is within a tile's side of all of it; None where it is not said."""
-    for each in description.values():
-        if not isinstance(each, dict):
+def centre_of(description: Mapping[Any, Any], shapes: Mapping[str, tuple[int, ...]]) -> Place | None:
+    """The middle of a sample; None where its place is not said.
+
+    Args:
+        shapes: data set -> (H, W) in pixels.
+    """
+    for name, each in description.items():
+        if not isinstance(each, dict) or name not in shapes:
             continue
-        epsg, corner = _epsg(each.get("crs")), _corner(each.get("transform"))
-        if epsg is not None and corner is not None:
-            return Place(epsg, *corner)
+        epsg, centre = _epsg(each.get("crs")), _centre(each.get("transform"), shapes[name])
+        if epsg is not None and centre is not None:
+            return Place(epsg, *centre)
     return None
 
 
+def half_diagonal_km(description: Mapping[Any, Any], shapes: Mapping[str, tuple[int, ...]]) -> float:
+    """From the middle of a sample to its corners, by the pixel size that it says; 0 where it says none."""
+    found = 0.0
+    for name, each in description.items():
+        metres = each.get("spatial_resolution") if isinstance(each, dict) and name in shapes else None
+        if isinstance(metres, int | float) and 0 < metres < _LARGEST_PIXEL_M:
+            found = max(found, metres / 1000 * math.hypot(*shapes[name]) / 2)
+    return found
+
+
 def degrees(places: Sequence[Place | None]) -> NDArray[np.float64]:
-    """Latitude and longitude of each place (N, 2); NaN where it is not known."""
+    """Latitude and longitude of each place (N, 2); NaN where it is not known, and if all places are the same."""
     found_N2 = np.full((len(places), 2), np.nan)
     for epsg in sorted({place.epsg for place in places if place is not None}):
         chosen = [number for number, place in enumerate(places) if place is not None and place.epsg == epsg]
@@ -49,6 +69,9 @@ def degrees(places: Sequence[Place | None]) -> NDArray[np.float64]:
         lon, lat = (x, y) if epsg == _DEGREES else _transformed(epsg, x, y)
         found_N2[chosen] = np.stack([lat, lon], axis=1)
     found_N2[~np.isfinite(found_N2).all(1) | (np.abs(found_N2[:, 0]) > 90)] = np.nan
+    known_N2 = found_N2[np.isfinite(found_N2).all(1)]
+    if len(known_N2) > 1 and bool((known_N2 == known_N2[0]).all()):
+        found_N2[:] = np.nan
     return found_N2
 
 
@@ -82,10 +105,12 @@ def _text(said: Any) -> str:
     return said if isinstance(said, str) else ""
 
 
-def _corner(transform: Any) -> tuple[float, float] | None:
+def _centre(transform: Any, shape: tuple[int, ...]) -> tuple[float, float] | None:
     numbers = transform.args if isinstance(transform, Record) else transform
     if not isinstance(numbers, tuple) or len(numbers) < 6:
         return None
-    x, y = numbers[2], numbers[5]
-    known = all(isinstance(value, int | float) and math.isfinite(value) for value in (x, y))
-    return (float(x), float(y)) if known else None
+    if not all(isinstance(value, int | float) and math.isfinite(value) for value in numbers[:6]):
+        return None
+    by_column, by_row, x, by_column_y, by_row_y, y = (float(value) for value in numbers[:6])
+    row, column = shape[0] / 2, shape[1] / 2
+    return x + by_column * column + by_row * row, y + by_column_y * column + by_row_y * row

@@ -1,4 +1,8 @@
-"""The tables of MMEarth-Bench (arXiv 2602.06285): its tasks, and its data sets as MMEarth's."""
+"""The tables of MMEarth-Bench (arXiv 2602.06285): its tasks, and its data sets as MMEarth's.
+
+What the files do not say is what the benchmark's own code writes: Sentinel-2 of level L2A, without an additive offset,
+in the order B1 to B8, B8A, B9, B11, B12; and maps whose classes are counted from 0.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from mmae.evaluate.benchmark.tasks.benchmark_task import TaskInfo
-from mmae.modalities import DATASET_BANDS
+from mmae.modalities import DATASET_BANDS, S2_BANDS
 
 TASKS: Final = MappingProxyType(
     {
@@ -41,13 +45,14 @@ class BenchSource:
     places: dict[int, tuple[int, ...]]
 
 
-_NO_CIRRUS: Final = (*range(10), 11, 12)
+_S2_ORDER: Final = ("B1", "B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B9", "B11", "B12")
+"""MMEarth itself has B8A before B8."""
 
 SOURCES: Final = MappingProxyType(
     {
-        "sentinel2": BenchSource(("Sentinel2",), {13: tuple(range(13)), 12: _NO_CIRRUS}),
-        # VV and VH of each orbit. MMEarth also has HH and HV, which are measured near the poles only.
-        "sentinel1": BenchSource(("Sentinel1",), {4: (0, 1, 4, 5), 8: tuple(range(8))}),
+        "sentinel2": BenchSource(("Sentinel2",), {12: tuple(map(S2_BANDS.index, _S2_ORDER))}),
+        # Of 4 bands, VV and VH of each orbit: HH and HV are measured near the poles only.
+        "sentinel1": BenchSource(("Sentinel1",), {8: tuple(range(8)), 4: (0, 1, 4, 5)}),
         "aster": BenchSource(("ASTER_GDEM", "AsterDEM"), {2: (0, 1)}),
         "canopy_height_eth": BenchSource(("ETH_GCH",), {2: (0, 1), 1: (0,)}),
         "dynamic_world": BenchSource(("DynamicWorld",), {1: (0,)}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from mmae.errors import InputError, did_you_mean
 from mmae.evaluate.benchmark.mmearth_bench.bench_layout import PARTITIONS, SOURCES, TASKS, TESTS
 from mmae.evaluate.benchmark.tasks.benchmark_task import TRAIN, VALID, BenchmarkTask, TaskInfo, Tiles, Unit
 from mmae.evaluate.benchmark.tasks.suite_files import REMEDY, check_folder, read_json_file
-from mmae.modalities import MODALITIES
+from mmae.modalities import MODALITIES, Modality
 from mmae.terminal.error_line import first_line
 from mmae.terminal.plurals import counted
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _NO_LABEL: Final = -9999.0
 _MISSING: Final = "missing_modalities"
+_PIXEL_KM: Final = 0.01
 _MOST_BYTES: Final = 1 << 33
 """Of one tile's array; a file that says more is damaged."""
 
@@ -73,6 +75,12 @@ class BenchTask(BenchmarkTask):
             lon_lat_N2 = _rows(file["geolocation"], np.array([int(each) for each in ids], np.int64)).astype(np.float64)
         return lon_lat_N2[:, ::-1]
 
+    @property
+    def half_diagonal_km(self) -> float:
+        with _opened(self.path) as file:
+            sides = [tuple(file[name].shape[-2:]) for name, _ in self.sources.values()]
+        return max(math.hypot(*side) for side in sides) / 2 * _PIXEL_KM
+
     def fingerprint(self, ids: Sequence[str]) -> str:
         said = json.dumps([self.info.name, list(ids), self.sources, sorted(self.no_data.items())])
         about = self.path.stat()
@@ -91,10 +99,9 @@ class BenchTask(BenchmarkTask):
         stored = stored[:, None] if stored.ndim == 3 else stored
         mark = self.no_data.get(name, np.nan)
         absent_BCHW = np.isnan(stored) if np.isnan(mark) else stored == mark
-        absent_BCHW[[name in each for each in missing]] = True
-        codes = next((row.no_data for row in MODALITIES.values() if row.dataset == dataset and row.categorical), None)
-        if codes is not None:
-            return np.where(absent_BCHW, int(codes[0]), stored).astype(np.int64)
+        absent_BCHW[[_plain(name) in each for each in missing]] = True
+        if (classes := _classes(dataset)) is not None:
+            return _codes(name, stored, absent_BCHW, classes)
         values_BCHW = np.where(absent_BCHW, np.nan, stored).astype(np.float32)
         names = _band_names(dataset)
         whole_BCHW = np.full((len(stored), len(names), *stored.shape[2:]), np.nan, np.float32)
@@ -111,7 +118,7 @@ def open_bench(data: Path, name: str, partition: str = "default", level: S2Level
     Args:
         data: the suite's folder, which holds a folder a task and `no_data_values.json`.
         partition: `default` or `100%`, `50%`, `5%` of the training tiles.
-        level: of the Sentinel-2 images; None: L2A, as their scene classification comes from that level.
+        level: of the Sentinel-2 images; None: L2A.
 
     Raises:
         InputError: there is no such task or partition, or files are missing or damaged.
@@ -132,8 +139,6 @@ def open_bench(data: Path, name: str, partition: str = "default", level: S2Level
             raise InputError(f"{path}: there are no labels {name!r}: {REMEDY}")
         splits = _splits(folder / f"{name}_split_data.json", PARTITIONS[partition], count)
         splits, notes = _with_labels(file, info, splits, species, no_data.get(name, _NO_LABEL))
-    if level is None:
-        notes.append(f"{name}: its files do not say the level of its Sentinel-2 images, which are taken as l2a")
     return BenchTask(info, partition, splits, level or "l2a", notes, path, sources, no_data, species)
 
 
@@ -170,11 +175,29 @@ def _texts(stored: h5py.Dataset, rows_B: NDArray[np.int64]) -> list[Any]:
 
 
 def _missing(file: h5py.File, rows_B: NDArray[np.int64]) -> list[frozenset[str]]:
-    """The data sets that each tile lacks; their numbers say nothing."""
+    """The data sets that each tile lacks, in plain words; their numbers say nothing."""
     if _MISSING not in file:
         return [frozenset()] * len(rows_B)
     said = _texts(file[_MISSING], rows_B)
-    return [frozenset(map(str, each)) if isinstance(each, list) else frozenset() for each in said]
+    return [frozenset(_plain(str(name)) for name in each) if isinstance(each, list) else frozenset() for each in said]
+
+
+def _plain(name: str) -> str:
+    """A data set is listed as `dynamic_world` and stored as `DynamicWorld`."""
+    return name.replace("_", "").casefold()
+
+
+def _classes(dataset: str) -> Modality | None:
+    """The modality of a dataset whose pixels are classes; None for others."""
+    return next((row for row in MODALITIES.values() if row.dataset == dataset and row.categorical), None)
+
+
+def _codes(name: str, stored: NDArray[Any], absent_BCHW: NDArray[np.bool_], classes: Modality) -> NDArray[np.int64]:
+    """MMEarth's codes of classes that are counted from 0, int64."""
+    numbers = np.where(absent_BCHW, 0, stored)
+    if not np.isin(numbers, np.arange(len(classes.class_codes))).all():
+        raise ValueError(f"{name!r} holds more than the numbers 0 to {len(classes.class_codes) - 1} and no data")
+    return np.where(absent_BCHW, int(classes.no_data[0]), np.array(classes.class_codes)[numbers.astype(np.int64)])
 
 
 def _labels(
@@ -214,7 +237,16 @@ def _no_data(path: Path) -> dict[str, float]:
     said = read_json_file(path)
     if not isinstance(said, dict):
         raise InputError(f"{path} is no table of values: {REMEDY}")
-    return {name: float(value) for name, value in said.items() if isinstance(value, int | float)}
+    found = {name: float(value) for name, value in said.items() if isinstance(value, int | float)}
+    for dataset, source in SOURCES.items():
+        classes, name = _classes(dataset), source.names[0]
+        # It also says whether classes are counted from 0 or have the codes of MMEarth.
+        if classes is not None and found.get(name) != len(classes.class_codes):
+            raise InputError(
+                f"{path}: no data of {name!r} is {said.get(name)!r:.40}, and {len(classes.class_codes)} is known, of "
+                f"files that count its classes from 0: {REMEDY}"
+            )
+    return found
 
 
 def _sources(path: Path, file: h5py.File) -> dict[str, tuple[str, tuple[int, ...]]]:

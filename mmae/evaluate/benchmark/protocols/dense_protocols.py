@@ -156,6 +156,11 @@ def _trained(
         for start in range(0, len(ids), protocol.batch_size):
             encoded, labels_BHW = batches.batch(ids[start : start + protocol.batch_size], device)
             loss = targets.loss(_cropped(head(encoded), labels_BHW), labels_BHW)
+            if not bool(torch.isfinite(loss)):
+                raise InputError(
+                    f"{task.info.name}, {protocol.name}: the loss is not finite in epoch {epoch}: say a smaller --lr "
+                    f"than {protocol.lr:g}"
+                )
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
@@ -164,6 +169,11 @@ def _trained(
         score = metric.compute(counts.rows, torch.zeros(len(counts.rows)))
         if metric.is_better(score, best[0]):
             best = (score, copy.deepcopy(head.state_dict()), epoch)
+    if not best[2]:
+        raise InputError(
+            f"{task.info.name}, {protocol.name}: no pixel of the validation samples has a label, so that no epoch can "
+            "be chosen: leave the task out"
+        )
     return best
 
 

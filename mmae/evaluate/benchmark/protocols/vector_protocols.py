@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -15,7 +14,6 @@ from mmae.errors import InputError
 from mmae.evaluate.benchmark.protocols.scored_test import ScoredTest
 from mmae.evaluate.benchmark.tasks.benchmark_task import TRAIN, VALID, BenchmarkTask, Kind
 from mmae.evaluate.frozen.bootstrap import bootstrap
-from mmae.evaluate.frozen.logistic import DEFAULT_CS
 from mmae.evaluate.frozen.methods import Knn, Logistic, Method, Ridge
 from mmae.evaluate.frozen.metrics import METRICS
 from mmae.evaluate.frozen.parts import Kind as TargetKind
@@ -33,8 +31,6 @@ _OTHERS: Final[Mapping[Kind, tuple[str, ...]]] = MappingProxyType(
 )
 """Further scores of a task, beside the one that is compared."""
 _NORMALISERS: Final = ("none", "zscore")
-_STRENGTHS: Final = tuple(sorted(DEFAULT_CS, key=lambda c: abs(math.log(c))))
-"""Moderate ones first: a tie on validation is decided by the order, and few samples tie often."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ class VectorProtocol:
     def method(self, kind: Kind) -> Method:
         if self.name == "knn":
             return Knn((float(self.k),))
-        return Ridge() if kind == "regression" else Logistic(_STRENGTHS)
+        return Ridge() if kind == "regression" else Logistic()
 
 
 def vector_scores(

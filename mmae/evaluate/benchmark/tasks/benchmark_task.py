@@ -113,7 +113,12 @@ class BenchmarkTask(ABC):
 
     @abstractmethod
     def places(self, ids: Sequence[str]) -> NDArray[np.float64] | None:
-        """Latitude and longitude of each sample (N, 2), NaN where unknown; None where the suite does not say places."""
+        """Latitude and longitude of the middle of each sample (N, 2), NaN where unknown; None where none is known."""
+
+    @property
+    @abstractmethod
+    def half_diagonal_km(self) -> float:
+        """From the middle of a sample to its corners on the ground; 0 where it is not known."""
 
     @property
     def tests(self) -> tuple[str, ...]:

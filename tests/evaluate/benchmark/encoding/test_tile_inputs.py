@@ -106,7 +106,7 @@ def test_a_model_without_any_of_the_bands_is_refused_by_name(tmp_path: Path) -> 
 
 
 def test_all_modalities_of_mmearth_bench_are_taken(tmp_path: Path) -> None:
-    write_bench(tmp_path, "soil_pH", missing={0: ["Sentinel1"]})
+    write_bench(tmp_path, "soil_pH", missing={0: ["sentinel1"]})
     task = open_bench(tmp_path, "soil_pH")
     inputs = tile_inputs(encoder_of(tmp_path), task, Reading())
     assert set(inputs.modalities) == set(EVERY)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -149,7 +150,8 @@ def test_a_partition_has_fewer_training_samples(tmp_path: Path) -> None:
     whole, half = (open_geobench(tmp_path, "m-eurosat", name) for name in ("default", "0.50x_train"))
     assert len(half.splits["train"]) == 6
     assert half.splits["valid"] == whole.splits["valid"]
-    assert half.fingerprint != whole.fingerprint
+    assert half.fingerprint(half.splits["train"]) != whole.fingerprint(whole.splits["train"])
+    assert half.fingerprint(half.splits["test"]) == whole.fingerprint(whole.splits["test"])
 
 
 def test_places_come_from_the_inert_description(tmp_path: Path) -> None:
@@ -157,9 +159,43 @@ def test_places_come_from_the_inert_description(tmp_path: Path) -> None:
     task = open_geobench(tmp_path, "m-eurosat")
     places = task.places(task.splits["train"][:2])
     assert places is not None
-    # The middle of zone 32 is 9 degrees east; the second sample lies 2 km east of the first.
-    assert places[0] == pytest.approx([45.153, 9.0], abs=1e-3)
+    # The middle of zone 32 is 9 degrees east; the second sample lies 2 km east of the first. Samples have 160 m.
+    assert places[0] == pytest.approx([45.15354 - 0.08 / 111.13, 9.0 + 0.08 / 78.7], abs=1e-4)
     assert places[1, 1] - places[0, 1] == pytest.approx(2 / (111.32 * np.cos(np.radians(45.153))), rel=0.01)
+
+
+def test_one_place_for_all_samples_is_none(tmp_path: Path) -> None:
+    folder = write_task(tmp_path, "m-eurosat")
+    first, *rest = sorted(folder.glob("*.hdf5"))
+    with h5py.File(first) as file:
+        said = file.attrs["pickle"]
+    for path in rest:
+        with h5py.File(path, "r+") as file:
+            file.attrs["pickle"] = said
+    task = open_geobench(tmp_path, "m-eurosat")
+    assert task.places(task.splits["test"]) is None
+    assert task.half_diagonal_km == pytest.approx(0.08 * 2**0.5)
+
+
+def test_other_labels_or_pixels_have_another_fingerprint(tmp_path: Path) -> None:
+    folder = write_task(tmp_path, "m-eurosat")
+    ids = ("sample_0000", "sample_0001")
+
+    def found() -> str:
+        return open_geobench(tmp_path, "m-eurosat").fingerprint(ids)
+
+    first = found()
+    table = json.loads((folder / "label_map.json").read_text())
+    table["1"], table["2"] = table["2"], table["1"]
+    (folder / "label_map.json").write_text(json.dumps(table))
+    second = found()
+    path = folder / "sample_0000.hdf5"
+    size = path.stat().st_size
+    with h5py.File(path, "r+") as file:
+        file["04 - Red"][0, 0] += 1
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    assert path.stat().st_size == size
+    assert len({first, second, found()}) == 3
 
 
 def test_masks_leave_out_what_has_no_class(tmp_path: Path) -> None:

@@ -45,36 +45,57 @@ def test_bands_stand_under_their_names(tmp_path: Path) -> None:
         found: NDArray[Any] = arrays[dataset][0, task.bands[dataset].index(name)]
         return found
 
-    # B8A stands before B8, as in MMEarth, and there is no B10.
+    # B8 stands before B8A, other than in MMEarth, and there is no B10.
     assert np.array_equal(band("sentinel2", "B4"), sentinel2[3])
-    assert np.array_equal(band("sentinel2", "B8A"), sentinel2[7])
-    assert np.array_equal(band("sentinel2", "B8"), sentinel2[8])
+    assert np.array_equal(band("sentinel2", "B8"), sentinel2[7])
+    assert np.array_equal(band("sentinel2", "B8A"), sentinel2[8])
     assert np.array_equal(band("sentinel2", "B12"), sentinel2[11])
-    assert np.array_equal(band("sentinel1", "desc VH"), sentinel1[3])
+    assert np.array_equal(band("sentinel1", "desc VH"), sentinel1[5])
     assert np.isnan(band("sentinel1", "asc HH")).all()
     assert np.array_equal(band("aster", "elevation"), aster[0])
 
 
-def test_thirteen_bands_are_those_of_mmearth(tmp_path: Path) -> None:
-    folder = write_bench(tmp_path, "soil_pH", sentinel2_bands=13)
+def test_four_radar_bands_are_without_hh_and_hv(tmp_path: Path) -> None:
+    folder = write_bench(tmp_path, "soil_pH", sentinel1_bands=4)
     task = open_bench(tmp_path, "soil_pH")
     with h5py.File(folder / "soil_pH.h5") as file:
-        last = file["Sentinel2"][5, 12]
-    assert np.array_equal(task.read(["5"]).arrays["sentinel2"][0, task.bands["sentinel2"].index("B12")], last)
+        last = file["Sentinel1"][5, 3]
+    found = task.read(["5"]).arrays["sentinel1"][0]
+    assert np.array_equal(found[task.bands["sentinel1"].index("desc VH")], last)
+    assert np.isnan(found[task.bands["sentinel1"].index("desc HV")]).all()
 
 
 def test_no_data_and_missing_modalities_are_no_data(tmp_path: Path) -> None:
-    folder = write_bench(tmp_path, "soil_pH", missing={2: ["Sentinel1", "ESA_WorldCover"]})
+    folder = write_bench(tmp_path, "soil_pH", missing={2: ["sentinel1", "dynamic_world", "aster_gdem", "temperature"]})
     with h5py.File(folder / "soil_pH.h5", "r+") as file:
-        file["Sentinel2"][0, :, 0, 0] = 0
+        file["Sentinel2"][0, :, 0, 0] = 65535
         file["Sentinel1"][0, 0, 1, 1] = -9999
     arrays = open_bench(tmp_path, "soil_pH").read(["0", "2"]).arrays
     assert np.isnan(arrays["sentinel2"][0, :, 0, 0]).all()
     assert np.isnan(arrays["sentinel1"][0, 0]).sum() == 1
     assert np.isnan(arrays["sentinel1"][1]).all()
-    assert (arrays["esa_worldcover"][1] == 0).all()
-    assert (arrays["esa_worldcover"][0] == 10).all()
+    assert np.isnan(arrays["aster"][1]).all()
+    assert (arrays["dynamic_world"][1] == 0).all()
+    assert not np.isnan(arrays["canopy_height_eth"]).any()
+
+
+def test_classes_that_are_counted_from_0_become_the_codes_of_mmearth(tmp_path: Path) -> None:
+    folder = write_bench(tmp_path, "soil_pH")
+    with h5py.File(folder / "soil_pH.h5", "r+") as file:
+        file["ESA_WorldCover"][0, 0, 0, :12] = range(12)
+        file["DynamicWorld"][0, 0, 0, :10] = range(10)
+    arrays = open_bench(tmp_path, "soil_pH").read(["0"]).arrays
+    assert arrays["esa_worldcover"][0, 0, 0, :12].tolist() == [10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 100, 0]
+    assert arrays["dynamic_world"][0, 0, 0, :10].tolist() == [1, 2, 3, 4, 5, 6, 7, 8, 9, 0]
     assert arrays["esa_worldcover"].dtype == np.int64
+
+
+def test_numbers_that_are_no_class_are_refused(tmp_path: Path) -> None:
+    folder = write_bench(tmp_path, "soil_pH")
+    with h5py.File(folder / "soil_pH.h5", "r+") as file:
+        file["ESA_WorldCover"][0, 0, 0, 0] = 12
+    with pytest.raises(InputError, match="'ESA_WorldCover' holds more than the numbers 0 to 10 and no data"):
+        open_bench(tmp_path, "soil_pH").read(["0"])
 
 
 def test_pixels_without_a_measurement_are_not_scored(tmp_path: Path) -> None:
@@ -119,6 +140,7 @@ def test_places_are_latitude_and_longitude(tmp_path: Path) -> None:
         ("labels", "there are no labels 'soil_pH'"),
         ("bands", "'Sentinel2' has shape"),
         ("no data", "no_data_values.json does not exist"),
+        ("codes", "no data of 'DynamicWorld' is 0, and 9 is known"),
         ("half", "cannot be read"),
     ],
 )
@@ -142,6 +164,9 @@ def test_what_is_damaged_is_one_line(tmp_path: Path, damage: str, says: str) -> 
                     file["Sentinel2"] = np.ones((36, 3, 16, 16))
         case "no data":
             (tmp_path / "no_data_values.json").unlink()
+        case "codes":
+            path = tmp_path / "no_data_values.json"
+            path.write_text(json.dumps({**mmearth_bench.NO_DATA, "DynamicWorld": 0}))
         case "half":
             path.write_bytes(path.read_bytes()[:4000])
     with pytest.raises(InputError, match=says) as caught:
