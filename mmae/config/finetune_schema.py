@@ -123,7 +123,7 @@ class SourceConfig:
     offset: Annotated[float, Field(allow_inf_nan=False)] = 0.0
     """Is added to Sentinel-2's digital numbers: -1000 for products since January 2022."""
     options: tuple[str, ...] = ()
-    """Arguments of TorchGeo's class, as `[bands=all]`."""
+    """Arguments of TorchGeo's class, as `[num_classes=19,bands=B04;B03;B02]`: a value with `;` is a list."""
 
     @property
     def is_shards(self) -> bool:

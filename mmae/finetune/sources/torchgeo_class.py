@@ -121,23 +121,30 @@ def _options(name: str, options: Sequence[str], parameters: Mapping[str, Any]) -
             raise InputError(
                 f"source.options: {option!r} is no argument=value of TorchGeo's {name}{did_you_mean(key, known)}"
             )
-        try:
-            found[key] = json.loads(value)
-        except ValueError:
-            found[key] = value
+        found[key] = [_value(each) for each in value.split(";") if each] if ";" in value else _value(value)
     return found
+
+
+def _value(text: str) -> Any:
+    """A number, true, false or null, or else a text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def _split(made: Any, root: Path, given: Mapping[str, Any], word: str) -> Any | None:
     """The split of this name; None where the class has no such split."""
     try:
         return _made(made, root, {**given, "split": word})
-    except _NoSplitError:
+    except _ArgumentError:
+        if word in _SPLITS["train"]:
+            raise
         return None
 
 
-class _NoSplitError(Exception):
-    """The class refused the name of a split."""
+class _ArgumentError(InputError):
+    """The class refused an argument."""
 
 
 def _made(made: Any, root: Path, given: Mapping[str, Any]) -> Any:
@@ -145,10 +152,9 @@ def _made(made: Any, root: Path, given: Mapping[str, Any]) -> Any:
     try:
         return made(**given)
     except (AssertionError, KeyError) as error:
-        if "split" in given and _SPLITS["train"][0] != given["split"]:
-            raise _NoSplitError from None
-        raise InputError(
-            f"{root}: TorchGeo's {made.__name__} does not take these arguments ({first_line(error)})"
+        said = ", ".join(f"{key}={value!r:.40}" for key, value in given.items() if key != "root")
+        raise _ArgumentError(
+            f"{root}: TorchGeo's {made.__name__} does not take {said} ({first_line(error)[:200]}): see source.options"
         ) from None
     except Exception as error:
         raise InputError(

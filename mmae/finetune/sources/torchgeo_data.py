@@ -29,6 +29,7 @@ _LEVELS: Final[Mapping[str, S2Level]] = {
     "EuroSAT": "l1c", "EuroSAT100": "l1c", "EuroSATSpatial": "l1c", "BigEarthNet": "l2a", "BigEarthNetV2": "l2a",
 }  # fmt: skip
 """Data sets whose publications state the level of their images."""
+_MOST_CLASSES: Final = 10_000
 _COUNTED: Final = 1024
 """Training samples whose labels say how many classes there are, where the data set does not."""
 _LABELS: Final = {"segmentation": "mask", "pixel_regression": "mask"}
@@ -79,7 +80,8 @@ class TorchgeoData:
         if facts.kind not in {"classification", "segmentation"}:
             return np.where(np.isfinite(label), label, np.nan).astype(np.float32)
         known = ~np.isin(label, self.ignore)
-        strange = known & ((label < 0) | (label >= len(facts.names)))
+        inside = (label >= 0) & (label < len(facts.names)) & (np.floor(label) == label)
+        strange = known & ~inside
         if strange.any():
             raise InputError(
                 f"{facts.where}: the label of {key!r} holds {label[strange][0]}, which is none of the "
@@ -175,5 +177,11 @@ def _names(train: Any, kind: TaskKind, name: str, ignore: Sequence[int], where: 
     most = 1
     for number in range(0, len(train), max(1, len(train) // _COUNTED)):
         label = _array(_sample(train, number, where), key, where)
-        most = max(most, int(label[~np.isin(label, ignore)].max(initial=0)))
+        classes = label[~np.isin(label, ignore)]
+        if (wrong := classes[~((classes >= 0) & (classes < _MOST_CLASSES) & (np.floor(classes) == classes))]).size:
+            raise InputError(
+                f"{where}: a label holds {wrong[0]}, which is no number of a class: name it in source.ignore, or "
+                "choose a task.kind that fits"
+            )
+        most = max(most, int(classes.max(initial=0)))
     return tuple(f"class {number}" for number in range(most + 1))
