@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from typing import Final
 
 from mmae.config.checks import MAX_PREFETCH, MAX_WORKERS
-from mmae.config.finetune_schema import FinetuneConfig, TaskConfig, TuneDataConfig, TuneModelConfig, TuneTrainConfig
+from mmae.config.finetune_schema import (
+    FinetuneConfig,
+    SourceConfig,
+    TaskConfig,
+    TuneDataConfig,
+    TuneModelConfig,
+    TuneTrainConfig,
+)
 from mmae.config.recipe_file import RecipeKind
 from mmae.errors import did_you_mean
 from mmae.modalities import DATASET_BANDS, MODALITIES, S2_BANDS, with_bands
@@ -18,13 +26,26 @@ DENSE: Final = frozenset({"segmentation", "pixel_regression"})
 """Tasks with a prediction a pixel."""
 CLASSES: Final = frozenset({"classification", "segmentation"})
 """Tasks with one class out of several."""
+_NO_SOURCE: Final = SourceConfig()
+_ONLY_FOR: Final = {
+    "partition": ("geobench1", "mmearth-bench"),
+    "masks": ("geotiffs",),
+    "tile": ("geotiffs",),
+    "classes": ("geotiffs",),
+    "ignore": ("geotiffs", "torchgeo"),
+    "bands": ("geotiffs", "torchgeo"),
+    "units": ("geotiffs", "torchgeo"),
+    "options": ("torchgeo",),
+}
+"""Keys of `source` that some kinds of source do not have -> the kinds that have them."""
 _TILE_HEADS: Final = frozenset({"linear", "attention"})
 
 
 def contradiction(config: FinetuneConfig) -> str | None:
     """The first contradiction in one line, or None."""
     for problems in (
-        _task(config.task),
+        _source(config),
+        _task(config),
         _data(config.data),
         _model(config.model, config.task),
         _steps(config.train),
@@ -35,8 +56,46 @@ def contradiction(config: FinetuneConfig) -> str | None:
     return None
 
 
-def _task(task: TaskConfig) -> Iterator[str]:
-    if not task.target:
+def _source(config: FinetuneConfig) -> Iterator[str]:
+    source, kind = config.source, config.source.kind
+    if source.is_shards:
+        for name in (each.name for each in fields(source) if each.name != "kind"):
+            if getattr(source, name) != getattr(_NO_SOURCE, name):
+                yield f"source.{name} is for other sources than shards: say source.kind, or leave it out"
+        return
+    if config.data.shards:
+        yield f"data.shards and source.kind={kind} both say where the tiles lie: leave one out"
+    if source.folder is None:
+        yield f"source.folder is not set: name the folder that source.kind={kind} reads"
+    if source.task is None and kind != "geotiffs":
+        what = "class of torchgeo.datasets, such as EuroSAT" if kind == "torchgeo" else "task, such as m-eurosat"
+        yield f"source.task is not set: name the {what}"
+    for name, kinds in _ONLY_FOR.items():
+        if kind not in kinds and getattr(source, name) != getattr(_NO_SOURCE, name):
+            yield f"source.{name} is for source.kind={' or '.join(kinds)}, not for {kind}: leave it out"
+    if config.task.labels is not None and kind != "geotiffs":
+        yield f"task.labels is for shards and GeoTIFFs, and {kind} has labels of its own: leave it out"
+    if kind == "geotiffs":
+        yield from _geotiff_labels(config)
+
+
+def _geotiff_labels(config: FinetuneConfig) -> Iterator[str]:
+    masks, labels, kind = config.source.masks, config.task.labels, config.task.kind
+    if kind in DENSE and masks is None:
+        yield f"source.masks is not set, and task.kind={kind} needs a mask an image: name the folder of masks"
+    if kind not in DENSE and masks is not None:
+        yield f"source.masks is for segmentation or pixel_regression, and task.kind={kind} needs a label an image"
+    if kind not in DENSE | {"classification"} and labels is None:
+        yield f"task.labels is not set: name a CSV file with a line an image, which task.kind={kind} needs"
+    if config.source.tile is not None and masks is None:
+        yield "source.tile cuts images and their masks, and a label of an image is not one of its parts: leave it out"
+    if kind != "segmentation" and config.source.classes is not None:
+        yield f"source.classes names the classes of masks, task.kind={kind} has none: leave it out"
+
+
+def _task(config: FinetuneConfig) -> Iterator[str]:
+    task = config.task
+    if not task.target and config.source.is_shards:
         yield (
             "task.target is not set: name what is predicted, such as task.target=esa_worldcover, or a name for the "
             "labels of task.labels"

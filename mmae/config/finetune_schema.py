@@ -16,6 +16,7 @@ from mmae.config.schema import Count, DataConfig, Place, Positive, Rate, Resume,
 Share = Annotated[float, Field(ge=0, lt=1)]
 Part = Annotated[float, Field(gt=0, lt=1)]
 
+SourceKind = Literal["shards", "geobench1", "mmearth-bench", "geotiffs", "torchgeo"]
 TaskKind = Literal["classification", "multilabel", "segmentation", "regression", "pixel_regression"]
 HeadKind = Literal["linear", "attention", "patch_linear", "upernet", "convnext", "dpt"]
 
@@ -53,6 +54,9 @@ class TuneDataConfig:
     """Draws the blocks and the share, whatever `train.seed` is: seeds of training see the same tiles."""
     band_stats: Place | None = _free(None)
     """JSON file to normalise with instead of the pretrained model's statistics, or (from scratch) those of the set."""
+    normalise: Literal["auto", "model", "data"] = "auto"
+    """By the statistics of the pretrained `model`, or of the `data`; auto: the model's, where there are such and the
+    images have MMEarth's units. `data.band_stats` goes before it."""
     check_units: bool = _free(True)
     """Compare a sample of tiles with the band statistics before training: scale, offset, level, order of bands."""
     cache_dir: Place | None = _free(None)
@@ -85,6 +89,46 @@ class TuneDataConfig:
             workers=self.workers,
             prefetch=self.prefetch,
         )
+
+
+@dataclass(frozen=True, config=_STRICT)
+class SourceConfig:
+    """Labelled tiles that are not in shards: where they lie, and what their files do not say."""
+
+    kind: SourceKind = "shards"
+    """`shards`, which `data.shards` names; a task of `geobench1` or `mmearth-bench`; `geotiffs`, a folder of images; or
+    a data set of `torchgeo`."""
+    folder: Place | None = _free(None)
+    """The folder of the suite, of the images, or of TorchGeo's data set."""
+    task: str | None = None
+    """A task of the suite, such as `m-eurosat`; a class of `torchgeo.datasets`, such as `EuroSAT`; of GeoTIFFs a name
+    for what is predicted."""
+    partition: str = "default"
+    """Part of the suite's training samples, such as `0.10x_train` or `5%`."""
+    masks: Place | None = _free(None)
+    """GeoTIFFs: the folder of masks, each with the name of its image."""
+    tile: Positive | None = None
+    """GeoTIFFs: cut images and masks into tiles of this side in pixels; null: each image is one tile."""
+    classes: tuple[str, ...] | None = None
+    """Classes of masks, as `[0:other,1:water]`; null: the numbers that the masks hold."""
+    ignore: tuple[int, ...] = ()
+    """Numbers in masks that are no class and are not scored, as `[255]`."""
+    bands: tuple[str, ...] | None = None
+    """Names of the images' bands in their order, `-` for one that is not read; null: as the files say."""
+    level: Literal["l1c", "l2a"] | None = None
+    """Level of Sentinel-2 images, where the source does not say it or says it wrongly."""
+    units: Literal["dn", "reflectance", "linear", "picture"] | None = None
+    """Units of the images: null or `dn`, those of MMEarth; `reflectance` from 0 to 1; `linear` radar power; `picture`,
+    numbers without a scale, which are normalised by themselves."""
+    offset: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    """Is added to Sentinel-2's digital numbers: -1000 for products since January 2022."""
+    options: tuple[str, ...] = ()
+    """Arguments of TorchGeo's class, as `[num_classes=19,bands=B04;B03;B02]`: a value with `;` is a list."""
+
+    @property
+    def is_shards(self) -> bool:
+        """Whether the tiles come from `data.shards`."""
+        return self.kind == "shards"
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -238,6 +282,7 @@ class FinetuneConfig:
 
     run: RunConfig = field(default_factory=lambda: RunConfig(dir="runs/finetune"))
     data: TuneDataConfig = field(default_factory=TuneDataConfig)
+    source: SourceConfig = field(default_factory=SourceConfig)
     model: TuneModelConfig = field(default_factory=TuneModelConfig)
     task: TaskConfig = field(default_factory=TaskConfig)
     train: TuneTrainConfig = field(default_factory=TuneTrainConfig)

@@ -80,8 +80,12 @@ def _test(run: TuningRun) -> Results:
     labelled, folder = spec.labelled, spec.folder.path
     if task.dense:
         from mmae.finetune.scoring.prediction_maps import PredictionMaps
+        from mmae.finetune.sources.source_set import SourceSet
 
-        maps = PredictionMaps(folder / PREDICTIONS, labelled.each.index, task, _covers_hw(run))
+        each = labelled.each
+        facts = each.source.facts if isinstance(each, SourceSet) else None
+        grounds, tile_hw = (facts.grounds, facts.size) if facts is not None else ({}, (0, 0))
+        maps = PredictionMaps(folder / PREDICTIONS, each.index, task, _covers_hw(run), grounds, tile_hw)
         _, found = run.score(run.start.built.model, labelled.splits.test, maps.take)
     else:
         table = PredictionTable()
@@ -133,7 +137,8 @@ def _as_json(found: TaskScores, split: str) -> Results:
 
 def _is_place(key: str) -> bool:
     return key.startswith(("run.", "log.")) or key in {
-        "data.shards", "data.band_stats", "data.cache_dir", "task.labels", "model.init_from",
+        "data.shards", "source.folder", "source.masks", "data.band_stats", "data.cache_dir", "task.labels",
+        "model.init_from",
     }  # fmt: skip
 
 

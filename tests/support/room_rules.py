@@ -92,10 +92,11 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
         "mmae.finetune": {
             "model": frozenset(),
             "labelled": frozenset(),
-            "start": frozenset({"model", "labelled"}),
-            "scoring": frozenset({"labelled"}),
-            "training": frozenset({"model", "labelled", "start", "scoring"}),
-            "": frozenset({"model", "labelled", "start", "scoring", "training"}),
+            "sources": frozenset({"labelled"}),
+            "start": frozenset({"model", "labelled", "sources"}),
+            "scoring": frozenset({"labelled", "sources"}),
+            "training": frozenset({"model", "labelled", "sources", "start", "scoring"}),
+            "": frozenset({"model", "labelled", "sources", "start", "scoring", "training"}),
         },
         "mmae.engine": {
             "": frozenset(),

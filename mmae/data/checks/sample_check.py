@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mmae.data.checks.units import SAMPLE_TILES
+from mmae.data.checks.units import SAMPLE_TILES, Remedy, before_packing
 from mmae.data.checks.value_check import check_values
-from mmae.data.shards.reader import DamagedTile, ShardReader
+from mmae.data.shards.reader import DamagedTile
 from mmae.errors import InputError
-from mmae.modalities import MODALITIES, S2_LEVELS
+from mmae.modalities import MODALITIES, S2_LEVELS, Modality
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,6 +32,8 @@ def check_sample(
     band_stats: Mapping[str, Any],
     sets: int = 1,
     units: bool = True,
+    remedy: Remedy = before_packing,
+    table: Mapping[str, Modality] = MODALITIES,
 ) -> None:
     """Refuse tiles whose stored values cannot be what the statistics say, or that have bands without statistics.
 
@@ -44,6 +46,8 @@ def check_sample(
         split: the split's name, for the message.
         sets: number of shard sets: the more sets, the fewer tiles of each are read.
         units: whether values are compared. False: only check that each band with data has statistics.
+        remedy: what the user can do about values in other units, for the message.
+        table: what the modalities are.
 
     Raises:
         InputError: the values do not fit; the message says what to do.
@@ -60,11 +64,11 @@ def check_sample(
         if not tiles:
             continue
         arrays = {name: np.stack([tile.arrays[name] for tile in tiles]) for name in names}
-        check_values(where, arrays, level, domains, band_stats, units, _SWITCH)
+        check_values(where, arrays, level, domains, band_stats, units, _SWITCH, remedy, each.bands, table=table)
 
 
 def _tiles(each: ShardSet, names: Sequence[str], positions: NDArray[np.int64]) -> Iterator[Tile]:
-    reader = ShardReader(each.index, names, store=each.store)
+    reader = each.reader(names)
     try:
         for position in positions.tolist():
             with suppress(DamagedTile):

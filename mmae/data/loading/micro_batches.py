@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from mmae.data.shards.reader import DamagedTile, ShardReader
+from mmae.data.shards.reader import DamagedTile
 from mmae.draws import draw_rows, tile_keys
 from mmae.types import Batch, Damage
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mmae.data.sampling.batch_requests import Request
     from mmae.data.sampling.mixture import Places
     from mmae.data.sampling.shard_sets import ShardSet
+    from mmae.data.shards.reader import TileReader
 
 Pixels = Mapping[str, "NDArray[Any]"]
 """Dataset -> (B, *tile shape) of the stored dtype."""
@@ -62,7 +63,7 @@ class MicroBatches:
         self._sets = sets
         self._seed = seed
         self._skip = skip
-        self._readers: list[ShardReader] = []
+        self._readers: list[TileReader] = []
 
     def read(self, request: Request, pixels: Pixels | None = None) -> Arrays:
         """The micro-batch, in the given arrays or in new ones.
@@ -73,7 +74,7 @@ class MicroBatches:
         """
         places, size = request.places, len(request.places)
         if not self._readers:
-            self._readers = [ShardReader(each.index, list(self.infos), store=each.store) for each in self._sets]
+            self._readers = [each.reader(list(self.infos)) for each in self._sets]
         for each, shards in zip(self._sets, request.ahead or (), strict=False):
             if each.store is not None:
                 each.store.will_need(shards)

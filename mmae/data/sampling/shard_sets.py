@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from mmae.data.remote.open_shards import open_shards
+from mmae.data.shards.reader import ShardReader
 from mmae.errors import InputError
 from mmae.modalities import MODALITIES
 from mmae.terminal.plurals import counted
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
     from mmae.config.schema import DataConfig
     from mmae.data.remote.cached_shards import CachedShards
     from mmae.data.shards.index import Index
+    from mmae.data.shards.reader import TileReader
 
 
 @dataclass(frozen=True, eq=False)
 class ShardSet:
-    """One shard set of a run.
+    """One shard set of a run, or a set of tiles that lie elsewhere and are read as one.
 
     Attributes:
         store: where its shards lie on this machine; None: in the index's folder.
@@ -30,6 +32,19 @@ class ShardSet:
 
     index: Index
     store: CachedShards | None = None
+
+    @property
+    def bands(self) -> Mapping[str, tuple[int, ...]] | None:
+        """Dataset -> the bands that its tiles hold, in their order; None: all of MMEarth's."""
+        return None
+
+    def reader(self, datasets: Sequence[str]) -> TileReader:
+        """A reader of these datasets, for one thread of one process at a time.
+
+        Raises:
+            InputError: the set lacks one.
+        """
+        return ShardReader(self.index, datasets, store=self.store)
 
 
 def moved(config: DataConfig, locations: Sequence[str] | None) -> DataConfig:

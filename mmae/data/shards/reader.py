@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     _Member = tuple[str, SlotDecoder, int, int, int, int]
     # Dataset, its decoder, first byte of its extent in the shard and the one after it, payload bytes, checksum.
 
-__all__ = ["DamagedTile", "ShardReader", "ShardStore"]
+__all__ = ["DamagedTile", "ShardReader", "ShardStore", "TileReader"]
 
 # If fewer bytes lie between two wanted members, one longer read is cheaper than two.
 _WORTH_A_READ: Final = 1 << 14
@@ -44,6 +44,18 @@ class ShardStore(Protocol):
         Raises:
             InputError: the shard cannot be fetched.
         """
+
+
+class TileReader(Protocol):
+    """Random access to the tiles of a set, wherever they lie; `ShardReader` says what each method does."""
+
+    def read(self, position: int) -> Tile: ...
+
+    def read_into(self, position: int, out: Mapping[str, NDArray[Any]], slot: int) -> None: ...
+
+    def will_need(self, positions: NDArray[np.int64]) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class ShardReader:

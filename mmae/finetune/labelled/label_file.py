@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -16,13 +17,37 @@ from mmae.finetune.labelled.label_sources import RowLabels
 from mmae.terminal.plurals import counted
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from mmae.config.finetune_schema import TaskKind
     from mmae.data.shards.index import Index
 
 ID: Final = "tile_id"
+IMAGE: Final = "image"
+"""Another name of that column, for tiles that are images in a folder."""
 LABEL: Final = "label"
 SPLIT: Final = "split"
 _MOST_CLASSES: Final = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class LabelTable:
+    """What a file says about tiles that are known.
+
+    Attributes:
+        places: of tiles, int64 (n,), ascending; each once.
+        labels: of these: int64 (n,) of a classification, -1 where the class is not known; float32 (n, K) of the other
+            kinds, NaN where nothing is known.
+        names: of classes or targets.
+        split_of: split -> places, int64, ascending; empty where the file has no column `split`.
+        notes: what was left out.
+    """
+
+    places: NDArray[np.int64]
+    labels: NDArray[Any]
+    names: tuple[str, ...]
+    split_of: dict[str, NDArray[np.int64]]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,49 +68,65 @@ class LabelFile:
 def read_label_file(path: Path, kind: TaskKind, index: Index) -> LabelFile:
     """The labels of a CSV file for the tiles of a shard set.
 
-    A classification has the column `label`, whose values are the names of classes; a multi-label task one column a
-    class with 0 or 1; a regression one column a target. A cell without text is a label that is not known.
+    Raises:
+        InputError: see `read_label_table`.
+    """
+    numbers = {tile.decode(errors="replace"): place for place, tile in enumerate(index.tile_id.tolist())}
+    found = read_label_table(path, kind, numbers, str(index.folder))
+    row_N = index.row[found.places]
+    order = np.argsort(row_N)
+    rows, labels = (np.ascontiguousarray(array[order]) for array in (row_N, found.labels))
+    return LabelFile(RowLabels(rows, labels, found.names, kind), found.split_of, found.notes)
+
+
+def read_label_table(path: Path, kind: TaskKind, place_of: Mapping[str, int], where: str) -> LabelTable:
+    """The labels of a CSV file for tiles that are known by their ids.
+
+    Its column `tile_id`, or `image`, names the tile. A classification has the column `label`, whose values are the
+    names of classes; a multi-label task one column a class with 0 or 1; a regression one column a target. A cell
+    without text is a label that is not known.
+
+    Args:
+        place_of: id -> place of a tile; several ids may lead to one.
+        where: names the tiles in messages.
 
     Raises:
-        InputError: the file cannot be read, has other columns or values, names a tile twice, or no tile of the set.
+        InputError: the file cannot be read, has other columns or values, names a tile twice, or none that is known.
     """
-    lines, columns = _lines(path)
-    numbers = {tile: place for place, tile in enumerate(index.tile_id.tolist())}
-    places, cells, splits, strange, seen = [], [], [], 0, dict[str, int]()
+    lines, columns, own = _lines(path)
+    strange, seen = 0, dict[int | str, int]()
+    rows: list[tuple[int, Line, str]] = []
     for number, line in lines:
-        tile = line[ID].strip()
-        if tile in seen:
-            raise InputError(f"{path}:{number}: tile {tile!r} stands in line {seen[tile]} too: keep one of them")
-        seen[tile] = number
-        place = numbers.get(tile.encode())
+        tile = line[own].strip()
+        place = place_of.get(tile)
+        same = tile if place is None else place
+        if same in seen:
+            raise InputError(f"{path}:{number}: tile {tile!r} stands in line {seen[same]} too: keep one of them")
+        seen[same] = number
         if place is None:
             strange += 1
             continue
-        places.append(place)
-        cells.append((number, [line[name].strip() for name in columns]))
-        splits.append((line.get(SPLIT) or "").strip())
-    if not places:
-        raise InputError(
-            f"{path}: none of its {counted(strange, 'tile id')} is in {index.folder}: is it that set's file?"
-        )
+        rows.append((place, (number, [line[name].strip() for name in columns]), (line.get(SPLIT) or "").strip()))
+    if not rows:
+        raise InputError(f"{path}: none of its {counted(strange, 'tile id')} is in {where}: is it that set's file?")
+    rows.sort(key=lambda row: row[0])
+    cells = [cell for _, cell, _ in rows]
     labels, names = _classes(path, columns, cells) if kind == "classification" else _numbers(path, kind, columns, cells)
-    row_N = index.row[np.array(places)]
-    order = np.argsort(row_N)
-    source = RowLabels(np.ascontiguousarray(row_N[order]), np.ascontiguousarray(labels[order]), names, kind)
+    places = np.array([place for place, _, _ in rows], np.int64)
     split_of = {
-        name: np.sort(np.array([place for place, own in zip(places, splits, strict=True) if own == name], np.int64))
-        for name in dict.fromkeys(splits)
+        name: places[[own_split == name for _, _, own_split in rows]]
+        for name in dict.fromkeys(split for _, _, split in sorted(rows, key=lambda row: row[1][0]))
         if name
     }
-    notes = (f"{path}: {counted(strange, 'tile id')} not in {index.folder}, left out",) if strange else ()
-    return LabelFile(source, split_of, notes)
+    notes = (f"{path}: {counted(strange, 'tile id')} not in {where}, left out",) if strange else ()
+    return LabelTable(places, labels, names, split_of, notes)
 
 
 Line = tuple[int, list[str]]
 
 
-def _lines(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
-    """The numbered lines, and the columns that hold labels."""
+def _lines(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str], str]:
+    """The numbered lines, the columns that hold labels, and the one that names tiles."""
     try:
         text = read_regular(path).decode("utf-8-sig")
     except OSError as error:
@@ -99,17 +140,18 @@ def _lines(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
         lines = [(reader.line_num, line) for line in reader]
     except csv.Error as error:
         raise InputError(f"{path}: not a CSV file: {error}") from None
-    if ID not in header:
+    own = next((name for name in (ID, IMAGE) if name in header), None)
+    if own is None:
         raise InputError(f"{path}: no column {ID!r}{did_you_mean(ID, header)}: its first line names the columns")
     if len(set(header)) != len(header):
         raise InputError(f"{path}: two columns have the same name: rename one")
     for number, line in lines:
         if None in line or None in line.values():
             raise InputError(f"{path}:{number}: this line has not the {len(header)} columns of the first line")
-    columns = [name for name in header if name not in {ID, SPLIT}]
+    columns = [name for name in header if name not in {own, SPLIT}]
     if not columns:
         raise InputError(f"{path}: no column holds labels: add a column {LABEL!r}")
-    return lines, columns
+    return lines, columns, own
 
 
 def _classes(path: Path, columns: list[str], cells: list[Line]) -> tuple[Any, tuple[str, ...]]:

@@ -42,6 +42,7 @@ class SampleMaker:
         band_stats: normalise the inputs.
         source: of the labels.
         table: what modalities are, where the model takes other bands of them.
+        bands: dataset -> the bands that batches hold, in their order; None: all of MMEarth's.
     """
 
     def __init__(
@@ -52,9 +53,10 @@ class SampleMaker:
         source: LabelSource,
         device: torch.device,
         table: Mapping[str, Modality] = MODALITIES,
+        bands: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:
         only_inputs = replace(model, out_domains=model.in_domains, extra_norm_pix_loss=False)
-        self._preprocess = Preprocess(config, only_inputs, band_stats, device, table=table)
+        self._preprocess = Preprocess(config, only_inputs, band_stats, device, bands, table)
         self._source = source
         self._resized = model.image_hw if config.crop == "resize" else None
 

@@ -7,7 +7,7 @@ share ground with it are left out.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from mmae.config.finetune_schema import TuneDataConfig
     from mmae.data.shards.index import Index
 
+MMEARTH_M: Final = 10.0
+"""Side of a pixel of MMEarth's images, which the footprints of tiles are reckoned with."""
 _BLOCKS: Final = Stream.BLOCKS
 
 
@@ -47,11 +49,14 @@ class TuningSplits:
     notes: tuple[str, ...]
 
 
-def tuning_splits(index: Index, data: TuneDataConfig, split_of: Mapping[str, Any] | None = None) -> TuningSplits:
+def tuning_splits(
+    index: Index, data: TuneDataConfig, split_of: Mapping[str, Any] | None = None, pixel_m: float = MMEARTH_M
+) -> TuningSplits:
     """The tiles of a fine-tuning.
 
     Args:
         split_of: splits of a file of labels, which replace those of the set.
+        pixel_m: side of a pixel on the ground.
 
     Raises:
         InputError: a split has no tile, or a part cannot be taken out of `train`.
@@ -72,10 +77,10 @@ def tuning_splits(index: Index, data: TuneDataConfig, split_of: Mapping[str, Any
     else:
         val, val_name = _split(index, data.val_split, split_of, "data.val_split"), f"split {data.val_split}"
     if data.test_fraction is not None:
-        val = _apart(index, val, test, "validation", "the test", notes)
-        train = _apart(index, train, test, "training", "the test", notes)
+        val = _apart(index, val, test, pixel_m, ("validation", "the test"), notes)
+        train = _apart(index, train, test, pixel_m, ("training", "the test"), notes)
     if data.val_fraction is not None:
-        train = _apart(index, train, val, "training", "the validation", notes)
+        train = _apart(index, train, val, pixel_m, ("training", "the validation"), notes)
     if data.fraction < 1:
         whole = len(train)
         train = train[fraction_of(index.row[train], data.fraction, data.seed)]
@@ -132,9 +137,19 @@ def _taken_out(
 
 
 def _apart(
-    index: Index, positions: NDArray[np.int64], from_these: NDArray[np.int64], what: str, whom: str, notes: list[str]
+    index: Index,
+    positions: NDArray[np.int64],
+    from_these: NDArray[np.int64],
+    pixel_m: float,
+    words: tuple[str, str],
+    notes: list[str],
 ) -> NDArray[np.int64]:
-    kind_N, _ = shared_ground(ground_of(index, positions), ground_of(index, from_these))
+    what, whom = words
+    ours, theirs = (
+        replace(ground, side_km=ground.side_km * pixel_m / MMEARTH_M)
+        for ground in (ground_of(index, positions), ground_of(index, from_these))
+    )
+    kind_N, _ = shared_ground(ours, theirs)
     left: NDArray[np.int64] = positions[kind_N == APART]
     if len(left) < len(positions):
         notes.append(f"left out {counted(len(positions) - len(left), f'{what} tile')} that share ground with {whom}")

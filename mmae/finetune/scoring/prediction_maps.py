@@ -1,12 +1,14 @@
 """Predictions of pixels as GeoTIFFs, one a tile: codes of classes, or numbers in units.
 
 A shard set knows the middle of each tile, and not its grid. So a map lies on the UTM grid of 10 m around that place: it
-may be off by a few pixels, and its tags say so.
+may be off by a few pixels, and its tags say so. A tile of a GeoTIFF has the grid of its file.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -21,8 +23,11 @@ if TYPE_CHECKING:
 
     from mmae.data.shards.index import Index
     from mmae.finetune.labelled.tuning_samples import Samples
+    from mmae.finetune.sources.labelled_data import Ground
     from mmae.model.tuned.task import Task
     from mmae.types import Batch
+
+NO_GROUNDS: Final[Mapping[int, Ground]] = MappingProxyType({})
 
 _METRES: Final = 10.0
 _REMEDY: Final = "make room, or choose another run.dir"
@@ -35,10 +40,21 @@ class PredictionMaps:
 
     Args:
         covers_hw: height and width of a pixel of the maps in pixels of the tiles: not 1 where tiles were resized.
+        grounds: position in the index -> the grid of the tile, where it is known.
+        tile_hw: height and width of these tiles in pixels.
     """
 
-    def __init__(self, folder: Path, index: Index, task: Task, covers_hw: tuple[float, float] = (1.0, 1.0)) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        index: Index,
+        task: Task,
+        covers_hw: tuple[float, float] = (1.0, 1.0),
+        grounds: Mapping[int, Ground] = NO_GROUNDS,
+        tile_hw: tuple[int, int] = (0, 0),
+    ) -> None:
         self._folder, self._index, self._task = folder, index, task
+        self._covers_hw, self._grounds, self._tile_hw = covers_hw, grounds, tile_hw
         self._pixel_hw = (_METRES * covers_hw[0], _METRES * covers_hw[1])
         self._place_of = {row: place for place, row in enumerate(index.row.tolist())}
         # Before tiles are predicted: the extra may be missing.
@@ -70,7 +86,8 @@ class PredictionMaps:
         library, index, task = rasterio(), self._index, self._task
         tile_id = index.tile_id[place].decode()
         path = self._folder / _name(tile_id, int(index.row[place]))
-        grid = _utm(float(index.lat[place]), float(index.lon[place]), bands_CHW.shape[1:], self._pixel_hw)
+        known = self._grid(place, bands_CHW.shape[1], bands_CHW.shape[2])
+        grid = known or _utm(float(index.lat[place]), float(index.lon[place]), bands_CHW.shape[1:], self._pixel_hw)
         try:
             with library.open(
                 path, "w", driver="GTiff", dtype=bands_CHW.dtype, count=len(bands_CHW), compress="deflate",
@@ -78,7 +95,7 @@ class PredictionMaps:
             ) as file:  # fmt: skip
                 file.write(bands_CHW)
                 file.descriptions = task.targets if task.regression else (task.name,)
-                tags = {"tile": tile_id, "task": task.name, **({"place": _PLACED} if grid else {})}
+                tags = {"tile": tile_id, "task": task.name, **({"place": _PLACED} if grid and not known else {})}
                 if not task.regression:
                     tags["classes"] = ", ".join(
                         f"{code} {name}" for code, name in zip(task.codes, task.classes, strict=True)
@@ -87,6 +104,19 @@ class PredictionMaps:
         except (library.errors.RasterioError, OSError) as error:
             path.unlink(missing_ok=True)
             raise InputError(f"{path}: cannot be written ({error}): {_REMEDY}") from error
+
+    def _grid(self, place: int, height: int, width: int) -> dict[str, Any]:
+        """CRS and transform of a sample of a tile whose grid is known; empty where it is not."""
+        ground = self._grounds.get(place)
+        if ground is None:
+            return {}
+        from affine import Affine
+
+        (rows, columns), (tall, wide), whole = self._tile_hw, self._covers_hw, Affine(*ground.transform)
+        # The sample is the middle of the tile, as `centre_corners` has it.
+        corner = Affine.translation((columns - round(width * wide)) // 2, (rows - round(height * tall)) // 2)
+        inside = corner * Affine.scale(wide, tall)
+        return {"crs": rasterio().crs.CRS.from_wkt(ground.crs), "transform": whole * inside}
 
 
 def _utm(lat: float, lon: float, size_hw: tuple[int, ...], pixel_hw: tuple[float, float]) -> dict[str, Any]:

@@ -10,14 +10,18 @@ from typing import TYPE_CHECKING, Any
 from mmae.config.finetune_checks import DENSE, SCRATCH
 from mmae.data.checks.sample_check import check_sample
 from mmae.data.checks.stats_cover import check_levels, check_set
+from mmae.data.checks.units import before_packing
 from mmae.data.transforms.band_stats import read_band_stats
+from mmae.data.transforms.shapes import check_counts
 from mmae.distributed.collectives import on_rank_0
 from mmae.errors import InputError
 from mmae.finetune.labelled.target_choice import held_back
 from mmae.finetune.model.build_finetuned import Built, build_finetuned
 from mmae.finetune.model.lora import LoraOptions
 from mmae.finetune.model.start_point import read_start
-from mmae.modalities import MODALITIES
+from mmae.finetune.sources.source_remedies import source_remedy
+from mmae.finetune.start.input_bands import bands_there, usable
+from mmae.modalities import DATASET_BANDS, MODALITIES, Modality
 from mmae.model.heads.head_options import HeadOptions
 from mmae.terminal.plurals import counted
 
@@ -33,11 +37,13 @@ class StartModel:
 
     Attributes:
         stats_from: where the statistics come from, in words.
+        notes: on inputs that the data does not hold, or not whole.
     """
 
     built: Built
     band_stats: Mapping[str, Any]
     stats_from: str
+    notes: tuple[str, ...] = ()
 
     @property
     def config(self) -> ModelConfig:
@@ -57,6 +63,7 @@ class StartModel:
         tile_hw = labelled.each.index.datasets[MODALITIES[config.in_domains[0]].dataset].shape[-2:]
         yield f"tiles of {tile_hw[0]}x{tile_hw[1]} pixels, images of {height}x{width}, patches of {config.patch_size}"
         yield f"band statistics: {self.stats_from}"
+        yield from self.notes
         yield from self.built.differences
 
 
@@ -69,15 +76,17 @@ def start_model(config: FinetuneConfig, labelled: Labelled, trust: bool) -> Star
     model, index = config.model, labelled.each.index
     assert model.init_from is not None
     scratch = model.init_from == SCRATCH
-    before = None if scratch else read_start(model.init_from, trust=trust).model.config
-    inputs = _inputs(config, labelled, None if before is None else before.in_domains)
-    patch = model.patch_size or (8 if before is None else before.patch_size)
+    before = None if scratch else read_start(model.init_from, trust=trust).model
+    table = {} if before is None else before.tokenizer.table
+    inputs, left_out = _inputs(config, labelled, None if before is None else before.config.in_domains, table)
+    bands, notes = bands_there(labelled.each, inputs, table, model.bands_of)
+    patch = model.patch_size or (8 if before is None else before.config.patch_size)
     whole = _whole_tiles(labelled, inputs, patch)
     built = build_finetuned(
         model.init_from,
         labelled.task,
         in_domains=inputs,
-        bands=model.bands_of,
+        bands=bands,
         image_size=model.input_size or whole,
         patch_size=patch,
         head=HeadOptions(
@@ -94,22 +103,33 @@ def start_model(config: FinetuneConfig, labelled: Labelled, trust: bool) -> Star
         trust=trust,
     )
     stats, stats_from = _statistics(config, labelled, built)
-    check_set(index, inputs, stats)
+    if labelled.each.bands is None:
+        check_set(index, inputs, stats)
+    else:
+        check_counts(str(index.folder), {name: (count,) for name, count in DATASET_BANDS.items()}, inputs, stats)
     splits = {"train": labelled.splits.train, "val": labelled.splits.val, "test": labelled.splits.test}
     for name, positions in splits.items():
         check_levels(index, positions, name, inputs, stats)
 
     def sample() -> None:
         for name, positions in splits.items():
-            check_sample(labelled.each, positions, name, inputs, stats, 1, config.data.check_units)
+            check_sample(
+                labelled.each, positions, name, inputs, stats, 1, config.data.check_units,
+                before_packing if labelled.each.bands is None else source_remedy,
+                {**MODALITIES, **built.model.tokenizer.table},
+            )  # fmt: skip
 
     on_rank_0(sample)
-    return StartModel(built, stats, stats_from)
+    return StartModel(built, stats, stats_from, (*left_out, *notes))
 
 
-def _inputs(config: FinetuneConfig, labelled: Labelled, pretrained: tuple[str, ...] | None) -> tuple[str, ...]:
+def _inputs(
+    config: FinetuneConfig, labelled: Labelled, pretrained: tuple[str, ...] | None, table: Mapping[str, Modality]
+) -> tuple[tuple[str, ...], list[str]]:
+    """The inputs, and sentences on those of the pretrained model that the data does not hold."""
     index, held = labelled.each.index, held_back(labelled.source)
     asked = config.model.in_domains
+    free: tuple[str, ...] = ()
     if asked is not None:
         if never := [name for name in asked if name in held]:
             raise InputError(
@@ -119,18 +139,23 @@ def _inputs(config: FinetuneConfig, labelled: Labelled, pretrained: tuple[str, .
         chosen = asked
     else:
         assert pretrained is not None
-        chosen = tuple(name for name in pretrained if name not in held and MODALITIES[name].dataset in index.datasets)
+        free = tuple(name for name in pretrained if name not in held)
+        chosen = usable(labelled.each, free, table)
         if not chosen:
             raise InputError(
                 f"{index.folder}: holds none of the model's inputs ({', '.join(pretrained)}) beside the labels: name "
                 "others with model.in_domains"
             )
-    missing = [name for name in chosen if MODALITIES[name].dataset not in index.datasets]
-    if missing:
+    there = usable(labelled.each, chosen, table)
+    if missing := [name for name in chosen if name not in there]:
         raise InputError(
             f"{index.folder}: no dataset for the inputs {', '.join(missing)}: leave them out of model.in_domains"
+            if labelled.each.bands is None
+            else f"{index.folder}: no band of the inputs {', '.join(missing)} is there: leave them out of "
+            "model.in_domains"
         )
-    return chosen
+    absent = [name for name in free if name not in chosen] if asked is None else []
+    return chosen, [f"the data has no band of the model's inputs {', '.join(absent)}: left out"] if absent else []
 
 
 def _whole_tiles(labelled: Labelled, inputs: tuple[str, ...], patch: int) -> tuple[int, int]:
@@ -151,8 +176,16 @@ def _whole_tiles(labelled: Labelled, inputs: tuple[str, ...], patch: int) -> tup
 
 
 def _statistics(config: FinetuneConfig, labelled: Labelled, built: Built) -> tuple[Mapping[str, Any], str]:
+    how, own = config.data.normalise, labelled.each.index
     if config.data.band_stats is not None:
         return read_band_stats(Path(config.data.band_stats)), config.data.band_stats
-    if built.band_stats:
+    if how == "model" and not built.band_stats:
+        raise InputError("data.normalise=model needs a pretrained model with band statistics: use data.normalise=data")
+    if how == "model" and labelled.pictures:
+        raise InputError(
+            f"{own.folder}: holds pictures, whose numbers have no units in which the model's statistics are: use "
+            "data.normalise=data"
+        )
+    if built.band_stats and how != "data" and not labelled.pictures:
         return built.band_stats, "those of the pretrained model"
-    return labelled.each.index.band_stats, f"those of {labelled.each.index.folder}"
+    return {**built.band_stats, **own.band_stats}, f"those of {own.folder}"

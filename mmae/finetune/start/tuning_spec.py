@@ -42,6 +42,7 @@ class Labelled:
         splits: which tiles train, choose, and are scored.
         census: by split: train, val, and test if there is one.
         notes: what was left out or is odd, in words.
+        pictures: whether images hold numbers without units.
     """
 
     each: ShardSet
@@ -50,6 +51,7 @@ class Labelled:
     task: Task
     census: Mapping[str, SplitCensus]
     notes: tuple[str, ...]
+    pictures: bool = False
 
     @property
     def identity(self) -> str:
@@ -115,9 +117,9 @@ def make_tuning_spec(
         InputError: anything that can be refused before ranks meet.
     """
     said = FINETUNING.parse_overrides(overrides)
-    config = _with_places(FINETUNING.overridden(recipe, said, trust))
+    config = _with_target(_with_places(FINETUNING.overridden(recipe, said, trust)))
     check_trackers(config)
-    if not config.data.locations:
+    if config.source.is_shards and not config.data.locations:
         raise InputError(f"{recipe}: data.shards is not set: give data.shards=FOLDER, written by mmae repack")
     split = split_global_batch(config.train.global_batch, config.train.micro_batch, world)
     folder = RunFolder(Path(config.run.dir))
@@ -151,11 +153,22 @@ def find_labels(config: FinetuneConfig) -> Labelled:
     """
     from mmae.finetune.labelled.census import census_notes, take_census, task_of
     from mmae.finetune.labelled.target_choice import choose_target
-    from mmae.finetune.labelled.tuning_splits import tuning_splits
+    from mmae.finetune.labelled.tuning_splits import MMEARTH_M, tuning_splits
+    from mmae.finetune.sources.labelled_data import found_lines
+    from mmae.finetune.sources.open_source import labels_of, open_source
+    from mmae.finetune.sources.source_set import as_set
 
-    (each,) = open_sets(config.data.loading)
-    source, file = choose_target(config.task, each)
-    splits = tuning_splits(each.index, config.data, None if file is None else file.split_of)
+    each: ShardSet
+    if config.source.is_shards:
+        (each,) = open_sets(config.data.loading)
+        source, file = choose_target(config.task, each)
+        found, pictures, pixel_m = tuple[str, ...](), False, MMEARTH_M
+    else:
+        data = open_source(config)
+        each, source, file = as_set(data), labels_of(data), None
+        found, pictures = tuple(found_lines(data.facts)), bool(data.facts.pictures)
+        pixel_m = data.facts.pixel_m
+    splits = tuning_splits(each.index, config.data, None if file is None else file.split_of, pixel_m)
     parts = {"train": splits.train, "val": splits.val} | ({"test": splits.test} if len(splits.test) else {})
     census = {name: take_census(each, positions, source) for name, positions in parts.items()}
     where = str(each.index.folder)
@@ -163,8 +176,8 @@ def find_labels(config: FinetuneConfig) -> Labelled:
     for name in list(census)[1:]:
         if not census[name].known:
             raise InputError(f"{where}: no {name} tile has a known label {task.name}: choose another split or target")
-    notes = (*(file.notes if file else ()), *splits.notes, *census_notes(task, census))
-    return Labelled(each, source, splits, task, census, notes)
+    notes = (*found, *(file.notes if file else ()), *splits.notes, *census_notes(task, census))
+    return Labelled(each, source, splits, task, census, notes, pictures)
 
 
 def check_packages(kind: str, test: bool) -> None:
@@ -206,6 +219,13 @@ def _with_places(config: FinetuneConfig) -> FinetuneConfig:
     if not path.exists():
         return config
     return replace(config, model=replace(config.model, init_from=os.path.abspath(path)))
+
+
+def _with_target(config: FinetuneConfig) -> FinetuneConfig:
+    """The recipe with the name of what is predicted: a packaged one names a target of shards."""
+    if config.source.is_shards:
+        return config
+    return replace(config, task=replace(config.task, target=config.source.task or "label"))
 
 
 def _stored(folder: RunFolder, source: ResumePath | None, fresh: bool, trust: bool) -> FinetuneConfig | None:

@@ -97,6 +97,7 @@ class TuningRun:
             spec.labelled.source,
             self.device,
             self.start.built.model.tokenizer.table,
+            spec.labelled.each.bands,
         )
         self._objective = Objective(spec.labelled.task, config.task, spec.labelled.census["train"], self.device)
         inputs = needed_datasets(spec.labelled.each.index, self.start.config.in_domains)

@@ -91,9 +91,11 @@ def _check(path: Path, state: TuningState, spec: TuningSpec, band_stats: Mapping
             "on with them, or choose another run.dir"
         )
     if state.shards != labelled.each.index.fingerprint:
+        shards = spec.config.source.is_shards
+        what, key = ("shards", "data.shards") if shards else ("files", "source.folder")
         raise InputError(
-            f"{path}: was trained on other shards (index {state.shards[:12]}) than {labelled.each.index.folder}: point "
-            "data.shards at the former, or choose another run.dir"
+            f"{path}: was trained on other {what} (index {state.shards[:12]}) than {labelled.each.index.folder}: point "
+            f"{key} at the former, or choose another run.dir"
         )
     if state.labels != labelled.identity:
         raise InputError(
