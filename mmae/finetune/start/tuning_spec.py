@@ -131,7 +131,7 @@ def make_tuning_spec(
             "--resume goes on with one training, and the same command again with a search or several seeds: leave "
             "--resume out"
         )
-    stored = _stored(folder, source, fresh, trust)
+    stored = recipe_to_go_on_with(folder, source, fresh, FINETUNING, trust)
     changes = {} if stored is None else changes_on_resume(stored, config, said, folder)
     if changes and several:
         raise InputError(
@@ -206,15 +206,3 @@ def _with_places(config: FinetuneConfig) -> FinetuneConfig:
     if not path.exists():
         return config
     return replace(config, model=replace(config.model, init_from=os.path.abspath(path)))
-
-
-def _stored(folder: RunFolder, source: ResumePath | None, fresh: bool, trust: bool) -> FinetuneConfig | None:
-    try:
-        return recipe_to_go_on_with(folder, source, fresh, FINETUNING, trust)
-    except InputError as error:
-        if "unknown key" in str(error):
-            where, what = (folder.path, "run.dir") if source is None else (source.checkpoints, "checkpoint")
-            raise InputError(
-                f"{where}: holds a run of `mmae train`, not one of this command: choose another {what}"
-            ) from error
-        raise
