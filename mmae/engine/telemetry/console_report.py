@@ -17,7 +17,7 @@ from mmae.disk.json_text import standard_json
 from mmae.engine.checkpoint.background_save import SaveResult
 from mmae.engine.checkpoint.load import LoadResult, ResumePoint, difference
 from mmae.engine.engine_protocol import Engine
-from mmae.engine.telemetry.run_log import RunLog
+from mmae.engine.telemetry.run_log import RunLog, record_save
 from mmae.engine.telemetry.step_records import Record
 from mmae.engine.val_scores import ValScores
 from mmae.engine.validate import Validation
@@ -140,7 +140,7 @@ def lost_numbers(log: RunLog, step: int, line: str) -> None:
 def save_records(log: RunLog, ended: Iterable[SaveResult]) -> None:
     """Record how saves ended."""
     for saved in ended:
-        log.saved(saved)
+        record_save(log, saved)
 
 
 def closing_line(spec: RunSpec, step: int, checkpoint: Path | None, losses: Losses, val_losses: Losses) -> str:

@@ -72,18 +72,6 @@ class RunLog:
                 self.say(f"log.jsonl: {error}; training goes on, records are missing until it can be written again")
             self._failed = True
 
-    def saved(self, result: SaveResult) -> None:
-        """Record how a save ended. A failed one is a message on the terminal too."""
-        times = {"seconds": result.seconds, "stalled_seconds": result.stalled_seconds}
-        if result.path is not None:
-            self.write("save", step=result.step, checkpoint=str(result.path), bytes=result.size, **times)
-            return
-        self.say(
-            f"step {result.step}: THE CHECKPOINT COULD NOT BE SAVED (rank {result.rank}: {result.reason}); "
-            "earlier ones are untouched and training goes on"
-        )
-        self.write("save_failed", step=result.step, reason=result.reason, rank=result.rank, **times)
-
     def picture(self, step: int, path: Path | None) -> None:
         """Send a picture of the run's folder, if there is one, to the trackers."""
         if self._active and path is not None:
@@ -131,3 +119,16 @@ def quiet_libraries() -> None:
     """Hide DeepSpeed's INFO lines, and torch's deprecation warnings about calls that DeepSpeed makes."""
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=r"`torch\.distributed\..* is deprecated", category=FutureWarning)
+
+
+def record_save(log: RunLog, result: SaveResult) -> None:
+    """Record how a save ended. A failed one is a message on the terminal too."""
+    times = {"seconds": result.seconds, "stalled_seconds": result.stalled_seconds}
+    if result.path is not None:
+        log.write("save", step=result.step, checkpoint=str(result.path), bytes=result.size, **times)
+        return
+    log.say(
+        f"step {result.step}: THE CHECKPOINT COULD NOT BE SAVED (rank {result.rank}: {result.reason}); "
+        "earlier ones are untouched and training goes on"
+    )
+    log.write("save_failed", step=result.step, reason=result.reason, rank=result.rank, **times)

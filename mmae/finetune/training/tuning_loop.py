@@ -18,7 +18,7 @@ from mmae.distributed.collectives import on_rank_0
 from mmae.engine import stop_signals
 from mmae.engine.optim import lr_factor
 from mmae.engine.telemetry.run_exit import RunEnd, write_end
-from mmae.engine.telemetry.run_log import RunLog
+from mmae.engine.telemetry.run_log import RunLog, record_save
 from mmae.errors import EXIT_LOST_NUMBERS
 from mmae.finetune.labelled.census import census_table
 from mmae.finetune.labelled.sample_picture import write_sample_picture
@@ -213,7 +213,7 @@ class TuningRun:
                 )
                 with observer.clock.paused("save") as pause, self._watchdog.during(step, "save"):
                     saved = saver.save(learner, state)
-                log.saved(saved)
+                record_save(log, saved)
                 self._stop.saved(pause.seconds)
             self._stop.doing = "finishing the step"
 
