@@ -89,7 +89,8 @@ def test_images_with_masks_start_from_a_model_whose_bands_they_have_in_part(
 
 def test_a_task_of_geobench_leaves_scores_and_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_task(tmp_path / "suite", "m-forestnet", (8, 4, 4))
-    call = words(tmp_path, "geobench1", tmp_path / "suite", "classification", "source.task=m-forestnet")
+    more = ("source.task=m-forestnet", "model.in_domains=[rgb,ebands]")
+    call = words(tmp_path, "geobench1", tmp_path / "suite", "classification", *more)
     assert main(["finetune", *call]) == 0
     from pyarrow import parquet
 
