@@ -77,8 +77,8 @@ def test_every_task_stands_beside_its_baselines_and_what_images_show_is_found(
     monkeypatch.setattr(FeatureStore, "check_space", lambda root, count: needed.append(count))
     found = told(model, shards, tmp_path)
     arrays = [array for path in tmp_path.rglob("tiles-*.npz") for array in load_arrays(path).values()]
-    # Which tokens hold data is a byte each, and labels have fewer pixels than images.
-    assert sum(array.nbytes for array in arrays) == pytest.approx(sum(needed), rel=0.1)
+    # Labels take less than is asked for: they have fewer pixels than images, or one number a tile.
+    assert 0.8 < sum(array.nbytes for array in arrays) / sum(needed) < 1.02
     by = {(row["task"], row["method"], row["features"]): row for row in found["rows"]}
     for task, method in (("biome", "kNN 5"), ("biome", "linear"), ("land_cover", "linear"), ("elevation", "ridge")):
         for features in probe_features.FEATURE_SETS:

@@ -60,6 +60,8 @@ class SampleFile:
             InputError: a band is missing, has no such date, or holds anything but an image.
         """
         names, there = list(names), self.names()
+        if not names:
+            return {}
         for name in names:
             if name not in there:
                 raise InputError(f"{self.path}: there is no band {name!r}: {_REMEDY}")
