@@ -10,14 +10,15 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import yaml
 
 from mmae.addresses import is_remote, map_locations, without_secrets
 from mmae.config.config_values import assignment
 from mmae.config.recipe_file import TRAINING, RecipeKind
-from mmae.config.schema import Config, Flat, Resume, flatten, resume_policy
+from mmae.config.schema import Config, Flat, Resume, flatten, resume_policy, section_fields
+from mmae.config.yaml_file import read_yaml
 from mmae.disk.files import write_whole
 from mmae.disk.json_text import parse_json
 from mmae.disk.ownership import keep_from_others
@@ -33,12 +34,15 @@ from mmae.run.layout import (
     LOCK,
     LOG,
     LOGS,
+    MODEL,
     PICTURES,
     PROFILE,
     check_run,
 )
 
 C = TypeVar("C")
+_TUNED: Final = "task"
+"""A section that recipes of fine-tunings have, and no others."""
 
 
 @dataclass(frozen=True)
@@ -97,10 +101,23 @@ class RunFolder:
         """
         if self.config_file.is_file():
             check_run(self.path, trust)
+            self._check_kind(kind)
             return kind.build(kind.read(self.config_file, trust), str(self.config_file))
         if self.path.exists() and (not self.path.is_dir() or any(map(_is_strange, self.path.iterdir()))):
             raise InputError(f"{self.path}: holds something, but no run (no {CONFIG}): choose another run.dir")
         return None
+
+    def _check_kind(self, kind: RecipeKind[Any]) -> None:
+        tree = read_yaml(self.config_file)
+        tuned = isinstance(tree, dict) and any(str(key).partition(".")[0] == _TUNED for key in tree)
+        wanted = any(section.name == _TUNED for section in section_fields(kind.root))
+        if tuned and not wanted:
+            raise InputError(
+                f"{self.path}: holds a run of `mmae finetune`: where its model is meant, name {self.path / MODEL}; "
+                "otherwise choose another folder"
+            )
+        if wanted and not tuned:
+            raise InputError(f"{self.path}: holds a run of `mmae train`, not one of `mmae finetune`: choose another")
 
     def write_configs(self, config: Config, ds_config: dict[str, Any], band_stats: Any) -> None:
         """Write the resolved recipe, the merged DeepSpeed configuration and the statistics; each file whole or not."""

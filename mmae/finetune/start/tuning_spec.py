@@ -133,7 +133,7 @@ def make_tuning_spec(
             "--resume goes on with one training, and the same command again with a search or several seeds: leave "
             "--resume out"
         )
-    stored = _stored(folder, source, fresh, trust)
+    stored = recipe_to_go_on_with(folder, source, fresh, FINETUNING, trust)
     changes = {} if stored is None else changes_on_resume(stored, config, said, folder)
     if changes and several:
         raise InputError(
@@ -226,15 +226,3 @@ def _with_target(config: FinetuneConfig) -> FinetuneConfig:
     if config.source.is_shards:
         return config
     return replace(config, task=replace(config.task, target=config.source.task or "label"))
-
-
-def _stored(folder: RunFolder, source: ResumePath | None, fresh: bool, trust: bool) -> FinetuneConfig | None:
-    try:
-        return recipe_to_go_on_with(folder, source, fresh, FINETUNING, trust)
-    except InputError as error:
-        if "unknown key" in str(error):
-            where, what = (folder.path, "run.dir") if source is None else (source.checkpoints, "checkpoint")
-            raise InputError(
-                f"{where}: holds a run of `mmae train`, not one of this command: choose another {what}"
-            ) from error
-        raise

@@ -10,6 +10,7 @@ import pytest
 
 from mmae.errors import InputError
 from mmae.finetune.start.tuning_spec import check_packages, runs
+from mmae.run.folder import RunFolder
 from tests.support.tuning_case import label_csv, labelled_set, tuning_spec
 
 
@@ -51,10 +52,13 @@ def test_a_models_path_is_kept_for_a_start_in_another_folder(tmp_path: Path, mon
 
 def test_the_run_of_another_command_is_refused(tmp_path: Path) -> None:
     index = labelled_set(tmp_path)
-    (tmp_path / "run").mkdir(mode=0o755)
-    (tmp_path / "run" / "config.yaml").write_text("model.decoder_dim: 32\n")
-    with pytest.raises(InputError, match="holds a run of `mmae train`"):
+    run = RunFolder(tmp_path / "run")
+    run.write_recipe("model.decoder_dim: 32\n", {})
+    with pytest.raises(InputError, match="holds a run of `mmae train`, not one of `mmae finetune`"):
         tuning_spec(tmp_path, index)
+    run.write_recipe("task.target: biome\n", {})
+    with pytest.raises(InputError, match="holds a run of `mmae finetune`: where its model is meant, name"):
+        run.stored_config()
 
 
 @pytest.mark.parametrize(
