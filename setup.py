@@ -54,6 +54,7 @@ setup(
         "gs": ["gcsfs"],
         "geo": ["pyarrow>=15", "rasterio>=1.4"],
         "eval": ["scikit-learn>=1.4", "torchmetrics>=1.4"],
+        "torchgeo": ["torchgeo>=0.8"],
         "pictures": ["matplotlib>=3.8"],
         "tensorboard": ["tensorboard>=2.14"],
         "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.3"],

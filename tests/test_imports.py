@@ -84,6 +84,7 @@ HOMES = MappingProxyType(
         "rasterio": {
             "mmae.evaluate.benchmark.geobench.sample_places",
             "mmae.finetune.scoring.prediction_maps",
+            "mmae.finetune.sources.geotiff_files",
             "mmae.scenes.files",
         },
         "sklearn": {"mmae.evaluate.frozen", "mmae.evaluate.probe.block_split"},

@@ -35,6 +35,7 @@ _ONLY_FOR: Final = {
     "ignore": ("geotiffs", "torchgeo"),
     "bands": ("geotiffs", "torchgeo"),
     "units": ("geotiffs", "torchgeo"),
+    "offset": ("geotiffs", "torchgeo"),
     "options": ("torchgeo",),
 }
 """Keys of `source` that some kinds of source do not have -> the kinds that have them."""

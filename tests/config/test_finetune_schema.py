@@ -107,7 +107,7 @@ def test_keys_that_mean_the_same_as_in_training_have_the_same_name() -> None:
               "val.every", "checkpoint.every", "checkpoint.keep_last", "log.every", "log.wandb"}  # fmt: skip
     assert shared <= ours & theirs
     sections = {key.partition(".")[0] for key in ours}
-    assert sections - {key.partition(".")[0] for key in theirs} == {"task", "finetune"}
+    assert sections - {key.partition(".")[0] for key in theirs} == {"task", "finetune", "source"}
 
 
 def test_a_runs_own_recipe_reads_back_as_the_same_configuration(tmp_path: Path) -> None:

@@ -89,7 +89,8 @@ def test_images_with_masks_start_from_a_model_whose_bands_they_have_in_part(
 
 def test_a_task_of_geobench_leaves_scores_and_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_task(tmp_path / "suite", "m-forestnet", (8, 4, 4))
-    call = words(tmp_path, "geobench1", tmp_path / "suite", "classification", "source.task=m-forestnet")
+    more = ("source.task=m-forestnet", "model.in_domains=[rgb,ebands]")
+    call = words(tmp_path, "geobench1", tmp_path / "suite", "classification", *more)
     assert main(["finetune", *call]) == 0
     from pyarrow import parquet
 
@@ -162,14 +163,14 @@ def test_every_source_trains_and_is_scored(task: str, tmp_path: Path, capsys: py
 @pytest.mark.slow
 @pytest.mark.parametrize("source", ["geotiffs", "geobench1"])
 def test_two_ranks_have_the_losses_and_scores_of_one(source: str, tmp_path: Path) -> None:
-    more = ("train.cutmix=1.0", "train.random_erase=0.5", "train.micro_batch=4", "train.max_steps=8", "data.workers=1")
+    more = ["train.cutmix=1.0", "train.random_erase=0.5", "train.micro_batch=4", "train.max_steps=8", "data.workers=1"]
     if source == "geotiffs":
         data, masks = images(tmp_path)
-        more = (*more, f"source.masks={masks}", "source.level=l2a", "model.in_domains=[rgb]")
+        more += [f"source.masks={masks}", "source.level=l2a", "model.in_domains=[rgb]"]
     else:
         data = tmp_path / "suite"
         write_task(data, "m-SA-crop-type", (12, 6, 5))
-        more = (*more, "source.task=m-SA-crop-type")
+        more.append("source.task=m-SA-crop-type")
     starts = {
         "one": [sys.executable],
         "two": [str(BIN / "torchrun"), "--nproc-per-node", "2", "--master-port", str(free_port())],

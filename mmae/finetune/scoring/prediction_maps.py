@@ -112,11 +112,12 @@ class PredictionMaps:
             return {}
         from affine import Affine
 
-        (rows, columns), (tall, wide), whole = self._tile_hw, self._covers_hw, Affine(*ground.transform)
+        (rows, columns), (tall, wide) = self._tile_hw, self._covers_hw
+        a, b, c, d, e, f = ground.transform
         # The sample is the middle of the tile, as `centre_corners` has it.
-        corner = Affine.translation((columns - round(width * wide)) // 2, (rows - round(height * tall)) // 2)
-        inside = corner * Affine.scale(wide, tall)
-        return {"crs": rasterio().crs.CRS.from_wkt(ground.crs), "transform": whole * inside}
+        left, top = (columns - round(width * wide)) // 2, (rows - round(height * tall)) // 2
+        inside = Affine(a * wide, b * tall, c + a * left + b * top, d * wide, e * tall, f + d * left + e * top)
+        return {"crs": rasterio().crs.CRS.from_wkt(ground.crs), "transform": inside}
 
 
 def _utm(lat: float, lon: float, size_hw: tuple[int, ...], pixel_hw: tuple[float, float]) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class SuiteData:
     def read(self, position: int, datasets: Sequence[str]) -> Mapping[str, NDArray[Any]]:
         tiles = _with_datasets(self.task, datasets).read([self.facts.keys[position]])
         arrays: dict[str, NDArray[Any]] = {}
-        for dataset in tiles.arrays:
+        for dataset in (name for name in tiles.arrays if name in datasets):
             array = tiles.arrays[dataset][0]
             if dataset in self.facts.pictures:
                 array = array + np.float32(_PICTURE_SHIFT)
@@ -110,7 +110,12 @@ def _with_datasets(task: BenchmarkTask, datasets: Sequence[str]) -> BenchmarkTas
     if isinstance(task, BenchTask):
         return replace(task, sources={name: row for name, row in task.sources.items() if name in datasets})
     if isinstance(task, GeobenchTask):
-        return replace(task, stored={name: row for name, row in task.stored.items() if name in datasets})
+        stored = {name: row for name, row in task.stored.items() if name in datasets}
+        if not stored:
+            # The reader needs a band: the dates of a sample are those of its bands.
+            dataset, row = next(iter(task.stored.items()))
+            stored = {dataset: dict([next(iter(row.items()))])}
+        return replace(task, stored=stored)
     return task
 
 

@@ -20,7 +20,8 @@ from torch.utils.data._utils import signal_handling
 
 from mmae.config.batch_split import BatchSplit
 from mmae.config.schema import DataConfig
-from mmae.data.loading import loader, micro_batches
+from mmae.data.loading import loader
+from mmae.data.sampling import shard_sets
 from mmae.data.sampling.order import TrainOrder
 from mmae.data.shards.index import Index
 from mmae.data.shards.index_json import DatasetInfo, ShardInfo
@@ -93,7 +94,7 @@ class FakeReader:
 
 @pytest.fixture(autouse=True)
 def _fake_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(micro_batches, "ShardReader", FakeReader)
+    monkeypatch.setattr(shard_sets, "ShardReader", FakeReader)
     monkeypatch.setattr(FakeReader, "broken", False)
 
 
