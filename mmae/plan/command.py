@@ -12,7 +12,7 @@ from mmae.config.schema import Config
 from mmae.disk.ownership import add_trust_argument
 from mmae.errors import InputError
 from mmae.plan.amounts import bytes_of, count_of, rate_of, share_of
-from mmae.plan.lines import FILES, Machines, all_lines, best_of_each, recommended
+from mmae.plan.lines import Machines, all_lines, best_of_each, files_for, recommended
 from mmae.plan.measured import PEAK_TFLOPS, UTILISATIONS, utilisation
 from mmae.plan.plan_table import COLUMNS, KEYS, NETWORK_COLUMNS, network_of, notes_of, row_of
 from mmae.plan.start_command import launch_command
@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     speed, speed_source = _speed(args, config)
     bandwidth = rate_of(args.bandwidth, "--bandwidth") if args.bandwidth is not None else None
     tiles = tiles_of(config.data, count_of(args.tiles, "--tiles") if args.tiles else None)
-    files = FILES if args.deepspeed_config is None else (args.deepspeed_config,)
+    files = files_for(config.train) if args.deepspeed_config is None else (args.deepspeed_config,)
     lines = all_lines(config, files, machines, speed)
     choice = recommended(lines)
     shown = lines if args.all else best_of_each(lines)
