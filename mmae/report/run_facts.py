@@ -24,6 +24,7 @@ from mmae.report.page.world_map import world_map
 from mmae.report.shards.places import places_of
 from mmae.run.folder import RunFolder, open_run
 from mmae.run.layout import STATE, newest_first
+from mmae.run.parent import read_parent
 from mmae.run.state import RunState, read_run
 from mmae.run.status import duration
 
@@ -84,6 +85,7 @@ def about(run: ReportedRun) -> list[Element]:
         ("training", _training(run, begin)),
         ("hardware", _hardware(begin)),
         ("starts", _starts(run.history)),
+        ("went on from", str(read_parent(run.folder.path) or "")),
         ("versions", _versions(run.folder)),
         ("command", f"--config {run.folder.config_file} --deepspeed_config {run.folder.ds_config_file}"),
         ("log", _log(run.history)),

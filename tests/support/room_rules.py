@@ -60,6 +60,7 @@ BELOW: Mapping[str, frozenset[str]] = MappingProxyType(
         "finetune": _TRAINING | {"programs", "scenes"},
         "scenes": _TRAINING | {"programs", "data_tools"},
         "plan": _DATA_AND_MODEL,
+        "scale": _TRAINING | {"programs", "plan", "launch"},
         "launch": _TRAINING | {"programs"},
         "doctor": _TRAINING | {"programs", "plan", "launch"},
         # Benches compare with everything there is.
