@@ -96,6 +96,7 @@ def test_a_branch_reads_the_trunks_tiles_and_resumes_bit_for_bit(
     assert "step 4 of" in command("mmae", "status", "whole").out
     assert command(*branch, "--run", "whole").status == 2
 
+    configs = ["--config", "trunk/config.yaml", "--deepspeed_config", "zero2"]
     again = command("mmae", "train", *configs, "--resume", "trunk/checkpoints/global_step4", "run.dir=other",
                     "train.data_seed=9", "train.stop_at=5")  # fmt: skip
     assert again.status == 0, again.err
