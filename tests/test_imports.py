@@ -86,6 +86,7 @@ HOMES = MappingProxyType(
             "mmae.finetune.scoring.prediction_maps",
             "mmae.scenes.files",
         },
+        "scipy": {"mmae.scaling_law.law_fit"},
         "sklearn": {"mmae.evaluate.frozen", "mmae.evaluate.probe.block_split"},
         "pydantic": {
             "mmae.config.deepspeed",
@@ -96,6 +97,8 @@ HOMES = MappingProxyType(
             "mmae.model.heads.head_options",
             "mmae.model.tuned.task",
             "mmae.model.tuned.tuned_config",
+            "mmae.scaling_law.ladder_file",
+            "mmae.scaling_law.law_file",
         },
     }
 )
@@ -116,6 +119,7 @@ HEAVY = (
     "rasterio",
     "pyarrow",
     "sklearn",
+    "scipy",
 )
 
 

@@ -109,7 +109,7 @@ class ModelConfig:
     """The model: everything that decides the shapes of its weights and what they compute."""
 
     size: str = "base"
-    """The encoder: nano, tiny, small, base, large, huge, giant or gigantic (`mmae/variants.py`)."""
+    """The encoder: nano, micro, tiny, small, base, large, huge, giant or gigantic (`mmae/variants.py`)."""
     in_domains: tuple[str, ...] = PUBLISHED
     """Input modalities: any of rgb, depth, semseg, ired, sired, ebands, sentinel1, dynamic_world, canopy_height and
     slope."""
