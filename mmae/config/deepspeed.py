@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from mmae.config.batch_split import BatchSplit
 from mmae.config.deepspeed_checks import contradiction
-from mmae.config.deepspeed_schema import DeepSpeedJson, belongs_to_recipe
+from mmae.config.deepspeed_schema import DataTypes, DeepSpeedJson, belongs_to_recipe
 from mmae.config.packaged_files import find
 from mmae.config.schema import TrainConfig
 from mmae.disk.regular_file import read_regular_text
@@ -18,6 +18,10 @@ from mmae.errors import InputError, did_you_mean
 
 _KINDS: Final = frozenset({"int", "float", "constrained-int", "constrained-float"})
 """Members of a union, which pydantic appends to the key in errors."""
+_REDUCED_IN_BUCKETS: Final = (1, 2)
+"""Stages at which DeepSpeed sends whole gradients in buckets, and overlaps that with computing where it is told to."""
+_ROUNDED_FROM: Final = 8
+"""Micro-batches of which the sum in bf16 is worth a warning."""
 
 
 def load_deepspeed_json(name_or_path: str) -> tuple[Path, DeepSpeedJson]:
@@ -48,6 +52,13 @@ def merge(path: Path, parsed: DeepSpeedJson, train: TrainConfig, split: BatchSpl
         InputError: the JSON says another batch or clipping than the recipe, or contradicts itself.
     """
     precision = train.precision or parsed.precision
+    asked = parsed.data_types.grad_accum_dtype if parsed.data_types is not None else None
+    if train.grad_accumulation_dtype is not None and asked not in {None, train.grad_accumulation_dtype}:
+        raise InputError(
+            f"{path}: data_types.grad_accum_dtype={asked} contradicts the recipe, where train.grad_accumulation_dtype "
+            f"gives {train.grad_accumulation_dtype}: remove the key from the JSON, or change the recipe"
+        )
+    parsed = settled(parsed, train, split.world)
     if problem := contradiction(parsed, precision):
         raise InputError(f"{path}: {problem}")
     from_recipe = {
@@ -75,6 +86,30 @@ def merge(path: Path, parsed: DeepSpeedJson, train: TrainConfig, split: BatchSpl
     return merged
 
 
+def settled(parsed: DeepSpeedJson, train: TrainConfig, world: int) -> DeepSpeedJson:
+    """The JSON with what the recipe and the number of ranks decide where it says nothing.
+
+    That is the dtype in which gradients add up; and at stages 1 and 2 whether sending them overlaps with computing, and
+    whether they are divided by the number of ranks before they add up over ranks or after it.
+    """
+    more: dict[str, Any] = {}
+    if train.grad_accumulation_dtype is not None:
+        more["data_types"] = DataTypes(grad_accum_dtype=train.grad_accumulation_dtype)
+    zero = parsed.zero_optimization
+    if zero.stage in _REDUCED_IN_BUCKETS and zero.overlap_comm is None:
+        # One rank sends nothing, and to overlap DeepSpeed would wait for the device once a step.
+        more["zero_optimization"] = zero.model_copy(update={"overlap_comm": world > 1})
+    whole = zero.stage in _REDUCED_IN_BUCKETS and not zero.reduce_scatter
+    if (
+        whole
+        and (train.precision or parsed.precision) == "fp16"
+        and "prescale_gradients" not in parsed.model_fields_set
+    ):
+        # In fp16 a sum over many ranks may be too large a number for its format.
+        more["prescale_gradients"] = world > 1
+    return parsed.model_copy(update=more)
+
+
 def zero_stage_of(merged: dict[str, Any]) -> int:
     """The ZeRO stage, 0 to 3."""
     stage: int = merged["zero_optimization"]["stage"]
@@ -84,6 +119,24 @@ def zero_stage_of(merged: dict[str, Any]) -> int:
 def precision_of(merged: dict[str, Any]) -> str:
     """The precision: `bf16`, `fp16` or `fp32`."""
     return next((name for name in ("bf16", "fp16") if merged.get(name, {}).get("enabled")), "fp32")
+
+
+def adds_up_in_of(merged: dict[str, Any]) -> str:
+    """The dtype in which the gradients of several micro-batches add up: `bf16`, `fp16` or `fp32`."""
+    said: str | None = merged.get("data_types", {}).get("grad_accum_dtype")
+    return said or precision_of(merged)
+
+
+def why_rounded(adds_up_in: str, accumulation: int) -> str:
+    """A warning that gradients lose digits when this number of micro-batches adds up; empty where they do not."""
+    if adds_up_in != "bf16" or accumulation < _ROUNDED_FROM:
+        return ""
+    # Simulated: root mean square error of the sum of this many gradients, beside their sum in float32.
+    share = "0.4" if accumulation < 4 * _ROUNDED_FROM else "0.7 to 1"
+    return (
+        f"{accumulation} micro-batches add up their gradients in bf16, which rounds away about {share} % of them: "
+        "raise train.micro_batch, or set train.grad_accumulation_dtype=fp32 (ZeRO-2 and 3)"
+    )
 
 
 def _set_precision(merged: dict[str, Any], precision: str) -> None:

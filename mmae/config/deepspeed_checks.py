@@ -15,7 +15,7 @@ def contradiction(parsed: DeepSpeedJson, precision: str) -> str | None:
     Args:
         precision: the one in use: the recipe's, or else the JSON's.
     """
-    for problems in (_precision(parsed, precision), _offload(parsed), _gradients(parsed)):
+    for problems in (_precision(parsed, precision), _sums(parsed, precision), _offload(parsed), _gradients(parsed)):
         for problem in problems:
             return problem
     return None
@@ -24,11 +24,23 @@ def contradiction(parsed: DeepSpeedJson, precision: str) -> str | None:
 def _precision(parsed: DeepSpeedJson, precision: str) -> Iterator[str]:
     if parsed.bf16 is not None and parsed.fp16 is not None and parsed.bf16.enabled and parsed.fp16.enabled:
         yield "bf16 and fp16 are both enabled, and a run has one precision: set one of them to false"
-    adds_up_in = parsed.data_types.grad_accum_dtype if parsed.data_types is not None else None
-    if parsed.zero_optimization.stage == 0 and adds_up_in not in {None, precision}:
+
+
+def _sums(parsed: DeepSpeedJson, precision: str) -> Iterator[str]:
+    zero, adds_up_in = parsed.zero_optimization, parsed.adds_up_in(precision)
+    if adds_up_in == precision:
+        return
+    if zero.stage == 0:
         yield (
             f"data_types.grad_accum_dtype={adds_up_in} needs ZeRO where the precision is {precision}: "
-            "remove it, or set zero_optimization.stage to 1 or more"
+            "remove it and train.grad_accumulation_dtype, or set zero_optimization.stage to 2 or 3"
+        )
+    offloaded = zero.offload_optimizer is not None and zero.offload_optimizer.device != "none"
+    if zero.stage == 1 and (precision, adds_up_in) == ("bf16", "fp32") and not offloaded:
+        yield (
+            "data_types.grad_accum_dtype=fp32 makes DeepSpeed take another optimiser at ZeRO-1 in bf16, which sends "
+            "without overlap and writes other checkpoints: remove it and train.grad_accumulation_dtype, or set "
+            "zero_optimization.stage to 2"
         )
 
 

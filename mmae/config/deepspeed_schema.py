@@ -126,6 +126,11 @@ class DeepSpeedJson(_Strict):
             return "fp16"
         return "bf16" if self.bf16 is not None and self.bf16.enabled else "fp32"
 
+    def adds_up_in(self, precision: str) -> str:
+        """The dtype in which the gradients of several micro-batches add up, where this precision is in use."""
+        said = self.data_types.grad_accum_dtype if self.data_types is not None else None
+        return said or precision
+
 
 _FROM_RECIPE = {
     "optimizer": "train.blr, train.opt_betas, train.weight_decay",

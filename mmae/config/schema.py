@@ -225,6 +225,9 @@ class TrainConfig:
     """Largest norm of the gradient; 0 never clips."""
     precision: Literal["bf16", "fp16", "fp32"] | None = _free(None)
     """Number format, whatever the DeepSpeed JSON says; null takes that of the JSON."""
+    grad_accumulation_dtype: Literal["fp32"] | None = _free(None)
+    """Number format in which the gradients of several micro-batches add up, at ZeRO-2 and 3; null takes that of the
+    JSON, or else the weights'."""
     activation_checkpointing: Literal["none", "selective", "full"] = _free("none")
     """Recomputation, what the backward pass computes again: `none`; `selective`, all but matrix products and attention;
     `full`, whole blocks."""

@@ -14,7 +14,7 @@ from mmae.disk.ownership import add_trust_argument
 from mmae.errors import InputError
 from mmae.plan.amounts import amount_of, bytes_of, count_of, rate_of, share_of
 from mmae.plan.ladder_notes import ladder_notes
-from mmae.plan.lines import FILES, Machines, all_lines, best_of_each, recommended
+from mmae.plan.lines import Machines, all_lines, best_of_each, files_for, recommended
 from mmae.plan.measured import PEAK_TFLOPS, UTILISATIONS, utilisation
 from mmae.plan.plan_table import COLUMNS, KEYS, NETWORK_COLUMNS, network_of, notes_of, row_of
 from mmae.plan.start_command import launch_command
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     hours = amount_of(args.gpu_hours, "--gpu-hours") if args.gpu_hours is not None else None
     told, ladder = ladder_notes(Path(args.ladder), config, speed, hours) if args.ladder else ([], None)
     tiles = tiles_of(config.data, count_of(args.tiles, "--tiles") if args.tiles else None)
-    files = FILES if args.deepspeed_config is None else (args.deepspeed_config,)
+    files = files_for(config.train) if args.deepspeed_config is None else (args.deepspeed_config,)
     lines = all_lines(config, files, machines, speed)
     choice = recommended(lines)
     shown = lines if args.all else best_of_each(lines)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final, Literal
 
 from mmae.config.batch_split import BatchSplit, split_global_batch
-from mmae.config.deepspeed import load_deepspeed_json, merge, precision_of
+from mmae.config.deepspeed import load_deepspeed_json, merge, precision_of, settled
 from mmae.config.deepspeed_schema import DeepSpeedJson
-from mmae.config.schema import Config
+from mmae.config.schema import Config, TrainConfig
 from mmae.model.counts.flops import Recomputation
 from mmae.plan.memory import Memory, memory
 from mmae.plan.parameter_sizes import parameter_sizes
@@ -23,6 +23,7 @@ MODES: Final[tuple[Mode, ...]] = ("none", "selective", "full")
 FILES: Final = ("zero1", "zero0", "zero2", "zero3", "zero3_lean", "zero2_offload", "zero3_offload")
 """DeepSpeed JSONs, the preferred ones first. ZeRO-1 needs less memory than ZeRO-0, though 1.5 times the communication,
 and its speed was measured. ZeRO-0 keeps DeepSpeed's slower norm of gradients."""
+_SUMS_IN_FLOAT: Final = (2, 3)
 RESERVE: Final = 0.1
 """Share of a GPU's memory that is left free, for CUDA's context, libraries' workspaces and fragmentation."""
 
@@ -46,6 +47,7 @@ class Line:
 
     Attributes:
         file: DeepSpeed JSON.
+        adds_up_in: the dtype in which the gradients of several micro-batches add up.
         needs: memory of each rank.
         speed: tiles a second of one GPU; None if it cannot be estimated.
         checkpoint: bytes of one checkpoint.
@@ -58,6 +60,7 @@ class Line:
     mode: Mode
     split: BatchSplit
     precision: str
+    adds_up_in: str
     needs: Memory
     speed: float | None
     checkpoint: int
@@ -75,6 +78,13 @@ class Line:
         if self.needs.peak > self.capacity:
             return "no"
         return "yes" if self.needs.peak <= (1 - RESERVE) * self.capacity else "tight"
+
+
+def files_for(train: TrainConfig) -> tuple[str, ...]:
+    """The `FILES` that go with a recipe: those of ZeRO-2 and 3 where half-precision gradients add up in float32."""
+    if train.grad_accumulation_dtype is None or train.precision == "fp32":
+        return FILES
+    return tuple(file for file in FILES if load_deepspeed_json(file)[1].zero_optimization.stage in _SUMS_IN_FLOAT)
 
 
 def all_lines(config: Config, files: Sequence[str], machines: Machines, speed: Speed | None) -> list[Line]:
@@ -103,9 +113,11 @@ def lines_of(
     config: Config, file: str, splits: Sequence[BatchSplit], machines: Machines, speed: Speed | None
 ) -> Iterator[Line]:
     """The lines of one DeepSpeed JSON, with each mode of recomputation and each of these splits."""
-    path, parsed = load_deepspeed_json(file)
-    precision = _precision(path, parsed, config, machines.world)
+    path, said = load_deepspeed_json(file)
+    precision = _precision(path, said, config, machines.world)
+    parsed = settled(said, config.train, machines.world)
     number_bytes, zero = NUMBER_BYTES[precision], parsed.zero_optimization
+    adds_up_in = parsed.adds_up_in(precision)
     sizes = parameter_sizes(config.model)
     offloaded = any(each and each.device != "none" for each in (zero.offload_optimizer, zero.offload_param))
     for mode in MODES:
@@ -113,7 +125,9 @@ def lines_of(
             continue
         again = Recomputation(mode, config.train.checkpoint_blocks_every)
         for split in splits:
-            states = state_bytes(sizes, zero, machines.world, number_bytes, split.accumulation)
+            states = state_bytes(
+                sizes, zero, machines.world, number_bytes, split.accumulation, NUMBER_BYTES[adds_up_in]
+            )
             known = None if offloaded or precision == "fp32" else speed
             yield Line(
                 file=file,
@@ -121,6 +135,7 @@ def lines_of(
                 mode=mode,
                 split=split,
                 precision=precision,
+                adds_up_in=adds_up_in,
                 needs=memory(config, states, again, number_bytes, split.micro, split.accumulation),
                 speed=tiles_per_second(config, mode, split.micro, known) if known else None,
                 checkpoint=checkpoint_bytes(sum(sizes.values()), zero.stage, number_bytes),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from mmae.config.deepspeed import why_rounded
 from mmae.config.schema import Config
 from mmae.model.counts.flops import model_flops
 from mmae.model.counts.parameter_counts import parameter_counts
@@ -99,6 +100,8 @@ def notes_of(config: Config, machines: Machines, tiles: Tiles, speed_source: str
         "network: GB that a GPU sends in a step (ZeRO-3: at most); --bandwidth says what share of a step that takes",
         f"shards: {tiles.bytes / 1e9:.1f} GB ({tiles.source})",
     ]
+    if train.grad_accumulation_dtype is not None:
+        notes.append("gradients of micro-batches add up in fp32, with ZeRO-2 and 3 only")
     if choice is None:
         return [*notes, "nothing fits with the reserve left free: take more GPUs, larger ones, or a smaller model"]
     if choice.speed is not None:
@@ -108,4 +111,6 @@ def notes_of(config: Config, machines: Machines, tiles: Tiles, speed_source: str
             f"loaders: {rate:,.0f} tiles/s a node, {loader_cores(rate, tiles.codec):.1f} cores at the "
             f"{known:,.0f} tiles/s that one decoded (codec {tiles.codec}, Sentinel-2, ASTER and WorldCover, page cache)"
         )
+    if rounded := why_rounded(choice.adds_up_in, choice.split.accumulation):
+        notes.append(f"WARNING: {rounded}")
     return notes

@@ -8,7 +8,7 @@ leaves out what the optimiser's step adds for a moment: the gradients once more,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from mmae.config.deepspeed_schema import Zero
@@ -51,19 +51,25 @@ class StateBytes:
         return self.weights + self.optimiser
 
 
-def state_bytes(sizes: Mapping[str, int], zero: Zero, world: int, number_bytes: int, accumulation: int) -> StateBytes:
+def state_bytes(
+    sizes: Mapping[str, int], zero: Zero, world: int, number_bytes: int, accumulation: int, sum_bytes: int | None = None
+) -> StateBytes:
     """The memory that one of `world` ranks holds.
 
     Args:
         sizes: numbers in each learned tensor.
         number_bytes: bytes of a number in the weights' dtype: 2 or 4.
         accumulation: micro-batches a step.
+        sum_bytes: bytes of a number in the dtype in which gradients add up. None: the weights'.
     """
+    sum_bytes = number_bytes if sum_bytes is None else sum_bytes
     match zero.stage:
         case 0:
             return _unsharded(sum(sizes.values()), number_bytes, accumulation)
         case 3:
-            return _sharded(sizes, zero, world, number_bytes)
+            return _sharded(sizes, zero, world, number_bytes, sum_bytes)
+        case _ if sum_bytes == FLOAT != number_bytes:
+            return _summed_in_float(sizes, zero, world, number_bytes, accumulation)
         case _:
             return _optimiser_sharded(sizes, zero, world, number_bytes, accumulation)
 
@@ -118,26 +124,45 @@ def _optimiser_sharded(
     )
 
 
-def _sharded(sizes: Mapping[str, int], zero: Zero, world: int, number_bytes: int) -> StateBytes:
+def _summed_in_float(
+    sizes: Mapping[str, int], zero: Zero, world: int, number_bytes: int, accumulation: int
+) -> StateBytes:
+    """Stage 1 or 2, where this rank's part of the sums is one flat float32 tensor, which the optimiser takes as it is.
+
+    Stage 1 in fp16 keeps a float32 sum of each rank's own gradients beside it.
+    """
+    plain = _optimiser_sharded(sizes, zero, world, number_bytes, accumulation)
+    numbers = sum(sizes.values())
+    part, own_sums = -(-numbers // world) * FLOAT, numbers * FLOAT if zero.stage == 1 else 0
+    offloaded = _off_device(zero.offload_optimizer)
+    return replace(
+        plain,
+        first_gradients=(own_sums or part) if accumulation > 1 else 0,
+        last_gradients=own_sums + part,
+        optimiser_moment=0 if offloaded else part,
+    )
+
+
+def _sharded(sizes: Mapping[str, int], zero: Zero, world: int, number_bytes: int, sum_bytes: int) -> StateBytes:
     numbers = sum(sizes.values())
     own = sum(-(-size // world) for size in sizes.values())
-    part, states = own * number_bytes, own * (FLOAT + MOMENTS)
+    part, sums, states = own * number_bytes, own * sum_bytes, own * (FLOAT + MOMENTS)
     bucket = int(_said(zero.reduce_bucket_size, BUCKET)) * number_bytes
     fetched = gathered(sizes, zero, world) * number_bytes
     sub_group = min(own, int(_said(zero.sub_group_size, _SUB_GROUP)))
     weights_off, states_off = _off_device(zero.offload_param), _off_device(zero.offload_optimizer)
     whole = kept_whole(sizes, zero, world) * number_bytes
-    flat = sub_group * (number_bytes + (FLOAT if number_bytes != FLOAT else 0))
+    flat = sub_group * (sum_bytes + (FLOAT if sum_bytes != FLOAT else 0))
     return StateBytes(
         weights=whole + (0 if weights_off else part),
         optimiser=0 if states_off else states,
         buffers=bucket + fetched,
         # Memory for its part of all gradients is kept throughout.
-        first_gradients=0 if states_off else part,
-        last_gradients=(0 if states_off else part) + min(numbers * number_bytes, bucket),
+        first_gradients=0 if states_off else sums,
+        last_gradients=(0 if states_off else sums) + min(numbers * number_bytes, bucket),
         # Small tensors are released in the meantime.
-        optimiser_moment=0 if states_off else part + bucket + flat - whole,
-        host=(part if weights_off else 0) + (states + own * FLOAT + part if states_off else 0),
+        optimiser_moment=0 if states_off else sums + bucket + flat - whole,
+        host=(part if weights_off else 0) + (states + own * FLOAT + sums if states_off else 0),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mmae.config.batch_split import BatchSplit
-from mmae.config.deepspeed import load_deepspeed_json, merge, precision_of
+from mmae.config.deepspeed import adds_up_in_of, load_deepspeed_json, merge, precision_of, why_rounded
 from mmae.config.packaged_files import packaged_names
 from mmae.config.schema import TrainConfig
 from mmae.errors import InputError
@@ -75,6 +75,10 @@ def test_what_was_merged_is_accepted_again(tmp_path: Path) -> None:
         ({"bf16": {}, "fp16": {}, "zero_optimization": {"stage": 3}}, "bf16 and fp16 are both enabled"),
         ({"bf16": {}, "data_types": {"grad_accum_dtype": "fp32"}}, "grad_accum_dtype=fp32 needs ZeRO"),
         (
+            {"bf16": {}, "data_types": {"grad_accum_dtype": "fp32"}, "zero_optimization": {"stage": 1}},
+            "grad_accum_dtype=fp32 makes DeepSpeed take another optimiser at ZeRO-1 in bf16",
+        ),
+        (
             {"zero_optimization": {"stage": 3, "offload_param": {"device": "nvme"}}},
             "zero_optimization.offload_param.device=nvme needs nvme_path",
         ),
@@ -113,7 +117,8 @@ def test_what_deepspeed_would_swallow_is_refused(tmp_path: Path, tree: Any, says
     [
         {"bf16": {"enabled": True}, "fp16": {"enabled": False}},
         {"bf16": {}, "data_types": {"grad_accum_dtype": "bf16"}},
-        {"bf16": {}, "data_types": {"grad_accum_dtype": "fp32"}, "zero_optimization": {"stage": 1}},
+        {"fp16": {}, "data_types": {"grad_accum_dtype": "fp32"}, "zero_optimization": {"stage": 1}},
+        {"data_types": {"grad_accum_dtype": "fp32"}, "zero_optimization": {"stage": 1}},
         {"zero_optimization": {"stage": 1}, "prescale_gradients": True},
         {"zero_optimization": {"stage": 2, "reduce_scatter": False}, "prescale_gradients": True},
     ],
@@ -139,3 +144,37 @@ def test_missing_files_are_named() -> None:
         load_deepspeed_json("nowhere/zero9.json")
     with pytest.raises(InputError, match="did you mean"):
         load_deepspeed_json("zero")
+
+
+def test_one_rank_has_nothing_to_overlap() -> None:
+    alone, two = (merge(*load_deepspeed_json("zero1"), TRAIN, BatchSplit(4, 4 // world, world)) for world in (1, 2))
+    assert (alone["zero_optimization"]["overlap_comm"], two["zero_optimization"]["overlap_comm"]) == (False, True)
+
+
+def test_what_a_file_says_of_overlap_and_scaling_holds(tmp_path: Path) -> None:
+    said = {"fp16": {}, "prescale_gradients": False, "zero_optimization": {"stage": 2, "overlap_comm": False,
+            "reduce_scatter": False}}  # fmt: skip
+    result = merged(tmp_path, said)
+    assert result["zero_optimization"]["overlap_comm"] is result["prescale_gradients"] is False
+
+
+def test_whole_gradients_in_fp16_are_divided_before_they_add_up_over_ranks(tmp_path: Path) -> None:
+    zero = {"stage": 2, "reduce_scatter": False}
+    assert merged(tmp_path, {"fp16": {}, "zero_optimization": zero})["prescale_gradients"] is True
+    assert "prescale_gradients" not in merged(tmp_path, {"bf16": {}, "zero_optimization": zero})
+
+
+def test_gradients_add_up_in_the_dtype_of_the_recipe(tmp_path: Path) -> None:
+    floats = TrainConfig(global_batch=16, grad_accumulation_dtype="fp32")
+    zero2 = {"bf16": {}, "zero_optimization": {"stage": 2}}
+    assert adds_up_in_of(merged(tmp_path, zero2, floats)) == "fp32"
+    assert adds_up_in_of(merged(tmp_path, zero2)) == "bf16"
+    with pytest.raises(InputError, match="remove it and train"):
+        merge(*load_deepspeed_json("zero1"), floats, SPLIT)
+    with pytest.raises(InputError, match="grad_accum_dtype=bf16 contradicts the recipe"):
+        merged(tmp_path, {"data_types": {"grad_accum_dtype": "bf16"}, **zero2}, floats)
+
+
+def test_eight_micro_batches_in_bf16_are_worth_a_warning() -> None:
+    assert "8 micro-batches add up their gradients in bf16" in why_rounded("bf16", 8)
+    assert [why_rounded(*each) for each in (("bf16", 7), ("fp16", 8), ("fp32", 64))] == [""] * 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from mmae.config.schema import Config
 from mmae.data.transforms.preprocess import Preprocess
 from mmae.engine.step import prepare
 from mmae.errors import InputError
-from mmae.plan.lines import FILES, MODES, Line, Machines, all_lines, best_of_each, micro_batches, recommended
+from mmae.plan.lines import FILES, MODES, Line, Machines, all_lines, best_of_each, files_for, micro_batches, recommended
 from mmae.plan.memory import input_bytes, stored_bytes
 from mmae.plan.time_and_disk import Speed
 
@@ -129,9 +131,12 @@ def test_every_packaged_file(name: str, precision: str) -> None:
     [("vit_b", 2048, "none", 45.0), ("vit_l", 1024, "none", 50.0), ("vit_l", 1024, "full", 10.4),
      ("vit_h", 512, "none", 41.9)],
 )  # fmt: skip
-def test_what_was_measured_on_an_h100(recipe: str, micro: int, mode: Any, seen: float) -> None:
+def test_what_was_measured_on_an_h100(recipe: str, micro: int, mode: Any, seen: float, tmp_path: Path) -> None:
     """ZeRO-1, one rank, bf16; that bench left AdamW's moments out, and had no second batch on its way."""
-    found = lines(recipe, Machines(1, 1, 80 * GB), f"train.global_batch={micro}", files=("zero1",))
+    of_then = tmp_path / "zero1.json"
+    zero = {"stage": 1, "overlap_comm": True, "reduce_bucket_size": 200_000_000}
+    of_then.write_text(json.dumps({"bf16": {}, "zero_optimization": zero}))
+    found = lines(recipe, Machines(1, 1, 80 * GB), f"train.global_batch={micro}", files=(str(of_then),))
     (line,) = [each for each in found if each.mode == mode and each.split.micro == micro]
     numbers = line.needs.states / 14
     config = load_config(recipe, [])
@@ -149,3 +154,16 @@ def test_bytes_of_tiles_are_those_of_batches() -> None:
         parts = (*inputs.values.values(), *inputs.valid.values(), *inputs.token_valid.values())
         total = sum(part.nbytes for part in (*parts, plan.keep_BK, plan.hidden_BN))
         assert total == 3 * input_bytes(config)
+
+
+def test_sums_in_float32_need_zero_2_or_3() -> None:
+    floats = load_config("vit_l", ["train.grad_accumulation_dtype=fp32"])
+    assert files_for(floats.train) == ("zero2", "zero3", "zero3_lean", "zero2_offload", "zero3_offload")
+    assert files_for(load_config("vit_l", []).train) == FILES
+    machines = Machines(8, 1, 80 * GB)
+    (plain,), (sums,) = ([line for line in lines("vit_l", machines, *more, files=("zero2",))
+                          if line.split.micro == 64 and line.mode == "none"]
+                         for more in ((), ("train.grad_accumulation_dtype=fp32",)))  # fmt: skip
+    numbers = plain.needs.gradients / (2 * 2 / 8)
+    assert sums.needs.gradients == pytest.approx(4 / 8 * numbers)
+    assert (plain.adds_up_in, sums.adds_up_in) == ("bf16", "fp32")

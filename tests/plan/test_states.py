@@ -43,7 +43,8 @@ def check(job: Job, ranks: int, held: Held) -> None:
     """Device and host are one on CPUs. Buffers of stage 3's buckets are held for good; those of 1 and 2 are not."""
     config, zero, _ = merged_config(job, ranks)
     sizes, number_bytes = parameter_sizes(config.model), NUMBER_BYTES[job.precision]
-    states = state_bytes(sizes, zero, ranks, number_bytes, job.accumulation)
+    sums = NUMBER_BYTES[job.sums or job.precision]
+    states = state_bytes(sizes, zero, ranks, number_bytes, job.accumulation, sums)
     bucket = BUCKET * number_bytes if zero.stage == 3 else 0
     for_good = states.first_gradients if zero.stage == 3 else 0
     steady = states.steady + states.host + bucket + for_good
@@ -58,6 +59,7 @@ def check(job: Job, ranks: int, held: Held) -> None:
 @pytest.mark.slow
 def test_two_ranks_hold_what_is_predicted(tmp_path: Path) -> None:
     jobs = [Job("nano", file) for file in STAGES]
+    jobs += [Job("nano", file, accumulation=2, sums="fp32") for file in ("zero2", "zero3", "zero2_offload")]
     for job, held in zip(jobs, held_by(jobs, 2, tmp_path), strict=True):
         check(job, 2, held)
 

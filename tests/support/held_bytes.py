@@ -24,16 +24,18 @@ BUCKET = 500_000
 
 @dataclass(frozen=True)
 class Job:
-    """An engine: encoder size, packaged DeepSpeed JSON, precision, micro-batches a step."""
+    """An engine: encoder size, packaged DeepSpeed JSON, precision, micro-batches a step, and what they add up in."""
 
     size: str
     file: str
     precision: str = "bf16"
     accumulation: int = 1
+    sums: str | None = None
 
     @property
     def overrides(self) -> list[str]:
-        return [f"model.size={self.size}", f"train.precision={self.precision}", "train.micro_batch=1"]
+        said = [f"model.size={self.size}", f"train.precision={self.precision}", "train.micro_batch=1"]
+        return said + ([f"train.grad_accumulation_dtype={self.sums}"] if self.sums else [])
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,13 @@ def held_by(jobs: Sequence[Job], ranks: int, cwd: Path) -> list[Held]:
 def merged_config(job: Job, world: int) -> tuple[Any, Any, dict[str, Any]]:
     """The recipe, the packaged ZeRO section with small buckets, and what DeepSpeed is given."""
     from mmae.config.batch_split import BatchSplit
-    from mmae.config.deepspeed import load_deepspeed_json, merge
+    from mmae.config.deepspeed import load_deepspeed_json, merge, settled
     from mmae.config.recipe_file import load_config
 
     split = BatchSplit(1, job.accumulation, world)
     config = load_config("debug", [*job.overrides, f"train.global_batch={split.global_batch}"])
-    path, parsed = load_deepspeed_json(job.file)
+    path, said_json = load_deepspeed_json(job.file)
+    parsed = settled(said_json, config.train, world)
     keys = ("reduce_bucket_size", "allgather_bucket_size", "stage3_prefetch_bucket_size")
     said = parsed.zero_optimization.model_fields_set
     small = parsed.zero_optimization.model_copy(update={key: BUCKET for key in keys if key in said})

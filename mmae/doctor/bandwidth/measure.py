@@ -27,7 +27,7 @@ from mmae.terminal.plurals import counted
 LIMIT_S: Final = 120.0
 """Limit for the whole measurement: DeepSpeed's launcher and the ranks load torch one after the other."""
 MEASURE_S: Final = 5.0
-MOST_BYTES: Final[Mapping[str, int]] = {"gloo": 64 << 20, "nccl": 400_000_000}
+MOST_BYTES: Final[Mapping[str, int]] = {"gloo": 64 << 20, "nccl": 50_000_000}
 """Largest number of bytes reduced at once; nccl's is the bucket size of the packaged DeepSpeed JSONs."""
 _POLL_S: Final = 0.2
 _AFTERMATH_S: Final = 2.0

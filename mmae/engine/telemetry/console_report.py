@@ -11,6 +11,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 from mmae.config.batch_split import why_smaller
+from mmae.config.deepspeed import adds_up_in_of, why_rounded
 from mmae.data.checks.split_check import check_splits
 from mmae.disk.json_text import standard_json
 from mmae.engine.checkpoint.background_save import SaveResult
@@ -52,6 +53,8 @@ def announce(
     )
     if derived := why_smaller(split, spec.config.train.micro_batch):
         log.say(derived)
+    if rounded := why_rounded(adds_up_in_of(spec.ds_config), split.accumulation):
+        log.say(f"WARNING: {rounded}")
     checked = check_splits(spec.tiles) if dist.get_rank() == 0 else None
     for line in checked.lines() if checked else ():
         log.say(line)
