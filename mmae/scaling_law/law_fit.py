@@ -70,11 +70,10 @@ def fit_law(points: Sequence[Point], draws: int = DRAWS, seed: int = 0) -> Fit:
     found_T = problem.solve(problem.log_loss_P, noise, centre_2, problem.starts())
     for _ in range(2):
         noise = problem.noise(found_T)
-        found_T = problem.solve(problem.log_loss_P, noise, centre_2, [found_T, *problem.starts()])
+        found_T = problem.solve(problem.log_loss_P, noise, centre_2, [found_T, problem.starts()[0]])
     errors_P = problem.log_loss_P - problem.log_law(found_T)
-    errors_P = errors_P * np.sqrt(len(points) / max(1, len(points) - _NUMBERS))
-    # Fewer points than numbers leave no error to learn from.
-    errors_P = np.where(np.abs(errors_P) < noise / 2, np.sign(errors_P + 1e-300) * noise / 2, errors_P)
+    # A robust fit goes through some of the points, and so their errors are too small.
+    errors_P = errors_P * max(1.0, noise / float(np.sqrt((errors_P**2).mean()) + 1e-12))
     # How large the errors are is itself known from a few points only: their spread is drawn, too.
     certain = max(2, len(points) - _NUMBERS)
     spread_K = np.sqrt(certain / rng.chisquare(certain, draws))
@@ -121,10 +120,12 @@ class _Problem:
         return log_law_P
 
     def noise(self, law_T: Floats) -> float:
-        """A robust spread of the points around a law."""
-        count = len(self.log_loss_P)
-        middle = float(np.median(np.abs(self.log_loss_P - self.log_law(law_T))))
-        return max(_LEAST_NOISE, 1.4826 * middle * float(np.sqrt(count / max(1, count - _NUMBERS))))
+        """A robust spread of the points around a law.
+
+        A robust fit goes through as many points as it has numbers: the spread is that of the others.
+        """
+        errors_P = np.sort(np.abs(self.log_loss_P - self.log_law(law_T)))
+        return max(_LEAST_NOISE, 1.4826 * float(np.median(errors_P[-max(2, len(errors_P) - _NUMBERS) :])))
 
     def solve(self, log_loss_P: Floats, noise: float, centre_2: Floats, starts: Sequence[Floats]) -> Floats:
         """The best of the fits from several starts."""

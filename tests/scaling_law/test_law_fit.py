@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from mmae.errors import InputError
@@ -58,3 +59,15 @@ def test_too_few_points_and_impossible_losses_are_refused() -> None:
             fit_law(points(sizes, budgets))
     with pytest.raises(InputError, match="above 0"):
         fit_law([*points(3, 3), Point("odd", 10, 10, 0.0)])
+
+
+@pytest.mark.slow
+def test_about_nine_of_ten_new_runs_end_within_the_interval() -> None:
+    held = 0
+    for seed in range(60):
+        fit = fit_law(points(3, 3, noise=0.02, seed=seed), draws=80, seed=seed)
+        found = fit.predict(SIZES[3], BUDGETS[2])
+        reached = LAW.loss(SIZES[3], BUDGETS[2]) * np.exp(0.02 * np.random.default_rng(1000 + seed).normal())
+        held += found.low <= reached <= found.high
+    # 54 when it was written.
+    assert 48 <= held < 60
