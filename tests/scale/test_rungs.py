@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from mmae.run.log_reader import line_of, new_record
 from mmae.scale import rung_runs
 from mmae.scale.rung_runs import DIVERGED, DONE, NEW, STARTED, array_script, reached, run_all, state_of
 from mmae.scale.rungs import LadderPlan, RungPlan, plan_ladder
-from mmae.scaling_law.ladder_file import read_ladder
+from mmae.scaling_law.ladder_file import read_ladder, write_ladder
 from tests.support.commands import Command
 from tests.support.tiny_sets import write_set
 
@@ -157,3 +158,27 @@ def test_a_ladder_of_another_recipe_is_not_mixed(shards: Path, here: Command) ->
     other = here(*[word if word != "out" else "mine" for word in words])
     assert other.status == 2
     assert "holds something, but no ladder" in other.err
+
+
+@pytest.mark.slow
+def test_a_ladder_whose_runs_are_done_is_fitted_and_drawn(shards: Path, here: Command) -> None:
+    budgets = "64,128,256"
+    planned = plan(shards, sizes="nano,micro,tiny", budgets=budgets)
+    for rung in planned.rungs:
+        end(rung, losses={"rgb": 0.1 + 30 * rung.parameters**-0.4 + 3 * rung.tiles**-0.5})
+    words = ["ladder", "mini", "--sizes", "nano,micro,tiny", "--budgets", budgets, "--out", "out"]
+    (shards.parent / "out" / "ladder.json").unlink(missing_ok=True)
+    refused = here(*words, f"data.shards={shards}", "train.global_batch=8")
+    assert "holds something, but no ladder" in refused.err
+    write_ladder(shards.parent / "out", planned.shared, [])
+    done = here(*words, f"data.shards={shards}", "train.global_batch=8")
+    assert done.status == 0, done.err
+    assert "| good" in done.out
+    assert "left out size tiny: tiny at 256 tiles" in done.out
+    off = re.findall(r"\): ([+-][\d.]+)%, ", done.out)
+    assert len(off) == 6
+    assert max(abs(float(each)) for each in off) < 3
+    assert len(read_ladder(shards.parent / "out").rungs) == 9
+    page = (shards.parent / "out" / "ladder.html").read_text()
+    assert "Validation loss of rgb" in page
+    assert "tiny, law" in page
