@@ -53,7 +53,7 @@ setup(
         "s3": ["s3fs"],
         "gs": ["gcsfs"],
         "geo": ["pyarrow>=15", "rasterio>=1.4"],
-        "eval": ["scikit-learn>=1.4", "torchmetrics>=1.4"],
+        "eval": ["scikit-learn>=1.4", "scipy>=1.11", "torchmetrics>=1.4"],
         "torchgeo": ["torchgeo>=0.8"],
         "pictures": ["matplotlib>=3.8"],
         "tensorboard": ["tensorboard>=2.14"],

@@ -21,6 +21,8 @@ COMMANDS: Final = {
     "plan": ("mmae.plan.command", "memory, time and disk of a run before its start, and its command"),
     "doctor": ("mmae.doctor.command", "check this machine, or all hosts of a hostfile, before a run"),
     "train": ("mmae.train", "train, or resume a training (ranks are started by deepspeed, torchrun or accelerate)"),
+    "branch": ("mmae.scale.branch", "cool down from a checkpoint of a run, in a run of its own"),
+    "ladder": ("mmae.scale.ladder", "train small sizes on few tiles, and fit what the next size will reach"),
     "finetune": ("mmae.finetune.command", "train a downstream model: classes, labels, maps or numbers from tiles"),
     "export": ("mmae.export", "turn a run's ZeRO checkpoint into a model folder (safetensors) or a published file"),
     "import-published": (

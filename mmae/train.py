@@ -93,6 +93,7 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
     from mmae.evaluate.in_loop.probes import in_loop_probes
     from mmae.evaluate.pictures.val_pictures import ValPictures
     from mmae.run import restart
+    from mmae.run.parent import note_parent
 
     config, folder, rank = spec.config, spec.folder, dist.get_rank()
     stop = stop or stop_signals.Stop(folder.path, rank, None)
@@ -110,6 +111,7 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
         if spec.fresh or spec.resume is not None:
             restart.note_followed(folder.path, os.environ)
         folder.write_configs(config, spec.ds_config, spec.band_stats)
+        note_parent(folder.path, found.path if found else None)
     dist.barrier()
     log = RunLog(folder.log_file, config, rank, step)
     observer = StepObserver(spec, engine, log, rank, step, rank_watchdog)
@@ -126,7 +128,7 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
         spec.tiles,
         config.model.domains,
         config.data,
-        seed=config.train.seed,
+        seed=config.train.tiles_seed,
         order=spec.order,
         split=spec.split,
         rank=rank,

@@ -33,8 +33,9 @@ def _plain(dim: int, depth: int, num_heads: int) -> Variant:
 
 VARIANTS: Final = MappingProxyType(
     {
-        # For tests and first trials; no published model has this size.
+        # For tests, first trials and ladders of sizes; no published model has these two.
         "nano": _plain(64, 2, 2),
+        "micro": _plain(128, 4, 2),
         "tiny": _plain(192, 12, 3),
         "small": _plain(384, 12, 6),
         "base": _plain(768, 12, 12),

@@ -87,6 +87,7 @@ HOMES = MappingProxyType(
             "mmae.finetune.sources.geotiff_files",
             "mmae.scenes.files",
         },
+        "scipy": {"mmae.scaling_law.law_fit"},
         "sklearn": {"mmae.evaluate.frozen", "mmae.evaluate.probe.block_split"},
         "pydantic": {
             "mmae.config.deepspeed",
@@ -97,6 +98,8 @@ HOMES = MappingProxyType(
             "mmae.model.heads.head_options",
             "mmae.model.tuned.task",
             "mmae.model.tuned.tuned_config",
+            "mmae.scaling_law.ladder_file",
+            "mmae.scaling_law.law_file",
         },
     }
 )
@@ -117,6 +120,7 @@ HEAVY = (
     "rasterio",
     "pyarrow",
     "sklearn",
+    "scipy",
 )
 
 

@@ -119,6 +119,11 @@ def _steps(train: TrainConfig) -> Iterator[str]:
             f"train.warmup_steps={train.warmup_steps} is longer than the whole schedule "
             f"(train.max_steps={train.max_steps})"
         )
+    if train.schedule == "wsd" and train.warmup_steps + train.decay_steps > train.max_steps:
+        yield (
+            f"train.warmup_steps={train.warmup_steps} and the {train.decay_steps} steps of train.decay_share="
+            f"{train.decay_share:g} are more than the whole schedule (train.max_steps={train.max_steps})"
+        )
     if train.compile and train.activation_checkpointing == "selective":
         yield (
             "train.activation_checkpointing=selective does not go with train.compile=true, "

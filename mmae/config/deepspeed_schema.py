@@ -106,6 +106,8 @@ class DeepSpeedJson(_Strict):
     fp16: Fp16 | None = None
     zero_optimization: Zero = Field(default_factory=Zero)
     zero_force_ds_cpu_optimizer: bool | None = None
+    zero_allow_untested_optimizer: Literal[False] = False
+    """The merged configuration in a run's folder says it, and that file is accepted, too."""
     communication_data_type: Literal["fp32", "fp16", "bf16"] | None = None
     data_types: DataTypes | None = None
     prescale_gradients: bool = False

@@ -31,6 +31,7 @@ class Resume(StrEnum):
 
     FIXED = "fixed"  # refused: it would be another run
     EXPLICIT = "explicit"  # taken when said on the command line, and logged
+    NEW_RUN = "new run"  # taken when said on the command line of a start that goes on in another run.dir, and logged
     FREE = "free"  # taken: it does not change what is learned
 
 
@@ -108,7 +109,7 @@ class ModelConfig:
     """The model: everything that decides the shapes of its weights and what they compute."""
 
     size: str = "base"
-    """The encoder: nano, tiny, small, base, large, huge, giant or gigantic (`mmae/variants.py`)."""
+    """The encoder: nano, micro, tiny, small, base, large, huge, giant or gigantic (`mmae/variants.py`)."""
     in_domains: tuple[str, ...] = PUBLISHED
     """Input modalities: any of rgb, depth, semseg, ired, sired, ebands, sentinel1, dynamic_world, canopy_height and
     slope."""
@@ -201,10 +202,19 @@ class TrainConfig:
     """The most tiles that a rank runs at once. Accumulation follows from it and the number of ranks."""
     seed: Seed = 0
     """Draws initial weights, the order of tiles, crops, flips and masks."""
+    data_seed: Seed | None = field(default=None, metadata={"resume": Resume.NEW_RUN})
+    """Draws the order of training tiles, their crops, flips and masks instead of `seed`; null takes `seed`. With
+    another one a run goes on from a checkpoint with other tiles."""
+    schedule: Literal["cosine", "wsd"] = _explicit("cosine")
+    """After the warm-up `cosine` falls to `min_lr` over all steps; `wsd` keeps the peak and falls at the end only."""
+    decay_share: Annotated[float, Field(ge=0, le=1)] = _explicit(0.1)
+    """`wsd`: share of `max_steps`, at the end, in which the learning rate falls to `min_lr`; 0 never falls."""
+    decay_shape: Literal["linear", "1-sqrt"] = _explicit("1-sqrt")
+    """`wsd`: the fall is a straight line, or one minus the square root of its progress."""
     blr: Rate = _explicit(1e-4)
     """Learning rate for 256 tiles: lr = blr x global_batch / 256."""
     min_lr: Rate = _explicit(0.0)
-    """Learning rate at the end of the cosine schedule."""
+    """Learning rate at the end of the schedule."""
     warmup_steps: Count = _explicit(0)
     """Steps in which the learning rate rises from 0."""
     weight_decay: Rate = _explicit(0.05)
@@ -252,6 +262,16 @@ class TrainConfig:
     @property
     def lr(self) -> float:
         return self.blr * self.global_batch / 256
+
+    @property
+    def decay_steps(self) -> int:
+        """Steps at the end of `wsd` in which the learning rate falls."""
+        return round(self.decay_share * self.max_steps)
+
+    @property
+    def tiles_seed(self) -> int:
+        """The seed of the order of training tiles, and of what is drawn for each of them."""
+        return self.seed if self.data_seed is None else self.data_seed
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -1,8 +1,9 @@
-"""AdamW and the schedule of its learning rate."""
+"""AdamW and the schedules of its learning rate."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -29,8 +30,8 @@ def group_names(module: nn.Module, train: TrainConfig, paper_exact: bool) -> lis
     return [[names[id(parameter)] for parameter in group["params"]] for group in groups]
 
 
-class Schedule(Protocol):
-    """What decides the learning rate of each step."""
+class CosineSchedule(Protocol):
+    """What decides the learning rate of each step of a cosine schedule."""
 
     @property
     def max_steps(self) -> int: ...
@@ -45,7 +46,48 @@ class Schedule(Protocol):
     def min_lr(self) -> float: ...
 
 
-def lr_factor(step: int, train: Schedule) -> float:
+def lr_factor(step: int, train: TrainConfig) -> float:
+    """Learning rate of an optimiser step (counted from 0) as a share of the peak, by `train.schedule`.
+
+    Both schedules are linear from 0 over `warmup_steps`. `wsd` then stays at the peak, and falls to `min_lr` over the
+    last `decay_steps` (Hu et al., "MiniCPM", COLM 2024; the shape 1-sqrt: Haegele et al., "Scaling Laws and
+    Compute-Optimal Training Beyond Fixed Training Durations", NeurIPS 2024).
+    """
+    if train.schedule == "cosine":
+        return cosine_factor(step, train)
+    if step < train.warmup_steps:
+        return step / train.warmup_steps
+    begin = train.max_steps - train.decay_steps
+    if step <= begin:
+        return 1.0
+    floor = train.min_lr / train.lr if train.lr else 0.0
+    progress = min(1.0, (step - begin) / train.decay_steps) if train.decay_steps else 0.0
+    return floor + (1 - floor) * (1 - (progress if train.decay_shape == "linear" else math.sqrt(progress)))
+
+
+def cooled_down(train: TrainConfig, step: int, decay: int) -> TrainConfig:
+    """The settings of a cool-down: from the learning rate that follows `step` steps, down over the next `decay` steps.
+
+    Raises:
+        ValueError: the learning rate still rises there, or has nothing left to fall.
+    """
+    if step < train.warmup_steps:
+        raise ValueError(f"the learning rate still rises there (train.warmup_steps={train.warmup_steps})")
+    factor = lr_factor(step, train)
+    if not train.min_lr < train.lr * factor:
+        raise ValueError(f"the learning rate is at its end there ({train.lr * factor:g})")
+    return replace(
+        train,
+        schedule="wsd",
+        max_steps=step + decay,
+        stop_at=None,
+        decay_share=decay / (step + decay),
+        # A factor of 1 leaves every bit of the rate as it is.
+        blr=train.blr * factor,
+    )
+
+
+def cosine_factor(step: int, train: CosineSchedule) -> float:
     """Learning rate of an optimiser step (counted from 0) as a share of the peak.
 
     Linear from 0 over `warmup_steps`, then half a cosine to `min_lr` at `max_steps`

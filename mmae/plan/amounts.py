@@ -46,6 +46,21 @@ def share_of(text: str, option: str) -> float:
     return share
 
 
+def amount_of(text: str, option: str) -> float:
+    """`12.5` -> 12.5.
+
+    Raises:
+        InputError: the text is not a number above 0.
+    """
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = 0.0
+    if not 0 < amount < float("inf"):
+        raise InputError(f"{option} {text}: give a number above 0, such as 12.5")
+    return amount
+
+
 def rate_of(text: str, option: str) -> float:
     """`12.5` -> 12.5e9, bytes a second.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Final
 
 from mmae.addresses import hide_in_words
@@ -11,7 +12,8 @@ from mmae.config.recipe_file import load_config
 from mmae.config.schema import Config
 from mmae.disk.ownership import add_trust_argument
 from mmae.errors import InputError
-from mmae.plan.amounts import bytes_of, count_of, rate_of, share_of
+from mmae.plan.amounts import amount_of, bytes_of, count_of, rate_of, share_of
+from mmae.plan.ladder_notes import ladder_notes
 from mmae.plan.lines import Machines, all_lines, best_of_each, files_for, recommended
 from mmae.plan.measured import PEAK_MEMORY_TB, PEAK_TFLOPS, UTILISATIONS, utilisation
 from mmae.plan.pace_notes import Peaks, pace_notes
@@ -43,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bandwidth", metavar="GB/S", help="bus bandwidth of an all-reduce, as mmae doctor --bandwidth measures it"
     )
+    parser.add_argument("--ladder", metavar="DIR", help="predict losses from the runs of mmae ladder --out DIR")
+    parser.add_argument(
+        "--gpu-hours", metavar="H", help="with --ladder: budget of the best size (default: the recipe's)"
+    )
     parser.add_argument("--deepspeed_config", metavar="JSON", help="use only this one: packaged name or JSON file")
     parser.add_argument("--all", action="store_true", help="show every micro-batch, not only the best of each way")
     add_trust_argument(parser, "a run's recipe")
@@ -57,12 +63,14 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(recipe, overrides, args.trust)
     speed, speed_source = _speed(args, config)
     bandwidth = rate_of(args.bandwidth, "--bandwidth") if args.bandwidth is not None else None
+    hours = amount_of(args.gpu_hours, "--gpu-hours") if args.gpu_hours is not None else None
+    told, ladder = ladder_notes(Path(args.ladder), config, speed, hours) if args.ladder else ([], None)
     tiles = tiles_of(config.data, count_of(args.tiles, "--tiles") if args.tiles else None)
     files = files_for(config.train) if args.deepspeed_config is None else (args.deepspeed_config,)
     lines = all_lines(config, files, machines, speed)
     choice = recommended(lines)
     shown = lines if args.all else best_of_each(lines)
-    notes = notes_of(config, machines, tiles, speed_source, choice)
+    notes = [*notes_of(config, machines, tiles, speed_source, choice), *told]
     if choice is not None:
         notes += pace_notes(config, choice, Peaks(args.peak_tflops * 1e12, args.peak_memory * 1e12))
     if choice is not None:
@@ -73,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     columns = (*COLUMNS, *(NETWORK_COLUMNS if bandwidth else ()))
     rows = [row_of(line, config, tiles, line == choice) | network_of(line, bandwidth) for line in shown]
     chosen = None if choice is None else row_of(choice, config, tiles, True) | network_of(choice, bandwidth)
-    report(Table(title, columns, rows, notes, KEYS), args.json, {"recommended": chosen})
+    report(Table(title, columns, rows, notes, KEYS), args.json, {"recommended": chosen, "ladder": ladder})
     return 0
 
 

@@ -38,7 +38,7 @@ _LARGE = Utilisation("large", 1024, 0.300, 0.376)
 _HUGE = Utilisation("huge", 512, 0.311, 0.379)
 
 UTILISATIONS: Final = MappingProxyType({
-    "nano": _BASE, "tiny": _BASE, "small": _BASE, "base": _BASE,
+    "nano": _BASE, "micro": _BASE, "tiny": _BASE, "small": _BASE, "base": _BASE,
     "large": _LARGE, "huge": _HUGE, "giant": _HUGE, "gigantic": _HUGE,
 })  # fmt: skip
 """The nearest measured size for each size."""

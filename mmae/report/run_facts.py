@@ -27,6 +27,7 @@ from mmae.report.shards.places import places_of
 from mmae.run.folder import RunFolder, open_run
 from mmae.run.layout import STATE, newest_first
 from mmae.run.log_reader import time_of_record
+from mmae.run.parent import read_parent
 from mmae.run.state import RunState, read_run
 from mmae.run.status import duration
 from mmae.terminal.plurals import counted
@@ -88,6 +89,7 @@ def about(run: ReportedRun) -> list[Element]:
         ("training", _training(run, begin)),
         ("hardware", _hardware(begin)),
         ("starts", _starts(run.history)),
+        ("went on from", str(read_parent(run.folder.path) or "")),
         ("versions", _versions(run.folder)),
         ("command to go on", _command(run, begin)),
         ("log", _log(run.history)),

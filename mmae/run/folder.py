@@ -170,12 +170,15 @@ def open_run(path: str, trust: bool = False) -> RunFolder:
     return folder
 
 
-def changes_on_resume(old: C, new: C, said: Flat, folder: RunFolder) -> dict[str, tuple[Any, Any]]:
+def changes_on_resume(
+    old: C, new: C, said: Flat, folder: RunFolder, leaves: bool = False
+) -> dict[str, tuple[Any, Any]]:
     """Old and new of each value that a resumed run changes, without the values that do not affect learning.
 
     Args:
         old, new: configurations of one kind.
         said: the overrides of the command line, by dotted key.
+        leaves: the start goes on in `folder` with a checkpoint of another run.
 
     Raises:
         InputError: a value that must not change differs, or one differs that the command line must set and does not.
@@ -188,6 +191,11 @@ def changes_on_resume(old: C, new: C, said: Flat, folder: RunFolder) -> dict[str
         where = f"{folder.path}: {key} is {before.get(key)!r} in this run, and {after[key]!r} now"
         if policy is Resume.FIXED:
             raise InputError(f"{where}: it cannot change on resume; choose another run.dir, or put the value back")
+        if policy is Resume.NEW_RUN and not leaves:
+            raise InputError(
+                f"{where}: it can change in a run of its own only; add --resume CHECKPOINT and a new run.dir, or put "
+                "the value back"
+            )
         if key not in said:
             raise InputError(
                 f"{where}: to go on with the new value, add {assignment(key, after[key])} to the command line"

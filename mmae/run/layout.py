@@ -18,6 +18,8 @@ ARCHIVE: Final = "aside-"
 CONFIG: Final = "config.yaml"
 DS_CONFIG: Final = "ds_config.json"
 BAND_STATS: Final = "band_stats.json"
+PARENT: Final = "parent.json"
+"""Names the checkpoint of another run that the run went on from (`parent`)."""
 LOG: Final = "log.jsonl"
 SAMPLES: Final = "samples_rank*.jsonl"
 DAMAGED_TILES: Final = "damaged_rank*.jsonl"
@@ -55,7 +57,7 @@ CONVERTED: Final = ".universal-"
 CHECKPOINT_GLOB: Final = "global_step*"
 _CHECKPOINT: Final = re.compile(r"global_step(0|[1-9]\d{0,17})")
 
-READ_BY_COMMANDS: Final = (CONFIG, DS_CONFIG, BAND_STATS, LOG, FOLLOWED, CHECKPOINTS)
+READ_BY_COMMANDS: Final = (CONFIG, DS_CONFIG, BAND_STATS, PARENT, LOG, FOLLOWED, CHECKPOINTS)
 
 
 def of_rank(pattern: str, rank: int) -> str:

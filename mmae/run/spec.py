@@ -108,13 +108,14 @@ def make_run_spec(
         resume, fresh = None, False
     source = resume_path(resume) if resume is not None else None
     stored = recipe_to_go_on_with(folder, source, fresh, TRAINING, trust)
-    changes = {} if stored is None else changes_on_resume(stored, config, said, folder)
+    leaves = source is not None and source.checkpoints.parent.resolve() != folder.path.resolve()
+    changes = {} if stored is None else changes_on_resume(stored, config, said, folder, leaves)
     if not config.data.locations:
         raise InputError(f"{recipe}: data.shards is not set: give data.shards=FOLDER, written by mmae repack")
     sets = open_sets(config.data)
     check_cache(sets, config.data)
     common_datasets(sets, config.model.domains)
-    tiles = training_tiles(sets, config.data, config.train.seed)
+    tiles = training_tiles(sets, config.data, config.train.seed, config.train.tiles_seed)
     goes_on = None if stored is None else folder if source is None else RunFolder(source.config_file.parent)
     band_stats = chosen_band_stats(config, tiles, goes_on)
     check_tiles(config, tiles, band_stats)

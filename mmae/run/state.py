@@ -16,6 +16,7 @@ from mmae.run.best_checkpoint import Best, best_checkpoint
 from mmae.run.layout import CHECKPOINT_GLOB, CHECKPOINTS, DAMAGED_TILES, LOCK, LOG, newest_first
 from mmae.run.lock_owner import parse_holder
 from mmae.run.log_reader import BEGINS, END, LogRecords, Record, step_of_record, time_of_record
+from mmae.run.parent import read_parent
 from mmae.terminal.plurals import counted
 
 COURSE: Final = 200
@@ -44,6 +45,7 @@ class RunState:
         seconds_left: until `stop`, with pauses, at the recent speed.
         checkpoint: the newest whole checkpoint.
         checkpoint_age: its age in seconds.
+        parent: the checkpoint of another run that this run went on from, in words; None if it began anew.
         keep_best: the score by which the best checkpoint is kept; None if none is.
         best: that checkpoint; None if none has such a score. `best_score` is its score.
         damaged_tiles: number of tiles in damaged_rank*.jsonl.
@@ -64,6 +66,7 @@ class RunState:
     seconds_left: float | None
     checkpoint: str | None
     checkpoint_age: float | None
+    parent: str | None
     keep_best: str | None
     best: str | None
     best_score: float | None
@@ -112,6 +115,7 @@ def read_run(folder: Path) -> RunState:
         seconds_left=_seconds_left(recent, step, stop) if state in {"training", "saving"} else None,
         checkpoint=checkpoint,
         checkpoint_age=age,
+        parent=None if (parent := read_parent(folder)) is None else str(parent),
         keep_best=begin.get("keep_best"),
         best=None if best is None else str(best.path),
         best_score=None if best is None else best.value,

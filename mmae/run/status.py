@@ -109,6 +109,8 @@ def _rows(found: RunState) -> Iterator[tuple[str, str]]:
     if found.seconds_left is not None:
         done = time.strftime("%Y-%m-%d %H:%M", time.localtime(time.time() + found.seconds_left))
         yield "left", f"{duration(found.seconds_left)}, until about {done}"
+    if found.parent is not None:
+        yield "parent", found.parent
     age = f", {duration(found.checkpoint_age)} old" if found.checkpoint_age is not None else ""
     yield "checkpoint", f"{Path(found.checkpoint).name}{age}" if found.checkpoint else "none yet"
     if found.keep_best:

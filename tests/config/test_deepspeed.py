@@ -46,6 +46,12 @@ def test_a_file_may_repeat_the_recipe(tmp_path: Path) -> None:
     assert merged(tmp_path, {"train_batch_size": 16, "gradient_clipping": 1.0})["train_batch_size"] == 16
 
 
+def test_what_was_merged_is_accepted_again(tmp_path: Path) -> None:
+    for name in packaged_names("ds_configs", ".json"):
+        once = merge(*load_deepspeed_json(name), TRAIN, SPLIT)
+        assert merged(tmp_path, once) == once
+
+
 @pytest.mark.parametrize(
     ("tree", "says"),
     [

@@ -124,6 +124,13 @@ def test_bad_values_are_refused_in_one_line_that_names_them(tmp_path: Path, over
     assert "\n" not in message
 
 
+def test_warm_up_and_decay_fit_into_the_schedule(tmp_path: Path) -> None:
+    said = ["train.schedule=wsd", "train.decay_share=0.5"]
+    load_config(write(tmp_path, "{}"), [*said, "train.warmup_steps=500"])
+    with pytest.raises(InputError, match=r"warmup_steps=501 and the 500 steps of .* more than the whole schedule"):
+        load_config(write(tmp_path, "{}"), [*said, "train.warmup_steps=501"])
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 from mmae.config.schema import TrainConfig
-from mmae.engine.optim import build_optimizer, build_scheduler, lr_factor
+from mmae.engine.optim import build_optimizer, build_scheduler, cooled_down, lr_factor
 
 
 @pytest.mark.parametrize(("warmup", "floor"), [(0, 0.0), (5, 0.0), (5, 1e-5), (20, 0.0)])
@@ -62,3 +64,29 @@ def test_a_new_max_steps_reshapes_the_rest_of_the_schedule() -> None:
     long.optimizer.step()
     long.step()
     assert long.get_last_lr()[0] == pytest.approx(lr_factor(6, TrainConfig(max_steps=100)))
+
+
+def test_wsd_is_warm_up_a_plateau_and_a_fall_of_either_shape() -> None:
+    train = TrainConfig(schedule="wsd", max_steps=20, warmup_steps=4, decay_share=0.4, global_batch=256, blr=1e-3)
+    linear, root = (replace(train, decay_shape=shape, min_lr=1e-4) for shape in ("linear", "1-sqrt"))
+    assert [lr_factor(step, linear) for step in range(13)] == [0, 0.25, 0.5, 0.75, *[1.0] * 9]
+    assert [lr_factor(step, linear) for step in (14, 16, 20, 99)] == pytest.approx([0.775, 0.55, 0.1, 0.1])
+    assert [lr_factor(step, root) for step in (12, 14, 20)] == pytest.approx([1.0, 0.1 + 0.9 * (1 - 0.5), 0.1])
+    assert lr_factor(10**6, replace(train, decay_share=0.0)) == 1.0
+
+
+@pytest.mark.parametrize("trunk", [TrainConfig(schedule="wsd", decay_share=0), TrainConfig(schedule="cosine")])
+def test_a_cool_down_begins_at_the_rate_of_the_trunk(trunk: TrainConfig) -> None:
+    trunk = replace(trunk, max_steps=1000, warmup_steps=30, min_lr=1e-6, stop_at=500)
+    for step, decay in ((30, 1), (333, 7), (500, 123)):
+        cool = cooled_down(trunk, step, decay)
+        assert (cool.max_steps, cool.decay_steps, cool.stop_at) == (step + decay, decay, None)
+        assert cool.lr * lr_factor(step, cool) == pytest.approx(trunk.lr * lr_factor(step, trunk), rel=1e-12)
+        assert cool.lr * lr_factor(step + decay, cool) == pytest.approx(1e-6)
+    if trunk.schedule == "wsd":
+        assert cool.blr == trunk.blr
+    with pytest.raises(ValueError, match="still rises"):
+        cooled_down(trunk, 29, 5)
+    if trunk.schedule == "cosine":
+        with pytest.raises(ValueError, match="at its end"):
+            cooled_down(trunk, 1000, 5)

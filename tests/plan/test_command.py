@@ -14,7 +14,11 @@ import pytest
 from mmae.cli import main
 from mmae.config.deepspeed import load_deepspeed_json
 from mmae.config.recipe_file import load_config
+from mmae.model.counts.parameter_counts import parameter_counts
+from mmae.scaling_law.law_file import write_fits
+from mmae.scaling_law.law_fit import fit_law
 from tests.support.paths import ROOT
+from tests.support.synthetic_ladder import LAW, written_ladder
 
 WORDS = ("vit_l", "--gpus", "8", "--gpu-memory", "80GB")
 Capture = pytest.CaptureFixture[str]
@@ -158,3 +162,26 @@ def test_what_is_stated_as_measured_stands_in_the_readme() -> None:
     for figure in ("5 494", "6 470", "3 187", "2 630", "1 952", "1 520", "5 613", "11 849", "20.4 / 29.7 / 97.5 MB",
                    "21.6 %", "27.7 %", "30.0 %", "37.6 %", "31.1 %", "37.9 %"):  # fmt: skip
         assert figure in readme
+
+
+def test_a_ladder_predicts_losses_the_best_size_and_when_to_take_the_next(capsys: Capture, tmp_path: Path) -> None:
+    ladder = written_ladder(tmp_path / "ladder")
+    fits = {output: fit_law(ladder.points(output), draws=20) for output in ladder.outputs()}
+    write_fits(tmp_path / "ladder", ladder, fits)
+    words = ["mini", "--gpus", "1", "--gpu-memory", "80GB", "--ladder", str(tmp_path / "ladder")]
+    text = "\n".join(planned(capsys, *words, "--json", str(tmp_path / "plan.json")))
+    facts = json.loads((tmp_path / "plan.json").read_text())["ladder"]
+    parameters = parameter_counts(load_config("mini", []).model).encoder
+    rgb = facts["predicted"]["rgb"]
+    assert rgb["loss"] == pytest.approx(LAW.loss(parameters, 300 * 32), rel=0.02)
+    assert rgb["low"] < rgb["loss"] < rgb["high"]
+    assert "predicted validation loss of tiny after 9,600 tiles" in text
+    assert "the best size is" in text
+    assert "point of no return: " in text
+    # More hours: a larger size, more tiles.
+    best = facts["best"][0]["size"]
+    lines = planned(capsys, *words, "--gpu-hours", "50000", "model.patch_size=4")
+    assert f"best size is {best}:" not in "\n".join(lines)
+    assert "ANOTHER RECIPE: model.patch_size is 8 in the ladder, and 4 here" in lines
+    assert main(["plan", *words[:5], "--ladder", str(tmp_path)]) == 2
+    assert "holds no ladder" in capsys.readouterr().err

@@ -101,6 +101,15 @@ def test_keys_that_define_the_run_never_change(folder: RunFolder, key: str) -> N
         changes_on_resume(config(), config(**{key: values[key]}), {key.replace("__", "."): values[key]}, folder)
 
 
+def test_other_tiles_need_a_run_of_their_own_and_are_said(folder: RunFolder) -> None:
+    new, said = config(train__data_seed=5), {"train.data_seed": 5}
+    with pytest.raises(InputError, match=r"add --resume CHECKPOINT and a new run\.dir"):
+        changes_on_resume(config(), new, said, folder)
+    with pytest.raises(InputError, match=r"add train\.data_seed=5 to the command line"):
+        changes_on_resume(config(), new, {}, folder, leaves=True)
+    assert changes_on_resume(config(), new, said, folder, leaves=True) == {"train.data_seed": (None, 5)}
+
+
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "latest"
     write_whole(path, "one")

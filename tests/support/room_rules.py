@@ -59,7 +59,9 @@ BELOW: Mapping[str, frozenset[str]] = MappingProxyType(
         # Predictions are written as those of scenes are.
         "finetune": _TRAINING | {"programs", "scenes"},
         "scenes": _TRAINING | {"programs", "data_tools"},
-        "plan": _DATA_AND_MODEL,
+        "scaling_law": frozenset({"config"}),
+        "plan": _DATA_AND_MODEL | {"scaling_law"},
+        "scale": _TRAINING | {"programs", "plan", "launch", "scaling_law", "report"},
         "launch": _TRAINING | {"programs"},
         "doctor": _TRAINING | {"programs", "plan", "launch"},
         # Benches compare with everything there is.

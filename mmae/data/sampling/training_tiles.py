@@ -74,8 +74,14 @@ class TrainingTiles:
         return places
 
 
-def training_tiles(sets: Sequence[ShardSet], config: DataConfig, seed: int) -> TrainingTiles:
+def training_tiles(
+    sets: Sequence[ShardSet], config: DataConfig, seed: int, order_seed: int | None = None
+) -> TrainingTiles:
     """The training tiles of each set: its train split, reduced by `data.keys` and `data.fraction`.
+
+    Args:
+        seed: chooses the tiles of `data.fraction`.
+        order_seed: draws their order, and which tiles a fraction of a weight takes; None: `seed`.
 
     Raises:
         InputError: a set has no train split, the list of keys names a tile that none has, or nothing is left.
@@ -86,7 +92,7 @@ def training_tiles(sets: Sequence[ShardSet], config: DataConfig, seed: int) -> T
         splits = _named_tiles(sets, splits, keys)
     positions = tuple(_part(each.index, at, config, seed) for each, at in zip(sets, splits, strict=True))
     weights = config.weights or (1.0,) * len(sets)
-    mixture = Mixture(tuple(map(len, positions)), weights, seed)
+    mixture = Mixture(tuple(map(len, positions)), weights, seed if order_seed is None else order_seed)
     return TrainingTiles(tuple(sets), positions, mixture, config.window, keys.fingerprint if keys else "")
 
 

@@ -23,6 +23,7 @@ from mmae.run.layout import (
     LOG,
     LOGS,
     MODEL,
+    PARENT,
     PICTURES,
     PREDICTIONS,
     PROFILE,
@@ -38,7 +39,7 @@ from mmae.run.layout import (
     step_of,
 )
 
-_SETTINGS: Final = (CONFIG, DS_CONFIG, BAND_STATS)
+_SETTINGS: Final = (CONFIG, DS_CONFIG, BAND_STATS, PARENT)
 _MOVED: Final = (
     CHECKPOINTS, *_SETTINGS, LOG, SAMPLES, DAMAGED_TILES,
     QUARANTINE, LOGS, PICTURES, PROFILE, TENSORBOARD, WANDB,

@@ -22,6 +22,7 @@ from mmae.engine.telemetry.step_records import Record
 from mmae.engine.val_scores import ValScores
 from mmae.engine.validate import Validation
 from mmae.run.log_reader import END
+from mmae.run.parent import read_parent
 from mmae.run.spec import RunSpec
 from mmae.run.status import named_scores, read_scores
 from mmae.terminal.plurals import counted
@@ -68,6 +69,7 @@ def announce(
         changes={key: list(values) for key, values in spec.changes.items()},
         reapplied=loaded.reapplied,
         notes=found.notes if found else (),
+        parent=None if (parent := read_parent(spec.folder.path)) is None else str(parent),
         world=split.world,
         micro_batch=split.micro,
         accumulation=split.accumulation,

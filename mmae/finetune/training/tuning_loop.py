@@ -16,7 +16,7 @@ from mmae.data.loading.device_prefetch import on_device
 from mmae.data.sampling.shard_sets import needed_datasets
 from mmae.distributed.collectives import on_rank_0
 from mmae.engine import stop_signals
-from mmae.engine.optim import lr_factor
+from mmae.engine.optim import cosine_factor
 from mmae.engine.telemetry.run_exit import RunEnd, write_end
 from mmae.engine.telemetry.run_log import RunLog, record_save
 from mmae.errors import EXIT_LOST_NUMBERS
@@ -167,7 +167,7 @@ class TuningRun:
             mixed = [augmented(each, train, self.start.config.patch_size, mixes) for each in samples]
             if step == 0:
                 self._draw_samples(mixed[0].samples)
-            lr = train.lr * lr_factor(step, train)
+            lr = train.lr * cosine_factor(step, train)
             for group in optimizer.param_groups:
                 group["lr"] = lr * group["lr_scale"]
             wanted_R = self._stop.wanted(self.device)

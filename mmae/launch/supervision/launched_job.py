@@ -97,11 +97,12 @@ def killed_rank(status: int) -> int:
     return 384 - status if status > LARGEST else status
 
 
-def popen(command: Sequence[str], *, pipe_errors: bool = False) -> subprocess.Popen[bytes]:
+def popen(command: Sequence[str], *, pipe_errors: bool = False, output: int | None = None) -> subprocess.Popen[bytes]:
     """Start a command in a process group of its own; it gets SIGTERM when this process is killed.
 
     Args:
         pipe_errors: its stderr is to be read here.
+        output: where its stdout goes (subprocess.DEVNULL); None: to that of this process.
     """
     parent = os.getpid()
 
@@ -112,6 +113,7 @@ def popen(command: Sequence[str], *, pipe_errors: bool = False) -> subprocess.Po
     return subprocess.Popen(
         command,
         process_group=0,
+        stdout=output,
         preexec_fn=prepare,  # noqa: PLW1509 (no other thread runs at a start)
         stderr=subprocess.PIPE if pipe_errors else None,
     )

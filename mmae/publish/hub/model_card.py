@@ -193,6 +193,8 @@ def _training(saved: SavedModel, facts: Mapping[str, Any]) -> Iterator[str]:
         "epoch": saved.extra.get("epoch"),
     }
     rows = [(key, plain(value)) for key, value in said.items() if value is not None]
+    if parent := mapping(facts.get("parent")):
+        rows.append(("went on from", f"step {plain(parent.get('step'))} of the run {plain(parent.get('run'))}"))
     rows += tuned_training(saved)
     rows += [(f"`{plain(key)}`", plain(value)) for key, value in recipe.items() if value is not None]
     for source in _sources(facts):

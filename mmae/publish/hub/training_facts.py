@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from mmae.run.folder import RunFolder
 
 RECIPE_KEYS: Final = (
-    "train.max_steps", "train.global_batch", "train.blr", "train.min_lr", "train.warmup_steps", "train.weight_decay",
-    "train.opt_betas", "train.clip_grad", "train.seed", "data.crop", "data.flip", "data.labels", "data.fraction",
+    "train.max_steps", "train.global_batch", "train.schedule", "train.decay_share", "train.decay_shape", "train.blr",
+    "train.min_lr", "train.warmup_steps", "train.weight_decay", "train.opt_betas", "train.clip_grad", "train.seed",
+    "train.data_seed", "data.crop", "data.flip", "data.labels", "data.fraction",
     "data.max_tiles", "data.weights", "model.num_encoded_tokens", "model.alphas", "model.drop_path",
     "model.task_balancer", "model.loss_on_unmasked", "model.paper_exact",
 )  # fmt: skip
@@ -32,10 +33,13 @@ def training_facts(folder: RunFolder, config: Config, step: int) -> dict[str, An
         step: of the checkpoint.
     """
     from mmae.config.schema import flatten
+    from mmae.run.parent import read_parent
 
     flat = flatten(config)
     facts: dict[str, Any] = {"recipe": {key: flat[key] for key in RECIPE_KEYS}}
     facts |= _of_checkpoint(folder, step) | _of_log(folder, step)
+    if (parent := read_parent(folder.path)) is not None:
+        facts["parent"] = {"run": parent.name, "step": parent.step}
     if sources := _sources(config):
         facts["sources"] = sources
     return facts

@@ -31,6 +31,15 @@ def test_a_fraction_is_taken_before_the_first_so_many(one: Index, two: Index) ->
     assert rows(one, max_tiles=2) == ROWS[:2]
 
 
+def test_another_seed_of_the_order_chooses_the_same_tiles(two: Index) -> None:
+    plain, other = (
+        training_tiles([ShardSet(two)], DataConfig(fraction=0.5), 5, order_seed) for order_seed in (None, 6)
+    )
+    assert plain.positions[0].tolist() == other.positions[0].tolist()
+    orders = [tiles.order(4).global_batch_at(0)[1].tolist() for tiles in (plain, other)]
+    assert orders[0] != orders[1]
+
+
 def test_a_list_of_tiles_may_be_spread_over_sets(tmp_path: Path, one: Index, two: Index) -> None:
     path = tmp_path / "keys"
     path.write_text("tile-44\ntile-3\ntile-20\n")

@@ -79,7 +79,7 @@ def test_a_licence_in_a_stranger_s_folder_is_checked_as_one_that_is_said(noted: 
 
 
 def test_what_people_read() -> None:
-    text = model_card(saved(training=FACTS, step=5000))
+    text = model_card(saved(training={**FACTS, "parent": {"run": "trunk", "step": 3}}, step=5000))
     for line in (
         "| rgb | sentinel2 | B4, B3, B2 | reflectance x 10000 | L2A | 0 |",
         "| depth | aster | elevation | m | any | not finite |",
@@ -87,6 +87,7 @@ def test_what_people_read() -> None:
         "| aster | elevation | 300.5 | 100 |",
         "| steps | 5,000 |",
         "| tiles seen | 1,280,000 |",
+        "| went on from | step 3 of the run trunk |",
         "| `train.blr` | 0.0001 |",
         "| `model.paper_exact` | false |",
         "| packed from | data_1M_v001_64.h5 (tiles: train 1,000, val 10) |",

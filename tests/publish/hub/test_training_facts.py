@@ -8,6 +8,7 @@ from mmae.config.schema import Config, DataConfig, ModelConfig, RunConfig, flatt
 from mmae.engine.checkpoint.contents.train_state import TrainState
 from mmae.publish.hub.training_facts import RECIPE_KEYS, training_facts
 from mmae.run.folder import RunFolder
+from mmae.run.parent import Parent, write_parent
 from tests.support.tiny_sets import ROWS, write_set
 
 CONFIG = Config(model=ModelConfig(size="nano"))
@@ -25,7 +26,9 @@ def test_what_a_run_knows(tmp_path: Path) -> None:
     checkpoint.mkdir(parents=True)
     state = TrainState(5, 80, 2, 1, "bf16", index.fingerprint, 1, {"mmae": "0.1.0"})
     (checkpoint / "state.json").write_text(json.dumps(asdict(state)))
+    write_parent(folder.path, Parent("/secret/trunk", 3))
     facts = training_facts(folder, config, 5)
+    assert facts["parent"] == {"run": "trunk", "step": 3}
     assert facts["validation"] == {"step": 4, "losses": {"rgb": 0.4}}
     assert (facts["tiles_seen"], facts["precision"], facts["versions"]) == (80, "bf16", {"mmae": "0.1.0"})
     assert facts["shards"] == [index.fingerprint]
