@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mmae.distributed.watchdog import Watchdog
     from mmae.engine.stop_signals import Stop
     from mmae.run.folder import RunFolder
-    from mmae.run.lock import RunLock
+    from mmae.run.locking.lock import RunLock
 
 
 class Planned(Protocol):
@@ -80,7 +80,7 @@ def run_rank(
         from mmae.engine.telemetry.run_exit import was_said
         from mmae.engine.telemetry.run_log import quiet_libraries
         from mmae.engine.telemetry.trackers import any_left_behind
-        from mmae.run.lock import held
+        from mmae.run.locking.lock import held
 
         work = load_work()
         # Trackers, which start later, write the command line down or send it on.

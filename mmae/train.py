@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mmae.engine.stop_signals import Stop
     from mmae.engine.telemetry.run_exit import RunEnd
     from mmae.engine.validate import Validation
-    from mmae.run.lock import RunLock
+    from mmae.run.locking.lock import RunLock
     from mmae.run.spec import RunSpec
 
 
@@ -66,7 +66,7 @@ def train(
         the exit status.
     """
     from mmae.engine.telemetry.run_exit import RunEnd
-    from mmae.run.lock import held_or_not
+    from mmae.run.locking.lock import held_or_not
 
     with held_or_not(lock) as held, RunEnd(spec, watched=rank_watchdog is not None and rank_watchdog.watches) as end:
         return _train(spec, end, held, stop, rank_watchdog)

@@ -18,7 +18,7 @@ from mmae.model.saved.saved_config import read_model_config
 from mmae.publish.import_published import read_band_stats
 from mmae.run.folder import RunFolder
 from mmae.run.layout import FOLLOWED
-from mmae.run.lock_owner import parse_holder
+from mmae.run.locking.lock_owner import parse_holder
 from mmae.run.log_reader import LogRecords
 from mmae.run.restart import was_followed
 

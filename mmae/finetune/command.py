@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mmae.distributed.watchdog import Watchdog
     from mmae.engine.stop_signals import Stop
     from mmae.finetune.start.tuning_spec import TuningSpec
-    from mmae.run.lock import RunLock
+    from mmae.run.locking.lock import RunLock
 
     Work = Callable[[TuningSpec, RunLock, Stop, Watchdog], int]
 

@@ -14,7 +14,7 @@ from mmae.errors import InputError
 from mmae.processes import started
 from mmae.run.best_checkpoint import Best, best_checkpoint
 from mmae.run.layout import CHECKPOINT_GLOB, CHECKPOINTS, DAMAGED_TILES, LOCK, LOG, newest_first
-from mmae.run.lock_owner import parse_holder
+from mmae.run.locking.lock_owner import parse_holder
 from mmae.run.log_reader import BEGINS, END, LogRecords, Record, step_of_record, time_of_record
 from mmae.run.parent import read_parent
 from mmae.terminal.plurals import counted

@@ -16,8 +16,8 @@ from mmae.engine.checkpoint.contents.frozen_state import FROZEN_TENSORS
 from mmae.engine.checkpoint.integrity import problem_of
 from mmae.engine.checkpoint.manifest import read_manifest
 from mmae.run.layout import ARCHIVE, LOCK
-from mmae.run.lock_file import acquire
-from mmae.run.lock_owner import this_process
+from mmae.run.locking.lock_file import acquire
+from mmae.run.locking.lock_owner import this_process
 from tests.support.commands import SMALL, Command, free_port
 from tests.support.compare import final_weights, train_records
 from tests.support.group import Done, Job, run_jobs

@@ -18,7 +18,7 @@ import pytest
 from mmae.errors import InputError
 from mmae.processes import started
 from mmae.run import state as state_module
-from mmae.run.lock_owner import this_process
+from mmae.run.locking.lock_owner import this_process
 from mmae.run.state import alive, read_run
 
 HOST = socket.gethostname()

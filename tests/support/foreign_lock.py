@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mmae.run.layout import LOCK
-from mmae.run.lock_owner import this_process
+from mmae.run.locking.lock_owner import this_process
 
 
 def foreign(folder: Path, age_s: float = 0.0) -> Path:

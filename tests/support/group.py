@@ -141,7 +141,7 @@ def _run(job: Job) -> Done:
     import torch.distributed as dist
 
     from mmae.errors import InputError
-    from mmae.run.lock import held
+    from mmae.run.locking.lock import held
     from mmae.run.spec import make_run_spec
     from mmae.train import train
 

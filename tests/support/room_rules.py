@@ -91,6 +91,11 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "tuned": frozenset({"", "heads"}),
             "saved": frozenset({"", "counts", "published", "tuned"}),
         },
+        "mmae.run": {
+            "layout": frozenset(),
+            "locking": frozenset({"layout"}),
+            "": frozenset({"layout", "locking"}),
+        },
         "mmae.finetune": {
             "model": frozenset(),
             "labelled": frozenset(),

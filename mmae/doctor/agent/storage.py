@@ -17,7 +17,7 @@ from mmae.doctor.agent.facts import torch_built_for, user_name
 from mmae.engine.op_lock import cache_root, holder_of
 from mmae.errors import InputError
 from mmae.run.layout import LOCK
-from mmae.run.lock_owner import is_here, lives, parse_holder
+from mmae.run.locking.lock_owner import is_here, lives, parse_holder
 from mmae.terminal.plurals import counted
 
 TOKEN: Final = re.compile(r"\.lock-doctor-[0-9a-f]{16}")

@@ -35,7 +35,7 @@ from mmae.errors import InputError
 from mmae.run.best_checkpoint import best_checkpoint, is_better
 from mmae.run.folder import recipe_text
 from mmae.run.layout import BAND_STATS, CONFIG, RNG_STATES, STATE, name_of, newest_first, of_rank, step_of
-from mmae.run.lock import RunLock
+from mmae.run.locking.lock import RunLock
 from mmae.run.spec import RunSpec
 
 

@@ -44,7 +44,7 @@ from mmae.engine.checkpoint.store import (
 from mmae.errors import InputError
 from mmae.finetune.training.averaged_weights import AveragedWeights, Best
 from mmae.run.layout import BAND_STATS, CONFIG, STATE, name_of, newest_first, step_of
-from mmae.run.lock import RunLock
+from mmae.run.locking.lock import RunLock
 
 _MODEL: Final = "model.safetensors"
 _OPTIMIZER: Final = "optimizer.safetensors"

@@ -71,7 +71,7 @@ def prune(chosen: Prunable) -> int:
     Raises:
         InputError: a training writes the run, or has since; or the checkpoint that would stay is damaged.
     """
-    from mmae.run.lock import held
+    from mmae.run.locking.lock import held
 
     with held(chosen.run):
         if _log_bytes(chosen.run) != chosen.log_bytes:

@@ -10,7 +10,7 @@ import pytest
 
 from mmae.doctor.agent import storage
 from mmae.run.layout import LOCK
-from mmae.run.lock_owner import this_process
+from mmae.run.locking.lock_owner import this_process
 from tests.support.tiny_sets import write_set
 
 NAME = ".lock-doctor-0123456789abcdef"

@@ -17,7 +17,7 @@ from mmae.engine.checkpoint.integrity import problem_of
 from mmae.engine.checkpoint.save import Saver
 from mmae.errors import InputError
 from mmae.run.layout import LATEST
-from mmae.run.lock import RunLock
+from mmae.run.locking.lock import RunLock
 from mmae.run.spec import RunSpec, make_run_spec
 from tests.support.small_model import SMALL
 from tests.support.tiny_sets import write_set

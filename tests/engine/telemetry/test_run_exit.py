@@ -22,7 +22,7 @@ from mmae.engine.telemetry.run_log import RunLog
 from mmae.engine.telemetry.step_observer import StepObserver
 from mmae.errors import DoesNotFitError, InputError
 from mmae.run.folder import RunFolder
-from mmae.run.lock import RunLock
+from mmae.run.locking.lock import RunLock
 from mmae.run.spec import RunSpec
 from mmae.run.state import read_run
 

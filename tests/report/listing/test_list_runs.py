@@ -10,7 +10,7 @@ import pytest
 
 from mmae.cli import main
 from mmae.report.listing.prune import prunable
-from mmae.run.lock import held
+from mmae.run.locking.lock import held
 from mmae.run.state import read_run
 from tests.support.checkpoint_files import WEIGHTS, save_checkpoint
 from tests.support.reported_run import START, history, val_record, write_run

@@ -12,8 +12,8 @@ import pytest
 
 from mmae.disk.file_lock import LockedFile
 from mmae.run.layout import LOCK
-from mmae.run.lock_file import acquire, claimed
-from mmae.run.lock_owner import this_process
+from mmae.run.locking.lock_file import acquire, claimed
+from mmae.run.locking.lock_owner import this_process
 from tests.support.foreign_lock import foreign
 
 

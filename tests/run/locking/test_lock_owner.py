@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mmae.processes import started
-from mmae.run.lock_owner import Holder, age_s, opened_stat
+from mmae.run.locking.lock_owner import Holder, age_s, opened_stat
 
 
 @pytest.mark.process

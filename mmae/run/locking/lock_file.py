@@ -21,7 +21,7 @@ from mmae.disk.file_lock import LockedFile
 from mmae.disk.regular_file import read_regular
 from mmae.errors import InputError
 from mmae.run.layout import LOCK
-from mmae.run.lock_owner import Holder, age_s, is_here, lives, opened_stat, parse_holder, this_process
+from mmae.run.locking.lock_owner import Holder, age_s, is_here, lives, opened_stat, parse_holder, this_process
 from mmae.terminal.printable import printable
 
 SILENCE_S: Final = 60.0

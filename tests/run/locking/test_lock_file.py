@@ -19,10 +19,10 @@ import pytest
 from mmae.disk import file_lock
 from mmae.disk.file_lock import LockedFile
 from mmae.errors import InputError
-from mmae.run import lock_file
 from mmae.run.layout import LOCK
-from mmae.run.lock_file import acquire
-from mmae.run.lock_owner import Holder, parse_holder, this_process
+from mmae.run.locking import lock_file
+from mmae.run.locking.lock_file import acquire
+from mmae.run.locking.lock_owner import Holder, parse_holder, this_process
 from tests.support.foreign_lock import foreign
 from tests.support.interleaved import Processes
 from tests.support.paths import ROOT
@@ -31,7 +31,7 @@ SILENCE = 0.6
 HOLD = """
 import sys, time
 from pathlib import Path
-from mmae.run.lock_file import acquire
+from mmae.run.locking.lock_file import acquire
 file = acquire(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)

@@ -12,8 +12,8 @@ import pytest
 from mmae.errors import InputError
 from mmae.run.folder import RunFolder
 from mmae.run.layout import LOCK
-from mmae.run.lock import held, held_or_not
-from mmae.run.lock_owner import is_here, lives, parse_holder
+from mmae.run.locking.lock import held, held_or_not
+from mmae.run.locking.lock_owner import is_here, lives, parse_holder
 from tests.support.foreign_lock import foreign
 
 pytestmark = pytest.mark.process

@@ -25,7 +25,7 @@ from typing import Final
 from mmae.disk.file_lock import LockedFile
 from mmae.distributed.collectives import on_rank_0, rank
 from mmae.errors import InputError
-from mmae.run.lock_file import SILENCE_S, acquire
+from mmae.run.locking.lock_file import SILENCE_S, acquire
 
 BEAT_S: Final = 10.0
 
