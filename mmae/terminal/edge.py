@@ -48,6 +48,9 @@ _REMEDIES: Final = {
 }
 """What to do about an error of the operating system. Any other error is a bug."""
 
+_LOST_READER: Final = re.compile(r"DataLoader worker \(pid.*")
+"""How torch says that a process which reads tiles has ended: in a RuntimeError, raised anywhere in the program."""
+
 _HOME: Final = re.compile(r"(?P<option>--[\w-]+=)?(?P<place>~(?:/.*)?)", re.DOTALL)
 
 
@@ -124,8 +127,8 @@ def guarded(
 def ending(error: BaseException) -> Ending | None:
     """The end of a command after this error; None for a bug.
 
-    The status is 2 for bad input, refusals of the file system and missing libraries, 1 if memory is exhausted, 130 for
-    an interrupt, and 141 if the reader of the output has ended.
+    The status is 2 for bad input, refusals of the file system and missing libraries, 1 if memory is exhausted or a
+    process that reads tiles was killed, 130 for an interrupt, and 141 if the reader of the output has ended.
     """
     if isinstance(error, SystemExit | GeneratorExit):
         return None
@@ -139,7 +142,16 @@ def ending(error: BaseException) -> Ending | None:
     if isinstance(error, MemoryError):
         what = f" ({printable(str(error))})" if str(error) else ""
         return Ending(EXIT_FAILED, f"error: out of memory{what}: ask for less at once, or use a larger machine")
-    return _refusal(error) if isinstance(error, OSError) else None
+    return _refusal(error) if isinstance(error, OSError) else _lost_reader(error)
+
+
+def _lost_reader(error: BaseException) -> Ending | None:
+    """The end after a process that reads tiles was killed; None for another error."""
+    found = _LOST_READER.search(str(error)) if isinstance(error, RuntimeError) else None
+    if found is None:
+        return None
+    advice = "if the machine ran out of memory (dmesg says so), lower data.workers or data.prefetch; then start again"
+    return Ending(EXIT_FAILED, f"error: {printable(found[0].strip().rstrip('.'))}: {advice}")
 
 
 def _refusal(error: OSError) -> Ending | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import re
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,8 @@ from mmae.data.shards.index import Index
 from mmae.data.shards.index_json import DatasetInfo, ShardInfo
 from mmae.data.shards.reader import ShardStore
 from mmae.draws import VALIDATION_EPOCH, tile_keys
-from mmae.errors import InputError
+from mmae.errors import EXIT_FAILED, InputError
+from mmae.terminal.edge import ending
 from mmae.types import Batch
 
 TILES, TRAIN = 40, 30
@@ -249,6 +251,24 @@ def test_a_worker_that_hangs_ends_with_the_iteration_too(monkeypatch: pytest.Mon
     assert len(multiprocessing.active_children()) == 2
     batches.close()
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.process
+def test_a_worker_that_is_killed_is_one_line_with_advice() -> None:
+    batches = train(workers=1, stop=1000)
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(RuntimeError) as raised:
+        list(batches)
+    ended = ending(raised.value)
+    assert ended is not None
+    assert ended.status == EXIT_FAILED
+    # torch has two sentences for it, and which one comes depends on what it does when the signal arrives.
+    assert re.match(rf"error: DataLoader worker \(pid(\(s\))? {worker.pid}\) (is killed|exited)[^:]*: ", ended.line)
+    assert "lower data.workers" in ended.line
+    assert "\n" not in ended.line
 
 
 @pytest.mark.process
