@@ -141,11 +141,12 @@ def test_a_recipe_its_head_the_readme_and_the_plan_agree(recipe: str, tmp_path: 
     assert f"--config {recipe} --deepspeed_config {plan['file']} " in head
     assert said[2] == peak
     (row,) = re.findall(rf"^\| `{recipe}` \|(.*)\|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    _, gpus, batch, told_peak, hours, outcome = (cell.strip() for cell in row.split("|"))
+    _, gpus, batch, told_peak, hours = (cell.strip() for cell in row.split("|"))
     assert f"# hardware  {gpus}" in head
     assert (batch, told_peak) == (f"{train.micro_batch}, {train.activation_checkpointing}", f"{peak} GB")
     assert float(hours.removesuffix(" h")) == round(plan["gpu_hours"] / 8)
-    assert outcome in head
+    # What the README says of all five in one sentence.
+    assert "not trained to the end yet" in head
 
 
 def test_the_hook_and_the_tests_use_one_version_of_ruff() -> None:

@@ -31,7 +31,7 @@ def _umask() -> Iterator[None]:
 def run(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     (folder / "checkpoints" / "global_step3").mkdir(parents=True)
-    for name in ("config.yaml", "ds_config.json", "band_stats.json", "log.jsonl"):
+    for name in ("config.yaml", "ds_config.json", "band_stats.json", "parent.json", "log.jsonl"):
         (folder / name).touch()
     (folder / "checkpoints" / "global_step3" / "weights.pt").touch()
     return folder
