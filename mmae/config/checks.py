@@ -31,6 +31,7 @@ def contradiction(config: Config) -> str | None:
         _names(model),
         _grid(model),
         _tokens(model),
+        _parametrisation(model),
         _steps(train),
         _profile(train),
         _scores(config),
@@ -111,6 +112,14 @@ def _tokens(model: ModelConfig) -> Iterator[str]:
         )
     if model.decoder_dim % 4:
         yield f"model.decoder_dim={model.decoder_dim} is not divisible by 4, which sine-cosine positions need"
+
+
+def _parametrisation(model: ModelConfig) -> Iterator[str]:
+    if model.paper_exact and model.parametrisation != "standard":
+        yield (
+            f"model.paper_exact has the published initial weights, and model.parametrisation={model.parametrisation} "
+            "has others: turn one of them off"
+        )
 
 
 def _steps(train: TrainConfig) -> Iterator[str]:

@@ -143,6 +143,9 @@ class ModelConfig:
     """Also score the patches that were visible."""
     task_balancer: Literal["none", "uncertainty"] = "none"
     """How losses of outputs add up: their sum, or weighed by a learned uncertainty an output."""
+    parametrisation: Literal["standard", "mup"] = "standard"
+    """How initial weights and learning rates follow the encoder's width: `mup` keeps the best `train.blr` the same at
+    all widths; both are equal at the width of base (`mmae/model/parametrisation.py`)."""
     paper_exact: bool = False
     """Turn off what goes beyond the published code: validity rules, the global-batch loss, no decay on biases."""
     init_from: Place | None = _free(None)

@@ -53,7 +53,7 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
         _start_from(module, Path(config.model.init_from), trust)
     if sharded and config.train.compile:
         gather_whole_blocks(module)
-    optimizer = build_optimizer(module, config.train, config.model.paper_exact)
+    optimizer = build_optimizer(module, config.train, config.model)
     engine: Engine
     engine, *_ = deepspeed.initialize(
         model=module,

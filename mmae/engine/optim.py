@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from mmae.config.schema import TrainConfig
+from mmae.config.schema import ModelConfig, TrainConfig
 from mmae.model.parameters import parameter_groups
+from mmae.model.parametrisation import Parametrisation
 
 
-def build_optimizer(module: nn.Module, train: TrainConfig, paper_exact: bool) -> torch.optim.AdamW:
-    """AdamW over all parameters. What a parameter holds decides its weight decay (`parameter_groups`).
+def build_optimizer(module: nn.Module, train: TrainConfig, model: ModelConfig) -> torch.optim.AdamW:
+    """AdamW over all parameters. What a parameter holds decides its weight decay and its share of the learning rate.
 
     The fused implementation allocates no temporaries as large as the model.
     """
-    groups = parameter_groups(module.named_parameters(), train.weight_decay, paper_exact)
+    groups = _groups(module, train, model)
+    for group in groups:
+        group["lr"] = train.lr * group.pop("rate")
     return torch.optim.AdamW(groups, lr=train.lr, betas=train.opt_betas, fused=True)
 
 
-def group_names(module: nn.Module, train: TrainConfig, paper_exact: bool) -> list[list[str]]:
+def group_names(module: nn.Module, train: TrainConfig, model: ModelConfig) -> list[list[str]]:
     """Names of the parameters in each of the optimiser's groups, in order."""
     names = {id(parameter): name for name, parameter in module.named_parameters()}
-    groups = parameter_groups(module.named_parameters(), train.weight_decay, paper_exact)
-    return [[names[id(parameter)] for parameter in group["params"]] for group in groups]
+    return [[names[id(parameter)] for parameter in group["params"]] for group in _groups(module, train, model)]
+
+
+def _groups(module: nn.Module, train: TrainConfig, model: ModelConfig) -> list[dict[str, Any]]:
+    rate = Parametrisation(model.parametrisation, model.variant).rate
+    return parameter_groups(module.named_parameters(), train.weight_decay, model.paper_exact, rate)
 
 
 class CosineSchedule(Protocol):

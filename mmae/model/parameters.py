@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from torch import nn
 
 _NORM: Final = re.compile(r"(\w+_)?norm\d*")
 _EMBEDDING: Final = "class_emb"
+
+
+def _same_rate(_: str) -> float:
+    return 1.0
 
 
 def decays(name: str) -> bool:
@@ -22,16 +26,27 @@ def decays(name: str) -> bool:
 
 
 def parameter_groups(
-    named_parameters: Iterable[tuple[str, nn.Parameter]], weight_decay: float, paper_exact: bool
+    named_parameters: Iterable[tuple[str, nn.Parameter]],
+    weight_decay: float,
+    paper_exact: bool,
+    rate: Callable[[str], float] = _same_rate,
 ) -> list[dict[str, Any]]:
-    """Optimiser groups `{"params", "weight_decay"}` of the trainable parameters; a group without any is left out.
+    """Optimiser groups `{"params", "weight_decay", "rate"}` of the trainable parameters; none of them is empty.
 
-    Under `paper_exact` everything decays, as the published optimiser has it.
+    AdamW decays a weight by learning rate times weight decay in a step; this product is the same at any rate, as widths
+    need it (Wang and Aitchison, "How to set AdamW's weight decay as you scale model and dataset size", ICML 2025).
+
+    Args:
+        weight_decay: of a group whose rate is 1.
+        paper_exact: everything decays, as the published optimiser has it.
+        rate: a parameter's learning rate, by its name, as a share of the common one.
     """
-    decay: list[nn.Parameter] = []
-    rest: list[nn.Parameter] = []
+    members: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
     for name, parameter in named_parameters:
         if parameter.requires_grad:
-            (decay if paper_exact or decays(name) else rest).append(parameter)
-    groups = [{"params": decay, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+            members.setdefault((rate(name), paper_exact or decays(name)), []).append(parameter)
+    return [
+        {"params": parameters, "weight_decay": weight_decay / share if decayed else 0.0, "rate": share}
+        for (share, decayed), parameters in members.items()
+        if parameters
+    ]

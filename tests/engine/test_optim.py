@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
-from mmae.config.schema import TrainConfig
+from mmae.config.schema import ModelConfig, TrainConfig
 from mmae.engine.optim import build_optimizer, build_scheduler, cooled_down, lr_factor
 
 
@@ -45,11 +45,11 @@ def test_lr_follows_the_global_batch_and_decay_the_meaning_of_a_parameter() -> N
     module.register_parameter("weight", nn.Parameter(torch.ones(3, 3)))
     module.register_parameter("bias", nn.Parameter(torch.ones(2, 3)))  # stacked: two axes, and still a bias
     train = TrainConfig(global_batch=512, blr=1e-4, warmup_steps=0)
-    optimizer = build_optimizer(module, train, paper_exact=False)
+    optimizer = build_optimizer(module, train, ModelConfig())
     decay = {tuple(p.shape): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert decay == {(3, 3): 0.05, (2, 3): 0.0}
     assert [group["lr"] for group in optimizer.param_groups] == [2e-4] * len(optimizer.param_groups)
-    exact = build_optimizer(module, train, paper_exact=True)
+    exact = build_optimizer(module, train, ModelConfig(paper_exact=True))
     assert {group["weight_decay"] for group in exact.param_groups} == {0.05}
 
 

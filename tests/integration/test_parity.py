@@ -111,7 +111,7 @@ def reference(synthetic_shards: Path) -> Reference:
     index = open_index(synthetic_shards)
     module = PretrainModule(config.model, seed=config.train.seed)
     initial = {name: tensor.clone() for name, tensor in module.model.state_dict().items()}
-    optimizer = build_optimizer(module, config.train, paper_exact=False)
+    optimizer = build_optimizer(module, config.train, config.model)
     preprocess = Preprocess(config.data, config.model, index.band_stats, torch.device("cpu"))
     records, keys = [], []
     for step, batch in enumerate(_batches(index, config)):

@@ -61,7 +61,7 @@ def load_trained(run: str, step: int | None, trust: bool) -> Trained:
         module = PretrainModule(config.model)
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name not in frozen)
-    names = group_names(module, config.train, config.model.paper_exact)
+    names = group_names(module, config.train, config.model)
     weights = consolidated_weights(checkpoint, state.zero_stage, names)
     weights.update({name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in frozen.items()})
     held = set(module.state_dict())

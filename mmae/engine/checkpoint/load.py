@@ -69,7 +69,7 @@ def load(engine: Engine, spec: RunSpec, found: ResumePoint) -> LoadResult:
     """
     recipe = hyper_parameters(engine)
     if difference(spec, found.state):
-        names = group_names(engine.module, spec.config.train, spec.config.model.paper_exact)
+        names = group_names(engine.module, spec.config.train, spec.config.model)
         with open_full_state(found.path, found.state.zero_stage, names, spec.folder.checkpoints) as state:
             write_back(engine, state, found.state.step)
     else:

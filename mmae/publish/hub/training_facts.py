@@ -21,7 +21,7 @@ RECIPE_KEYS: Final = (
     "train.min_lr", "train.warmup_steps", "train.weight_decay", "train.opt_betas", "train.clip_grad", "train.seed",
     "train.data_seed", "data.crop", "data.flip", "data.labels", "data.fraction",
     "data.max_tiles", "data.weights", "model.num_encoded_tokens", "model.alphas", "model.drop_path",
-    "model.task_balancer", "model.loss_on_unmasked", "model.paper_exact",
+    "model.task_balancer", "model.loss_on_unmasked", "model.parametrisation", "model.paper_exact",
 )  # fmt: skip
 """Recipe keys that say how a model was trained. None of them is a place."""
 
