@@ -56,7 +56,8 @@ class RunLog:
             disable=not sys.stderr.isatty(),
             dynamic_ncols=True,
         )
-        self._first_step, self._begun = first_step, time.monotonic()
+        self._shown = ""
+        self._first_step, self._last_step, self._begun = first_step, config.train.max_steps, time.monotonic()
         self._last_line = 0.0
 
     def write(self, kind: str, **values: Any) -> None:
@@ -94,19 +95,19 @@ class RunLog:
         """
         if not self._active:
             return
-        shown = f"{'nothing scored' if loss is None else f'loss {loss:.4f}'}, {rate:.1f} tiles/s"
-        self._bar.set_postfix_str(shown, refresh=False)
+        self._shown = f"{'nothing scored' if loss is None else f'loss {loss:.4f}'}, {rate:.1f} tiles/s"
+        self._bar.set_postfix_str(self._shown, refresh=False)
         self._bar.update(step - self._bar.n)
         if self._bar.disable and time.monotonic() - self._last_line > 60:
             self._last_line = time.monotonic()
-            self.say(f"step {step} of {self._bar.total}: {shown}, {self._left(step)} left")
+            self.say(f"step {step} of {self._last_step}: {self._shown}, {self._left(step)} left")
 
     def _left(self, step: int) -> str:
         """The time to the last step at the pace of this start, as the bar writes it."""
-        steps, total = step - self._first_step, self._bar.total
+        steps = step - self._first_step
         if steps <= 0:
             return "?"
-        return tqdm.format_interval((time.monotonic() - self._begun) / steps * max(0, total - step))
+        return tqdm.format_interval((time.monotonic() - self._begun) / steps * max(0, self._last_step - step))
 
     @contextmanager
     def pause(self, what: str) -> Iterator[None]:
@@ -114,10 +115,9 @@ class RunLog:
         if not self._active:
             yield
             return
-        shown = self._bar.postfix
         self._bar.set_postfix_str(what)
         yield
-        self._bar.set_postfix_str(shown or "")
+        self._bar.set_postfix_str(self._shown)
 
     def say(self, line: str) -> None:
         """Print a line for people on stderr, and write it to the rank's log file."""
