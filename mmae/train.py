@@ -178,7 +178,7 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
         if validates and (last or not asked):
             stop.doing = "validating"
             pictures = ValPictures(engine.module, config.model, config.log.pictures if rank == 0 else 0)
-            with clock.paused("val") as pause, rank_watchdog.during(step, "validate"):
+            with clock.paused("val") as pause, rank_watchdog.during(step, "validate"), log.pause(stop.doing):
                 validated = validate_split(engine, spec, preprocess, observer.damage, step, pictures)
                 drawn = pictures.draw(folder.pictures / f"step_{step}.png", log.say)
             if validated is not None:
@@ -194,7 +194,7 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
         # 4.5 Probes of the encoder. A failure is recorded, and training goes on.
         if probes is not None and evaluates and (last or not asked):
             stop.doing = "probing the encoder"
-            with clock.paused("eval") as pause, rank_watchdog.during(step, "evaluate"):
+            with clock.paused("eval") as pause, rank_watchdog.during(step, "evaluate"), log.pause(stop.doing):
                 probed = probes.evaluate(engine)
             console_report.probes(log, step, probed.scores, probed.failed, pause.seconds)
             scores |= probed.named
@@ -221,6 +221,7 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
     stop.obeyed(asked)
     log.close()
     engine.destroy()
+    console_report.finished(log, spec, step, saver.last, validated)
     if rank == 0:
         val_losses = validated.losses if validated else {}
         print(console_report.closing_line(spec, step, saver.last, losses, val_losses), flush=True)

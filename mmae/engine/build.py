@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import deepspeed
 import torch
 import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
-from tqdm import tqdm
 
 from mmae.config.deepspeed import precision_of, zero_stage_of
 from mmae.config.schema import Config
@@ -29,6 +27,7 @@ from mmae.engine.optim import build_optimizer, build_scheduler
 from mmae.model.block import EncoderBlock
 from mmae.model.recompute import Recompute
 from mmae.model.saved.saved_model import initial_weights
+from mmae.terminal.message import say
 
 
 def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, trust: bool = False) -> Engine:
@@ -75,7 +74,7 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
 def _say_if_untested() -> None:
     line = untested_version(deepspeed.__version__)
     if line is not None and dist.get_rank() == 0:
-        tqdm.write(line, file=sys.stderr)
+        say(line)
 
 
 def gather_whole_blocks(module: PretrainModule) -> None:

@@ -8,20 +8,18 @@ validation (reason validation) a line names the source rows of tiles with a loss
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from mmae.data.sampling.order import rank_slices
 from mmae.disk.regular_file import append_regular
 from mmae.run.layout import QUARANTINE, QUARANTINED, of_rank
 from mmae.run.spec import RunSpec
-from mmae.terminal.printable import printable
+from mmae.terminal.message import say
 from mmae.types import Batch
 
 MAX_LINES: Final = 20
@@ -97,8 +95,7 @@ class Quarantine:
             with append_regular(self._path) as file:
                 file.write(f"{json.dumps(record)}\n".encode())
         except OSError as error:  # a full disk costs the list, not the training
-            line = f"rank {self._rank}: {self._path}: {error.strerror}: not written: {record}"
-            tqdm.write(printable(line), file=sys.stderr)
+            say(f"rank {self._rank}: {self._path}: {error.strerror}: not written: {record}")
 
     def _say(self, step: int, reason: str, modality: str | None, tiles: list[str]) -> None:
         self._lines += 1
@@ -112,8 +109,7 @@ class Quarantine:
         }[reason]
         more = f" and {len(tiles) - 3} more, see {self._path}" if len(tiles) > 3 else ""
         last = f"; further ones are named in {self._path} only" if self._lines == MAX_LINES else ""
-        line = f"rank {self._rank}, step {step}: {what} {', '.join(tiles[:3])}{more}{last}"
-        tqdm.write(printable(line), file=sys.stderr)
+        say(f"rank {self._rank}, step {step}: {what} {', '.join(tiles[:3])}{more}{last}")
 
     def _shards(self, step: int) -> list[str]:
         """The shard of each of this rank's tiles in a step. The step alone decides which tiles they are."""

@@ -23,6 +23,7 @@ from mmae.engine.deferred import DEFERRED_STEPS
 from mmae.processes import started
 from mmae.run.layout import STOP
 from mmae.run.resume_command import TRAIN, go_on_command
+from mmae.terminal.message import fresh_line
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 REASONS: Final = (*(number.name for number in SIGNALS), "train.max_hours", "the end of the Slurm job", "the file stop")
@@ -129,7 +130,7 @@ class Stop:
             else f"stopping: {self.doing}, saving, then the run ends"
         )
         # Not `print`: a signal may interrupt a `print`.
-        os.write(2, f"mmae: {signal.Signals(number).name}: {said}\n".encode())
+        os.write(2, f"{fresh_line()}mmae: {signal.Signals(number).name}: {said}\n".encode())
 
 
 def names(wanted_R: Sequence[float]) -> tuple[str, ...]:

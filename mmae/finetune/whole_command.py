@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 import torch.distributed as dist
-from tqdm import tqdm
 
 from mmae.disk.json_text import standard_json
 from mmae.distributed.collectives import on_rank_0
@@ -24,7 +22,7 @@ from mmae.finetune.training.tuning_resume import own_recipe
 from mmae.finetune.tuning_results import Results, finish, result_lines, stored_results
 from mmae.run import restart
 from mmae.terminal.error_line import first_line
-from mmae.terminal.printable import printable
+from mmae.terminal.message import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -144,4 +142,4 @@ def _last_line(spec: TuningSpec, outcome: Outcome, results: Results | None) -> N
 
 def _say(line: str) -> None:
     if dist.get_rank() == 0:
-        tqdm.write(printable(line), file=sys.stderr)
+        say(line)

@@ -21,10 +21,13 @@ from mmae.plan.plan_table import COLUMNS, KEYS, NETWORK_COLUMNS, network_of, not
 from mmae.plan.start_command import launch_command
 from mmae.plan.tiles import tiles_of
 from mmae.plan.time_and_disk import Speed
+from mmae.terminal.looks import coloured
 from mmae.terminal.plurals import counted
-from mmae.terminal.table import Table, add_json_argument, check_json_path, report
+from mmae.terminal.table import Table, add_json_argument, check_json_path, write_json
 
 _MOST: Final = 1_000_000
+_CHOSEN: Final = "| =>"
+"""How the row of the recommended way begins."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,8 +84,15 @@ def run(args: argparse.Namespace) -> int:
     columns = (*COLUMNS, *(NETWORK_COLUMNS if bandwidth else ()))
     rows = [row_of(line, config, tiles, line == choice) | network_of(line, bandwidth) for line in shown]
     chosen = None if choice is None else row_of(choice, config, tiles, True) | network_of(choice, bandwidth)
-    report(Table(title, columns, rows, notes, KEYS), args.json, {"recommended": chosen, "ladder": ladder})
+    table = Table(title, columns, rows, notes, KEYS)
+    print("\n".join(_bold_if_chosen(line) for line in table.text().split("\n")))
+    if args.json is not None:
+        write_json(args.json, table.json({"recommended": chosen, "ladder": ladder}))
     return 0
+
+
+def _bold_if_chosen(line: str) -> str:
+    return coloured(line, "strong") if line.startswith(_CHOSEN) else line
 
 
 def _machines(args: argparse.Namespace) -> Machines:

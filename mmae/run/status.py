@@ -95,7 +95,7 @@ def _rows(found: RunState) -> Iterator[tuple[str, str]]:
     if found.validation_tiles == 0 or (found.val is not None and not found.val.get("losses")):
         yield "validation", "none: the shards have no tiles in a split val"
     elif found.val is not None:
-        yield "validation", f"{_total(found.val)} at step {found.val.get('step')}"
+        yield "validation", f"{total_loss(found.val)} at step {found.val.get('step')}"
         yield "", _losses(found.val)
         yield from (("", each) for each in (read_scores(found.val),) if each)
         if scores := found.val.get("scores"):
@@ -146,7 +146,7 @@ def _losses(record: Record) -> str:
 
 
 def read_scores(val: Record) -> str:
-    """IoU and RMSE of a validation's record; empty where it has none, as in logs of earlier versions."""
+    """IoU and RMSE of a validation's record, for `fitted`; empty where it has none, as in logs of earlier versions."""
     groups = {"IoU": dict(val.get("iou") or {})}
     units = val.get("units") or {}
     for name, rmse in (val.get("rmse") or {}).items():
@@ -155,15 +155,15 @@ def read_scores(val: Record) -> str:
 
 
 def named_scores(scores: Mapping[str, float | None]) -> str:
-    """Scores by what they are of."""
-    return ", ".join(f"{task} {_score(score)}" for task, score in scores.items())
+    """Scores by what they are of, for `fitted`: a name and its score stay in one line."""
+    return ", ".join(f"{task}\N{NO-BREAK SPACE}{_score(score)}" for task, score in scores.items())
 
 
 def _score(score: float | None) -> str:
     return "unknown" if score is None else f"{score:.3g}"
 
 
-def _total(val: Record) -> str:
+def total_loss(val: Record) -> str:
     """The sum over the outputs that were scored; not a number if one of them is not."""
     known = [loss for loss in val["losses"].values() if loss is not None]
     return _loss(sum(known) if known and not val.get("lost") else None, _any_scored(val))

@@ -7,6 +7,7 @@ import sys
 from contextlib import suppress
 from typing import Final
 
+from mmae.terminal.message import fresh_line
 from mmae.terminal.printable import printable
 
 ERRORS: Final = "MMAE_ERRORS"
@@ -34,7 +35,7 @@ def say_error(line: str) -> None:
     with suppress(OSError, ValueError):
         sys.stderr.flush()
     with suppress(OSError):
-        os.write(2, data)
+        os.write(2, fresh_line().encode() + data)
     if path := os.environ.get(ERRORS):
         with suppress(OSError):
             descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)

@@ -17,7 +17,8 @@ Look = Literal["good", "bad", "warning", "strong"]
 _CODES: Final = {"good": "32", "bad": "1;31", "warning": "33", "strong": "1"}
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _PLAIN_BARS: Final = "_.-~^"
-_TIE: Final = "\N{NO-BREAK SPACE}"
+TIE: Final = "\N{NO-BREAK SPACE}"
+"""A space at which `fitted` ends no line."""
 
 
 def coloured(text: str, look: Look) -> str:
@@ -44,18 +45,18 @@ def sparkline(numbers: Sequence[float | None], width: int = 40) -> str:
     return "".join(" " if place is None else bars[min(int(place * len(bars)), len(bars) - 1)] for place in places)
 
 
-def fitted(head: str, text: str) -> list[str]:
-    """A text behind its head, made printable, in lines of at most `WIDTH` letters where words allow it.
+def fitted(head: str, text: str, width: int = WIDTH) -> list[str]:
+    """A text behind its head, made printable, in lines of at most `width` letters where words allow it.
 
     No line ends at a no-break space, which becomes a plain one.
     """
     # Before it is broken: a line end within a name is shown, and not taken for a space.
-    text = _TIE.join(map(printable, text.split(_TIE)))
+    text = TIE.join(map(printable, text.split(TIE)))
     # Never none: words of a name must not begin a line, where they would look like a message of ours.
     indent = " " * (len(head) or 2)
-    lines = textwrap.wrap(text, WIDTH, initial_indent=head, subsequent_indent=indent, break_long_words=False,
+    lines = textwrap.wrap(text, width, initial_indent=head, subsequent_indent=indent, break_long_words=False,
                           break_on_hyphens=False, drop_whitespace=True)  # fmt: skip
-    return [line.replace(_TIE, " ") for line in lines] or [head.rstrip()]
+    return [line.replace(TIE, " ") for line in lines] or [head.rstrip()]
 
 
 def _mean(numbers: Sequence[float]) -> float | None:

@@ -7,7 +7,7 @@ import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -63,7 +63,13 @@ class Table:
     def text(self) -> str:
         """The table in Markdown, which a terminal shows well too, and the notes under it."""
         parts = [line for columns in self._parts() for line in ["", *self._lines(columns)]]
-        return "\n".join([f"# {printable(self.title)}", *parts[1:], "", *map(printable, self.notes)])
+        return "\n".join([f"# {printable(self.title)}", *parts[1:], "", *self._note_lines()])
+
+    def _note_lines(self) -> Iterator[str]:
+        """The notes in lines of at most `WIDTH`. One behind an empty note is a command to copy, and stays whole."""
+        for before, note in pairwise([None, *self.notes]):
+            text = printable(note or "")
+            yield from [text] if before == "" or len(text) <= WIDTH else _broken(text)
 
     def _parts(self) -> Iterator[Sequence[Column]]:
         """The columns that are printed side by side."""
@@ -144,6 +150,11 @@ def write_json(path: Path, text: str, option: str = _JSON) -> None:
     """
     with writing(f"{option} {path}", "make room, or choose another name"), atomic_file(path, replace=False) as file:
         file.write(text.encode())
+
+
+def _broken(text: str) -> list[str]:
+    # Words stay whole: one may be a path.
+    return textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _is_number(value: Value) -> bool:

@@ -93,7 +93,7 @@ def test_pictures_traces_and_logs_lie_where_the_readme_says(seen: Finished, home
         assert scores in events.read_bytes()
     # For logs, not a bar: a line of the first record.
     assert seen.err.count("tiles/s") == 1
-    assert "step 2: loss" in seen.err
+    assert "step 2 of 5: loss" in seen.err
 
 
 def test_status_says_how_it_went(seen: Finished, home: Path, here: Command) -> None:
@@ -159,9 +159,9 @@ def test_late_values_are_the_same_and_a_hanging_wandb_costs_nothing(
     plain, shown = at_a_terminal(["mmae", "train", *words_of(synthetic_shards, "late", *steps)], tmp_path)
     assert plain.status == 0, plain.err
     # People get a bar, and no lines beside it.
-    assert "6/6" in shown
+    assert "step 6 of 6" in shown
     assert "tiles/s" in shown
-    assert "step 1: loss" not in shown
+    assert "step 1 of 6: loss" not in shown
     (tmp_path / "fake").mkdir()
     (tmp_path / "fake" / "wandb.py").write_text(HANGING_WANDB)
     # It hangs for ever, and so would who waited for it.

@@ -135,3 +135,13 @@ def test_a_narrow_column_leaves_its_width_to_the_others() -> None:
     columns = [Column(key, key, wraps=True) for key in "abc"]
     rows = [{"a": "word " * 16, "b": "ok", "c": ""}]
     assert len(Table("t", columns, rows, keys=3).text().splitlines()) == 4
+
+
+def test_long_notes_are_broken_and_a_command_behind_an_empty_note_is_not() -> None:
+    command = "run " + "--option=value " * 12
+    text = Table("t", (Column("a", "a"),), [{"a": 1}], ["word " * 40, "", command]).text()
+    *lines, last = text.splitlines()
+    assert last == command
+    assert max(map(len, lines)) <= 100
+    assert text.split().count("word") == 40
+    assert [line for line in lines if line.startswith("  word")]

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import errno
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
-
-from tqdm import tqdm
 
 from mmae.data.sampling.order import ORDER_VERSION
 from mmae.disk.ownership import check_tree
@@ -24,8 +21,8 @@ from mmae.errors import InputError
 from mmae.run.folder import RunFolder
 from mmae.run.layout import BAND_STATS, LATEST, newest_first, step_of
 from mmae.run.spec import ResumePath, RunSpec
+from mmae.terminal.message import say
 from mmae.terminal.plurals import counted
-from mmae.terminal.printable import printable
 
 T = TypeVar("T")
 
@@ -195,7 +192,7 @@ def _say_archived(archive: Path | None) -> list[str]:
 
 
 def _say(line: str) -> str:
-    tqdm.write(printable(line), file=sys.stderr)
+    say(line)
     return line
 
 

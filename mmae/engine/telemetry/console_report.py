@@ -24,7 +24,8 @@ from mmae.engine.validate import Validation
 from mmae.run.log_reader import END
 from mmae.run.parent import read_parent
 from mmae.run.spec import RunSpec
-from mmae.run.status import named_scores, read_scores
+from mmae.run.status import named_scores, read_scores, total_loss
+from mmae.terminal.looks import TIE
 from mmae.terminal.plurals import counted
 
 Losses = dict[str, float | None]
@@ -46,10 +47,11 @@ def announce(
         log.say(f"band statistics: those of the mixture of shard sets, in {spec.folder.band_stats_file}")
     split = spec.split
     begin = f"resuming at step {found.state.step} from {found.path}" if found else "starting"
-    log.say(
-        f"{begin}: {spec.config.model.size} MultiMAE, {counted(split.world, 'rank')} x "
+    log.tell(
+        "",
+        f"{_in_one_line(begin)}: {spec.config.model.size} MultiMAE, {counted(split.world, 'rank')} x "
         f"{counted(split.micro, 'tile')} x {split.accumulation} accumulation, ZeRO-{spec.zero_stage}, "
-        f"{spec.precision}, gradient clipping {engine.gradient_clipping()}"
+        f"{spec.precision}, gradient clipping {engine.gradient_clipping()}",
     )
     if derived := why_smaller(split, spec.config.train.micro_batch):
         log.say(derived)
@@ -108,9 +110,15 @@ def validation(log: RunLog, step: int, found: Validation, seconds: float) -> Non
             "tiles: see what they hold (quarantine/ names them)"
         )
     record = {"losses": found.losses, "scored": found.scored, "lost": found.lost, **_read(found.read)}
-    if line := read_scores(record):
-        log.say(f"step {step}: validation: {line}")
+    if found.losses:
+        said = (f"validation loss {total_loss(record)}", read_scores(record))
+        log.tell(f"step {step}: ", "; ".join(filter(None, said)))
     log.write("val", step=step, **record, seconds=seconds)
+
+
+def _in_one_line(text: str) -> str:
+    """A text that is searched for and copied, as `tell` does not break it."""
+    return text.replace(" ", TIE)
 
 
 def _read(scores: ValScores) -> Record:
@@ -129,7 +137,7 @@ def probes(
     for task, reason in failed.items():
         log.say(f"WARNING: step {step}: the probe of {task} failed ({reason}); training goes on")
     if scores:
-        log.say(f"step {step}: probes: {named_scores(scores)}")
+        log.tell(f"step {step}: probes: ", named_scores(scores))
     log.write("eval", step=step, scores=dict(scores), failed=dict(failed), seconds=seconds)
 
 
@@ -143,6 +151,23 @@ def save_records(log: RunLog, ended: Iterable[SaveResult]) -> None:
     """Record how saves ended."""
     for saved in ended:
         record_save(log, saved)
+
+
+def finished(log: RunLog, spec: RunSpec, step: int, checkpoint: Path | None, validated: Validation | None) -> None:
+    """Say how a training ended, for people: the line of JSON is for programs.
+
+    Of one that was asked to stop before its last step, `how_to_go_on` says more.
+    """
+    if step < spec.stop:
+        return
+    parts = [f"step {step} of {spec.config.train.max_steps}", f"{step * spec.config.train.global_batch:,} tiles"]
+    if validated is not None and validated.losses:
+        record = {"losses": validated.losses, "scored": validated.scored, "lost": validated.lost}
+        parts.append(f"validation loss {total_loss(record)}")
+    if checkpoint is not None:
+        parts.append(f"saved in {checkpoint}")
+    how = "finished" if step == spec.config.train.max_steps else "stopped as asked"
+    log.tell("", f"{how}: {', '.join(parts)}")
 
 
 def closing_line(spec: RunSpec, step: int, checkpoint: Path | None, losses: Losses, val_losses: Losses) -> str:

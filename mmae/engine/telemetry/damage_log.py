@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,12 +10,11 @@ from typing import Final
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from mmae.disk.regular_file import append_regular
 from mmae.engine.step import StepStats
 from mmae.run.layout import DAMAGED_TILES, of_rank
-from mmae.terminal.printable import printable
+from mmae.terminal.message import say
 from mmae.types import Batch
 
 MAX_LINES: Final = 20
@@ -38,18 +36,18 @@ class DamageLog:
         if not found:
             return
         for each in found[: MAX_LINES - self._lines]:
-            _say(
+            say(
                 f"rank {self._rank}, step {step}: left out a damaged tile: {each.shard}: {each.dataset} of row "
                 f"{each.row} at byte {each.offset} ({each.what})"
             )
         if self._lines < MAX_LINES <= self._lines + len(found):
-            _say(f"rank {self._rank}: further damaged tiles are named in {self._path} only")
+            say(f"rank {self._rank}: further damaged tiles are named in {self._path} only")
         self._lines = min(MAX_LINES, self._lines + len(found))
         try:
             with append_regular(self._path) as file:
                 file.write("".join(json.dumps({"step": step, **asdict(each)}) + "\n" for each in found).encode())
         except OSError as error:  # a full disk costs the list, not the training
-            _say(f"rank {self._rank}: {self._path}: {error.strerror}: the file lacks some tiles")
+            say(f"rank {self._rank}: {self._path}: {error.strerror}: the file lacks some tiles")
 
     def watch(self, step: int, batches: Iterable[Batch]) -> Iterator[Batch]:
         """Yields the same batches, and names their damaged tiles."""
@@ -65,7 +63,3 @@ class DamageLog:
         """Number of tiles left out on all ranks since the last lap, a scalar on the device."""
         count, self._count = self._count, 0
         return count if isinstance(count, Tensor) else torch.zeros(())
-
-
-def _say(line: str) -> None:
-    tqdm.write(printable(line), file=sys.stderr)

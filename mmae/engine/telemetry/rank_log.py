@@ -13,6 +13,8 @@ from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Final, TextIO
 
+from tqdm import tqdm
+
 from mmae.addresses import hide_in_text
 from mmae.engine.telemetry.library_output import take_kept
 from mmae.terminal.error_line import say_error, typed_line
@@ -36,6 +38,14 @@ class _Formatter(logging.Formatter):
         return "\n".join(printable(line.expandtabs()) for line in lines)
 
 
+class _AboveProgress(logging.StreamHandler[TextIO]):
+    """Writes to stderr above a progress line, which is drawn again."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with tqdm.external_write_mode(file=sys.stderr):
+            super().emit(record)
+
+
 class RankLog:
     """Collects what one rank sends to Python's logging and warnings.
 
@@ -56,7 +66,7 @@ class RankLog:
             self._handler.handle(record)
         self._loggers = [logging.getLogger(), logging.getLogger("DeepSpeed")]
         self._muted: list[tuple[logging.Logger, logging.Handler]] = []
-        self._stderr = logging.StreamHandler()
+        self._stderr = _AboveProgress()
         self._stderr.setLevel(logging.WARNING)
         # These two have their own way to stderr.
         self._stderr.addFilter(lambda record: record.name not in {"mmae", "warnings"})
@@ -148,4 +158,5 @@ class RankLog:
     ) -> None:
         logging.getLogger("warnings").warning("%s", warnings.formatwarning(message, category, filename, lineno, line))
         if self._speaks:
-            self._show(message, category, filename, lineno, file, line)
+            with tqdm.external_write_mode(file=sys.stderr):
+                self._show(message, category, filename, lineno, file, line)

@@ -6,8 +6,10 @@ import logging
 import sys
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from tqdm import tqdm
 
@@ -16,6 +18,7 @@ from mmae.disk.regular_file import append_regular
 from mmae.engine.history.wandb_runs import run_of_start
 from mmae.engine.telemetry.trackers import Background, close_trackers, numbers_of, start_trackers, wandb_is_online
 from mmae.run.log_reader import ends_in_a_torn_line, line_of, new_record
+from mmae.terminal import message
 from mmae.terminal.error_line import say_error
 from mmae.terminal.printable import printable
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from mmae.engine.checkpoint.background_save import SaveResult
 
 Record = dict[str, Any]
+
+_BAR: Final = "{percentage:3.0f}%|{bar}| step {n_fmt} of {total_fmt}{postfix}, {remaining} left"
 
 
 class RunLog:
@@ -45,10 +50,14 @@ class RunLog:
         self._bar: tqdm[Any] = tqdm(
             total=config.train.max_steps,
             initial=first_step,
-            unit="step",
+            bar_format=_BAR,
+            # The time left: a validation must not change it much.
+            smoothing=0.05,
             disable=not sys.stderr.isatty(),
             dynamic_ncols=True,
         )
+        self._shown = ""
+        self._first_step, self._last_step, self._begun = first_step, config.train.max_steps, time.monotonic()
         self._last_line = 0.0
 
     def write(self, kind: str, **values: Any) -> None:
@@ -86,18 +95,40 @@ class RunLog:
         """
         if not self._active:
             return
-        shown = f"{'nothing scored' if loss is None else f'loss {loss:.4f}'}, {rate:.1f} tiles/s"
-        self._bar.set_postfix_str(shown, refresh=False)
+        self._shown = f"{'nothing scored' if loss is None else f'loss {loss:.4f}'}, {rate:.1f} tiles/s"
+        self._bar.set_postfix_str(self._shown, refresh=False)
         self._bar.update(step - self._bar.n)
         if self._bar.disable and time.monotonic() - self._last_line > 60:
             self._last_line = time.monotonic()
-            self.say(f"step {step}: {shown}")
+            self.say(f"step {step} of {self._last_step}: {self._shown}, {self._left(step)} left")
+
+    def _left(self, step: int) -> str:
+        """The time to the last step at the pace of this start, as the bar writes it."""
+        steps = step - self._first_step
+        if steps <= 0:
+            return "?"
+        return tqdm.format_interval((time.monotonic() - self._begun) / steps * max(0, self._last_step - step))
+
+    @contextmanager
+    def pause(self, what: str) -> Iterator[None]:
+        """Show on a terminal what the training waits for meanwhile."""
+        if not self._active:
+            yield
+            return
+        self._bar.set_postfix_str(what)
+        yield
+        self._bar.set_postfix_str(self._shown)
 
     def say(self, line: str) -> None:
         """Print a line for people on stderr, and write it to the rank's log file."""
         if self._active:
             logging.getLogger("mmae").info("%s", printable(line))
-            tqdm.write(printable(line), file=sys.stderr)
+            message.say(line)
+
+    def tell(self, head: str, text: str) -> None:
+        """As `say`, for a text that may be long: it is broken for people, and whole in the file."""
+        if self._active:
+            logging.getLogger("mmae").info("%s", printable(message.tell(head, text)))
 
     def say_error(self, line: str) -> None:
         """As `say`, for the error that ends the training. Launchers repeat it at their end."""

@@ -192,6 +192,7 @@ class TuningRun:
                 with (
                     observer.clock.paused("val") as pause,
                     self._watchdog.during(step, "validate"),
+                    log.pause(self._stop.doing),
                     learner.average.applied(),
                 ):
                     val_loss, scores = self.score(model, spec.labelled.splits.val)

@@ -99,10 +99,11 @@ def announce(
         log.say(f"resume: {key} {old} -> {new}")
     split, train, labelled = spec.split, spec.config.train, spec.labelled
     begin = f"resuming at step {step} from {resumed}" if resumed else "starting"
-    log.say(
+    log.tell(
+        "",
         f"{begin}: {labelled.task.kind} of {labelled.task.name}, {counted(split.world, 'rank')} x "
         f"{counted(split.micro, 'tile')} x {split.accumulation} accumulation, {train.precision}, "
-        f"{parameters[1]:,} of {parameters[0]:,} parameters learn"
+        f"{parameters[1]:,} of {parameters[0]:,} parameters learn",
     )
     if not resumed:
         for line in lines:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from tqdm import tqdm
 
 from mmae.config.finetune_checks import FINETUNING
 from mmae.config.finetune_schema import FinetuneConfig
@@ -19,7 +16,7 @@ from mmae.errors import InputError
 from mmae.finetune.training.tuning_checkpoint import TuningState, named_state, newest_good
 from mmae.run.folder import RunFolder, recipe_text
 from mmae.run.layout import BAND_STATS
-from mmae.terminal.printable import printable
+from mmae.terminal.message import say
 
 if TYPE_CHECKING:
     from mmae.finetune.start.tuning_spec import TuningSpec
@@ -60,11 +57,11 @@ def _find(spec: TuningSpec, band_stats: Mapping[str, Any]) -> tuple[Path, Tuning
         recover(folder.checkpoints)
     hashes, source = spec.config.checkpoint.verify_hashes, spec.resume
     if source is None:
-        found = newest_good(folder.checkpoints, spec.trust, hashes, _say)
+        found = newest_good(folder.checkpoints, spec.trust, hashes, say)
     elif source.checkpoint is not None:
         found = source.checkpoint, named_state(source.checkpoint, spec.trust, hashes)
     else:
-        found = newest_good(source.checkpoints, spec.trust, hashes, _say, set_aside=False)
+        found = newest_good(source.checkpoints, spec.trust, hashes, say, set_aside=False)
         if found is None:
             raise InputError(f"--resume {source.checkpoints}: holds no good checkpoint")
     if found is not None:
@@ -105,8 +102,4 @@ def _check(path: Path, state: TuningState, spec: TuningSpec, band_stats: Mapping
 
 def _say_archived(archive: Path | None) -> None:
     if archive is not None:
-        _say(f"resume: what this start does not go on with is now in {archive}")
-
-
-def _say(line: str) -> None:
-    tqdm.write(printable(line), file=sys.stderr)
+        say(f"resume: what this start does not go on with is now in {archive}")

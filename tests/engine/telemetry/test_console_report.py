@@ -18,6 +18,7 @@ from mmae.engine.val_scores import ValScores
 from mmae.engine.validate import Validation
 from mmae.run.folder import RunFolder
 from mmae.run.spec import RunSpec
+from mmae.terminal.looks import fitted
 
 
 class Log:
@@ -35,6 +36,9 @@ class Log:
         self.said.append(line)
 
     say_error = say
+
+    def tell(self, head: str, text: str) -> None:
+        self.said += fitted(head, text)
 
     def progress(self, step: int, loss: float | None, rate: float) -> None:
         self.shown.append((step, loss))
@@ -64,7 +68,8 @@ def test_a_loss_that_is_not_finite_is_printed(log: Log) -> None:
     console_report.validation(real(log), 7, found, 1.5)
     assert log.said == [
         "WARNING: step 7: the validation loss of rgb is not finite on 2 of 8 tiles: see what they hold "
-        "(quarantine/ names them)"
+        "(quarantine/ names them)",
+        "step 7: validation loss not a number",
     ]
     assert log.written[0]["lost"] == {"rgb": 2}
 
@@ -72,7 +77,7 @@ def test_a_loss_that_is_not_finite_is_printed(log: Log) -> None:
 def test_a_validation_is_recorded_and_said_in_units_that_people_read(log: Log) -> None:
     read = ValScores({"semseg": {"trees": 0.5, "moss": None}}, {"semseg": 0.5}, {"depth": 12.34}, {"depth": "m"})
     console_report.validation(real(log), 7, Validation({"depth": 1.0}, {"depth": 8}, {}, {}, read), 1.5)
-    assert log.said == ["step 7: validation: IoU: semseg 0.5; RMSE in m: depth 12.3"]
+    assert log.said == ["step 7: validation loss 1; IoU: semseg 0.5; RMSE in m: depth 12.3"]
     (record,) = log.written
     assert (record["iou_of_classes"], record["units"]) == ({"semseg": {"trees": 0.5, "moss": None}}, {"depth": "m"})
     numbers = {name: number for name, number in numbers_of(record).items() if "iou" in name or "rmse" in name}
@@ -103,6 +108,27 @@ def test_lost_numbers_end_the_run(log: Log) -> None:
     console_report.lost_numbers(real(log), 5, "step 5: gone")
     assert log.said == ["lost numbers: step 5: gone"]
     assert log.written == [{"kind": "end", "step": 5, "why": "lost numbers"}]
+
+
+def test_lines_of_many_scores_fit_and_keep_names_with_their_scores(log: Log) -> None:
+    outputs = ("rgb", "ired", "sired", "ebands")
+    read = ValScores({}, {"semseg": 0.0652}, {name: 0.1234 for name in outputs}, dict.fromkeys(outputs, "reflectance"))
+    console_report.validation(real(log), 7, Validation({"depth": 1.0}, {"depth": 8}, {}, {}, read), 1.5)
+    assert len(log.said) == 2
+    assert max(map(len, log.said)) <= 100
+    assert all(any(f"{name} 0.123" in line for line in log.said) for name in outputs)
+
+
+def test_people_get_the_end_in_words(log: Log) -> None:
+    config = SimpleNamespace(train=SimpleNamespace(max_steps=4, global_batch=300))
+    found = Validation({"rgb": 1.0, "depth": 0.5}, {"rgb": 8, "depth": 8}, {}, {})
+    for step, stop, validated in ((4, 4, found), (3, 3, None), (2, 4, None)):
+        spec = cast(RunSpec, SimpleNamespace(config=config, stop=stop))
+        console_report.finished(real(log), spec, step, Path("c/global_step4") if validated else None, validated)
+    assert log.said == [
+        "finished: step 4 of 4, 1,200 tiles, validation loss 1.5, saved in c/global_step4",
+        "stopped as asked: step 3 of 4, 900 tiles",
+    ]
 
 
 @pytest.mark.parametrize(("checkpoint", "expected"), [(None, None), (Path("c"), "c")])

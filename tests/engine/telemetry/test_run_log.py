@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import types
+import warnings
 from pathlib import Path
 
 import pytest
 
-from mmae.config.schema import Config, LogConfig
+from mmae.config.schema import Config, LogConfig, TrainConfig
+from mmae.engine.telemetry.rank_log import RankLog
 from mmae.engine.telemetry.run_log import RunLog
 from tests.support.full_disk import REASON, files_up_to
+from tests.support.terminals import stderr_on_a_terminal
 
 QUIET = Config(log=LogConfig(wandb=False))
 
@@ -103,3 +107,43 @@ def test_a_full_disk_costs_records_and_one_line(tmp_path: Path, capsys: pytest.C
     log.close()
     assert capsys.readouterr().err.count(REASON) == 1
     assert [record["step"] for record in records(tmp_path / "log.jsonl")] == [3]
+
+
+def test_one_progress_line_stays_whole_between_messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warnings, "showwarning", lambda said, *_: print(said, file=sys.stderr))
+    config = Config(log=LogConfig(wandb=False), train=TrainConfig(max_steps=1000))
+    with stderr_on_a_terminal(80) as screen:
+        ranks = RankLog(0, speaks=True)
+        log = RunLog(tmp_path / "log.jsonl", config, rank=0, first_step=0)
+        log.progress(500, 12.3456, 1234.5)
+        warnings.showwarning("a library warns", UserWarning, "library.py", 3)
+        log.say("a message")
+        logging.getLogger("library").warning("a library logs")
+        with log.pause("validating"):
+            log.tell("step 500: ", "word " * 30)
+        log.close()
+        ranks.close()
+    assert [line for line in screen.lines if "step 500 of 1000" in line] == screen.lines[-1:]
+    assert "loss 12.3456, 1234.5 tiles/s, 00:0" in screen.lines[-1]
+    assert screen.lines[-1].startswith(" 50%|")
+    for said in ("a library warns", "a message", "a library logs"):
+        assert said in screen.lines
+
+
+def test_a_pause_is_shown_while_it_lasts(tmp_path: Path) -> None:
+    with stderr_on_a_terminal(80) as screen:
+        log = RunLog(tmp_path / "log.jsonl", QUIET, rank=0, first_step=0)
+        log.progress(1, 0.5, 1.0)
+        with log.pause("validating"):
+            during = str(log._bar)
+        log.close()
+    assert ", validating, " in during
+    assert "loss 0.5000" in screen.lines[-1]
+
+
+def test_a_file_gets_steps_of_how_many_and_the_time_left(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    config = Config(log=LogConfig(wandb=False), train=TrainConfig(max_steps=30))
+    log = RunLog(tmp_path / "log.jsonl", config, rank=0, first_step=10)
+    log.progress(20, 0.5, 1.0)
+    log.close()
+    assert capfd.readouterr().err == "step 20 of 30: loss 0.5000, 1.0 tiles/s, 00:00 left\n"
