@@ -17,7 +17,7 @@ import numpy as np
 import xxhash
 
 from mmae.data.label_files.label_lines import MOST_CLASSES, LabelLines, class_names, number_of, read_label_lines
-from mmae.data.shards.tile_labels import LABEL_NAME, LONGEST_NAME, LabelInfo, TileLabels, stored_labels, words_of
+from mmae.data.shards.index_labels import LABEL_NAME, LONGEST_NAME, LabelInfo, TileLabels, stored_labels, words_of
 from mmae.errors import InputError
 from mmae.modalities import MODALITIES
 from mmae.terminal.plurals import counted

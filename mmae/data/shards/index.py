@@ -27,8 +27,8 @@ from mmae.data.shards.index_json import (
     SourceInfo,
     parse_head,
 )
+from mmae.data.shards.index_labels import TileLabels, check_label
 from mmae.data.shards.mapped_npz import UNREADABLE_NPZ, map_npz, save_npz
-from mmae.data.shards.tile_labels import TileLabels, check_label
 from mmae.disk.content_hash import stream_hash
 from mmae.disk.files import atomic_file
 from mmae.disk.regular_file import open_regular, read_regular

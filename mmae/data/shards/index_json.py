@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import xxhash
 
-from mmae.data.shards.tile_labels import LabelInfo, parse_labels, stored_labels
+from mmae.data.shards.index_labels import LabelInfo, parse_labels, stored_labels
 from mmae.disk.json_text import parse_json
 from mmae.errors import InputError
 
