@@ -17,6 +17,7 @@ from mmae.errors import InputError
 from mmae.terminal.plurals import counted
 
 if TYPE_CHECKING:
+    from data_tools.repack.own_labels import OwnLabels
     from data_tools.source.dataset import Source
     from data_tools.source.tile_info import Facts
 
@@ -29,6 +30,7 @@ def index_of(
     facts: Facts,
     splits: tuple[str, ...],
     records: Sequence[ShardRecord],
+    labels: OwnLabels | None = None,
 ) -> Index:
     """Write the index of a folder that holds all its shards.
 
@@ -37,6 +39,7 @@ def index_of(
         facts: the facts of all rows of the source.
         splits: names, in the order of the source.
         records: in the order of the plan.
+        labels: labels of the source's rows.
 
     Raises:
         InputError: not one tile could be packed.
@@ -70,6 +73,7 @@ def index_of(
         options=options,
         source=source.info,
         losses=sorted((loss for record in records for loss in record.lost), key=lambda loss: loss.row),
+        labels={} if labels is None else labels.of_rows(rows),
     )
 
 

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
 from mmae.errors import InputError, check_seed, did_you_mean
+from mmae.terminal.printable import printable
 
 if TYPE_CHECKING:
     from data_tools.repack.part_lock import Part
@@ -30,6 +31,7 @@ class _Keywords(TypedDict, total=False):
     val_fraction: float
     datasets: Sequence[str] | None
     splits: Path | str | None
+    labels: Path | str | None
     stats: str
     on_error: str
     check_units: bool
@@ -64,6 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         type=Path,
         help="take the splits from this file (default: NAME_splits.json beside SRC)",
+    )
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        type=Path,
+        help="labels of your own for fine-tuning: CSV or Parquet with the column tile_id and a column a label",
     )
     parser.add_argument("--workers", metavar="N", type=int, help="processes, a shard at a time each (default: cores)")
     parser.add_argument(
@@ -101,6 +109,7 @@ def run(args: argparse.Namespace) -> int:
         val_fraction=args.val_fraction,
         datasets=[name.strip() for name in args.datasets.split(",")] if args.datasets is not None else None,
         splits=args.splits,
+        labels=args.labels,
         stats=args.stats,
         on_error=args.on_error,
         check_units=not args.no_unit_check,
@@ -125,6 +134,7 @@ class Options:
         val_fraction: share of train's tiles that become `val`, 0 .. 1; only where the source's is empty.
         datasets: names to pack; None packs all.
         splits: the splits file where it is not the one beside the HDF5 file.
+        labels: a file of labels of one's own, which the index then holds; None: there are none.
         stats: `auto` computes band statistics that the source lacks, over train; `source` none; `compute` all.
         on_error: `raise`, or `skip`: tiles that cannot be read are left out and listed in the index's losses.
         check_units: refuse a source whose values cannot be what its band statistics say.
@@ -138,6 +148,7 @@ class Options:
     val_fraction: float = 0.0
     datasets: Sequence[str] | None = None
     splits: Path | str | None = None
+    labels: Path | str | None = None
     stats: str = "auto"
     on_error: str = "raise"
     check_units: bool = True
@@ -195,18 +206,22 @@ def repack_part(src: Path | str, out: Path | str, part: Part, options: Options) 
         The index; None where shards of other parts are still to be packed.
     """
     from data_tools.repack.missing_stats import entries_to_compute
+    from data_tools.repack.own_labels import read_own_labels
     from data_tools.repack.pipeline import Request, pack
     from data_tools.source.dataset import open_source
     from data_tools.source.source_units import check_source, unfit
 
     options.check()
     with open_source(src, options.datasets, options.splits) as source:
+        labels = None if options.labels is None else read_own_labels(Path(options.labels), source)
         computed = entries_to_compute(source, options.stats)
         if options.check_units:
             check_source(source, computed)
         for line in unfit(source):
             print(line)
-        told = {
+        for line in labels.notes if labels is not None else ():
+            print(printable(line))
+        told: dict[str, Any] = {
             "codec": options.codec,
             "tiles_per_shard": options.tiles_per_shard,
             "seed": options.seed,
@@ -215,9 +230,12 @@ def repack_part(src: Path | str, out: Path | str, part: Part, options: Options) 
             "stats": options.stats,
             "computed_stats": [key for keys in computed.values() for key in keys],
         }
+        if labels is not None:
+            told["labels"] = labels.fingerprint
         skip = options.on_error == "skip"
+        request = Request(Path(out), part, told, computed, options.workers, skip, options.progress, labels)
         try:
-            return pack(source, Request(Path(out), part, told, computed, options.workers, skip, options.progress))
+            return pack(source, request)
         except OSError as error:
             raise InputError(
                 f"{error.filename or out}: cannot be written ({error.strerror}): make room or get access, "

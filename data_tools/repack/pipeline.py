@@ -27,6 +27,7 @@ from mmae.terminal.plurals import counted
 from mmae.terminal.printable import printable
 
 if TYPE_CHECKING:
+    from data_tools.repack.own_labels import OwnLabels
     from data_tools.source.dataset import Source
     from data_tools.source.tile_info import Facts
 
@@ -43,6 +44,7 @@ class Request:
         workers: number of processes.
         skip: leave out tiles that cannot be read.
         shown: show the progress.
+        labels: labels of the source's rows that the index will hold.
     """
 
     out: Path
@@ -52,6 +54,7 @@ class Request:
     workers: int
     skip: bool
     shown: bool
+    labels: OwnLabels | None = None
 
 
 def pack(source: Source, request: Request) -> Index | None:
@@ -171,7 +174,9 @@ def _complete(
                 missing = {name for name, record in records.items() if record is None}
                 whole = [record for record in records.values() if record is not None]
                 if not missing:
-                    index = index_of(source, out, request.options, request.computed, facts, splits, whole)
+                    index = index_of(
+                        source, out, request.options, request.computed, facts, splits, whole, request.labels
+                    )
                     written = True
         except FileNotFoundError:
             index = finished_set(out, source, request.options)

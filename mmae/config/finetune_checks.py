@@ -27,6 +27,7 @@ DENSE: Final = frozenset({"segmentation", "pixel_regression"})
 CLASSES: Final = frozenset({"classification", "segmentation"})
 """Tasks with one class out of several."""
 _NO_SOURCE: Final = SourceConfig()
+_FOR_SHARDS: Final = frozenset({"kind", "classes", "ignore"})
 _ONLY_FOR: Final = {
     "partition": ("geobench1", "mmearth-bench"),
     "masks": ("geotiffs",),
@@ -60,7 +61,7 @@ def contradiction(config: FinetuneConfig) -> str | None:
 def _source(config: FinetuneConfig) -> Iterator[str]:
     source, kind = config.source, config.source.kind
     if source.is_shards:
-        for name in (each.name for each in fields(source) if each.name != "kind"):
+        for name in (each.name for each in fields(source) if each.name not in _FOR_SHARDS):
             if getattr(source, name) != getattr(_NO_SOURCE, name):
                 yield f"source.{name} is for other sources than shards: say source.kind, or leave it out"
         return

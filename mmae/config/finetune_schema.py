@@ -110,9 +110,9 @@ class SourceConfig:
     tile: Positive | None = None
     """GeoTIFFs: cut images and masks into tiles of this side in pixels; null: each image is one tile."""
     classes: tuple[str, ...] | None = None
-    """Classes of masks, as `[0:other,1:water]`; null: the numbers that the masks hold."""
+    """Classes of masks, as `[0:other,1:water]`; null: the numbers that the masks hold. Also for masks in shards."""
     ignore: tuple[int, ...] = ()
-    """Numbers in masks that are no class and are not scored, as `[255]`."""
+    """Numbers in masks that are no class and are not scored, as `[255]`. Also for masks in shards."""
     bands: tuple[str, ...] | None = None
     """Names of the images' bands in their order, `-` for one that is not read; null: as the files say."""
     level: Literal["l1c", "l2a"] | None = None
@@ -182,10 +182,10 @@ class TaskConfig:
     kind: TaskKind = "classification"
     """`classification`, `multilabel` and `regression` of tiles; `segmentation` and `pixel_regression` of pixels."""
     target: str = ""
-    """What is predicted: a modality or dataset of the shards (`esa_worldcover`, `biome`, `elevation`, ...), or a name
-    for the labels of `task.labels`. It is never an input."""
+    """What is predicted: a modality, dataset or label of the shards (`esa_worldcover`, `biome`, `elevation`, ...), or a
+    name for the labels of `task.labels`. It is never an input."""
     labels: Place | None = _free(None)
-    """CSV file of labels: columns `tile_id`, `label` (or one a class or target), and perhaps `split`."""
+    """CSV or Parquet file of labels: columns `tile_id`, `label` (or one a class or target), and perhaps `split`."""
     least_share: Part = 0.01
     """`multilabel` from a map: a class counts as present where it covers at least this share of the pixels."""
     class_weights: Literal["none", "balanced"] = "none"

@@ -77,6 +77,7 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         "mmae.data": {
             "shards": frozenset(),
+            "label_files": frozenset(),
             "remote": frozenset({"shards"}),
             "sampling": frozenset({"shards", "remote"}),
             "loading": frozenset({"shards", "remote", "sampling"}),

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -26,6 +27,7 @@ from mmae.data.shards.index_json import (
     SourceInfo,
     parse_head,
 )
+from mmae.data.shards.index_labels import TileLabels, check_label
 from mmae.data.shards.mapped_npz import UNREADABLE_NPZ, map_npz, save_npz
 from mmae.disk.content_hash import stream_hash
 from mmae.disk.files import atomic_file
@@ -51,6 +53,7 @@ __all__ = [
 ]
 
 _CONSTANT: Final = "constant."
+_LABEL: Final = "label."
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +74,7 @@ class Index(Columns):
         options: what `mmae repack` was asked for.
         source: the file that was packed.
         losses: tiles of the source that could not be packed.
+        labels: name -> labels of the user's own.
     """
 
     folder: Path
@@ -83,6 +87,7 @@ class Index(Columns):
     options: Mapping[str, Any]
     source: SourceInfo
     losses: tuple[Loss, ...]
+    labels: Mapping[str, TileLabels] = field(default_factory=dict)
 
     def of_split(self, split: str) -> NDArray[np.int64]:
         """Positions of a split's tiles in stored order, int64; none if the set has no such split, or no tile in it."""
@@ -123,6 +128,7 @@ def write_index(
     options: Mapping[str, Any],
     source: SourceInfo,
     losses: Sequence[Loss] = (),
+    labels: Mapping[str, TileLabels] = MappingProxyType({}),
 ) -> Index:
     """Write both files, the JSON last because it commits, and open them again.
 
@@ -130,10 +136,21 @@ def write_index(
     """
     arrays = {field.name: getattr(columns, field.name) for field in fields(Columns)}
     arrays |= {_CONSTANT + name: constants[name] for name in datasets}
+    arrays |= {_LABEL + name: label.value_N for name, label in labels.items()}
     with atomic_file(folder / NPZ_NAME) as file:
         save_npz(file, arrays)
         info = ArraysInfo(file.seek(0, 2), stream_hash(file))
-    head = Head(info, datasets, tuple(shards), tuple(splits), dict(options), source, dict(band_stats), tuple(losses))
+    head = Head(
+        info,
+        datasets,
+        tuple(shards),
+        tuple(splits),
+        dict(options),
+        source,
+        dict(band_stats),
+        tuple(losses),
+        {name: label.info for name, label in labels.items()},
+    )
     with atomic_file(folder / JSON_NAME) as file:
         file.write(head.dump())
     return open_index(folder)
@@ -160,6 +177,7 @@ def open_index(folder: Path | str) -> Index:
         content: dict[str, Any] = vars(head) | {"folder": folder, "fingerprint": xxhash.xxh3_128_hexdigest(text)}
         content |= {field.name: arrays[field.name] for field in fields(Columns)}
         content |= {"constants": {name: arrays[_CONSTANT + name] for name in head.datasets}}
+        content["labels"] = {name: TileLabels(info, arrays[_LABEL + name]) for name, info in head.labels.items()}
         del content["arrays"]
         index = Index(**content)
         _check(index, mapping)
@@ -200,6 +218,8 @@ def _check(index: Index, mapping: mmap.mmap) -> None:
     for name, info in index.datasets.items():
         if index.constants[name].dtype != info.dtype or index.constants[name].shape != (count,):
             raise ValueError(f"constants of {name}")
+    for name, label in index.labels.items():
+        check_label(name, label, count)
     known = {"split": len(index.splits), "shard": len(index.shards), "level": len(S2_LEVELS)}
     shard_bytes = np.array([shard.bytes for shard in index.shards], np.int64)
     shard_split = np.array([index.splits.index(shard.split) for shard in index.shards], np.uint8)

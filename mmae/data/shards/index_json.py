@@ -7,13 +7,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import PurePath
 from typing import Any, Final
 
 import numpy as np
 import xxhash
 
+from mmae.data.shards.index_labels import LabelInfo, parse_labels, stored_labels
 from mmae.disk.json_text import parse_json
 from mmae.errors import InputError
 
@@ -91,6 +92,7 @@ class Head:
     source: SourceInfo
     band_stats: Mapping[str, Any]
     losses: tuple[Loss, ...]
+    labels: Mapping[str, LabelInfo] = field(default_factory=dict)
 
     def dump(self) -> bytes:
         """The file's bytes. `band_stats` and `options` must be standard JSON (no NaN)."""
@@ -107,6 +109,8 @@ class Head:
             "losses": [asdict(loss) for loss in self.losses],
             "arrays": asdict(self.arrays),
         }
+        if self.labels:
+            head["labels"] = stored_labels(self.labels)
         return _text(head | {_DIGEST: xxhash.xxh3_128_hexdigest(_text(head))})
 
     def tiles(self) -> dict[str, int]:
@@ -141,6 +145,7 @@ def parse_head(text: bytes, where: PurePath | str) -> Head:
             source=SourceInfo(**content["source"]),
             band_stats=content["band_stats"],
             losses=tuple(Loss(**loss) for loss in content["losses"]),
+            labels=parse_labels(content.get("labels", ()), [name for name, *_ in content["datasets"]]),
         )
         _check(head, content["tiles"])
         digest = content.pop(_DIGEST)

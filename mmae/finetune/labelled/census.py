@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MOST_TILES: Final = 2048
 """Tiles of a split that are read; of a larger one, every k-th."""
 _SHOWN: Final = 40
-_IMAGE_NDIM: Final = 3
+_MAP_NDIM: Final = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +182,7 @@ def _target_row(task: Task, census: Census, place: int) -> dict[str, Value]:
 
 def _whole_tiles(batch: Batch, source: LabelSource) -> torch.Tensor:
     """The index of every pixel of tiles that are not cropped, int64 (B, H, W); (B, 1, 1) where there are no maps."""
-    maps: list[Any] = [batch.pixels[name] for name in source.datasets if batch.pixels[name].dim() > _IMAGE_NDIM]
+    maps: list[Any] = [batch.pixels[name] for name in source.datasets if batch.pixels[name].dim() >= _MAP_NDIM]
     tile_hw = tuple(maps[0].shape[-2:]) if maps else (1, 1)
     top_B, left_B = centre_corners(batch.key_B, tile_hw, tile_hw)
     return source_index(top_B, left_B, torch.zeros_like(top_B), tile_hw, tile_hw[1])

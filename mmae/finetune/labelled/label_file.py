@@ -1,8 +1,7 @@
-"""Labels of tiles from a CSV file: a line a tile, with its id."""
+"""Labels of tiles from a file: a line a tile, with its id."""
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from mmae.disk.regular_file import read_regular
-from mmae.errors import InputError, did_you_mean
+from mmae.data.label_files.label_lines import ID, MOST_CLASSES, LabelLines, class_names, number_of, read_label_lines
+from mmae.errors import InputError
 from mmae.finetune.labelled.label_sources import RowLabels
 from mmae.terminal.plurals import counted
 
@@ -22,12 +21,8 @@ if TYPE_CHECKING:
     from mmae.config.finetune_schema import TaskKind
     from mmae.data.shards.index import Index
 
-ID: Final = "tile_id"
-IMAGE: Final = "image"
-"""Another name of that column, for tiles that are images in a folder."""
 LABEL: Final = "label"
 SPLIT: Final = "split"
-_MOST_CLASSES: Final = 10_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,21 +61,25 @@ class LabelFile:
 
 
 def read_label_file(path: Path, kind: TaskKind, index: Index) -> LabelFile:
-    """The labels of a CSV file for the tiles of a shard set.
+    """The labels of a CSV or Parquet file for the tiles of a shard set.
 
     Raises:
         InputError: see `read_label_table`.
     """
-    numbers = {tile.decode(errors="replace"): place for place, tile in enumerate(index.tile_id.tolist())}
-    found = read_label_table(path, kind, numbers, str(index.folder))
-    row_N = index.row[found.places]
-    order = np.argsort(row_N)
-    rows, labels = (np.ascontiguousarray(array[order]) for array in (row_N, found.labels))
-    return LabelFile(RowLabels(rows, labels, found.names, kind), found.split_of, found.notes)
+    ids, number_N = np.unique(index.tile_id, return_inverse=True)
+    known = {tile.decode(errors="replace"): number for number, tile in enumerate(ids.tolist())}
+    found = read_label_table(path, kind, known, str(index.folder))
+    # Several tiles of a set may have one id: each has its labels.
+    place_N = np.searchsorted(found.places, number_N).clip(max=len(found.places) - 1)
+    positions = np.flatnonzero(found.places[place_N] == number_N)
+    order = positions[np.argsort(index.row[positions])]
+    labels = np.ascontiguousarray(found.labels[place_N[order]])
+    split_of = {name: np.flatnonzero(np.isin(number_N, some)) for name, some in found.split_of.items()}
+    return LabelFile(RowLabels(index.row[order], labels, found.names, kind), split_of, found.notes)
 
 
 def read_label_table(path: Path, kind: TaskKind, place_of: Mapping[str, int], where: str) -> LabelTable:
-    """The labels of a CSV file for tiles that are known by their ids.
+    """The labels of a CSV or Parquet file for tiles that are known by their ids.
 
     Its column `tile_id`, or `image`, names the tile. A classification has the column `label`, whose values are the
     names of classes; a multi-label task one column a class with 0 or 1; a regression one column a target. A cell
@@ -93,11 +92,12 @@ def read_label_table(path: Path, kind: TaskKind, place_of: Mapping[str, int], wh
     Raises:
         InputError: the file cannot be read, has other columns or values, names a tile twice, or none that is known.
     """
-    lines, columns, own = _lines(path)
+    found = read_label_lines(path, "task.labels")
+    columns = _label_columns(path, found)
     strange, seen = 0, dict[int | str, int]()
     rows: list[tuple[int, Line, str]] = []
-    for number, line in lines:
-        tile = line[own].strip()
+    for number, line in found.lines:
+        tile = line[found.own]
         place = place_of.get(tile)
         same = tile if place is None else place
         if same in seen:
@@ -106,7 +106,7 @@ def read_label_table(path: Path, kind: TaskKind, place_of: Mapping[str, int], wh
         if place is None:
             strange += 1
             continue
-        rows.append((place, (number, [line[name].strip() for name in columns]), (line.get(SPLIT) or "").strip()))
+        rows.append((place, (number, [line[name] for name in columns]), line.get(SPLIT, "")))
     if not rows:
         raise InputError(f"{path}: none of its {counted(strange, 'tile id')} is in {where}: is it that set's file?")
     rows.sort(key=lambda row: row[0])
@@ -125,33 +125,11 @@ def read_label_table(path: Path, kind: TaskKind, place_of: Mapping[str, int], wh
 Line = tuple[int, list[str]]
 
 
-def _lines(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str], str]:
-    """The numbered lines, the columns that hold labels, and the one that names tiles."""
-    try:
-        text = read_regular(path).decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}): give task.labels a CSV file") from None
-    except ValueError:
-        raise InputError(f"{path}: not UTF-8 text: give task.labels a CSV file") from None
-    try:
-        reader = csv.DictReader(text.splitlines(), strict=True)
-        header = [name.strip() for name in reader.fieldnames or ()]
-        reader.fieldnames = header
-        lines = [(reader.line_num, line) for line in reader]
-    except csv.Error as error:
-        raise InputError(f"{path}: not a CSV file: {error}") from None
-    own = next((name for name in (ID, IMAGE) if name in header), None)
-    if own is None:
-        raise InputError(f"{path}: no column {ID!r}{did_you_mean(ID, header)}: its first line names the columns")
-    if len(set(header)) != len(header):
-        raise InputError(f"{path}: two columns have the same name: rename one")
-    for number, line in lines:
-        if None in line or None in line.values():
-            raise InputError(f"{path}:{number}: this line has not the {len(header)} columns of the first line")
-    columns = [name for name in header if name not in {own, SPLIT}]
+def _label_columns(path: Path, found: LabelLines) -> list[str]:
+    columns = [name for name in found.columns if name != SPLIT]
     if not columns:
         raise InputError(f"{path}: no column holds labels: add a column {LABEL!r}")
-    return lines, columns, own
+    return columns
 
 
 def _classes(path: Path, columns: list[str], cells: list[Line]) -> tuple[Any, tuple[str, ...]]:
@@ -161,18 +139,13 @@ def _classes(path: Path, columns: list[str], cells: list[Line]) -> tuple[Any, tu
             f"{', '.join(columns)}: keep one column of labels, and name it {LABEL!r}"
         )
     said = [values[0] for _, values in cells]
-    names = tuple(sorted({name for name in said if name}, key=_as_number))
-    if not 2 <= len(names) <= _MOST_CLASSES:
+    names = class_names(said)
+    if not 2 <= len(names) <= MOST_CLASSES:
         raise InputError(
-            f"{path}: {counted(len(names), 'class', 'classes')} among its labels, 2 to {_MOST_CLASSES} are needed"
+            f"{path}: {counted(len(names), 'class', 'classes')} among its labels, 2 to {MOST_CLASSES} are needed"
         )
-    ids = {name: place for place, name in enumerate(names)} | {"": -1}
-    return np.array([ids[name] for name in said], np.int64), names
-
-
-def _as_number(name: str) -> tuple[float, str]:
-    """Sorts `10` behind `9`."""
-    return (float(name), "") if name.isascii() and name.isdigit() else (math.inf, name)
+    ids = {name: place for place, name in enumerate(names)}
+    return np.array([ids.get(name, -1) for name in said], np.int64), names
 
 
 def _numbers(path: Path, kind: TaskKind, columns: list[str], cells: list[Line]) -> tuple[Any, tuple[str, ...]]:
@@ -181,11 +154,10 @@ def _numbers(path: Path, kind: TaskKind, columns: list[str], cells: list[Line]) 
         for column, text in enumerate(values):
             if not text:
                 continue
-            try:
-                value = float(text)
-            except ValueError:
-                raise InputError(f"{path}:{number}: {columns[column]}={text!r} is not a number") from None
-            if kind == "multilabel" and value not in {0.0, 1.0}:
+            value = number_of(text)
+            if value is None:
+                raise InputError(f"{path}:{number}: {columns[column]}={text!r} is not a number")
+            if kind == "multilabel" and not math.isnan(value) and value not in {0.0, 1.0}:
                 raise InputError(f"{path}:{number}: {columns[column]}={text} must be 0 or 1, or empty")
             labels[place, column] = value if math.isfinite(value) else math.nan
     return labels, tuple(columns)

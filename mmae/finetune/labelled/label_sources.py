@@ -165,8 +165,9 @@ class VectorLabels:
 def class_codes(vector_BV: Tensor) -> Tensor:
     """The code of each tile's class, int64 (B,): the place of the only 1, or the only number; `UNKNOWN` otherwise."""
     if vector_BV.shape[1] == 1:
-        code_B = vector_BV[:, 0].to(torch.int64)
-        return torch.where(code_B >= 0, code_B, UNKNOWN)
+        number_B = vector_BV[:, 0].to(torch.float64)
+        whole_B = number_B.isfinite() & (number_B >= 0) & (number_B == number_B.round())
+        return torch.where(whole_B, number_B.nan_to_num(0, 0, 0).to(torch.int64), UNKNOWN)
     hot_BV = vector_BV.to(torch.float64) == 1
     one_B = (hot_BV.sum(1) == 1) & ((vector_BV.to(torch.float64) == 0).sum(1) == vector_BV.shape[1] - 1)
     return torch.where(one_B, hot_BV.to(torch.uint8).argmax(1), UNKNOWN)

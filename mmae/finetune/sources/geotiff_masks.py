@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from mmae.errors import InputError
+from mmae.finetune.labelled.class_words import MOST_CLASSES, codes_and_names
 from mmae.finetune.labelled.label_sources import UNKNOWN
 from mmae.finetune.sources.geotiff_files import Cut, ImageHead, find_images, opened, read_head, read_window
 
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from mmae.config.finetune_schema import SourceConfig
 
-_MOST_CLASSES: Final = 1000
 _SHIFT: Final = 0.01
 """Pixels by which the corners of image and mask may lie apart."""
 
@@ -107,7 +107,7 @@ def find_masks(source: SourceConfig, kind: str, images: Mapping[str, ImageHead])
     for head in heads.values():
         if len(head.dtypes) != 1:
             raise InputError(f"{head.path}: a mask of classes has one band, this one has {len(head.dtypes)}")
-    names, codes = _said(source.classes) if source.classes is not None else _seen(paths, source.ignore)
+    names, codes = codes_and_names(source.classes) if source.classes is not None else _seen(paths, source.ignore)
     # A class that the recipe names is one, whatever the files declare.
     masked = source.classes is None or first.no_data not in codes
     if first.no_data is not None and masked:
@@ -135,26 +135,6 @@ def _check(mask: ImageHead, image: ImageHead) -> None:
         raise InputError(f"{mask.path}: does not lie where its image does: bring the mask to the grid of its image")
 
 
-def _said(classes: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names and numbers of the classes that a recipe lists, as `1:water`, or as names of 0, 1, ..."""
-    found: dict[int, str] = {}
-    for place, word in enumerate(classes):
-        number, colon, name = word.partition(":")
-        if not colon:
-            number, name = str(place), word
-        try:
-            code = int(number)
-        except ValueError:
-            raise InputError(f"source.classes: {word!r} is not NUMBER:NAME, such as 1:water") from None
-        if code in found or not name.strip():
-            raise InputError(f"source.classes: {word!r} names no class, or a number a second time")
-        found[code] = name.strip()
-    if not 2 <= len(found) <= _MOST_CLASSES:
-        raise InputError(f"source.classes names {len(found)} classes: 2 to {_MOST_CLASSES} are needed")
-    codes = tuple(sorted(found))
-    return tuple(found[code] for code in codes), codes
-
-
 def _seen(paths: Sequence[Path], ignore: Sequence[int]) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """The classes that masks hold."""
     codes: set[int] = set()
@@ -168,9 +148,9 @@ def _seen(paths: Sequence[Path], ignore: Sequence[int]) -> tuple[tuple[str, ...]
                 f"{path}: holds {wrong[0]:g}, which is no number of a class: use task.kind=pixel_regression for values"
             )
         codes |= {int(number) for number in numbers.tolist()} - set(ignore)
-        if len(codes) > _MOST_CLASSES:
+        if len(codes) > MOST_CLASSES:
             raise InputError(
-                f"{path.parent}: its masks hold more than {_MOST_CLASSES} numbers: use task.kind=pixel_regression for "
+                f"{path.parent}: its masks hold more than {MOST_CLASSES} numbers: use task.kind=pixel_regression for "
                 "values, or name the classes with source.classes"
             )
     if len(codes) < 2:

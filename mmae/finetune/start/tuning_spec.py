@@ -161,7 +161,7 @@ def find_labels(config: FinetuneConfig) -> Labelled:
     each: ShardSet
     if config.source.is_shards:
         (each,) = open_sets(config.data.loading)
-        source, file = choose_target(config.task, each)
+        source, file = choose_target(config.task, each, config.source)
         found, pictures, pixel_m = tuple[str, ...](), False, MMEARTH_M
     else:
         data = open_source(config)
