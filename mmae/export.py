@@ -61,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
     warn_of_weights(source.model, args.run)
     chosen.write(out, source, args)
     said = f"step {source.extra['step']}, " if "step" in source.extra else ""
+    said += "averaged weights, " if args.ema else ""
     # The format may hold a part of them.
     print(f"{out}: {said}from a model of {sum(p.numel() for p in source.model.parameters()):,} parameters, float32")
     return 0

@@ -72,7 +72,7 @@ def train(
         return _train(spec, end, held, stop, rank_watchdog)
 
 
-def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_watchdog: Watchdog | None) -> int:  # noqa: PLR0915 (one story, told in one place)
+def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_watchdog: Watchdog | None) -> int:  # noqa: PLR0912, PLR0915 (one story, told in one place)
     import torch.distributed as dist
 
     from mmae.data.loading.device_prefetch import on_device

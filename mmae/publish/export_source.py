@@ -68,7 +68,7 @@ def _from_run(path: str, step: int | None, out: Path, trust: bool, averaged: boo
     extra: dict[str, Any] = {"run": Path(os.path.abspath(path)).name, "step": trained.step}
     if trained.half_life is not None:
         extra[AVERAGED] = trained.half_life
-    extra[TRAINING] = training_facts(trained.folder, trained.config, trained.step)
+    extra[TRAINING] = training_facts(trained.folder, trained.config, trained.step, averaged)
     if trained.log_vars is not None:
         extra["log_vars"] = dict(zip(trained.config.model.outputs, trained.log_vars.tolist(), strict=True))
     return Source(trained.model, trained.band_stats, extra)

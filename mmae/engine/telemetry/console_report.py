@@ -113,9 +113,7 @@ def train_records(log: RunLog, records: Iterable[Record]) -> Losses:
     return losses
 
 
-def validation(
-    log: RunLog, step: int, found: Validation, seconds: float, averaged: Validation | None = None
-) -> None:
+def validation(log: RunLog, step: int, found: Validation, seconds: float, averaged: Validation | None = None) -> None:
     """Record a validation and say in a line what people read of it. A loss that is not finite is a warning.
 
     Args:
