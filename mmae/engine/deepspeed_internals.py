@@ -123,6 +123,8 @@ def master_flats(engine: Engine) -> list[Tensor]:
 class MasterPlace:
     """Where the numbers of a parameter lie that this rank's optimiser updates.
 
+    Written for deepspeed 0.19.8: at stages 1 to 3 a rank has at most one row of a parameter's numbers.
+
     Attributes:
         flat: index in `master_flats`.
         offset: of the first one in that tensor, flattened.

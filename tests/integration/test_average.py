@@ -18,13 +18,13 @@ from tests.support.group import Job, run_jobs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-END = 8
+END = 6
 RECIPE = (
     *SMALL, "train.global_batch=16", f"train.max_steps={END}", "data.workers=0", "log.every=1", "checkpoint.every=100",
-    "val.every=4", "model.drop_path=0.2", "train.precision=fp32", "model.task_balancer=uncertainty", "log.pictures=0",
+    "val.every=3", "model.drop_path=0.2", "train.precision=fp32", "model.task_balancer=uncertainty", "log.pictures=0",
 )  # fmt: skip
 EMA = "train.ema=64"
-HALF = "train.stop_at=5"
+HALF = "train.stop_at=3"
 WATCH = "tests.support.average_watch:beside_float64"
 
 
@@ -53,17 +53,16 @@ def runs(synthetic_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     stages = range(4)
     two = [job(f"off{stage}", synthetic_shards, stage=stage) for stage in stages]
     two += [job(f"on{stage}", synthetic_shards, EMA, stage=stage, around=WATCH) for stage in stages]
-    two += [job(f"halves{stage}", synthetic_shards, EMA, HALF, stage=stage) for stage in stages]
-    two += [job(f"halves{stage}", synthetic_shards, EMA, stage=stage) for stage in stages]
     two += [job(f"half{stage}", synthetic_shards, EMA, HALF, stage=stage) for stage in stages]
+    two += [job(f"halves{stage}", synthetic_shards, EMA, stage=stage, copy_of=f"half{stage}") for stage in stages]
     two += [job(f"{was}to{now}", synthetic_shards, EMA, stage=now, copy_of=f"half{was}")
-            for was, now in ((0, 3), (1, 0), (2, 3), (3, 1))]  # fmt: skip
+            for was, now in ((0, 3), (2, 0), (3, 1))]  # fmt: skip
     two += [job("summed", synthetic_shards, EMA, "train.micro_batch=4", stage=2, around=WATCH)]
     two += [job("late", synthetic_shards, HALF), job("late", synthetic_shards, EMA)]
     two += [job("near", synthetic_shards, "train.ema=1")]
     two += [job("bf16", synthetic_shards, EMA, "train.precision=bf16", stage=2, around=WATCH)]
     one = [job(f"{was}to{now}alone", synthetic_shards, EMA, stage=now, copy_of=f"half{was}")
-           for was, now in ((0, 2), (1, 3), (2, 0), (3, 3))]  # fmt: skip
+           for was, now in ((0, 2), (1, 3), (3, 0))]  # fmt: skip
     for ranks, jobs in ((2, two), (1, one)):
         for done in run_jobs(jobs, ranks, folder).values():
             assert (done.status, done.error) == (0, ""), done.run
@@ -99,7 +98,7 @@ def test_a_resumed_average_is_the_same_bit_for_bit(runs: Path, stage: int) -> No
 
 @pytest.mark.parametrize(
     "run",
-    ["0to3", "1to0", "2to3", "3to1", "0to2alone", "1to3alone", "2to0alone", "3to3alone", "on0", "on2", "on3", "summed"],
+    ["0to3", "2to0", "3to1", "0to2alone", "1to3alone", "3to0alone", "on0", "on2", "on3", "summed"],
 )
 def test_other_shapes_average_the_same(runs: Path, run: str) -> None:
     assert largest_difference(averages(runs / run), averages(runs / "on1")) < (1e-4, "")

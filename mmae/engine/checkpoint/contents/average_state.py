@@ -63,7 +63,8 @@ def average_file(average: KeptAverage) -> bytes | None:
         return None
     starts = {name: part.start for name, part in parts.items()}
     about = {_STARTS: json.dumps(starts), _HALF_LIFE: str(average.half_life)}
-    return save({name: part.numbers.detach().cpu().contiguous() for name, part in parts.items()}, about)
+    content: bytes = save({name: part.numbers.detach().cpu().contiguous() for name, part in parts.items()}, about)
+    return content
 
 
 class StoredAverage:
@@ -105,7 +106,8 @@ class StoredAverage:
         return torch.cat(wanted) if wanted else torch.empty(0)
 
     def _add(self, path: Path) -> None:
-        file = safe_open(path, framework="pt")  # type: ignore[no-untyped-call]
+        # It has no types.
+        file: Any = safe_open(path, framework="pt")
         about = file.metadata() or {}
         starts = parse_json(about[_STARTS])
         self.half_life = int(about[_HALF_LIFE])
