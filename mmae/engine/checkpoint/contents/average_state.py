@@ -20,6 +20,8 @@ from mmae.disk.json_text import parse_json
 from mmae.errors import InputError
 from mmae.run.layout import AVERAGE
 
+_ABOUT: Final = "average"
+"""The only key of a file's metadata, of which several have no order: the same average makes the same bytes."""
 _STARTS: Final = "starts"
 _HALF_LIFE: Final = "half_life_tiles"
 
@@ -61,9 +63,9 @@ def average_file(average: KeptAverage) -> bytes | None:
     parts = average.parts()
     if not parts:
         return None
-    starts = {name: part.start for name, part in parts.items()}
-    about = {_STARTS: json.dumps(starts), _HALF_LIFE: str(average.half_life)}
-    content: bytes = save({name: part.numbers.detach().cpu().contiguous() for name, part in parts.items()}, about)
+    about = {_HALF_LIFE: average.half_life, _STARTS: {name: part.start for name, part in parts.items()}}
+    tensors = {name: part.numbers.detach().cpu().contiguous() for name, part in parts.items()}
+    content: bytes = save(tensors, {_ABOUT: json.dumps(about)})
     return content
 
 
@@ -108,9 +110,8 @@ class StoredAverage:
     def _add(self, path: Path) -> None:
         # It has no types.
         file: Any = safe_open(path, framework="pt")
-        about = file.metadata() or {}
-        starts = parse_json(about[_STARTS])
-        self.half_life = int(about[_HALF_LIFE])
+        about = parse_json((file.metadata() or {})[_ABOUT])
+        starts, self.half_life = about[_STARTS], int(about[_HALF_LIFE])
         for name in file.keys():  # noqa: SIM118 (not a mapping)
             found = file.get_slice(name)
             if found.get_dtype() != "F32" or len(found.get_shape()) != 1:

@@ -90,23 +90,28 @@ def test_a_lost_or_doubled_part_is_refused(gone: int, tmp_path: Path) -> None:
             stored.read("a.weight", 23, 0, 23)
 
 
-ABOUT = {"starts": json.dumps({"b": 0}), "half_life_tiles": "7"}
+ABOUT = {"starts": {"b": 0}, "half_life_tiles": 7}
+
+
+def about(**more: object) -> dict[str, str]:
+    return {"average": json.dumps(ABOUT | more)}
 
 
 @pytest.mark.parametrize(
-    ("tensor", "about"),
+    ("tensor", "metadata"),
     [
         (torch.ones(1), {}),
-        (torch.ones(1), ABOUT | {"starts": "[" * 99_999}),
-        (torch.ones(1), ABOUT | {"starts": "[]"}),
-        (torch.ones(1), ABOUT | {"starts": "{}"}),
-        (torch.ones(1), ABOUT | {"half_life_tiles": "long"}),
-        (torch.ones(1, 1), ABOUT),
-        (torch.ones(1, dtype=torch.float64), ABOUT),
+        (torch.ones(1), {"average": "[" * 99_999}),
+        (torch.ones(1), {"average": "[]"}),
+        (torch.ones(1), about(starts=[])),
+        (torch.ones(1), about(starts={})),
+        (torch.ones(1), about(half_life_tiles="long")),
+        (torch.ones(1, 1), about()),
+        (torch.ones(1, dtype=torch.float64), about()),
     ],
 )
-def test_files_of_another_form_are_refused(tensor: Tensor, about: dict[str, str], tmp_path: Path) -> None:
-    save_file({"b": tensor}, tmp_path / "average_rank_0.safetensors", about)
+def test_files_of_another_form_are_refused(tensor: Tensor, metadata: dict[str, str], tmp_path: Path) -> None:
+    save_file({"b": tensor}, tmp_path / "average_rank_0.safetensors", metadata)
     with pytest.raises(InputError, match="cannot be read"):
         open_average(tmp_path)
 
