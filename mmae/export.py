@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--step", type=int, help="checkpoint to export; the latest if not said")
     which.add_argument("--best", action="store_true", help="export the run's best checkpoint (checkpoint.keep_best)")
+    parser.add_argument("--ema", action="store_true", help="export the averaged weights of the checkpoint (train.ema)")
     add_trust_argument(parser, "a run or model")
     for flag, arguments in _all_options().items():
         parser.add_argument(flag, **arguments)
@@ -54,12 +55,13 @@ def run(args: argparse.Namespace) -> int:
     from mmae.publish.export_source import read_source
 
     step = _best_step(args.run, args.trust) if args.best else args.step
-    source = read_source(args.run, step, out, args.trust)
+    source = read_source(args.run, step, out, args.trust, args.ema)
     from mmae.model.doubtful_weights import warn_of_weights
 
     warn_of_weights(source.model, args.run)
     chosen.write(out, source, args)
     said = f"step {source.extra['step']}, " if "step" in source.extra else ""
+    said += "averaged weights, " if args.ema else ""
     # The format may hold a part of them.
     print(f"{out}: {said}from a model of {sum(p.numel() for p in source.model.parameters()):,} parameters, float32")
     return 0

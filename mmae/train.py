@@ -72,7 +72,7 @@ def train(
         return _train(spec, end, held, stop, rank_watchdog)
 
 
-def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_watchdog: Watchdog | None) -> int:  # noqa: PLR0915 (one story, told in one place)
+def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_watchdog: Watchdog | None) -> int:  # noqa: PLR0912, PLR0915 (one story, told in one place)
     import torch.distributed as dist
 
     from mmae.data.loading.device_prefetch import on_device
@@ -80,8 +80,10 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
     from mmae.data.transforms.preprocess import Preprocess
     from mmae.distributed import watchdog
     from mmae.engine import stop_signals
+    from mmae.engine.average.weight_average import start_average
     from mmae.engine.build import build_engine
     from mmae.engine.checkpoint import load, resume
+    from mmae.engine.checkpoint.contents.rng_state import generators_kept
     from mmae.engine.checkpoint.save import Saver
     from mmae.engine.nonfinite import NonFiniteHandler
     from mmae.engine.step import optimiser_step, prepare_step
@@ -106,6 +108,7 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
     # 2. The engine, and what the checkpoint holds. Only a start that has come this far writes into the run's folder.
     engine = build_engine(config, spec.ds_config, load_initial=found is None, trust=spec.trust)
     loaded = load.load(engine, spec, found) if found else load.LoadResult(0)
+    average = start_average(engine, config.train, found.path if found else None)
     first = step = loaded.step
     if rank == 0:
         if spec.fresh or spec.resume is not None:
@@ -119,8 +122,9 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
     end.open(log, observer)
     rank_watchdog.record_by(partial(write_end, folder.log_file))
     nonfinite = NonFiniteHandler(engine, spec, rank)
-    console_report.announce(log, spec, engine, found, loaded, observer.records.device_peak)
-    saver = Saver(engine, spec, found.path if found else None, lock)
+    restarted = average is not None and average.restarted
+    console_report.announce(log, spec, engine, found, loaded, observer.records.device_peak, restarted)
+    saver = Saver(engine, spec, found.path if found else None, lock, average)
 
     # 3. The data. Where the run stands in them follows from the step.
     preprocess = Preprocess(config.data, config.model, spec.band_stats, engine.device)
@@ -153,6 +157,8 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
         stats = optimiser_step(engine, prepared, config, stop.wanted(engine.device))
         step += 1
         skipped = nonfinite.after_step(step, stats, micro_batches)
+        if average is not None:
+            average.update(skipped)
 
         # 4.2 What is due after this step.
         last = step == spec.stop
@@ -181,8 +187,12 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
             with clock.paused("val") as pause, rank_watchdog.during(step, "validate"), log.pause(stop.doing):
                 validated = validate_split(engine, spec, preprocess, observer.damage, step, pictures)
                 drawn = pictures.draw(folder.pictures / f"step_{step}.png", log.say)
+            averaged: Validation | None = None
+            if average is not None and validated is not None and not validated.diverged:
+                with clock.paused("val"), rank_watchdog.during(step, "validate"), generators_kept(), average.shown():
+                    averaged = validate_split(engine, spec, preprocess, None, step)
             if validated is not None:
-                console_report.validation(log, step, validated, pause.seconds)
+                console_report.validation(log, step, validated, pause.seconds, averaged)
                 nonfinite.validated(step, validated)
                 log.picture(step, drawn)
                 scores |= validated.scores

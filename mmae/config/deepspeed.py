@@ -61,6 +61,12 @@ def merge(path: Path, parsed: DeepSpeedJson, train: TrainConfig, split: BatchSpl
     parsed = settled(parsed, train, split.world)
     if problem := contradiction(parsed, precision):
         raise InputError(f"{path}: {problem}")
+    offload = parsed.zero_optimization.offload_optimizer
+    if train.ema is not None and offload is not None and offload.device == "nvme":
+        raise InputError(
+            f"{path}: zero_optimization.offload_optimizer.device=nvme keeps master weights in files, which train.ema "
+            "cannot follow: offload to the CPU, or set train.ema=null"
+        )
     from_recipe = {
         "train_batch_size": ("train.global_batch", split.global_batch),
         "train_micro_batch_size_per_gpu": ("train.micro_batch", split.micro),

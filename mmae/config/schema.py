@@ -226,6 +226,9 @@ class TrainConfig:
     """AdamW's two betas."""
     clip_grad: Rate = _explicit(1.0)
     """Largest norm of the gradient; 0 never clips."""
+    ema: Positive | None = _explicit(None)
+    """Half-life, in tiles, of an average of the weights, which is validated beside them and exported by `--ema`; null
+    keeps none."""
     precision: Literal["bf16", "fp16", "fp32"] | None = _free(None)
     """Number format, whatever the DeepSpeed JSON says; null takes that of the JSON."""
     grad_accumulation_dtype: Literal["fp32"] | None = _free(None)

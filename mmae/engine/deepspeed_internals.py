@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import deepspeed
@@ -105,6 +106,60 @@ def stage_0_master(engine: Engine, parameter: nn.Parameter) -> Tensor:
         if low is parameter
     )
     return found
+
+
+def master_flats(engine: Engine) -> list[Tensor]:
+    """The float32 tensors that the optimiser updates on this rank: a few flat ones, at stage 0 one a parameter.
+
+    Written for deepspeed 0.19.8: at stage 3 the optimiser's own groups are empty between the steps of their parts.
+    """
+    flats: list[Tensor] | None = getattr(engine.optimizer, "fp32_partitioned_groups_flat", None)
+    if flats is not None:
+        return list(flats)
+    return [parameter for group in engine.basic_optimizer.param_groups for parameter in group["params"]]
+
+
+@dataclass(frozen=True)
+class MasterPlace:
+    """Where the numbers of a parameter lie that this rank's optimiser updates.
+
+    Written for deepspeed 0.19.8: at stages 1 to 3 a rank has at most one row of a parameter's numbers.
+
+    Attributes:
+        flat: index in `master_flats`.
+        offset: of the first one in that tensor, flattened.
+        start: of the first one in the parameter, flattened.
+        size: how many there are.
+        whole: every rank has all numbers of the parameter.
+    """
+
+    flat: int
+    offset: int
+    start: int
+    size: int
+    whole: bool = False
+
+
+def master_place(engine: Engine, parameter: nn.Parameter) -> MasterPlace | None:
+    """Where a trained parameter's numbers lie on this rank; None where it has none of them.
+
+    Written for deepspeed 0.19.8, whose getters return copies of single parameters, and do not reach stage 0.
+    """
+    marked: Any = parameter
+    if is_sharded(parameter):
+        flat, offset, size = engine.optimizer.grad_position[engine.optimizer.get_param_id(parameter)]
+        start = size * dist.get_rank()
+        # Parts are padded so that all ranks have equally many numbers.
+        own = min(size, whole_shape(parameter).numel() - start)
+        return MasterPlace(flat, offset, start, own) if own > 0 else None
+    if has_master_part(parameter):
+        if (found := marked._hp_mapping) is None:
+            return None
+        ours, its = found.hp_fragment_address, found.lp_fragment_address
+        return MasterPlace(found.param_group_index, ours.start, its.start, ours.numel)
+    master = stage_0_master(engine, parameter)
+    flat = next(number for number, each in enumerate(master_flats(engine)) if each is master)
+    return MasterPlace(flat, 0, 0, parameter.numel(), whole=True)
 
 
 def link_moments(engine: Engine) -> None:

@@ -72,13 +72,14 @@ def validate_split(
     engine: Engine,
     spec: RunSpec,
     preprocess: Preprocess,
-    damage: DamageWatch,
+    damage: DamageWatch | None,
     step: int,
     watcher: Watcher | None = None,
 ) -> Validation | None:
     """Validate on the `val` split of every shard set; None where none has one.
 
     Args:
+        damage: names damaged tiles. None: nobody asks for their names.
         watcher: is called after each batch with the model's inputs.
     """
     config, device = spec.config, engine.device
@@ -93,7 +94,8 @@ def validate_split(
         rank=dist.get_rank(),
         pin=device.type == "cuda",
     )
-    return validate(engine, damage.watch(step, on_device(batches, device)), preprocess, config, watcher)
+    read = on_device(batches, device)
+    return validate(engine, read if damage is None else damage.watch(step, read), preprocess, config, watcher)
 
 
 @torch.no_grad()

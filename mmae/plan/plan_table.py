@@ -102,6 +102,11 @@ def notes_of(config: Config, machines: Machines, tiles: Tiles, speed_source: str
     ]
     if train.grad_accumulation_dtype is not None:
         notes.append("gradients of micro-batches add up in fp32, with ZeRO-2 and 3 only")
+    if train.ema is not None:
+        notes.append(
+            "train.ema: states and checkpoints hold 4 bytes a parameter more, divided over ranks as the optimiser's; a "
+            "step moves 12 bytes for each of these numbers, and each validation is made twice"
+        )
     if choice is None:
         return [*notes, "nothing fits with the reserve left free: take more GPUs, larger ones, or a smaller model"]
     if choice.speed is not None:

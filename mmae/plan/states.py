@@ -29,7 +29,7 @@ class StateBytes:
 
     Attributes:
         weights: as the model computes with them, or this rank's part.
-        optimiser: master weights and moments that lie on the device.
+        optimiser: master weights and moments that lie on the device, and averaged weights.
         buffers: held through the forward and backward pass for communication: buckets, gathered weights.
         first_gradients: gradients that exist when the last micro-batch's backward pass begins.
         last_gradients: gradients that exist when it ends, with the memory that reducing them takes.
@@ -49,6 +49,20 @@ class StateBytes:
     def steady(self) -> int:
         """Bytes between two steps, without communication buffers."""
         return self.weights + self.optimiser
+
+
+def with_average(states: StateBytes, sizes: Mapping[str, int], zero: Zero, world: int) -> StateBytes:
+    """The memory of a rank that also keeps averaged weights (`train.ema`), in float32 beside its master weights."""
+    match zero.stage:
+        case 0:
+            own = sum(sizes.values())
+        case 3:
+            own = _own_part(sizes, world)
+        case _:
+            own = -(-sum(sizes.values()) // world)
+    if _off_device(zero.offload_optimizer):
+        return replace(states, host=states.host + FLOAT * own)
+    return replace(states, optimiser=states.optimiser + FLOAT * own)
 
 
 def state_bytes(
@@ -161,7 +175,7 @@ def _summed_in_float(
 
 def _sharded(sizes: Mapping[str, int], zero: Zero, world: int, number_bytes: int, sum_bytes: int) -> StateBytes:
     numbers = sum(sizes.values())
-    own = sum(-(-size // world) for size in sizes.values())
+    own = _own_part(sizes, world)
     part, sums, states = own * number_bytes, own * sum_bytes, own * (FLOAT + MOMENTS)
     bucket = int(_said(zero.reduce_bucket_size, BUCKET)) * number_bytes
     fetched = gathered(sizes, zero, world) * number_bytes
@@ -180,6 +194,11 @@ def _sharded(sizes: Mapping[str, int], zero: Zero, world: int, number_bytes: int
         optimiser_moment=0 if states_off else sums + bucket + flat - whole,
         host=(part if weights_off else 0) + (states + own * FLOAT + sums if states_off else 0),
     )
+
+
+def _own_part(sizes: Mapping[str, int], world: int) -> int:
+    """Numbers of a rank at stage 3, where each tensor is divided."""
+    return sum(-(-size // world) for size in sizes.values())
 
 
 def kept_whole(sizes: Mapping[str, int], zero: Zero, world: int) -> int:

@@ -39,12 +39,15 @@ def pace_of(config: Config, how: Literal["none", "selective", "full"], micro: in
     return Pace(slower * device, slower * HOST_SECONDS_A_BLOCK[config.train.compile] * config.model.variant.depth)
 
 
-def checkpoint_bytes(numbers: int, stage: int, number_bytes: int) -> int:
+def checkpoint_bytes(numbers: int, stage: int, number_bytes: int, averaged: bool = False) -> int:
     """Bytes of a checkpoint: master weights and two moments, and below stage 3 the weights in the compute dtype.
 
     In float32 at stage 0 the weights are their own masters.
+
+    Args:
+        averaged: it holds averaged weights, too (`train.ema`).
     """
-    states = 3 * FLOAT * numbers
+    states = (4 if averaged else 3) * FLOAT * numbers
     if stage == 3 or (stage == 0 and number_bytes == FLOAT):
         return states
     return states + numbers * number_bytes

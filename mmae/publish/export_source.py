@@ -30,7 +30,7 @@ class Source:
     extra: Mapping[str, Any]
 
 
-def read_source(path: str, step: int | None, out: Path, trust: bool = False) -> Source:
+def read_source(path: str, step: int | None, out: Path, trust: bool = False, averaged: bool = False) -> Source:
     """Load a run's checkpoint, or a model folder.
 
     Args:
@@ -38,18 +38,19 @@ def read_source(path: str, step: int | None, out: Path, trust: bool = False) -> 
         step: of the checkpoint; None: the latest.
         out: what will be written; its disk is measured before weights are consolidated.
         trust: read files that other users wrote or can write.
+        averaged: take the averaged weights of the checkpoint (`train.ema`).
 
     Raises:
         InputError: there is no such run, step or model, it is damaged, or the disk is too small.
     """
     return (
-        _from_folder(path, step, out, trust)
+        _from_folder(path, step, out, trust, averaged)
         if (Path(path) / "config.json").is_file()
-        else _from_run(path, step, out, trust)
+        else _from_run(path, step, out, trust, averaged)
     )
 
 
-def _from_run(path: str, step: int | None, out: Path, trust: bool) -> Source:
+def _from_run(path: str, step: int | None, out: Path, trust: bool, averaged: bool) -> Source:
     from mmae.run.folder import open_run
 
     # A bad path is reported before imports that take seconds.
@@ -59,21 +60,25 @@ def _from_run(path: str, step: int | None, out: Path, trust: bool) -> Source:
 
     _need_space(out, parameter_counts(config.model).total)
     from mmae.engine.checkpoint.consolidate import load_trained
-    from mmae.publish.hub.model_card import TRAINING
+    from mmae.publish.hub.model_card import AVERAGED, TRAINING
     from mmae.publish.hub.training_facts import training_facts
 
-    trained = load_trained(path, step, trust)
+    trained = load_trained(path, step, trust, averaged)
     # The path of the run is private; users of the model do not need it.
     extra: dict[str, Any] = {"run": Path(os.path.abspath(path)).name, "step": trained.step}
-    extra[TRAINING] = training_facts(trained.folder, trained.config, trained.step)
+    if trained.half_life is not None:
+        extra[AVERAGED] = trained.half_life
+    extra[TRAINING] = training_facts(trained.folder, trained.config, trained.step, averaged)
     if trained.log_vars is not None:
         extra["log_vars"] = dict(zip(trained.config.model.outputs, trained.log_vars.tolist(), strict=True))
     return Source(trained.model, trained.band_stats, extra)
 
 
-def _from_folder(path: str, step: int | None, out: Path, trust: bool) -> Source:
+def _from_folder(path: str, step: int | None, out: Path, trust: bool, averaged: bool) -> Source:
     if step is not None:
         raise InputError(f"--step {step}: {path} is a model folder, which holds one step only")
+    if averaged:
+        raise InputError(f"--ema: {path} is a model folder, which holds one kind of weights: leave --ema out")
     from mmae.model.saved.saved_model import load_saved
 
     saved, model = load_saved(path, trust)

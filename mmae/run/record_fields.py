@@ -60,6 +60,10 @@ def _has_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
 
+def _is_validation(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("losses"), dict) and is_sound(value)
+
+
 _CHECKS: Final[Mapping[str, Callable[[Any], bool]]] = MappingProxyType(
     {
         **dict.fromkeys(_WHOLE, _is_whole),
@@ -69,5 +73,6 @@ _CHECKS: Final[Mapping[str, Callable[[Any], bool]]] = MappingProxyType(
         **dict.fromkeys(_TEXTS_BY_NAME, _has_texts_by_name),
         "time": _is_time,
         "reasons": _has_texts,
+        "ema": _is_validation,
     }
 )

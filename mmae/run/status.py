@@ -98,6 +98,10 @@ def _rows(found: RunState) -> Iterator[tuple[str, str]]:
         yield "validation", f"{total_loss(found.val)} at step {found.val.get('step')}"
         yield "", _losses(found.val)
         yield from (("", each) for each in (read_scores(found.val),) if each)
+        if ema := found.val.get("ema"):
+            yield "averaged", averaged_loss(found.val, ema)
+            yield "", _losses(ema)
+            yield from (("", each) for each in (read_scores(ema),) if each)
         if scores := found.val.get("scores"):
             yield "", "  ".join(f"{name} {_number(score)}" for name, score in scores.items())
     if found.probes is not None:
@@ -143,6 +147,11 @@ def _losses(record: Record) -> str:
     losses = record.get("losses") or {}
     # A name and its loss stay in one line.
     return "  ".join(f"{name}\N{NO-BREAK SPACE}{_loss(loss, scored.get(name, 1))}" for name, loss in losses.items())
+
+
+def averaged_loss(val: Record, ema: Record) -> str:
+    """The validation loss of averaged weights, beside that of the weights themselves."""
+    return f"loss {_total(ema)}, of the weights themselves {_total(val)}"
 
 
 def read_scores(val: Record) -> str:

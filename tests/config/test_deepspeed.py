@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,13 @@ def test_precision_of_the_recipe_wins(tmp_path: Path) -> None:
     result = merged(tmp_path, {"bf16": {"enabled": True}}, TrainConfig(global_batch=16, precision="fp16"))
     assert precision_of(result) == "fp16"
     assert "bf16" not in result
+
+
+def test_an_average_follows_no_weights_in_files() -> None:
+    nvme, cpu = load_deepspeed_json("zero3_nvme"), load_deepspeed_json("zero3_offload")
+    with pytest.raises(InputError, match=r"which train.ema cannot follow"):
+        merge(*nvme, replace(TRAIN, ema=9), BatchSplit(4, 4, 1))
+    assert merge(*cpu, replace(TRAIN, ema=9), BatchSplit(4, 4, 1)) == merge(*cpu, TRAIN, BatchSplit(4, 4, 1))
 
 
 def test_missing_files_are_named() -> None:

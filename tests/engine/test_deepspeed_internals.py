@@ -46,6 +46,7 @@ METHODS = [
     ("watch_norm", FUSED, "unscale_and_clip_grads", "grad_groups_flat total_norm apply_scale"),
     ("watch_norm", UNFUSED, "unscale_and_clip_grads", "total_norm apply_scale"),
     ("link_moments", STAGE_1_2, "_lazy_init_hp_params_optimizer_state", ""),
+    ("master_place", STAGE_3, "get_param_id", "param"),
     ("undo_first_step", UNFUSED, "refresh_fp32_params", ""),
     ("leave_out_clipping", ENGINE, "clip_fp32_gradients", ""),
     ("replace_writer", ENGINE, "_copy_recovery_script", "save_path"),
@@ -71,6 +72,8 @@ ATTRIBUTES = [
     ("link_moments", STAGE_1_2, "_hp_optimizer_states_linked"),
     ("stage_0_master", UNFUSED, "fp16_groups"),
     ("stage_0_master", UNFUSED, "fp32_groups"),
+    ("master_flats", STAGE_3, "fp32_partitioned_groups_flat"),
+    ("master_place", STAGE_3, "grad_position"),
     ("loss_scale", FUSED, "loss_scale_config"),
     ("loss_scale", UNFUSED, "loss_scale_config"),
     ("report_norm", ENGINE, "optimizer._global_grad_norm"),
@@ -88,6 +91,10 @@ MARKS = [
     ("is_sharded", "deepspeed.runtime.zero.partition_parameters", "ds_id"),
     ("whole_shape", "deepspeed.runtime.zero.partition_parameters", "ds_shape"),
     ("has_master_part", "deepspeed.utils.tensor_fragment", "_hp_mapping"),
+    ("master_place", "deepspeed.utils.tensor_fragment", "param_group_index"),
+    ("master_place", "deepspeed.utils.tensor_fragment", "hp_fragment_address"),
+    ("master_place", "deepspeed.utils.tensor_fragment", "lp_fragment_address"),
+    ("MasterPlace", "deepspeed.runtime.zero.stage3", "grad_position"),
     ("loss_scale", "deepspeed.runtime.fp16.loss_scaler", "cur_scale"),
 ]
 """Function of ours, DeepSpeed's module, and what it marks tensors and configurations with."""

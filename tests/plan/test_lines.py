@@ -49,6 +49,18 @@ def test_a_world_that_does_not_divide_the_batch() -> None:
         lines("vit_l", Machines(7, 1, 80 * GB))
 
 
+@pytest.mark.parametrize("file", FILES)
+def test_an_average_takes_four_bytes_a_parameter_divided_as_the_optimiser_s(file: str) -> None:
+    machines = Machines(8, 1, 80 * GB)
+    off, on = (lines("vit_l", machines, *more, files=(file,))[0] for more in ((), ("train.ema=1e6",)))
+    numbers = on.checkpoint - off.checkpoint
+    assert numbers % 4 == 0
+    held = {"zero0": numbers}.get(file, numbers / 8)
+    device, host = on.needs.peak - off.needs.peak, on.needs.host - off.needs.host
+    assert (host if "offload" in file else device) == pytest.approx(held, rel=1e-3)
+    assert (device if "offload" in file else host) == 0
+
+
 def test_memory_grows_with_the_micro_batch_and_shrinks_with_recomputation() -> None:
     found = lines("vit_l", Machines(8, 1, 80 * GB))
     for file in FILES:

@@ -18,6 +18,7 @@ BAD: list[dict[str, Any]] = [
     {"loss": [1]}, {"losses": [1, 2]}, {"losses": {"rgb": "x"}}, {"scored": 3}, {"scores": {"a": {"b": 1}}},
     {"failed": {"a": 1}}, {"units": {"a": 1}}, {"why": ["x"]}, {"error": {"a": 1}}, {"reasons": "x"},
     {"reasons": [1]}, {"world": "two"}, {"max_steps": 10**400}, {"device_peak_tflops": "x"}, {"host": 3},
+    {"ema": 3}, {"ema": {}}, {"ema": {"losses": [1]}}, {"ema": {"losses": {}, "lost": 3}},
 ]  # fmt: skip
 
 

@@ -124,6 +124,14 @@ def test_scores_that_people_read_stand_below_the_losses(run: Path, capsys: pytes
     assert said in capsys.readouterr().out
 
 
+def test_averaged_weights_stand_below_the_weights(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ema = {"losses": {"rgb": 0.25, "depth": 1.0}, "scored": {"rgb": 3, "depth": 3}, "iou": {"semseg": 0.4}}
+    say(run, "val", step=1000, losses={"rgb": 0.5, "depth": 1.5}, ema=ema)
+    main(["status", str(run)])
+    said = "  averaged    loss 1.25, of the weights themselves 2\n              rgb 0.25  depth 1\n"
+    assert f"{said}              IoU: semseg 0.4\n" in capsys.readouterr().out.replace("\N{NO-BREAK SPACE}", " ")
+
+
 def test_probes_and_the_best_checkpoint_are_shown(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     best = {"keep_best": "eval.biome", "eval_protocol": "512 tiles, seed 0"}
     say(run, "resume", step=1000, **best)

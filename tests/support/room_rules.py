@@ -110,6 +110,7 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "": frozenset(),
             "history": frozenset(),
             "checkpoint": frozenset({"", "history"}),
+            "average": frozenset({"", "checkpoint"}),
             "telemetry": frozenset({"", "history", "checkpoint"}),
         },
         "mmae.engine.checkpoint": {

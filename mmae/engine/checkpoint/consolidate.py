@@ -15,6 +15,7 @@ from torch import Tensor
 
 from mmae.config.schema import Config
 from mmae.disk.ownership import check_tree
+from mmae.engine.checkpoint.contents.average_state import open_average
 from mmae.engine.checkpoint.contents.frozen_state import read_frozen_tensors
 from mmae.engine.checkpoint.contents.train_state import read_state
 from mmae.engine.checkpoint.conversion.universal_state import read_stage_0
@@ -35,6 +36,7 @@ class Trained:
         model: in eval mode, float32, on the CPU.
         log_vars: the loss balancer's log variances, (O,); None without uncertainty weighting.
         band_stats: the statistics its inputs are normalised with.
+        half_life: in tiles, where the weights are averaged ones; else None.
     """
 
     model: MultiMAE
@@ -43,13 +45,18 @@ class Trained:
     folder: RunFolder
     band_stats: dict[str, Any]
     step: int
+    half_life: int | None = None
 
 
-def load_trained(run: str, step: int | None, trust: bool) -> Trained:
+def load_trained(run: str, step: int | None, trust: bool, averaged: bool = False) -> Trained:
     """The model of a run at its newest good checkpoint, or at a given step.
 
+    Args:
+        averaged: with the averaged weights (`train.ema`).
+
     Raises:
-        InputError: no run, no such checkpoint, a damaged one, or one that another user wrote and that is not trusted.
+        InputError: no run, no such checkpoint, a damaged one, one that another user wrote and that is not trusted, or
+            one without averaged weights where they are asked for.
     """
     folder = open_run(run, trust)
     config = folder.stored_config(trust)
@@ -61,8 +68,12 @@ def load_trained(run: str, step: int | None, trust: bool) -> Trained:
         module = PretrainModule(config.model)
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(name not in frozen)
-    names = group_names(module, config.train, config.model)
-    weights = consolidated_weights(checkpoint, state.zero_stage, names)
+    half_life = None
+    if averaged:
+        half_life, weights = _averaged_weights(checkpoint, module)
+    else:
+        names = group_names(module, config.train, config.model)
+        weights = consolidated_weights(checkpoint, state.zero_stage, names)
     weights.update({name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in frozen.items()})
     held = set(module.state_dict())
     weights = {name: tensor for name, tensor in weights.items() if name in held}
@@ -70,7 +81,16 @@ def load_trained(run: str, step: int | None, trust: bool) -> Trained:
         weights[name] = weights[name].view(parameter.shape)
     log_vars = weights.pop("loss_balancer.log_vars", None)
     module.model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in weights.items()}, assign=True)
-    return Trained(module.model.eval(), log_vars, config, folder, folder.stored_band_stats(), state.step)
+    return Trained(module.model.eval(), log_vars, config, folder, folder.stored_band_stats(), state.step, half_life)
+
+
+def _averaged_weights(checkpoint: Path, module: PretrainModule) -> tuple[int, dict[str, Tensor]]:
+    """The half-life in tiles of a checkpoint's averaged weights, and the averages of what is trained, flat, by name."""
+    stored = open_average(checkpoint)
+    if stored is None:
+        raise InputError(f"{checkpoint}: holds no averaged weights (train.ema was null): leave --ema out")
+    trained = {name: each.numel() for name, each in module.named_parameters() if each.requires_grad}
+    return stored.half_life, {name: stored.read(name, numel, 0, numel) for name, numel in trained.items()}
 
 
 def _chosen(folder: RunFolder, step: int | None, trust: bool) -> Path:

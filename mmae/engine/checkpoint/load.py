@@ -3,6 +3,7 @@
 mp_rank_*, *zero_pp_rank_*   DeepSpeed: weights, buffers, optimiser, schedule, loss scale
 untrained.safetensors        buffers and frozen parameters, which DeepSpeed's conversions lose
 rng_rank_*.safetensors       random number generators of each rank
+average_rank_*.safetensors   averaged weights (`train.ema`), a part of each rank
 state.json                   step, tiles seen, world size, data and versions
 config.yaml, band_stats.json the resolved recipe and the normalisation
 manifest.json                every file's size and hash, written last

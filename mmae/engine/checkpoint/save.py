@@ -22,6 +22,7 @@ from safetensors.torch import save as to_safetensors
 
 from mmae.distributed.collectives import gather, on_rank_0, rank
 from mmae.engine.checkpoint.background_save import RunningSave, SaveResult
+from mmae.engine.checkpoint.contents.average_state import KeptAverage, average_file
 from mmae.engine.checkpoint.contents.frozen_state import FROZEN_TENSORS, frozen_tensors
 from mmae.engine.checkpoint.contents.rng_state import generator_state
 from mmae.engine.checkpoint.contents.train_state import TrainState
@@ -34,7 +35,7 @@ from mmae.engine.engine_protocol import Engine
 from mmae.errors import InputError
 from mmae.run.best_checkpoint import best_checkpoint, is_better
 from mmae.run.folder import recipe_text
-from mmae.run.layout import BAND_STATS, CONFIG, RNG_STATES, STATE, name_of, newest_first, of_rank, step_of
+from mmae.run.layout import AVERAGE, BAND_STATS, CONFIG, RNG_STATES, STATE, name_of, newest_first, of_rank, step_of
 from mmae.run.locking.lock import RunLock
 from mmae.run.spec import RunSpec
 
@@ -43,15 +44,21 @@ class Saver:
     """Saves a training's checkpoints. Every rank has one, and calls `save` and `finish` at the same steps."""
 
     def __init__(
-        self, engine: Engine, spec: RunSpec, resumed_from: Path | None = None, lock: RunLock | None = None
+        self,
+        engine: Engine,
+        spec: RunSpec,
+        resumed_from: Path | None = None,
+        lock: RunLock | None = None,
+        average: KeptAverage | None = None,
     ) -> None:
         """From now on the engine saves through this object.
 
         Args:
             resumed_from: a checkpoint that is kept, whatever the retention rules say.
             lock: the lock of the run's folder. It is not released before a running save has ended.
+            average: the averaged weights, which are saved too.
         """
-        self._engine, self._spec = engine, spec
+        self._engine, self._spec, self._average = engine, spec, average
         self._resumed_from, self._lock = resumed_from, lock
         self._writer = StateWriter()
         replace_writer(engine, self._writer)
@@ -184,6 +191,9 @@ class Saver:
             end_failed_save(self._engine)
         writer.adopt(temporary / "offloaded_tensors" / f"rank{own:02d}")
         _put(writer, temporary / of_rank(RNG_STATES, own), to_safetensors(generator_state()))
+        averaged = average_file(self._average) if self._average is not None else None
+        if averaged is not None:
+            _put(writer, temporary / of_rank(AVERAGE, own), averaged)
         frozen = frozen_tensors(self._engine.module)
         if own:
             return

@@ -24,7 +24,7 @@ from mmae.engine.validate import Validation
 from mmae.run.log_reader import END
 from mmae.run.parent import read_parent
 from mmae.run.spec import RunSpec
-from mmae.run.status import named_scores, read_scores, total_loss
+from mmae.run.status import averaged_loss, named_scores, read_scores, total_loss
 from mmae.terminal.looks import TIE
 from mmae.terminal.plurals import counted
 
@@ -33,9 +33,19 @@ Losses = dict[str, float | None]
 
 
 def announce(
-    log: RunLog, spec: RunSpec, engine: Engine, found: ResumePoint | None, loaded: LoadResult, device_peak: float | None
+    log: RunLog,
+    spec: RunSpec,
+    engine: Engine,
+    found: ResumePoint | None,
+    loaded: LoadResult,
+    device_peak: float | None,
+    average_restarted: bool = False,
 ) -> None:
-    """Say and record how this start begins, and every setting that it changes."""
+    """Say and record how this start begins, and every setting that it changes.
+
+    Args:
+        average_restarted: the checkpoint has no averaged weights, and the recipe asks for them.
+    """
     for key, (old, new) in spec.changes.items():
         log.say(f"resume: {key} {old} -> {new}")
     converted = difference(spec, found.state) if found else ""
@@ -43,6 +53,8 @@ def announce(
         log.say(f"resume: converted the checkpoint ({converted})")
     for line in loaded.reapplied:
         log.say(f"resume: the optimiser takes the recipe's value: {line}")
+    if average_restarted:
+        log.say("resume: the checkpoint has no averaged weights: the average (train.ema) begins at its weights")
     if len(spec.tiles.sets) > 1 and not spec.config.data.band_stats:
         log.say(f"band statistics: those of the mixture of shard sets, in {spec.folder.band_stats_file}")
     split = spec.split
@@ -70,6 +82,7 @@ def announce(
         converted=converted,
         changes={key: list(values) for key, values in spec.changes.items()},
         reapplied=loaded.reapplied,
+        average_restarted=average_restarted,
         notes=found.notes if found else (),
         parent=None if (parent := read_parent(spec.folder.path)) is None else str(parent),
         world=split.world,
@@ -102,18 +115,31 @@ def train_records(log: RunLog, records: Iterable[Record]) -> Losses:
     return losses
 
 
-def validation(log: RunLog, step: int, found: Validation, seconds: float) -> None:
-    """Record a validation and say in a line what people read of it. A loss that is not finite is a warning."""
+def validation(log: RunLog, step: int, found: Validation, seconds: float, averaged: Validation | None = None) -> None:
+    """Record a validation and say in a line what people read of it. A loss that is not finite is a warning.
+
+    Args:
+        averaged: that of the averaged weights, where there are any.
+    """
     for name, lost in found.lost.items():
         log.say(
             f"WARNING: step {step}: the validation loss of {name} is not finite on {lost} of {found.scored[name]} "
             "tiles: see what they hold (quarantine/ names them)"
         )
-    record = {"losses": found.losses, "scored": found.scored, "lost": found.lost, **_read(found.read)}
+    record = _val_record(found)
     if found.losses:
         said = (f"validation loss {total_loss(record)}", read_scores(record))
         log.tell(f"step {step}: ", "; ".join(filter(None, said)))
-    log.write("val", step=step, **record, seconds=seconds)
+    if averaged is None:
+        log.write("val", step=step, **record, seconds=seconds)
+        return
+    ema = _val_record(averaged)
+    log.say(f"step {step}: validation of the averaged weights: {averaged_loss(record, ema)}")
+    log.write("val", step=step, **record, ema=ema, seconds=seconds)
+
+
+def _val_record(found: Validation) -> Record:
+    return {"losses": found.losses, "scored": found.scored, "lost": found.lost, **_read(found.read)}
 
 
 def _in_one_line(text: str) -> str:

@@ -8,8 +8,7 @@ engine's own forward pass is not used.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from mmae.config.score_names import EVAL
 from mmae.distributed.collectives import RankFailedError, gather, on_every_rank, rank, world
-from mmae.engine.checkpoint.contents.rng_state import generator_state, restore_generators
+from mmae.engine.checkpoint.contents.rng_state import generators_kept
 from mmae.engine.engine_protocol import Engine
 from mmae.errors import InputError
 from mmae.evaluate.frozen.token_vectors import pool
@@ -65,7 +64,7 @@ class InLoopProbes:
 
     def evaluate(self, engine: Engine) -> Probed:
         """Probe the encoder as it is. Collective; only a failure of the communication raises."""
-        with _generators_kept(), torch.no_grad():
+        with generators_kept(), torch.no_grad():
             try:
                 vectors_SD = self._vectors(engine)
             except RankFailedError as error:
@@ -155,13 +154,3 @@ def _interleaved(parts: list[Tensor]) -> Tensor:
     for number, part in enumerate(parts):
         whole[number :: len(parts)] = part
     return whole
-
-
-@contextmanager
-def _generators_kept() -> Iterator[None]:
-    """Put the random generators of this process back as they were, whatever the fits draw."""
-    state = generator_state()
-    try:
-        yield
-    finally:
-        restore_generators(state)

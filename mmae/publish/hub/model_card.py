@@ -32,6 +32,8 @@ LICENSE: Final = "license"
 """Key of the notes in config.json."""
 TRAINING: Final = "training"
 """Key of the notes in config.json: what `training_facts` gives."""
+AVERAGED: Final = "averaged_half_life"
+"""Key of the notes in config.json: the half-life, in tiles, of the average that the weights are (`train.ema`)."""
 
 _LICENSE: Final = re.compile(r"[a-z0-9][a-z0-9.+-]{0,63}")
 _SHOWN: Final = 80
@@ -191,6 +193,7 @@ def _training(saved: SavedModel, facts: Mapping[str, Any]) -> Iterator[str]:
         "precision": facts.get("precision"),
         "published checkpoint": saved.extra.get("published"),
         "epoch": saved.extra.get("epoch"),
+        "weights": None if (tiles := saved.extra.get(AVERAGED)) is None else f"averaged, half-life of {tiles} tiles",
     }
     rows = [(key, plain(value)) for key, value in said.items() if value is not None]
     if parent := mapping(facts.get("parent")):

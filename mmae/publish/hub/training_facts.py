@@ -26,18 +26,19 @@ RECIPE_KEYS: Final = (
 """Recipe keys that say how a model was trained. None of them is a place."""
 
 
-def training_facts(folder: RunFolder, config: Config, step: int) -> dict[str, Any]:
+def training_facts(folder: RunFolder, config: Config, step: int, averaged: bool = False) -> dict[str, Any]:
     """The facts of a run at a checkpoint. What the run's folder does not hold any more is left out.
 
     Args:
         step: of the checkpoint.
+        averaged: the validation is that of the averaged weights.
     """
     from mmae.config.schema import flatten
     from mmae.run.parent import read_parent
 
     flat = flatten(config)
     facts: dict[str, Any] = {"recipe": {key: flat[key] for key in RECIPE_KEYS}}
-    facts |= _of_checkpoint(folder, step) | _of_log(folder, step)
+    facts |= _of_checkpoint(folder, step) | _of_log(folder, step, averaged)
     if (parent := read_parent(folder.path)) is not None:
         facts["parent"] = {"run": parent.name, "step": parent.step}
     if sources := _sources(config):
@@ -60,7 +61,7 @@ def _of_checkpoint(folder: RunFolder, step: int) -> dict[str, Any]:
     return {}
 
 
-def _of_log(folder: RunFolder, step: int) -> dict[str, Any]:
+def _of_log(folder: RunFolder, step: int, averaged: bool) -> dict[str, Any]:
     """The last validation up to the checkpoint's step."""
     from mmae.disk.json_text import standard_json
     from mmae.run.log_reader import LogRecords, step_of_record
@@ -69,12 +70,16 @@ def _of_log(folder: RunFolder, step: int) -> dict[str, Any]:
         records = LogRecords(folder.log_file).all("val")
     except OSError:
         return {}
-    before = [
-        record for record in records if step_of_record(record) <= step and isinstance(record.get("losses"), Mapping)
-    ]
-    if not before:
+    found = {
+        step_of_record(record): losses
+        for record in records
+        if step_of_record(record) <= step
+        and isinstance(losses := (record.get("ema") or {} if averaged else record).get("losses"), Mapping)
+    }
+    if not found:
         return {}
-    return {"validation": {"step": step_of_record(before[-1]), "losses": standard_json(before[-1]["losses"])}}
+    last = list(found)[-1]
+    return {"validation": {"step": last, "losses": standard_json(found[last])}}
 
 
 def _sources(config: Config) -> list[dict[str, Any]]:

@@ -84,6 +84,15 @@ def test_a_validation_is_recorded_and_said_in_units_that_people_read(log: Log) -
     assert numbers == {"val/iou/semseg": 0.5, "val/iou_of_classes/semseg/trees": 0.5, "val/rmse/depth": 12.34}
 
 
+def test_averaged_weights_are_recorded_beside_the_weights(log: Log) -> None:
+    found, averaged = (Validation({"depth": loss}, {"depth": 8}, {}, {}) for loss in (1.0, 0.75))
+    console_report.validation(real(log), 7, found, 1.5, averaged)
+    assert log.said == ["step 7: validation of the averaged weights: loss 0.75, of the weights themselves 1"]
+    (record,) = log.written
+    assert (record["losses"], record["ema"]["losses"]) == ({"depth": 1.0}, {"depth": 0.75})
+    assert numbers_of(record)["val/ema/losses/depth"] == 0.75
+
+
 def test_probes_are_recorded_and_a_failure_is_a_warning(log: Log) -> None:
     console_report.probes(real(log), 7, {"biome": 0.5, "slope": None}, {"elevation": "rank 1: no memory"}, 1.5)
     assert log.said == [

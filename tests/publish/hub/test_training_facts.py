@@ -21,6 +21,7 @@ def test_what_a_run_knows(tmp_path: Path) -> None:
     folder.write_configs(config, {}, {})
     records = [{"kind": "start", "step": 0, "host": "secret"}]
     records += [{"kind": "val", "step": step, "losses": {"rgb": step / 10}} for step in (2, 4, 6)]
+    records[1]["ema"] = {"losses": {"rgb": 0.15}}
     folder.log_file.write_text("".join(json.dumps(record) + "\n" for record in records))
     checkpoint = folder.checkpoints / "global_step5"
     checkpoint.mkdir(parents=True)
@@ -30,6 +31,7 @@ def test_what_a_run_knows(tmp_path: Path) -> None:
     facts = training_facts(folder, config, 5)
     assert facts["parent"] == {"run": "trunk", "step": 3}
     assert facts["validation"] == {"step": 4, "losses": {"rgb": 0.4}}
+    assert training_facts(folder, config, 5, averaged=True)["validation"] == {"step": 2, "losses": {"rgb": 0.15}}
     assert (facts["tiles_seen"], facts["precision"], facts["versions"]) == (80, "bf16", {"mmae": "0.1.0"})
     assert facts["shards"] == [index.fingerprint]
     assert facts["sources"] == [

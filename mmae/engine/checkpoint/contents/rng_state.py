@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -39,3 +41,13 @@ def restore_generators(state: dict[str, Tensor]) -> None:
         position, has_gauss, gauss = state["numpy_place"].tolist()
         key = state["numpy"].numpy().astype(np.uint32)
         np.random.set_state(("MT19937", key, int(position), int(has_gauss), gauss))
+
+
+@contextmanager
+def generators_kept() -> Iterator[None]:
+    """After the context every generator is as it was before, whatever was drawn within it."""
+    state = generator_state()
+    try:
+        yield
+    finally:
+        restore_generators(state)
