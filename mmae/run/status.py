@@ -151,7 +151,7 @@ def _losses(record: Record) -> str:
 
 def averaged_loss(val: Record, ema: Record) -> str:
     """The validation loss of averaged weights, beside that of the weights themselves."""
-    return f"loss {_total(ema)}, of the weights themselves {_total(val)}"
+    return f"loss {total_loss(ema)}, of the weights themselves {total_loss(val)}"
 
 
 def read_scores(val: Record) -> str:
