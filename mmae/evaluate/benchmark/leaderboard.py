@@ -17,6 +17,7 @@ from typing import Final
 
 from mmae.disk.files import atomic_folder, writing
 from mmae.evaluate.benchmark.result_rows import LEADERBOARD, Row
+from mmae.evaluate.benchmark.tasks.benchmark_task import FINETUNE
 from mmae.terminal.plurals import counted
 from mmae.version import __version__
 
@@ -66,7 +67,7 @@ def _csv(rows: Sequence[Row]) -> str:
     for row in rows:
         said: dict[str, str] = {name: row[name] for name in LEADERBOARD}
         said |= {"Metric": _METRICS.get(row["Metric"], row["Metric"]), "batch_size_selection": "fixed"}
-        writer.writerow({**said, "frozen_or_full_ft": "frozen"})
+        writer.writerow({**said, "frozen_or_full_ft": "full_ft" if row["decoder"] == FINETUNE else "frozen"})
     return out.getvalue()
 
 
@@ -78,7 +79,7 @@ def _about(rows: Sequence[Row], backbone: str, parameters: int) -> Mapping[str, 
         "Code Repository Link ": _UNKNOWN,
         "License": _UNKNOWN,
         "Number of HPO trials": ", ".join(trials),
-        "Additional information about submission": f"mmae {__version__} benchmark, frozen encoder. {settings}",
+        "Additional information about submission": f"mmae {__version__} benchmark. {settings}",
         "Comments on new models in submission": _UNKNOWN,
         "New model info": [
             {

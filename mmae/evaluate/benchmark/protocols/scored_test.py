@@ -21,7 +21,8 @@ class ScoredTest:
         choice: what validation chose, in words.
         others: further metrics.
         trials: settings that were compared on validation.
-        batch_size, weight_decay, lr: of the head's training; None where there is none.
+        batch_size, weight_decay, lr: of a training; None where there is none.
+        seconds, peak_mb: of a command of its own, and of its first process; None: this command measures them.
     """
 
     test: str
@@ -33,3 +34,5 @@ class ScoredTest:
     batch_size: int | None = None
     weight_decay: float | None = None
     lr: float | None = None
+    seconds: float | None = None
+    peak_mb: float | None = None

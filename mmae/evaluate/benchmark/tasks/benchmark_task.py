@@ -24,6 +24,9 @@ VECTOR_PROTOCOLS: Final = ("knn", "linear")
 DENSE_PROTOCOLS: Final = ("linear-seg", "upernet")
 """Protocols for tasks with an answer a pixel."""
 PROTOCOLS: Final = (*VECTOR_PROTOCOLS, *DENSE_PROTOCOLS)
+"""Protocols of a frozen encoder."""
+FINETUNE: Final = "finetune"
+"""The protocol that trains the encoder too; it fits every task."""
 
 NOT_SCORED: Final = -1
 """The label of a pixel that is in no score."""
@@ -53,7 +56,7 @@ class TaskInfo:
     @property
     def protocols(self) -> tuple[str, ...]:
         """The protocols that fit."""
-        return DENSE_PROTOCOLS if self.dense else VECTOR_PROTOCOLS
+        return (*(DENSE_PROTOCOLS if self.dense else VECTOR_PROTOCOLS), FINETUNE)
 
 
 @dataclass(frozen=True, eq=False)
