@@ -28,6 +28,7 @@ from mmae.evaluate.benchmark.row_contents import (
     near_line,
     score_columns,
     score_line,
+    tuned_columns,
 )
 from mmae.evaluate.benchmark.tasks.benchmark_task import FINETUNE
 from mmae.evaluate.frozen.feature_store import FeatureStore
@@ -91,7 +92,7 @@ def run_benchmark(subject: Subject, asked: Asked, rows: ResultRows, places: Pret
                 rows.add({
                     **key_of(subject, asked, job.task, job.data, protocol, seed, score.test),
                     **score_columns(asked, job.task, protocol, score),
-                    **(input_columns(job.task, job.inputs) if job.inputs and protocol != FINETUNE else {}),
+                    **(tuned_columns(job.task, score) if protocol == FINETUNE else _input_columns(job)),
                     **(near_columns(near[score.test]) if near else {}), "backbone": subject.name,
                     "seconds": score.seconds or time.perf_counter() - begun, "tiles/s": spent.speed,
                     "peak memory MB": score.peak_mb if protocol == FINETUNE else _peak_mb(_device(subject)),
@@ -142,6 +143,11 @@ def _tell_near(subject: Subject, asked: Asked, job: _Job, rows: ResultRows, near
             key = key_of(subject, asked, job.task, job.data, protocol, seed, test)
             if rows.has(key):
                 rows.amend(key, near_columns(found))
+
+
+def _input_columns(job: _Job) -> dict[str, object]:
+    assert job.inputs is not None
+    return input_columns(job.task, job.inputs)
 
 
 def _tuned_scores(subject: Subject, asked: Asked, job: _Job, rows: ResultRows, seed: int) -> Iterator[ScoredTest]:

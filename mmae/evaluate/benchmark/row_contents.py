@@ -88,6 +88,11 @@ def input_columns(task: BenchmarkTask, inputs: TileInputs) -> dict[str, object]:
     }  # fmt: skip
 
 
+def tuned_columns(task: BenchmarkTask, score: ScoredTest) -> dict[str, object]:
+    """What a fine-tuned model saw."""
+    return {"modalities": " ".join(score.modalities), "level": task.level}
+
+
 def near_columns(near: Nearness) -> dict[str, object]:
     """The leak check."""
     return {"places known": near.known, "near pretraining": near.near}

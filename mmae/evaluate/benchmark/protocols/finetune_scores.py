@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,11 @@ from mmae.config.finetune_checks import FINETUNING
 from mmae.disk.json_text import parse_json
 from mmae.disk.regular_file import read_regular_text
 from mmae.errors import InputError
+from mmae.evaluate.benchmark.protocols.dense_score import dense_metric
 from mmae.evaluate.benchmark.protocols.scored_test import ScoredTest
 from mmae.evaluate.frozen.bootstrap import Interval, bootstrap
 from mmae.evaluate.frozen.metrics import METRICS
-from mmae.run.layout import CONFIG, LOG, PREDICTIONS, RESULTS
+from mmae.run.layout import CONFIG, LOG, MODEL, PREDICTIONS, RESULTS
 from mmae.run.log_reader import LogRecords
 
 if TYPE_CHECKING:
@@ -42,15 +44,16 @@ def read_scores(info: TaskInfo, run: Path, test: str, seed: int, trials: int, se
     try:
         found = parse_json(read_regular_text(path))
         main, tested = found["main"], found["test"]
-        if (found["kind"], tested["split"]) != (info.kind, test):
-            raise ValueError(f"it is of the split {tested['split']}, {found['kind']}")
-        scores = {name: _number(value) for name, value in tested["scores"].items()}
-        interval = _interval(info, run, scores[info.metric], seed)
         config = FINETUNING.load(str(run / CONFIG), [])
+        if (found["task"], config.data.test_split) != (info.name, test):
+            raise ValueError(f"it is of {found['task']}, {config.data.test_split}")
+        scores = {name: _number(value) for name, value in tested["scores"].items()}
+        interval = _interval(info, run, _comparable(info, tested), seed)
         return ScoredTest(
             test, interval, _number(found["val"]["scores"][main]), f"step {found['best_step']}",
-            {name: value for name, value in scores.items() if name != info.metric}, trials,
+            {name: value for name, value in scores.items() if name != info.metric or value != interval.value}, trials,
             config.train.global_batch, config.train.weight_decay, config.train.lr, seconds, _peak_mb(run / LOG),
+            _modalities(run / MODEL / "config.json"),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be used ({type(error).__name__}: {error}): {_REMEDY}") from None
@@ -58,6 +61,14 @@ def read_scores(info: TaskInfo, run: Path, test: str, seed: int, trials: int, se
 
 def _number(value: Any) -> float:
     return float("nan") if value is None else float(value)
+
+
+def _comparable(info: TaskInfo, tested: Mapping[str, Any]) -> float:
+    """The task's metric by the formula of a frozen encoder's rows: mIoU is over the classes that the test holds."""
+    if info.kind != "segmentation":
+        return _number(tested["scores"][info.metric])
+    counts_1CC = torch.tensor(tested["confusion"], dtype=torch.float64)[None]
+    return dense_metric(info).compute(counts_1CC, torch.zeros(1))
 
 
 def _interval(info: TaskInfo, run: Path, score: float, seed: int) -> Interval:
@@ -89,7 +100,7 @@ def _predictions(path: Path, kind: Kind) -> tuple[Tensor, Tensor]:
         known_N: NDArray[np.bool_] = y >= 0
     else:
         y = np.stack([table[f"label {name}"].to_numpy() for name in names], axis=1)
-        known_N = np.isfinite(y).all(axis=1)
+        known_N = np.asarray(np.isfinite(y).all(axis=1))
         y = y.astype(np.int64) if kind == "multilabel" else y
     return torch.from_numpy(predicted_NK[known_N]), torch.from_numpy(y[known_N])
 
@@ -98,3 +109,7 @@ def _peak_mb(log: Path) -> float | None:
     """The most memory that the training's first process had; None if it does not say."""
     peaks = [record.get("peak_memory_gb") for record in LogRecords(log).all("train")]
     return max((1e3 * peak for peak in peaks if peak is not None), default=None)
+
+
+def _modalities(path: Path) -> tuple[str, ...]:
+    return tuple(map(str, parse_json(read_regular_text(path))["model"]["in_domains"]))

@@ -23,6 +23,7 @@ class ScoredTest:
         trials: settings that were compared on validation.
         batch_size, weight_decay, lr: of a training; None where there is none.
         seconds, peak_mb: of a command of its own, and of its first process; None: this command measures them.
+        modalities: that its model has; empty: they are those of the features.
     """
 
     test: str
@@ -36,3 +37,4 @@ class ScoredTest:
     lr: float | None = None
     seconds: float | None = None
     peak_mb: float | None = None
+    modalities: tuple[str, ...] = ()
