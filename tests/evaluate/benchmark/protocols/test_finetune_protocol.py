@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from mmae.evaluate.benchmark.protocols import finetune_process, finetune_protocol
+from mmae.evaluate.benchmark.protocols import finetune_protocol
+from mmae.evaluate.benchmark.protocols.dense_protocols import DenseProtocol
 from tests.support.benchmark_model import benchmark, read_rows, write_model
 from tests.support.commands import BIN
 from tests.support.geobench_suite import write_task
@@ -167,11 +167,18 @@ def test_settings_that_do_not_fit_are_refused_before_anything_is_started(
 
 
 def test_without_being_asked_for_no_model_is_fine_tuned(
-    model: Path, suite: Path, tmp_path: Path, started: Started
+    model: Path, suite: Path, tmp_path: Path, started: Started, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tried: list[str] = []
+
+    def no_scores(_: object, dense: DenseProtocol, seed: int) -> tuple[()]:
+        tried.append(dense.name)
+        return ()
+
+    monkeypatch.setattr("mmae.evaluate.benchmark.benchmark_run.dense_scores", no_scores)
     said = [model, "--suite", "geobench1", "--data", suite, "--out", tmp_path / "s.csv", "--tasks", "m-pv4ger-seg"]
-    assert benchmark(*said, "--epochs", 1, "--head-width", 8) == 0
-    assert not started.calls
+    assert benchmark(*said) == 0
+    assert (tried, started.calls) == (["linear-seg", "upernet"], [])
 
 
 def results_of(folder: Path, name: str) -> dict[str, Any]:
@@ -213,7 +220,7 @@ def test_rows_of_every_kind_say_what_their_runs_say(
     assert float(rows[0]["test metric"]) > 0.8
     assert float(rows[2]["test metric"]) > 0.8
     kept = out.read_bytes()
-    monkeypatch.setattr(finetune_process.subprocess, "Popen", pytest.fail)
+    monkeypatch.setattr(finetune_protocol, "run_finetune", pytest.fail)
     assert benchmark(*geo) == 0
     assert benchmark(*bench) == 0
     assert out.read_bytes() == kept
