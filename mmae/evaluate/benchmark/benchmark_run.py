@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 _WINDOWS: Final = MappingProxyType({"cuda": 256, "cpu": 16})
 """Windows that are encoded at once."""
-_VERSION: Final = 1
+_VERSION: Final = 2
 """Of how vectors are computed: another number leaves those that are kept alone."""
 
 
@@ -160,9 +160,9 @@ def _tuned_scores(subject: Subject, asked: Asked, job: _Job, rows: ResultRows, s
 
 
 def _tuned_model(subject: Subject, asked: Asked) -> TunedModel:
-    reading = asked.reading
+    reading, inputs = asked.reading, subject.encoder.saved.config.in_domains
     return TunedModel(
-        subject.location, asked.suite, asked.data, asked.level, reading.normalisation, reading.check_units,
+        subject.location, inputs, asked.suite, asked.data, asked.level, reading.normalisation, reading.check_units,
         subject.trust,
     )  # fmt: skip
 

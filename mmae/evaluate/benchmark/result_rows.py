@@ -26,8 +26,8 @@ LEADERBOARD: Final = (
 OURS: Final = (
     "suite", "test split", "ci low", "ci high", "normalised", "published worst", "published best", "val metric",
     "other metrics", "choice", "modalities", "level", "normalisation", "window", "train samples", "test samples",
-    "places known", "near pretraining", "seconds", "tiles/s", "peak memory MB", "model", "data", "protocol",
-    "mmae version",
+    "test without data", "places known", "near pretraining", "seconds", "tiles/s", "peak memory MB", "model", "data",
+    "protocol", "mmae version",
 )  # fmt: skip
 COLUMNS: Final = (*LEADERBOARD, *OURS)
 KEY: Final = ("suite", "dataset", "test split", "partition name", "decoder", "Seed", "model", "data", "protocol")

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from mmae.evaluate.benchmark.published_scores import PUBLISHED, normalised
-from mmae.evaluate.benchmark.tasks.benchmark_task import FINETUNE, TRAIN, VECTOR_PROTOCOLS
+from mmae.evaluate.benchmark.tasks.benchmark_task import FINETUNE, TRAIN, VALID, VECTOR_PROTOCOLS
 from mmae.version import __version__
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def _settings(asked: Asked, protocol: str) -> str:
     reading = asked.reading
     if protocol == FINETUNE:
         said = [f"normalise={reading.normalisation}", f"level={asked.level or 'auto'}"]
-        return " ".join([*said, f"search={asked.finetune.search}", *asked.finetune.overrides])
+        return " ".join([*said, f"search={asked.finetune.search}", *asked.finetune.decisive])
     said = [
         f"normalise={reading.normalisation}",
         f"window={reading.window or 'auto'}",
@@ -71,7 +71,8 @@ def score_columns(asked: Asked, task: BenchmarkTask, protocol: str, score: Score
         "ci high": _bound(found.high), "normalised": normalised(info.name, found.value), "published worst": worst,
         "published best": best, "val metric": score.val_score, "choice": score.choice,
         "other metrics": " ".join(f"{name}={value:.6g}" for name, value in score.others.items()),
-        "train samples": len(task.splits[TRAIN]), "test samples": len(task.splits[score.test]),
+        "train samples": len(task.splits[TRAIN]) if score.trained is None else score.trained,
+        "test samples": score.samples, "test without data": score.empty.get(score.test),
         "mmae version": __version__,
     }  # fmt: skip
 
@@ -111,7 +112,9 @@ def score_line(task: BenchmarkTask, protocol: str, seed: int, score: ScoredTest)
     place = "" if relative is None else f", normalised {relative:.3f}"
     where = f"{task.info.name}, {task.partition}, {protocol}, seed {seed}, {score.test}"
     spread = "" if math.isnan(found.low) else f" ({found.low:.4f} to {found.high:.4f})"
-    return f"{where}: {task.info.metric} {found.value:.4f}{spread}{place}; {score.choice}"
+    missed = [f"{score.empty[split]} of {split}" for split in (TRAIN, VALID, score.test) if score.empty.get(split)]
+    without = f"; left out, as no input holds data: {', '.join(missed)}" if missed else ""
+    return f"{where}: {task.info.metric} {found.value:.4f}{spread}{place}; {score.choice}{without}"
 
 
 def near_line(task: BenchmarkTask, test: str, found: Nearness) -> str:

@@ -7,6 +7,7 @@ to the row's key: a command that was interrupted goes on with it, and one that h
 from __future__ import annotations
 
 import hashlib
+import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,8 +15,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from mmae.config.config_values import assignment
 from mmae.config.finetune_checks import FINETUNING
+from mmae.config.finetune_schema import FinetuneConfig
+from mmae.config.schema import Resume, resume_policy
 from mmae.errors import InputError
+from mmae.evaluate.benchmark.encoding.band_choice import choose_columns, no_bands
 from mmae.evaluate.benchmark.protocols.finetune_process import run_finetune
 from mmae.evaluate.benchmark.protocols.finetune_scores import read_scores
 from mmae.run.layout import RESULTS, SEEDS
@@ -42,6 +47,8 @@ _OWN_KEYS: Final = frozenset(
 """Keys of a recipe that a row says by other means."""
 _SPLIT_KEYS: Final = frozenset({"data.val_split", "data.test_split", "data.val_fraction", "data.test_fraction"})
 """Keys that would make another validation or test of a task."""
+_SCORED: Final = frozenset({"train.precision", "data.band_stats"})
+"""Keys that a run may change on the way, and that change its score all the same."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,14 @@ class FinetuneProtocol:
     overrides: tuple[str, ...] = ()
     ranks: int = 1
 
+    @property
+    def decisive(self) -> tuple[str, ...]:
+        """The overrides on which a score depends, in one order: without those that a run may change on its way."""
+        said, policy = FINETUNING.parse_overrides(list(self.overrides)), resume_policy(FinetuneConfig)
+        return tuple(
+            assignment(key, said[key]) for key in sorted(said) if policy[key] is not Resume.FREE or key in _SCORED
+        )
+
 
 @dataclass(frozen=True)
 class TunedModel:
@@ -67,6 +82,7 @@ class TunedModel:
 
     Attributes:
         location: a model folder, or a name on the hub.
+        inputs: its modalities.
         suite, data: the suite, and its folder.
         level: of Sentinel-2, if it is known better.
         normalisation: as `Reading` has it.
@@ -74,6 +90,7 @@ class TunedModel:
     """
 
     location: str
+    inputs: tuple[str, ...]
     suite: str
     data: Path
     level: str | None
@@ -98,11 +115,14 @@ def check_override(said: str) -> None:
 
 
 def check_recipe(task: BenchmarkTask, tuned: TunedModel, protocol: FinetuneProtocol) -> None:
-    """Refuse settings that contradict each other, before hours are spent.
+    """Refuse what cannot be trained, before hours are spent on other tasks.
 
     Raises:
-        InputError: the recipe of this task cannot be built with the overrides.
+        InputError: the recipe of this task cannot be built with the overrides, or the model takes none of its bands.
     """
+    columns, _ = choose_columns(tuned.inputs, task, ())
+    if not columns:
+        raise InputError(no_bands(task, tuned.inputs))
     recipe, *settings = _settings(task, tuned, protocol)
     FINETUNING.load(recipe, settings)
 
@@ -128,6 +148,11 @@ def finetuned_score(
     print(f"{name}: mmae finetune in {folder}", flush=True)
     begun = time.perf_counter()
     status = run_finetune(words, protocol.ranks)
+    if status < 0:
+        raise InputError(
+            f"{name}: the fine-tuning was ended by {_signal(-status)} (its folder is {folder}); if the system lacked "
+            "memory, say a smaller --finetune train.micro_batch=N: the command then goes on with it"
+        )
     if status:
         raise InputError(
             f"{name}: the fine-tuning ended with status {status}, for the reason above (its folder is {folder}): mend "
@@ -136,6 +161,13 @@ def finetuned_score(
     if not (part / RESULTS).is_file():
         raise InputError(f"{name}: the fine-tuning in {folder} was asked to stop: the same command goes on with it")
     return read_scores(task.info, part, test, seed, max(1, protocol.search), time.perf_counter() - begun)
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def _settings(task: BenchmarkTask, tuned: TunedModel, protocol: FinetuneProtocol) -> list[str]:

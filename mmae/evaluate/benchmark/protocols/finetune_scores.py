@@ -50,10 +50,11 @@ def read_scores(info: TaskInfo, run: Path, test: str, seed: int, trials: int, se
         scores = {name: _number(value) for name, value in tested["scores"].items()}
         interval = _interval(info, run, _comparable(info, tested), seed)
         return ScoredTest(
-            test, interval, _number(found["val"]["scores"][main]), f"step {found['best_step']}",
-            {name: value for name, value in scores.items() if name != info.metric or value != interval.value}, trials,
-            config.train.global_batch, config.train.weight_decay, config.train.lr, seconds, _peak_mb(run / LOG),
-            _modalities(run / MODEL / "config.json"),
+            test, int(tested["tiles"]), interval, _number(found["val"]["scores"][main]), f"step {found['best_step']}",
+            {name: value for name, value in scores.items() if name != info.metric or value != interval.value},
+            trained=int(found["training_tiles"]), trials=trials,
+            batch_size=config.train.global_batch, weight_decay=config.train.weight_decay, lr=config.train.lr,
+            seconds=seconds, peak_mb=_peak_mb(run / LOG), modalities=_modalities(run / MODEL / "config.json"),
         )  # fmt: skip
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} cannot be used ({type(error).__name__}: {error}): {_REMEDY}") from None

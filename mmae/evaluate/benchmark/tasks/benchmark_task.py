@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from mmae.errors import InputError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -127,3 +129,19 @@ class BenchmarkTask(ABC):
     def tests(self) -> tuple[str, ...]:
         """The names of the splits that are tested."""
         return tuple(name for name in self.splits if name not in {TRAIN, VALID})
+
+    def check_data(self, samples: Mapping[str, int]) -> None:
+        """Refuse the task if a model sees nothing of a whole split.
+
+        Args:
+            samples: split -> how many of it hold data in some input of the model.
+
+        Raises:
+            InputError: the message names the split.
+        """
+        for split, count in samples.items():
+            if not count:
+                raise InputError(
+                    f"{self.info.name}, {self.partition}: no sample of split {split} holds data in any input of the "
+                    "model: leave the task out"
+                )

@@ -63,9 +63,9 @@ class Started:
         (run / "model" / "config.json").write_text('{"model": {"in_domains": ["rgb"]}}')
         (run / "config.yaml").write_text("\n".join(f"{key}: {value}" for key, value in said.items()))
         (run / "log.jsonl").write_text('{"kind": "train", "step": 1, "peak_memory_gb": 0.25}\n')
-        test = {"scores": {"miou": 0.3, "accuracy": 0.75}, "confusion": self.confusion}
+        test = {"tiles": 2, "scores": {"miou": 0.3, "accuracy": 0.75}, "confusion": self.confusion}
         found = {"task": said["source.task"], "kind": "segmentation", "main": "miou", "best_step": 3,
-                 "val": {"scores": {"miou": 0.5}}, "test": test}  # fmt: skip
+                 "training_tiles": 4, "val": {"scores": {"miou": 0.5}}, "test": test}  # fmt: skip
         (run / "results.json").write_text(json.dumps(found))
 
 
@@ -106,6 +106,9 @@ def test_each_row_is_one_command_and_only_missing_rows_are_started(
     kept = out.read_bytes()
     assert benchmark(*said) == 0
     assert (len(started.calls), out.read_bytes()) == (2, kept)
+    # What does not change what is learnt may change on the way.
+    assert benchmark(*said, "--finetune", "train.micro_batch=2", "--finetune", "log.wandb=false") == 0
+    assert (len(started.calls), out.read_bytes()) == (2, kept)
     # Other settings are another row and another run, also where words hold several blanks.
     for _ in range(2):
         assert benchmark(*words(model, suite, out, "--search", 2, "--finetune", "model.blocks=[0,  1]")) == 0
@@ -118,7 +121,9 @@ def test_a_command_that_does_not_end_well_leaves_no_row_and_goes_on_in_its_folde
 ) -> None:
     out = tmp_path / "s.csv"
     said = words(model, suite, out)
-    for started.status, started.ends, says in ((3, True, "ended with status 3"), (0, False, "was asked to stop")):
+    for started.status, started.ends, says in (
+        (3, True, "ended with status 3"), (-9, True, "was ended by SIGKILL"), (0, False, "was asked to stop"),
+    ):  # fmt: skip
         assert benchmark(*said) == 2
         error = capsys.readouterr().err
         assert says in error
@@ -164,6 +169,15 @@ def test_settings_that_do_not_fit_are_refused_before_anything_is_started(
     assert error.count("\n") == 1
     assert not started.calls
     assert not list(tmp_path.glob("s.csv*"))
+
+
+def test_a_model_without_any_of_the_bands_is_refused_before_anything_is_started(
+    suite: Path, tmp_path: Path, started: Started, capsys: pytest.CaptureFixture[str]
+) -> None:
+    radar = write_model(tmp_path / "radar", ("sentinel1",))
+    assert benchmark(*words(radar, suite, tmp_path / "s.csv")) == 2
+    assert "m-pv4ger-seg: the model takes none of its bands" in capsys.readouterr().err
+    assert not started.calls
 
 
 def test_without_being_asked_for_no_model_is_fine_tuned(
