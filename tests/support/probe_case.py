@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -63,10 +64,19 @@ def pixels(row: int, name: str, info: DatasetInfo) -> NDArray[Any]:
     return np.asarray(found).astype(info.dtype)
 
 
-def write_probe_set(folder: Path, datasets: Any = DATASETS, tiles: int = TILES) -> Path:
+def write_probe_set(folder: Path, datasets: Any = DATASETS, tiles: int = TILES, empty: Collection[int] = ()) -> Path:
+    """A set of tiles.
+
+    Args:
+        empty: rows whose images hold no data.
+    """
+
+    def shown(row: int, name: str, info: DatasetInfo) -> NDArray[Any]:
+        return pixels(row, name, info) * (row not in empty or name != "sentinel2")
+
     rows = list(range(tiles))
     splits = {"train": [row for row in rows if site(row) < 18], "val": [row for row in rows if site(row) >= 18]}
-    write_set(folder, {**splits, "test": []}, 16, datasets, {row: place(row) for row in rows}, pixels,
+    write_set(folder, {**splits, "test": []}, 16, datasets, {row: place(row) for row in rows}, shown,
               {row: biome(row) for row in rows}, {row: 20200115 + 100 * (site(row) % 12) for row in rows},
               STATS)  # fmt: skip
     return folder

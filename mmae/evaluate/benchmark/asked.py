@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mmae.evaluate.benchmark.encoding.tile_inputs import Reading
     from mmae.evaluate.benchmark.protocols.dense_protocols import DenseProtocol
+    from mmae.evaluate.benchmark.protocols.finetune_protocol import FinetuneProtocol
     from mmae.inference.raw_encoder import RawEncoder
     from mmae.modalities import S2Level
 
@@ -24,8 +25,9 @@ class Asked:
         level: of Sentinel-2, if it is known better.
         k: neighbours of `knn`.
         dense: how heads are trained.
+        finetune: how models are fine-tuned.
         blocks: whose vectors are compared on validation; None: four at equal distances.
-        experiment: a name for the table.
+        experiment: a name for the table; None: `frozen` or `finetune`.
         features: the folder that keeps vectors.
         devices: one a process that computes vectors.
     """
@@ -40,8 +42,9 @@ class Asked:
     level: S2Level | None
     k: int
     dense: DenseProtocol
+    finetune: FinetuneProtocol
     blocks: tuple[int, ...] | None
-    experiment: str
+    experiment: str | None
     features: Path
     devices: tuple[str, ...]
 

@@ -18,6 +18,7 @@ from mmae.evaluate.benchmark.encoding.tile_inputs import TileInputs, tile_inputs
 from mmae.evaluate.benchmark.encoding.vector_work import VectorWork, compute
 from mmae.evaluate.benchmark.open_suite import open_task
 from mmae.evaluate.benchmark.protocols.dense_protocols import DenseProtocol, dense_scores
+from mmae.evaluate.benchmark.protocols.finetune_protocol import TunedModel, check_recipe, finetuned_score
 from mmae.evaluate.benchmark.protocols.vector_protocols import VectorProtocol, vector_scores
 from mmae.evaluate.benchmark.row_contents import (
     data_hash,
@@ -27,7 +28,9 @@ from mmae.evaluate.benchmark.row_contents import (
     near_line,
     score_columns,
     score_line,
+    tuned_columns,
 )
+from mmae.evaluate.benchmark.tasks.benchmark_task import FINETUNE
 from mmae.evaluate.frozen.feature_store import FeatureStore
 from mmae.evaluate.frozen.token_vectors import default_blocks, poolings_of
 from mmae.processes import memory_of_this_process
@@ -42,7 +45,7 @@ if TYPE_CHECKING:
 
 _WINDOWS: Final = MappingProxyType({"cuda": 256, "cpu": 16})
 """Windows that are encoded at once."""
-_VERSION: Final = 1
+_VERSION: Final = 2
 """Of how vectors are computed: another number leaves those that are kept alone."""
 
 
@@ -52,7 +55,7 @@ class _Job:
 
     Attributes:
         data: which samples it has here.
-        inputs: None if nothing is to be scored.
+        inputs: None if no frozen encoder is to be scored.
         todo: protocol and seed.
     """
 
@@ -76,21 +79,23 @@ def run_benchmark(subject: Subject, asked: Asked, rows: ResultRows, places: Pret
     for job in jobs:
         near = {test: places.nearness(job.task, test) for test in job.task.tests} if places is not None else {}
         _tell_near(subject, asked, job, rows, near)
-        if job.inputs is None:
-            continue
-        features = TileFeatures(job.task, job.inputs, _WINDOWS[_device(subject).type], job.meter)
         for protocol, seed in job.todo:
             begun = time.perf_counter()
             before = Meter(job.meter.tiles, job.meter.seconds)
-            scores = list(_scores(subject, asked, job, features, protocol, seed))
-            spent = Meter(job.meter.tiles - before.tiles, job.meter.seconds - before.seconds)
+            if protocol == FINETUNE:
+                # Each is a training of hours, and so a row at once.
+                scores = _tuned_scores(subject, asked, job, rows, seed)
+            else:
+                scores = iter(list(_scores(subject, asked, job, protocol, seed)))
             for score in scores:
+                spent = Meter(job.meter.tiles - before.tiles, job.meter.seconds - before.seconds)
                 rows.add({
                     **key_of(subject, asked, job.task, job.data, protocol, seed, score.test),
-                    **score_columns(asked, job.task, score), **input_columns(job.task, job.inputs),
+                    **score_columns(asked, job.task, protocol, score),
+                    **(tuned_columns(job.task, score) if protocol == FINETUNE else _input_columns(job)),
                     **(near_columns(near[score.test]) if near else {}), "backbone": subject.name,
-                    "seconds": time.perf_counter() - begun, "tiles/s": spent.speed,
-                    "peak memory MB": _peak_mb(_device(subject)),
+                    "seconds": score.seconds or time.perf_counter() - begun, "tiles/s": spent.speed,
+                    "peak memory MB": score.peak_mb if protocol == FINETUNE else _peak_mb(_device(subject)),
                 })  # fmt: skip
                 print(printable(score_line(job.task, protocol, seed, score)))
 
@@ -111,8 +116,11 @@ def _jobs(subject: Subject, asked: Asked, rows: ResultRows) -> Iterator[_Job]:
                 print(printable(f"{name}, {partition}: nothing to do"))
                 yield _Job(task, data, None, todo)
                 continue
-            inputs = tile_inputs(subject.encoder, task, asked.reading)
-            for note in (*task.notes, *inputs.notes):
+            if any(protocol == FINETUNE for protocol, _ in todo):
+                check_recipe(task, _tuned_model(subject, asked), asked.finetune)
+            frozen = any(protocol != FINETUNE for protocol, _ in todo)
+            inputs = tile_inputs(subject.encoder, task, asked.reading) if frozen else None
+            for note in (*task.notes, *(inputs.notes if inputs else ())):
                 print(printable(note))
             yield _Job(task, data, inputs, todo)
 
@@ -137,9 +145,31 @@ def _tell_near(subject: Subject, asked: Asked, job: _Job, rows: ResultRows, near
                 rows.amend(key, near_columns(found))
 
 
-def _scores(
-    subject: Subject, asked: Asked, job: _Job, features: TileFeatures, protocol: str, seed: int
-) -> Iterator[ScoredTest]:
+def _input_columns(job: _Job) -> dict[str, object]:
+    assert job.inputs is not None
+    return input_columns(job.task, job.inputs)
+
+
+def _tuned_scores(subject: Subject, asked: Asked, job: _Job, rows: ResultRows, seed: int) -> Iterator[ScoredTest]:
+    """Fine-tuned scores of the tests that have no row yet."""
+    for test in job.task.tests:
+        key = key_of(subject, asked, job.task, job.data, FINETUNE, seed, test)
+        if not rows.has(key):
+            model, said = _tuned_model(subject, asked), json.dumps(key, sort_keys=True)
+            yield finetuned_score(job.task, model, asked.finetune, test, seed, said)
+
+
+def _tuned_model(subject: Subject, asked: Asked) -> TunedModel:
+    reading, inputs = asked.reading, subject.encoder.saved.config.in_domains
+    return TunedModel(
+        subject.location, inputs, asked.suite, asked.data, asked.level, reading.normalisation, reading.check_units,
+        subject.trust,
+    )  # fmt: skip
+
+
+def _scores(subject: Subject, asked: Asked, job: _Job, protocol: str, seed: int) -> Iterator[ScoredTest]:
+    assert job.inputs is not None
+    features = TileFeatures(job.task, job.inputs, _WINDOWS[_device(subject).type], job.meter)
     task, config, variant = job.task, subject.encoder.saved.config, subject.encoder.saved.variant
     if task.info.dense:
         yield from dense_scores(features, _dense(asked, protocol), seed)

@@ -1,4 +1,4 @@
-"""`mmae benchmark MODEL --suite S --data DIR --out scores.csv`: a frozen encoder on the field's benchmarks."""
+"""`mmae benchmark MODEL --suite S --data DIR --out scores.csv`: an encoder on the field's benchmarks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmae.disk.ownership import add_trust_argument
 from mmae.errors import InputError, check_seed, did_you_mean
 from mmae.evaluate.benchmark.encoding.tile_inputs import NORMALISATIONS
 from mmae.evaluate.benchmark.open_suite import SUITES, task_names
-from mmae.evaluate.benchmark.tasks.benchmark_task import PROTOCOLS
+from mmae.evaluate.benchmark.tasks.benchmark_task import FINETUNE, PROTOCOLS
 from mmae.modalities import S2_LEVELS
 from mmae.terminal.plurals import counted
 from mmae.terminal.printable import printable
@@ -33,7 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="table (CSV); finished rows in it are not computed again",
     )
     parser.add_argument("--tasks", metavar="A,B", help="tasks of the suite (default: all)")
-    parser.add_argument("--protocols", metavar="A,B", help=f"some of {', '.join(PROTOCOLS)} (default: all that fit)")
+    parser.add_argument(
+        "--protocols",
+        metavar="A,B",
+        help=f"some of {', '.join((*PROTOCOLS, FINETUNE))} (default: all that fit but {FINETUNE})",
+    )
     parser.add_argument(
         "--partitions",
         default="default",
@@ -77,14 +81,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     fitted.add_argument("--head-width", type=int, metavar="N", help="channels of upernet (default: 512)")
     fitted.add_argument("--memory-gb", type=float, default=4.0, help="for token maps that are kept (default: 4)")
     fitted.add_argument("--features", type=Path, metavar="DIR", help="keeps vectors (default: OUT.features)")
-    parser.add_argument("--processes", type=int, metavar="N", help="that compute vectors (default: one a GPU, or one)")
+    tuned = parser.add_argument_group("finetune")
+    tuned.add_argument(
+        "--search",
+        type=int,
+        default=0,
+        metavar="N",
+        help="learning rates and layer decays that are tried on validation",
+    )
+    tuned.add_argument(
+        "--finetune",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="set a key of the recipe, such as train.max_steps=2000",
+    )
+    tuned.add_argument("--runs", type=Path, metavar="DIR", help="keeps run folders (default: OUT.runs)")
+    parser.add_argument(
+        "--processes", type=int, metavar="N", help="that compute vectors, or train (default: one a GPU, or one)"
+    )
     parser.add_argument(
         "--submission",
         type=Path,
         metavar="DIR",
         help="also write rows as the GEO-Bench-2 leaderboard takes them",
     )
-    parser.add_argument("--experiment", default="frozen", help="name for the table (default: frozen)")
+    parser.add_argument("--experiment", help="name for the table (default: frozen or finetune)")
     add_trust_argument(parser, "a model")
 
 
@@ -132,7 +154,7 @@ def _asked(args: argparse.Namespace) -> Asked:
     """
     known = task_names(args.suite)
     tasks = known if args.tasks is None else _words("--tasks", args.tasks, known)
-    protocols = PROTOCOLS if args.protocols is None else _words("--protocols", args.protocols, PROTOCOLS)
+    protocols = PROTOCOLS if args.protocols is None else _words("--protocols", args.protocols, (*PROTOCOLS, FINETUNE))
     partitions = _words("--partitions", args.partitions, None)
     seeds = _numbers("--seeds", args.seeds)
     for seed in seeds:
@@ -143,6 +165,7 @@ def _asked(args: argparse.Namespace) -> Asked:
         ("--k", args.k, 1),
         ("--epochs", args.epochs, 1),
         ("--head-width", args.head_width, 8),
+        ("--search", args.search, 0),
     ):
         if value is not None and value < least:
             raise InputError(f"{option} {value}: must be at least {least}")
@@ -155,20 +178,43 @@ def _asked(args: argparse.Namespace) -> Asked:
         raise InputError(f"--data {args.data} is no folder: name the one that {args.suite} lies in")
     if not -1e5 < args.offset < 1e5:
         raise InputError(f"--offset {args.offset}: give a number, such as -1000")
+    _check_finetune(args, protocols)
     substitutes = tuple(_substitute(said) for said in args.substitute)
     from mmae.evaluate.benchmark.asked import Asked
     from mmae.evaluate.benchmark.encoding.tile_inputs import Reading
     from mmae.evaluate.benchmark.protocols.dense_protocols import DenseProtocol
+    from mmae.evaluate.benchmark.protocols.finetune_protocol import FinetuneProtocol, check_override
     from mmae.inference.process_model import devices_of
 
+    for said in args.finetune:
+        check_override(said)
+    devices = devices_of(args.processes)
+    runs = args.runs if args.runs is not None else args.out.with_name(f"{args.out.name}.runs")
     features = args.features if args.features is not None else args.out.with_name(f"{args.out.name}.features")
     return Asked(
         suite=args.suite, data=args.data, tasks=tasks, protocols=protocols, partitions=partitions, seeds=seeds,
         reading=Reading(args.normalise, substitutes, args.window, not args.no_unit_check, args.offset),
         level=args.level, k=args.k,
         dense=DenseProtocol("", args.epochs, args.lr, width=args.head_width, memory_gb=args.memory_gb), blocks=blocks,
-        experiment=args.experiment, features=features, devices=devices_of(args.processes),
+        experiment=args.experiment, features=features, devices=devices,
+        finetune=FinetuneProtocol(runs, args.search, tuple(args.finetune), len(devices)),
     )  # fmt: skip
+
+
+def _check_finetune(args: argparse.Namespace, protocols: tuple[str, ...]) -> None:
+    """Raise InputError if options are given that the protocols do not take."""
+    if FINETUNE not in protocols:
+        for option, given in (("--search", args.search), ("--finetune", args.finetune), ("--runs", args.runs)):
+            if given:
+                raise InputError(f"{option} is for the protocol {FINETUNE}: say --protocols {FINETUNE}")
+        return
+    for option, given in (
+        ("--substitute", args.substitute),
+        ("--window", args.window),
+        ("--offset", args.offset),
+    ):
+        if given:
+            raise InputError(f"{option} is not for the protocol {FINETUNE}: score it with a command of its own")
 
 
 def _words(option: str, said: str, known: tuple[str, ...] | None) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Final
 
 from mmae.disk.files import atomic_folder, writing
 from mmae.evaluate.benchmark.result_rows import LEADERBOARD, Row
+from mmae.evaluate.benchmark.tasks.benchmark_task import FINETUNE
 from mmae.terminal.plurals import counted
 from mmae.version import __version__
 
@@ -66,8 +68,15 @@ def _csv(rows: Sequence[Row]) -> str:
     for row in rows:
         said: dict[str, str] = {name: row[name] for name in LEADERBOARD}
         said |= {"Metric": _METRICS.get(row["Metric"], row["Metric"]), "batch_size_selection": "fixed"}
-        writer.writerow({**said, "frozen_or_full_ft": "frozen"})
+        writer.writerow({**said, "frozen_or_full_ft": _tuning(row)})
     return out.getvalue()
+
+
+def _tuning(row: Row) -> str:
+    if row["decoder"] != FINETUNE:
+        return "frozen"
+    said = re.findall(r"(?:^| )model\.tuning=(\S+)", row["protocol"])
+    return "full_ft" if not said or said[-1] == "full" else said[-1]
 
 
 def _about(rows: Sequence[Row], backbone: str, parameters: int) -> Mapping[str, object]:
@@ -78,7 +87,7 @@ def _about(rows: Sequence[Row], backbone: str, parameters: int) -> Mapping[str, 
         "Code Repository Link ": _UNKNOWN,
         "License": _UNKNOWN,
         "Number of HPO trials": ", ".join(trials),
-        "Additional information about submission": f"mmae {__version__} benchmark, frozen encoder. {settings}",
+        "Additional information about submission": f"mmae {__version__} benchmark. {settings}",
         "Comments on new models in submission": _UNKNOWN,
         "New model info": [
             {

@@ -26,8 +26,8 @@ LEADERBOARD: Final = (
 OURS: Final = (
     "suite", "test split", "ci low", "ci high", "normalised", "published worst", "published best", "val metric",
     "other metrics", "choice", "modalities", "level", "normalisation", "window", "train samples", "test samples",
-    "places known", "near pretraining", "seconds", "tiles/s", "peak memory MB", "model", "data", "protocol",
-    "mmae version",
+    "test without data", "places known", "near pretraining", "seconds", "tiles/s", "peak memory MB", "model", "data",
+    "protocol", "mmae version",
 )  # fmt: skip
 COLUMNS: Final = (*LEADERBOARD, *OURS)
 KEY: Final = ("suite", "dataset", "test split", "partition name", "decoder", "Seed", "model", "data", "protocol")
@@ -56,7 +56,7 @@ class ResultRows:
         Args:
             key: value of each column of `KEY`.
         """
-        return tuple(str(key[name]) for name in KEY) in self._rows
+        return _key(key) in self._rows
 
     def amend(self, key: Mapping[str, object], found: Mapping[str, object]) -> None:
         """Add what was not asked for before to a row that is there, and write the file anew if that changes it.
@@ -67,7 +67,7 @@ class ResultRows:
         Raises:
             InputError: it cannot be written.
         """
-        row = self._rows[tuple(str(key[name]) for name in KEY)]
+        row = self._rows[_key(key)]
         if any(row[name] != _cell(value) for name, value in found.items()):
             self.add({**row, **found})
 
@@ -121,6 +121,10 @@ def _read(path: Path) -> dict[tuple[str, ...], Row]:
         raise InputError(f"--out {path} has other columns than mmae benchmark writes: choose another name")
     rows = [dict(zip(COLUMNS, line, strict=True)) for line in lines[1:]]
     return {tuple(row[name] for name in KEY): row for row in rows}
+
+
+def _key(key: Mapping[str, object]) -> tuple[str, ...]:
+    return tuple(_cell(key[name]) for name in KEY)
 
 
 def _cell(value: object) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING, Final
 
 from mmae.evaluate.benchmark.published_scores import PUBLISHED, normalised
-from mmae.evaluate.benchmark.tasks.benchmark_task import TRAIN, VECTOR_PROTOCOLS
+from mmae.evaluate.benchmark.tasks.benchmark_task import FINETUNE, TRAIN, VALID, VECTOR_PROTOCOLS
 from mmae.version import __version__
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ def key_of(
 def _settings(asked: Asked, protocol: str) -> str:
     """All that a score depends on and that no other column of the key says, in words."""
     reading = asked.reading
+    if protocol == FINETUNE:
+        said = [f"normalise={reading.normalisation}", f"level={asked.level or 'auto'}"]
+        return " ".join([*said, f"search={asked.finetune.search}", *asked.finetune.decisive])
     said = [
         f"normalise={reading.normalisation}",
         f"window={reading.window or 'auto'}",
@@ -55,20 +59,26 @@ def _settings(asked: Asked, protocol: str) -> str:
     return " ".join(said)
 
 
-def score_columns(asked: Asked, task: BenchmarkTask, score: ScoredTest) -> dict[str, object]:
+def score_columns(asked: Asked, task: BenchmarkTask, protocol: str, score: ScoredTest) -> dict[str, object]:
     """The score and what it is compared with."""
     info, found = task.info, score.interval
+    experiment = asked.experiment or (FINETUNE if protocol == FINETUNE else "frozen")
     worst, best = PUBLISHED.get(info.name, (None, None))
     return {
-        "Metric": info.metric, "experiment_name": asked.experiment, "n_trials": score.trials,
+        "Metric": info.metric, "experiment_name": experiment, "n_trials": score.trials,
         "data_percentages": _percent(task.partition), "batch_size": score.batch_size,
-        "weight_decay": score.weight_decay, "lr": score.lr, "test metric": found.value, "ci low": found.low,
-        "ci high": found.high, "normalised": normalised(info.name, found.value), "published worst": worst,
+        "weight_decay": score.weight_decay, "lr": score.lr, "test metric": found.value, "ci low": _bound(found.low),
+        "ci high": _bound(found.high), "normalised": normalised(info.name, found.value), "published worst": worst,
         "published best": best, "val metric": score.val_score, "choice": score.choice,
         "other metrics": " ".join(f"{name}={value:.6g}" for name, value in score.others.items()),
-        "train samples": len(task.splits[TRAIN]), "test samples": len(task.splits[score.test]),
+        "train samples": len(task.splits[TRAIN]) if score.trained is None else score.trained,
+        "test samples": score.samples, "test without data": score.empty.get(score.test),
         "mmae version": __version__,
     }  # fmt: skip
+
+
+def _bound(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def input_columns(task: BenchmarkTask, inputs: TileInputs) -> dict[str, object]:
@@ -77,6 +87,11 @@ def input_columns(task: BenchmarkTask, inputs: TileInputs) -> dict[str, object]:
         "modalities": " ".join(inputs.modalities), "level": inputs.level if task.level else None,
         "normalisation": inputs.normalisation, "window": "x".join(map(str, inputs.grid.window_hw)),
     }  # fmt: skip
+
+
+def tuned_columns(task: BenchmarkTask, score: ScoredTest) -> dict[str, object]:
+    """What a fine-tuned model saw."""
+    return {"modalities": " ".join(score.modalities), "level": task.level}
 
 
 def near_columns(near: Nearness) -> dict[str, object]:
@@ -96,7 +111,10 @@ def score_line(task: BenchmarkTask, protocol: str, seed: int, score: ScoredTest)
     found, relative = score.interval, normalised(task.info.name, score.interval.value)
     place = "" if relative is None else f", normalised {relative:.3f}"
     where = f"{task.info.name}, {task.partition}, {protocol}, seed {seed}, {score.test}"
-    return f"{where}: {task.info.metric} {found.value:.4f} ({found.low:.4f} to {found.high:.4f}){place}; {score.choice}"
+    spread = "" if math.isnan(found.low) else f" ({found.low:.4f} to {found.high:.4f})"
+    missed = [f"{score.empty[split]} of {split}" for split in (TRAIN, VALID, score.test) if score.empty.get(split)]
+    without = f"; left out, as no input holds data: {', '.join(missed)}" if missed else ""
+    return f"{where}: {task.info.metric} {found.value:.4f}{spread}{place}; {score.choice}{without}"
 
 
 def near_line(task: BenchmarkTask, test: str, found: Nearness) -> str:

@@ -18,7 +18,7 @@ from mmae.evaluate.frozen.methods import Knn, Logistic, Method, Ridge
 from mmae.evaluate.frozen.metrics import METRICS
 from mmae.evaluate.frozen.parts import NO_LABEL
 from mmae.evaluate.frozen.sweep import Candidate, Probed
-from mmae.evaluate.probe.block_split import LEFT_OUT
+from mmae.evaluate.probe.block_split import LEFT_OUT, PARTS
 from mmae.evaluate.probe.kept_fits import probe_once
 from mmae.evaluate.probe.probe_features import (
     ENCODER,
@@ -94,8 +94,9 @@ def score_task(
     """
     wanted = wanted_of(task, inputs)
     kept = _Features(job, wanted, {name: job.load(name, wanted) for name in FEATURE_SETS})
-    rows = rows_of(task, _with_data(plan, kept.arrays[ENCODER][VALID], task), job.seed, protocol.min_class)
-    notes = list(rows.notes)
+    valid = kept.arrays[ENCODER][VALID]
+    rows = rows_of(task, _with_data(plan, valid, task), job.seed, protocol.min_class)
+    notes = [*rows.notes, *_without_data(plan, valid, task)]
     groups = len(np.unique(rows.of_part(2).group_R))
     if groups < _MOST_GROUPS_NOTED:
         notes.append(f"{task.name}: the interval rests on {groups} places in test, so that it says little")
@@ -237,6 +238,14 @@ def _with_data(plan: TilePlan, valid: NDArray[np.bool_], task: ProbeTask) -> Til
     ids = plan.stored[task.modality]
     ids = np.where(valid.reshape(*ids.shape[:3], 1), ids, NO_LABEL)
     return replace(plan, stored={**plan.stored, task.modality: ids})
+
+
+def _without_data(plan: TilePlan, valid: NDArray[np.bool_], task: ProbeTask) -> Iterator[str]:
+    """A sentence if there are tiles of which the inputs hold nothing."""
+    empty_N = ~(valid.any(1) if task.dense else valid)
+    counts = {name: int((empty_N & (plan.part_N == number)).sum()) for number, name in enumerate(PARTS)}
+    if found := [f"{count} of {name}" for name, count in counts.items() if count]:
+        yield f"{task.name}: tiles without data in any input are left out: {', '.join(found)}"
 
 
 def _interval(prefix: str, found: Interval) -> Row:

@@ -238,6 +238,33 @@ def test_bands_that_are_missing_leave_a_modality_out_unless_others_are_asked_for
     ]  # fmt: skip
 
 
+def test_samples_without_data_are_left_out_and_counted(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "suite", tmp_path / "s.csv"
+    tasks = {"m-eurosat": ("linear", LAST), "m-cashew-plant": ("linear-seg", ("--epochs", 1))}
+    for task, (protocol, more) in tasks.items():
+        folder = write_task(data, task, (12, 6, 6), classes=2)
+        for number in (3, 14, 19, 22):
+            _without_data(folder / f"sample_{number:04d}.hdf5")
+        assert benchmark(*words(model, data, out, task, "--protocols", protocol, *more)) == 0
+        assert "left out, as no input holds data: 1 of train, 1 of valid, 2 of test" in capsys.readouterr().out
+    for row in read_rows(out):
+        assert (row["train samples"], row["test samples"], row["test without data"]) == ("11", "4", "2")
+    for number in range(18, 24):
+        _without_data(folder / f"sample_{number:04d}.hdf5")
+        _without_data(data / "classification_v1.0" / "m-eurosat" / f"sample_{number:04d}.hdf5")
+    for task, (protocol, more) in tasks.items():
+        assert benchmark(*words(model, data, out, task, "--protocols", protocol, *more)) == 2
+        one_line(capsys, f"{task}, default: no sample of split test holds data in any input of the model")
+
+
+def _without_data(path: Path) -> None:
+    with h5py.File(path, "r+") as file:
+        for name in set(file) - {"label"}:
+            file[name][:] = 0
+
+
 def one_line(capsys: pytest.CaptureFixture[str], says: str) -> None:
     error = capsys.readouterr().err
     assert says in error

@@ -44,3 +44,11 @@ def test_rows_that_the_leaderboard_would_refuse_are_said(tmp_path: Path) -> None
     rows = [{**ROW, "Seed": seed, "decoder": decoder} for seed in "01" for decoder in ("knn", "linear")]
     notes = write_submission(tmp_path / "submission", rows, "model", 1)
     assert "m-eurosat has 4 rows with 2 seeds" in notes[0]
+
+
+def test_a_fine_tuned_row_says_what_was_trained(tmp_path: Path) -> None:
+    settings = ("search=0", "search=0 model.tuning=lora", "model.tuning=lora model.tuning=full")
+    rows = [{**ROW, "Seed": str(seed), "decoder": "finetune", "protocol": said} for seed, said in enumerate(settings)]
+    write_submission(tmp_path / "submission", rows, "model", 1)
+    with (tmp_path / "submission" / "results_and_parameters.csv").open(newline="") as file:
+        assert [row["frozen_or_full_ft"] for row in csv.DictReader(file)] == ["full_ft", "lora", "full_ft"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -172,6 +173,17 @@ def test_the_shards_own_parts_shares_of_labels_and_seeds(model: Path, shards: Pa
     # What the other label alone says was fitted to all labels.
     alone = [(row["seed"], row["fraction"]) for row in found["rows"] if row["features"] == "latitude alone"]
     assert alone == [(0, 1.0), (1, 1.0)]
+
+
+def test_tiles_without_data_are_left_out_and_said(model: Path, tmp_path: Path) -> None:
+    holes = write_probe_set(tmp_path / "holes", empty=range(0, 96, 7))
+    found = told(model, holes, tmp_path, "--tasks", "elevation,land_cover")
+    notes = [note for note in found["notes"] if "without data in any input are left out" in note]
+    assert [note.partition(":")[0] for note in notes] == ["land_cover", "elevation"]
+    assert [sum(map(int, re.findall(r"(\d+) of", note))) for note in notes] == [14, 14]
+    (row,) = (row for row in found["rows"] if (row["task"], row["features"]) == ("elevation", "encoder"))
+    (parts,) = found["parts"]
+    assert row["rows"] < parts["test"]
 
 
 def test_what_cannot_be_probed_is_one_line(

@@ -50,6 +50,15 @@ def choose_columns(
     return {dataset: tuple(row) for dataset, row in columns.items()}, notes
 
 
+def no_bands(task: BenchmarkTask, inputs: Sequence[str]) -> str:
+    """Why a task is of no use to a model, to print."""
+    listed = "; ".join(f"{dataset} {', '.join(names)}" for dataset, names in task.bands.items())
+    return (
+        f"{task.info.name}: the model takes none of its bands ({listed}), as its inputs are {', '.join(inputs)}: leave "
+        "the task out (--tasks), or take another model"
+    )
+
+
 def _takes(inputs: Sequence[str], dataset: str, band: str) -> bool:
     try:
         return find_dataset(inputs, [band]) == dataset

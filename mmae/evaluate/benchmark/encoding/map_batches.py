@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from mmae.evaluate.benchmark.tasks.benchmark_task import NOT_SCORED
 from mmae.model.heads.block_outputs import BlockOutputs
 
 if TYPE_CHECKING:
@@ -24,10 +25,12 @@ class MapBatches:
     Attributes:
         features: that are encoded.
         blocks: of the encoder.
+        empty: the tiles, of those encoded so far, that hold no data in any input; no pixel of theirs is scored.
     """
 
     def __init__(self, features: TileFeatures, blocks: Sequence[int], memory_gb: float) -> None:
         self.features, self.blocks = features, tuple(blocks)
+        self.empty: set[str] = set()
         self._left = memory_gb * 1e9
         self._kept: dict[str, _Entry] = {}
 
@@ -63,11 +66,16 @@ class MapBatches:
         return [self._kept[each] if each in self._kept else found[each] for each in ids]
 
     def _encoded(self, ids: Sequence[str]) -> Iterator[_Entry]:
+        names = iter(ids)
         for outputs, labels in self.features.maps(ids, self.blocks):
             for tile in range(len(labels)):
                 weight = (
                     torch.ones(outputs.maps[0].shape[-2:]) if outputs.weight_Bhw is None else outputs.weight_Bhw[tile]
                 )
+                name = next(names)
+                if not bool(weight.any()):
+                    self.empty.add(name)
+                    labels[tile] = NOT_SCORED if self.task.info.kind == "segmentation" else torch.nan
                 # A slice would keep the memory of its whole batch.
                 yield (
                     tuple(each[tile].clone() for each in outputs.maps),

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _CHUNK: Final = 256
 """Tiles whose vectors are stored together."""
+_HAS_DATA: Final = "has data"
 
 
 @dataclass
@@ -44,12 +45,17 @@ class Vectors:
     """Features of the tiles of one split.
 
     Attributes:
-        by_choice: (block, pooling) -> float32 (N, D).
-        labels: as `Tiles.labels`.
+        by_choice: (block, pooling) -> float32 (N, D), of the tiles that hold data in some input.
+        labels: as `Tiles.labels`, of the same tiles.
+        empty: tiles that are left out, because they hold no data in any input.
     """
 
     by_choice: dict[tuple[int, str], Tensor]
     labels: Tensor
+    empty: int = 0
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,19 +81,25 @@ class TileFeatures:
     ) -> Vectors:
         """One vector a tile, for each block and pooling: the mean, or for `max` the maximum, of its windows' vectors.
 
+        Tiles without data in any input are left out.
+
         Raises:
             InputError: as the task's reader, or a stored file is damaged.
         """
         found = [self.chunk(chunk, store, blocks, poolings) for chunk in self.chunks(ids)]
         choices = [(block, str(pooling)) for block in blocks for pooling in poolings]
-        by_choice = {
-            choice: torch.from_numpy(np.concatenate([part[f"{choice[0]}-{choice[1]}"] for part in found]))
-            for choice in choices
-        }
-        return Vectors(by_choice, torch.from_numpy(np.concatenate([part["labels"] for part in found])))
+        has_data_N = np.concatenate([part[_HAS_DATA] for part in found])
+
+        def of_tiles_with_data(key: str) -> Tensor:
+            return torch.from_numpy(np.concatenate([part[key] for part in found])[has_data_N])
+
+        by_choice = {choice: of_tiles_with_data(f"{choice[0]}-{choice[1]}") for choice in choices}
+        return Vectors(by_choice, of_tiles_with_data("labels"), int((~has_data_N).sum()))
 
     def maps(self, ids: Sequence[str], blocks: Sequence[int]) -> Iterator[tuple[BlockOutputs, Tensor]]:
         """Token maps of whole tiles, batch after batch, on the CPU, and the labels of their pixels.
+
+        The weights of maps are 0 all over a tile that holds no data in any input.
 
         Raises:
             InputError: as the task's reader; or a map is not finite.
@@ -130,7 +142,8 @@ class TileFeatures:
         given = self.inputs(tiles.arrays)
         vectors = encoder_vectors(self.inputs.encoder, given, blocks, poolings)
         count = self.inputs.grid.windows
-        found = {}
+        valid_Sn = torch.cat([valid.flatten(1) for valid in given.token_valid.values()], dim=1)
+        found = {_HAS_DATA: valid_Sn.any(1).view(-1, count).any(1).cpu().numpy()}
         for (block, pooling), vector_SD in vectors.items():
             windows_BWD = vector_SD.view(-1, count, vector_SD.shape[-1])
             found[f"{block}-{pooling}"] = _over_windows(windows_BWD, pooling).float().cpu().numpy()

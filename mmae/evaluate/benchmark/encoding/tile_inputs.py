@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from mmae.errors import InputError
-from mmae.evaluate.benchmark.encoding.band_choice import Column, choose_columns, left_out, with_columns
+from mmae.evaluate.benchmark.encoding.band_choice import Column, choose_columns, left_out, no_bands, with_columns
 from mmae.evaluate.benchmark.encoding.task_statistics import task_statistics
 from mmae.evaluate.benchmark.encoding.tile_windows import WindowGrid, window_grid
 from mmae.evaluate.benchmark.tasks.benchmark_task import TRAIN
@@ -103,11 +103,7 @@ def tile_inputs(encoder: RawEncoder, task: BenchmarkTask, said: Reading) -> Tile
     saved, name = encoder.saved, task.info.name
     columns, notes = choose_columns(saved.config.in_domains, task, said.substitutes)
     if not columns:
-        listed = "; ".join(f"{dataset} {', '.join(names)}" for dataset, names in task.bands.items())
-        raise InputError(
-            f"{name}: the model takes none of its bands ({listed}), as its inputs are "
-            f"{', '.join(saved.config.in_domains)}: leave the task out (--tasks), or take another model"
-        )
+        raise InputError(no_bands(task, saved.config.in_domains))
     try:
         plan = plan_bands(saved.config.in_domains, {key: [each.name for each in row] for key, row in columns.items()})
     except InputError as error:

@@ -1,1 +1,1 @@
-"""What is fitted on frozen features, and its scores on a task's tests: vectors of tiles, and heads for pixels."""
+"""What is fitted, and its scores on a task's tests: vectors of tiles, heads for pixels, and fine-tuned models."""

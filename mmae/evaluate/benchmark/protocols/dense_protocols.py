@@ -77,10 +77,12 @@ def dense_scores(features: TileFeatures, protocol: DenseProtocol, seed: int) -> 
     metric = dense_metric(task.info)
     for test in task.tests:
         counts = _counts(head, batches, task.splits[test], targets, device)
+        empty = {split: len(batches.empty.intersection(ids)) for split, ids in task.splits.items()}
+        task.check_data({test: len(counts.rows)})
         yield ScoredTest(
-            test, bootstrap(metric, counts.rows, torch.zeros(len(counts.rows)), seed=seed), best,
-            f"epoch {epoch_of} of {protocol.epochs}", counts.others(), protocol.epochs, protocol.batch_size,
-            protocol.weight_decay, protocol.lr,
+            test, len(counts.rows), bootstrap(metric, counts.rows, torch.zeros(len(counts.rows)), seed=seed), best,
+            f"epoch {epoch_of} of {protocol.epochs}", counts.others(), empty, len(task.splits[TRAIN]) - empty[TRAIN],
+            protocol.epochs, protocol.batch_size, protocol.weight_decay, protocol.lr,
         )  # fmt: skip
 
 
@@ -107,7 +109,9 @@ class Targets:
             InputError: they are all the same.
         """
         info = task.info
-        labels = torch.cat([each.flatten() for each in batches.labels(task.splits[TRAIN])])
+        train = task.splits[TRAIN]
+        labels = torch.cat([each.flatten() for each in batches.labels(train)])
+        task.check_data({TRAIN: len(train) - len(batches.empty.intersection(train))})
         if info.kind == "segmentation":
             if _is_constant(labels[labels != NOT_SCORED]):
                 raise InputError(
@@ -178,13 +182,15 @@ def _trained(
 
 
 def _counts(head: Head, batches: MapBatches, ids: Sequence[str], targets: Targets, device: torch.device) -> TileCounts:
+    """The counts of tiles that hold data in some input."""
     head.eval()
     found = []
     with torch.no_grad():
         for start in range(0, len(ids), batches.features.batch):
             encoded, labels_BHW = batches.batch(ids[start : start + batches.features.batch], device)
             found.append(targets.counts(_cropped(head(encoded), labels_BHW), labels_BHW).cpu())
-    return TileCounts(torch.cat(found), RMSE if targets.values else "miou")
+    seen_M = torch.tensor([each not in batches.empty for each in ids])
+    return TileCounts(torch.cat(found)[seen_M], RMSE if targets.values else "miou")
 
 
 def _is_constant(labels: Tensor) -> bool:

@@ -65,6 +65,7 @@ def vector_scores(
         InputError: features are not finite, samples are too few, or all are of one class.
     """
     info = task.info
+    task.check_data({split: len(each) for split, each in features.items()})
     target = Task(_TARGETS[info.kind], info.outputs)
     _check_classes(task, features[TRAIN].labels)
     metric, method = METRICS[info.metric], protocol.method(info.kind)
@@ -86,12 +87,13 @@ def vector_scores(
     tests_y = part(task.tests, next(iter(features[TRAIN].by_choice))).y
     begin = 0
     for test in task.tests:
-        rows = slice(begin, begin + len(features[test].labels))
+        rows = slice(begin, begin + len(features[test]))
         begin = rows.stop
         prediction, y = found.prediction[rows], tests_y[rows]
         others = {name: METRICS[name].compute(prediction, y) for name in _OTHERS[info.kind]}
         yield ScoredTest(
-            test, bootstrap(metric, prediction, y, seed=seed), found.val_score, _said(found.choice), others,
+            test, len(y), bootstrap(metric, prediction, y, seed=seed), found.val_score, _said(found.choice), others,
+            empty={split: each.empty for split, each in features.items()}, trained=len(features[TRAIN]),
             trials=len(method.settings) * len(_NORMALISERS) * len(features[TRAIN].by_choice),
         )  # fmt: skip
 

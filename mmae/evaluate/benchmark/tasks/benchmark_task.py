@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from mmae.errors import InputError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -24,6 +26,9 @@ VECTOR_PROTOCOLS: Final = ("knn", "linear")
 DENSE_PROTOCOLS: Final = ("linear-seg", "upernet")
 """Protocols for tasks with an answer a pixel."""
 PROTOCOLS: Final = (*VECTOR_PROTOCOLS, *DENSE_PROTOCOLS)
+"""Protocols of a frozen encoder."""
+FINETUNE: Final = "finetune"
+"""The protocol that trains the encoder too; it fits every task."""
 
 NOT_SCORED: Final = -1
 """The label of a pixel that is in no score."""
@@ -53,7 +58,7 @@ class TaskInfo:
     @property
     def protocols(self) -> tuple[str, ...]:
         """The protocols that fit."""
-        return DENSE_PROTOCOLS if self.dense else VECTOR_PROTOCOLS
+        return (*(DENSE_PROTOCOLS if self.dense else VECTOR_PROTOCOLS), FINETUNE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,3 +129,19 @@ class BenchmarkTask(ABC):
     def tests(self) -> tuple[str, ...]:
         """The names of the splits that are tested."""
         return tuple(name for name in self.splits if name not in {TRAIN, VALID})
+
+    def check_data(self, samples: Mapping[str, int]) -> None:
+        """Refuse the task if a model sees nothing of a whole split.
+
+        Args:
+            samples: split -> how many of it hold data in some input of the model.
+
+        Raises:
+            InputError: the message names the split.
+        """
+        for split, count in samples.items():
+            if not count:
+                raise InputError(
+                    f"{self.info.name}, {self.partition}: no sample of split {split} holds data in any input of the "
+                    "model: leave the task out"
+                )
