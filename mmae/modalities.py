@@ -147,7 +147,7 @@ _ROWS: Final = (
         "dynamic_world",
         (0,),
         ("class",),
-        "Dynamic World label",
+        "Dynamic World label + 1",
         no_data=(0,),
         class_codes=tuple(range(1, 10)),
         stride=4,

@@ -19,7 +19,7 @@ from torch import Tensor
 from mmae.errors import InputError
 from mmae.inference.band_plan import BandPlan, Bands, find_dataset, in_order, plan_bands
 from mmae.inference.model_location import model_folder
-from mmae.inference.stored_units import Units, as_stored, check_marks, check_units_known, remedy
+from mmae.inference.stored_units import Units, as_stored, check_marks, check_offset, check_units_known, remedy
 from mmae.modalities import MODALITIES, S2_LEVELS, S2Level
 from mmae.model.features import features
 from mmae.model.saved.saved_config import SavedModel
@@ -165,8 +165,8 @@ class RawEncoder:
                 `reflectance` (0 to 1) and `linear` (power) are converted. One name, or one a dataset.
             offset: is added to Sentinel-2 digital numbers that are not 0, after `units`: -1000 for products of
                 processing baseline 04.00 and later (January 2022), whose metadata call it `BOA_ADD_OFFSET`.
-            check_units: compare the values with the statistics, and refuse 8-bit pictures and marks of no data such as
-                65535. False: the caller knows that they are right.
+            check_units: compare the values with the statistics, and refuse 8-bit pictures, marks of no data such as
+                65535, and an offset that was subtracted before. False: the caller knows that they are right.
 
         Raises:
             InputError: a dataset, band, level or unit that the model does not have; bands that complete no modality;
@@ -180,6 +180,7 @@ class RawEncoder:
             _check_shape(dataset, given[dataset], named[dataset])
         for dataset in used if check_units else ():
             check_marks(given[dataset], dataset)
+            check_offset(given[dataset], dataset, units, offset)
         pixels = {dataset: as_stored(given[dataset], dataset, units, offset) for dataset in used}
         _check_classes(pixels)
         levels = _levels(level, plan, next(iter(pixels.values())).shape[0])

@@ -31,6 +31,10 @@ REFLECTANCE: Final = 10_000.0
 _SENTINEL2: Final = "sentinel2"
 _STRAY: Final = 0.01
 """Share of saturated numbers that a scene may have."""
+_MARKS: Final = {65535: "uint16", 32767: "int16"}
+"""The largest numbers of the dtypes that products have: they stay marks in a wider dtype, such as float32."""
+_TOO_DARK: Final = 0.05
+"""Share of numbers below half of an offset: a product that has the offset holds a reflectance below -0.05 nowhere."""
 _KEPT: Final = frozenset({torch.uint8, torch.int16, torch.uint16, torch.int32})
 """Integers that the preprocessing reads as they are; others could overflow there."""
 
@@ -107,24 +111,46 @@ def check_marks(values: Tensor | np.ndarray[Any, Any], dataset: str) -> None:
     """Refuse Sentinel-2 arrays whose numbers cannot all be measured: 8-bit pictures, and marks of no data.
 
     Raises:
-        InputError: the array has 8 bits a number, or its dtype's largest integer is more than a few stray numbers.
+        InputError: the array has 8 bits a number, or the largest integer of its dtype, or of those that products have,
+            is more than a few stray numbers.
     """
     if dataset != _SENTINEL2:
         return
-    stored = _tensor(values, dataset)
-    if stored.is_floating_point():
+    stored, marks = _tensor(values, dataset), dict(_MARKS)
+    if not stored.is_floating_point():
+        name, limits = str(stored.dtype).removeprefix("torch."), torch.iinfo(stored.dtype)
+        if limits.bits <= 8:
+            raise InputError(
+                f"{dataset} has dtype {name}, as pictures have, and digital numbers (reflectance x 10000) need 16 "
+                "bits: give the product's own numbers; if they are right all the same, use check_units=False"
+            )
+        marks[limits.max] = name
+    floats = stored.to(torch.float32)
+    for mark, name in marks.items():
+        share = float((floats == float(mark)).to(torch.float32).mean())
+        if share > _STRAY:
+            raise InputError(
+                f"{dataset}: {share:.0%} of the numbers are {mark}, the largest of {name}, which marks no data: set "
+                "them to 0; if they are right all the same, use check_units=False"
+            )
+
+
+def check_offset(values: Tensor | np.ndarray[Any, Any], dataset: str, units: Units, offset: float) -> None:
+    """Refuse an offset that has been subtracted from Sentinel-2's numbers before: they would be too dark.
+
+    Raises:
+        InputError: as said.
+    """
+    if dataset != _SENTINEL2 or offset >= 0:
         return
-    name, limits = str(stored.dtype).removeprefix("torch."), torch.iinfo(stored.dtype)
-    if limits.bits <= 8:
+    stored = as_stored(values, dataset, units, 0).to(torch.float32)
+    stored = stored[stored > 0]
+    share = float((stored < -offset / 2).to(torch.float32).mean()) if len(stored) else 0.0
+    if share > _TOO_DARK:
         raise InputError(
-            f"{dataset} has dtype {name}, as pictures have, and digital numbers (reflectance x 10000) need 16 bits: "
-            "give the product's own numbers; if they are right all the same, use check_units=False"
-        )
-    share = float((stored.to(torch.float32) == float(limits.max)).to(torch.float32).mean())
-    if share > _STRAY:
-        raise InputError(
-            f"{dataset}: {share:.0%} of the numbers are {limits.max}, the largest of {name}, which marks no data: set "
-            "them to 0; if they are right all the same, use check_units=False"
+            f"offset={offset:g}: {share:.0%} of {dataset}'s numbers are below {-offset / 2:g}, and products with this "
+            "offset have none: it was subtracted before, so leave it out; if it is right all the same, use "
+            "check_units=False"
         )
 
 
@@ -132,11 +158,16 @@ def check_units_known(datasets: tuple[str, ...], units: Units, offset: float) ->
     """Refuse units and offsets that none of the arrays can have.
 
     Raises:
-        InputError: the name of the units or dataset is unknown; or an offset is no finite number, or is given without
-            Sentinel-2.
+        InputError: the name of the units or dataset is unknown; or an offset is no finite number, is given without
+            Sentinel-2, or is of reflectance.
     """
     if not _is_finite(offset):
         raise InputError(f"offset={offset!r:.80}: give a finite number, such as -1000")
+    if 0 < abs(offset) < 1:
+        raise InputError(
+            f"offset={offset:g} is too small: it is added to digital numbers (reflectance x {REFLECTANCE:g}), also "
+            f"where the units are reflectance: say offset={offset * REFLECTANCE:g}"
+        )
     if offset and _SENTINEL2 not in datasets:
         raise InputError(f"offset={offset:g} is for sentinel2, and its array is not given: leave it out")
     for dataset in units if isinstance(units, Mapping) else ():

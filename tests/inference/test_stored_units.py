@@ -8,7 +8,7 @@ import torch
 
 from mmae.data.checks.units import Finding
 from mmae.errors import InputError
-from mmae.inference.stored_units import as_stored, check_marks, check_units_known, remedy
+from mmae.inference.stored_units import as_stored, check_marks, check_offset, check_units_known, remedy
 
 NUMBERS = [[[[0, 1, 7, 120]]]]
 
@@ -122,13 +122,29 @@ def test_pictures_and_marks_are_refused() -> None:
         with pytest.raises(InputError, match=r"has dtype u?int8, as pictures have, .*check_units=False"):
             check_marks(picture, "sentinel2")
         check_marks(picture, "esa_worldcover")
-    for dtype in (np.uint16, np.int16):
+    for dtype, most in (
+        (np.uint16, 65535), (np.int16, 32767), (np.int32, 2**31 - 1), (np.int32, 65535), (np.float32, 32767)
+    ):  # fmt: skip
         stored = np.full((1, 1, 20, 20), 500, dtype)
-        stored[..., 0, 0] = most = np.iinfo(dtype).max
+        stored[..., 0, 0] = most
         check_marks(stored, "sentinel2")
         stored[..., :10] = most
         with pytest.raises(InputError, match=rf"sentinel2: 50% of the numbers are {most}, .*set them to 0"):
             check_marks(stored, "sentinel2")
+
+
+def test_an_offset_that_was_subtracted_before_is_refused() -> None:
+    product = np.full((1, 2, 20, 20), 1020, np.uint16)
+    product[..., :10, :] = 0
+    check_offset(product, "sentinel2", None, -1000)
+    check_offset(product - 0.0, "aster", None, -1000)
+    for values, units in ((product - 1000.0, None), ((product - 1000.0) / 10_000, "reflectance")):
+        check_offset(values, "sentinel2", units, 0)
+        with pytest.raises(InputError, match="offset=-1000: 100% of sentinel2's numbers are below 500, .*leave it out"):
+            check_offset(values, "sentinel2", units, -1000)
+    check_offset(np.zeros((1, 1, 8, 8)), "sentinel2", None, -1000)
+    with pytest.raises(InputError, match=r"offset=-0.1 is too small: .*say offset=-1000$"):
+        check_units_known(("sentinel2",), "reflectance", -0.1)
 
 
 def test_tensors_without_plain_numbers_are_refused() -> None:
