@@ -240,7 +240,11 @@ def _class_key(page: Canvas, x: float, y: float, rows: Sequence[TileRow]) -> Non
         page.text(x + 20, top + 6, f"{each + 1} {modality.class_names[each]}")
     if not frequent:
         page.text(x, y + 8, "no class occurs")
-    middle = y + _CELL - 8
+    if any(row.scored.any() for row in rows):
+        _error_colours(page, x, y + _CELL - 8)
+
+
+def _error_colours(page: Canvas, x: float, middle: float) -> None:
     page.text(x, middle, "error")
     for place, colour, name in ((44, 0, "wrong"), (112, -1, "right")):
         page.image(x + place, middle - 6, 14, 12, cells.errors_bar()[[colour]])
