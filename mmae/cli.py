@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -108,9 +109,12 @@ def _words_after() -> dict[tuple[str, ...], list[str]]:
 
 
 def _options(module: Any) -> list[str]:
+    """The options of a command that its help shows, and the words that its arguments are chosen from."""
     parser = Parser()
     module.add_arguments(parser)
-    return sorted(option for action in parser._actions for option in action.option_strings if option.startswith("--"))
+    shown = [action for action in parser._actions if action.help != argparse.SUPPRESS]
+    words = [str(word) for action in shown if not action.option_strings for word in action.choices or ()]
+    return sorted(option for action in shown for option in action.option_strings if option.startswith("--")) + words
 
 
 def _without_command(program: str, about: str, commands: Commands, words: Sequence[str]) -> InputError:

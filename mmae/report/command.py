@@ -99,8 +99,9 @@ def _films(runs: Sequence[ReportedRun]) -> list[Element]:
     from mmae.report.page.markup import el
 
     parts: list[Element] = []
+    with_some = sum(each.folder.pictures.is_dir() for each in runs)
     for each in runs:
         if len(runs) > 1:
             parts.append(el("h3", each.name))
-        parts += film(each.folder.pictures, _PICTURE_BYTES // len(runs))
+        parts += film(each.folder.pictures, _PICTURE_BYTES // max(1, with_some))
     return parts

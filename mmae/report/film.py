@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 
 _STEP: Final = re.compile(r"step_(\d{1,18})\.png")
 _MOST_FRAMES: Final = 8
+_FRAME_BYTES: Final = 22_000
+"""A frame of seven modalities at half its width takes about three quarters of it: base64 adds a third."""
 _WIDTH: Final = 936
 _MOST_PIXELS: Final = 60_000_000
-_QUALITIES: Final = (60, 40, 25)
+_TRIES: Final = ((1.0, 60), (1.0, 40), (0.75, 50), (0.5, 50), (0.5, 25))
+"""Shares of the width, and qualities of WebP: the first that fits is taken. Small is better than blurred, or none."""
 
 
 def film(folder: Path, budget: int) -> list[Element]:
@@ -33,8 +36,9 @@ def film(folder: Path, budget: int) -> list[Element]:
         budget: most bytes in the page.
     """
     found = sorted((int(match[1]), path) for path in folder.glob("step_*.png") if (match := _STEP.fullmatch(path.name)))
-    if len(found) > _MOST_FRAMES:
-        found = [found[round(at * (len(found) - 1) / (_MOST_FRAMES - 1))] for at in range(_MOST_FRAMES)]
+    most = max(2, min(_MOST_FRAMES, budget // _FRAME_BYTES))
+    if len(found) > most:
+        found = [found[round(at * (len(found) - 1) / (most - 1))] for at in range(most)]
     frames, skipped = [], 0
     for step, path in found:
         data = _small(path, budget * 3 // 4 // len(found))
@@ -62,9 +66,9 @@ def _small(path: Path, most: int) -> bytes | None:
                 if picture.width * picture.height > _MOST_PIXELS:
                     return None
                 tile = _first_tile(picture)
-                for quality in _QUALITIES:
+                for share, quality in _TRIES:
                     data = BytesIO()
-                    tile.save(data, format="WEBP", quality=quality, method=4)
+                    _scaled(tile, share).save(data, format="WEBP", quality=quality, method=4)
                     if data.tell() <= most:
                         return data.getvalue()
     # A damaged picture may raise anything.
@@ -77,6 +81,10 @@ def _first_tile(picture: Image) -> Image:
     said = picture.info.get(TILES_KEY, "1")
     tiles = int(said) if isinstance(said, str) and said.isdecimal() and 0 < int(said) < 1000 else 1
     tile = picture.convert("RGB").crop((0, 0, picture.width // tiles, picture.height))
-    if tile.width > _WIDTH:
-        tile = tile.resize((_WIDTH, max(1, tile.height * _WIDTH // tile.width)))
-    return tile
+    return _scaled(tile, min(1.0, _WIDTH / tile.width))
+
+
+def _scaled(tile: Image, share: float) -> Image:
+    if share == 1:
+        return tile
+    return tile.resize((max(1, int(tile.width * share)), max(1, int(tile.height * share))))

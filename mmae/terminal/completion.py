@@ -14,7 +14,7 @@ Words = Mapping[tuple[str, ...], Sequence[str]]
 _BASH: Final = """\
 # mmae: completion for bash. Add to ~/.bashrc:  eval "$(mmae completion bash)"
 _mmae() {
-  local words=("${COMP_WORDS[@]:1:COMP_CWORD-1}") current=${COMP_WORDS[COMP_CWORD]} found
+  local words=("${COMP_WORDS[@]:1:$((COMP_CWORD-1))}") current=${COMP_WORDS[COMP_CWORD]} found
   case "${words[*]:0:2}" in
 CASES
     *) case "${words[0]-}" in
@@ -23,12 +23,30 @@ FIRST
     esac ;;
   esac
   COMPREPLY=($(compgen -W "${found[*]}" -- "$current"))
+  # Options are offered to who types one, as by other programs: elsewhere a file may be meant.
+  [[ $current == -* ]] || COMPREPLY=($(printf '%s\\n' "${COMPREPLY[@]}" | grep -v '^-'))
 }
 complete -o default -F _mmae mmae
 """
 _ZSH: Final = """\
 # mmae: completion for zsh. Add to ~/.zshrc:  eval "$(mmae completion zsh)"
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
 autoload -U +X bashcompinit && bashcompinit
+"""
+_FISH: Final = """\
+# mmae: completion for fish. Save as ~/.config/fish/completions/mmae.fish
+function __mmae_begins
+    set -l words (commandline -opc)
+    set -e words[1]
+    test (count $words) -ge (count $argv); or return 1
+    set -l first $words[1..(count $argv)]
+    test "$first" = "$argv"
+end
+function __mmae_is
+    set -l words (commandline -opc)
+    set -e words[1]
+    test "$words" = "$argv"
+end
 """
 
 
@@ -50,15 +68,15 @@ def zsh_script(words: Words) -> str:
 
 def fish_script(words: Words) -> str:
     """A script for fish."""
-    lines = ["# mmae: completion for fish. Save as ~/.config/fish/completions/mmae.fish"]
+    lines = []
     for before, after in words.items():
-        condition = (
-            " and ".join(f"__fish_seen_subcommand_from {shlex.quote(word)}" for word in before)
-            if before
-            else "__fish_use_subcommand"
+        # Where commands follow, no file does.
+        leads = any(other[: len(before)] == before for other in words if len(other) > len(before))
+        condition = " ".join(["__mmae_is" if leads else "__mmae_begins", *map(shlex.quote, before)])
+        lines.append(
+            f"complete -c mmae{' -f' if leads else ''} -n {shlex.quote(condition)} -a {shlex.quote(' '.join(after))}"
         )
-        lines.append(f"complete -c mmae -n {shlex.quote(condition)} -a {shlex.quote(' '.join(after))}")
-    return "\n".join(lines) + "\n"
+    return _FISH + "\n".join(lines) + "\n"
 
 
 SHELLS: Final = MappingProxyType({"bash": bash_script, "zsh": zsh_script, "fish": fish_script})

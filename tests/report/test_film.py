@@ -6,6 +6,7 @@ import base64
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from mmae.report.film import film
@@ -30,6 +31,17 @@ def test_few_of_many_are_shown_with_the_first_and_the_last(tmp_path: Path) -> No
         Image.new("RGB", (8, 8)).save(tmp_path / f"step_{step}.png")
     captions = [each.text for part in film(tmp_path, 1_000_000) for each in part.iter("figcaption")]
     assert (len(captions), captions[0], captions[-1]) == (8, "Step 1", "Step 20")
+
+
+def test_less_place_makes_frames_smaller_and_then_fewer(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (32, 26, 3), np.uint8)
+    for step in range(1, 7):
+        Image.fromarray(pixels).resize((936, 1152), Image.Resampling.NEAREST).save(tmp_path / f"step_{step}.png")
+    wide, small, few = (frames(tmp_path, budget) for budget in (2_000_000, 152_000, 90_000))
+    assert (len(wide), len(small), len(few)) == (6, 6, 4)
+    assert {each.width for each in wide} == {936}
+    assert {each.width for each in small} == {468}
+    assert sum(len(str(part.get("src"))) for each in film(tmp_path, 152_000) for part in each.iter("img")) < 152_000
 
 
 def test_the_budget_holds_and_what_does_not_fit_is_said(tmp_path: Path) -> None:

@@ -240,8 +240,16 @@ def _class_key(page: Canvas, x: float, y: float, rows: Sequence[TileRow]) -> Non
         page.text(x + 20, top + 6, f"{each + 1} {modality.class_names[each]}")
     if not frequent:
         page.text(x, y + 8, "no class occurs")
-    page.image(x + _KEY - 70, y + _CELL - 14, 14, 12, cells.errors_bar()[:1])
-    page.text(x + _KEY - 50, y + _CELL - 8, "wrong")
+    if any(row.scored.any() for row in rows):
+        _error_colours(page, x, y + _CELL - 8)
+
+
+def _error_colours(page: Canvas, x: float, middle: float) -> None:
+    page.text(x, middle, "error")
+    for place, colour, name in ((44, 0, "wrong"), (112, -1, "right")):
+        page.image(x + place, middle - 6, 14, 12, cells.errors_bar()[[colour]])
+        page.box(x + place, middle - 6, 14, 12)
+        page.text(x + place + 20, middle, name)
 
 
 def _value_key(page: Canvas, x: float, y: float, row: TileRow, ramp: Ramp, most: float | None) -> None:
@@ -257,7 +265,7 @@ def _value_key(page: Canvas, x: float, y: float, row: TileRow, ramp: Ramp, most:
         ]
         page.text(x, y + 2, "\n".join([row.unit, *lines]), top=True)
     if most is not None:
-        page.text(x + _ERROR_KEY, y + 8, "error")
+        page.text(x + _ERROR_KEY, y + 8, "error" if len(row.unit) > 2 else f"error, {row.unit}")
         _bar(page, x + _ERROR_KEY, y + 22, _CELL - 26, cells.errors_bar(), 0, most)
 
 
