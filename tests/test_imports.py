@@ -79,7 +79,7 @@ HOMES = MappingProxyType(
         },
         # Using a pretrained model does not need it. Tests compare with it.
         # Carried along by exports: they run where timm is.
-        "timm": {"mmae.publish.carried", "mmae.model.heads", "mmae.finetune.model.kernels"},
+        "timm": {"mmae.publish.carried", "mmae.model.heads", "mmae.model.kernels"},
         "wandb": {"mmae.engine.telemetry.trackers"},
         "rasterio": {
             "mmae.evaluate.benchmark.geobench.sample_places",

@@ -149,7 +149,8 @@ class ModelConfig:
     paper_exact: bool = False
     """Turn off what goes beyond the published code: validity rules, the global-batch loss, no decay on biases."""
     init_from: Place | None = _free(None)
-    """Start a new run from the weights of a folder that `mmae export` wrote, or of a published checkpoint's file."""
+    """Start a new run from the weights of a folder that `mmae export` wrote, of which what fits is taken, or of a
+    published checkpoint's file."""
 
     @property
     def image_hw(self) -> tuple[int, int]:

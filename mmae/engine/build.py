@@ -26,7 +26,7 @@ from mmae.engine.module import PretrainModule, compile_parts
 from mmae.engine.optim import build_optimizer, build_scheduler
 from mmae.model.block import EncoderBlock
 from mmae.model.recompute import Recompute
-from mmae.model.saved.saved_model import initial_weights
+from mmae.model.saved.warm_start import warm_start
 from mmae.terminal.message import say
 
 
@@ -100,10 +100,13 @@ def _seed_of_rank(seed: int, rank: int) -> int:
     return mixed if -(1 << 63) <= mixed < 1 << 64 else mixed % (1 << 64)
 
 
-def _start_from(module: PretrainModule, folder: Path, trust: bool) -> None:
-    """Load a model folder's weights, one parameter at a time: the model may be sharded."""
-    weights = initial_weights(module.model, folder, trust)
+def _start_from(module: PretrainModule, source: Path, trust: bool) -> None:
+    """Load another model's weights, one parameter at a time, since the model may be sharded; and say what differs."""
+    start = warm_start(module.model, source, trust)
+    if dist.get_rank() == 0:
+        for line in start.differences:
+            say(f"model.init_from: {line}")
     for name, parameter in module.model.named_parameters():
         with torch.no_grad(), gathered(parameter, modifier_rank=0):
             if not is_sharded(parameter) or dist.get_rank() == 0:
-                parameter.copy_(weights[name])
+                parameter.copy_(start.fitted(name, parameter))

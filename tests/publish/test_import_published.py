@@ -21,7 +21,7 @@ from mmae.model.masking import plan_from_ids
 from mmae.model.mmae import MultiMAE
 from mmae.model.published.file import read_published
 from mmae.model.saved.saved_config import read_model_config
-from mmae.model.saved.saved_model import initial_weights
+from mmae.model.saved.warm_start import warm_start
 from tests.support.published_case import options, published_model, save_published
 
 CONFIG = ModelConfig(size="nano", decoder_dim=16, decoder_num_heads=2, decoder_depth=1)
@@ -223,6 +223,8 @@ def test_a_model_folder_has_one_step(run: Run, file: Path, tmp_path: Path) -> No
 def test_a_model_starts_from_the_file_as_from_the_folder(run: Run, file: Path, tmp_path: Path) -> None:
     assert run("import-published", file, tmp_path / "model")[0] == 0
     model = MultiMAE(CONFIG)
-    by_file, by_folder = initial_weights(model, file), initial_weights(model, tmp_path / "model")
-    assert by_file.keys() == by_folder.keys() == model.state_dict().keys()
-    assert all(torch.equal(by_file[name], by_folder[name]) for name in by_file)
+    by_file, by_folder = warm_start(model, file), warm_start(model, tmp_path / "model")
+    assert by_file.differences == by_folder.differences == ()
+    for name, initial in model.named_parameters():
+        assert torch.equal(by_file.fitted(name, initial), by_folder.fitted(name, initial))
+        assert not torch.equal(by_file.fitted(name, initial), initial) or not initial.any()

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from mmae.finetune.model.kernels import for_bands, for_patch
 from mmae.modalities import Modality
 from mmae.model.encoder import EncoderModel
+from mmae.model.kernels import for_bands, for_patch
 from mmae.model.posembed import LearnedPositions
 
 

@@ -18,8 +18,6 @@ from mmae.errors import InputError
 from mmae.model.counts.parameter_counts import parameter_counts
 from mmae.model.encoder import HEAD, EncoderModel
 from mmae.model.mmae import MultiMAE
-from mmae.model.posembed import first_positions
-from mmae.model.published.config import published_weights
 from mmae.model.saved.saved_config import CONFIG_NAME, SavedModel, describe, read_model_config
 from mmae.model.saved.weights_file import WEIGHTS_NAME, new_folder, save_weights
 from mmae.model.tuned.finetuned_model import FinetunedModel
@@ -27,7 +25,6 @@ from mmae.model.tuned.finetuned_model import FinetunedModel
 __all__ = [
     "WEIGHTS_NAME",
     "SavedModel",
-    "initial_weights",
     "load_finetuned",
     "load_model",
     "load_pretrained",
@@ -143,37 +140,6 @@ def _without_weights(saved: SavedModel, folder: Path) -> MultiMAE | FinetunedMod
             return FinetunedModel(saved.config, saved.variant, saved.tuned)
         except InputError as error:
             raise InputError(f"{folder / CONFIG_NAME}: {error}") from None
-
-
-def initial_weights(model: MultiMAE, source: str | Path, trust: bool = False) -> dict[str, Tensor]:
-    """Weights to start a model from, by the model's own names; the model's weights may be sharded.
-
-    A model with learned positions can start from one with fixed positions.
-
-    Args:
-        source: a model folder, or a published checkpoint's file.
-        trust: read files that other users wrote or can write.
-
-    Raises:
-        InputError: a file is missing or damaged, or inputs, outputs or shapes differ from the model's.
-    """
-    if Path(source).is_file():
-        return published_weights(source, model.config, model.variant, trust)
-    folder = source
-    saved = read_model_config(folder, trust)
-    if saved.tuned is not None:
-        raise InputError(f"{folder}: this model is fine-tuned and has no decoders: pretraining cannot start from it")
-    for key in ("in_domains", "outputs"):
-        theirs, ours = getattr(saved.config, key), getattr(model.config, key)
-        if theirs != ours:
-            raise InputError(f"{folder}: its {key} are {', '.join(theirs)}, this model's are {', '.join(ours)}")
-    path = Path(folder) / WEIGHTS_NAME
-    header = _read_header(path, trust)
-    with torch.device("meta"):
-        whole = MultiMAE(model.config, model.variant)
-    added = first_positions(whole) if saved.config.positions == "fixed" else {}
-    _check_fit(whole.state_dict(), {**header, **added}, path)
-    return _read_weights(path) | added
 
 
 def _read_header(path: Path, trust: bool) -> dict[str, Tensor]:

@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 import mmae
 from mmae.errors import InputError
 from mmae.model.mmae import MultiMAE
-from mmae.model.saved.saved_model import initial_weights, load_finetuned, load_model, load_saved
+from mmae.model.saved.saved_model import load_finetuned, load_model, load_saved
+from mmae.model.saved.warm_start import warm_start
 from tests.support.finetuned_models import COVER, KINDS, SCENE, finetuned, pretrained, task_for
 
 
@@ -62,7 +63,7 @@ def test_a_fine_tuned_model_is_not_taken_for_a_pretrained_one(folder: Path, sour
     whole = load_model(source)
     assert isinstance(whole, MultiMAE)
     with pytest.raises(InputError, match="pretraining cannot start from it"):
-        initial_weights(whole, folder)
+        warm_start(whole, folder)
 
 
 @pytest.mark.parametrize(

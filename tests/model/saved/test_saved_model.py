@@ -18,7 +18,7 @@ from mmae.errors import InputError
 from mmae.model.masking import plan_from_ids
 from mmae.model.mmae import MultiMAE
 from mmae.model.saved.saved_config import read_model_config
-from mmae.model.saved.saved_model import initial_weights, load_model, save_model
+from mmae.model.saved.saved_model import load_model, save_model
 from mmae.variants import Variant
 from tests.support.full_disk import REASON, files_up_to
 
@@ -201,31 +201,6 @@ def test_weights_are_floats_and_become_float32(folder: Path) -> None:
         load_model(folder)
 
 
-@pytest.mark.long
-def test_weights_into_another_model(folder: Path, model: MultiMAE) -> None:
-    other = MultiMAE(model.config, model.variant, seed=4).to(torch.bfloat16)
-    other.load_state_dict(initial_weights(other, folder))
-    assert all(torch.equal(other.state_dict()[name], tensor.bfloat16()) for name, tensor in model.state_dict().items())
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"out_domains": ("rgb",)}, "its outputs are rgb, depth, .*, this model's are rgb, norm_rgb"),
-        ({"in_domains": ("rgb", "depth")}, "its in_domains are"),
-        ({"decoder_dim": 32}, "decoders.mask_token has shape"),
-    ],
-)
-def test_weights_into_a_model_that_differs(
-    folder: Path, model: MultiMAE, changes: dict[str, object], message: str
-) -> None:
-    other = MultiMAE(replace(model.config, **changes), model.variant)  # type: ignore[arg-type]
-    before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
-    with pytest.raises(InputError, match=message):
-        initial_weights(other, folder)
-    assert all(torch.equal(before[name], tensor) for name, tensor in other.state_dict().items())
-
-
 def test_a_tensor_too_many(folder: Path) -> None:
     path = folder / "model.safetensors"
     save_file({**load_file(path), "spare": torch.zeros(1)}, path)
@@ -246,17 +221,3 @@ def test_learned_positions_are_weights(
     values = make_values(config, 1)
     here, there = model.eval()(values, plan), loaded(values, plan)
     assert all(torch.equal(here.patches[name], there.patches[name]) for name in config.outputs)
-    with pytest.raises(InputError, match=r"unexpected tensor .*positions\.table"):
-        initial_weights(MultiMAE(config, variant), tmp_path / "model")
-    other = MultiMAE(replace(model.config, input_size=(24, 32)), variant)
-    with pytest.raises(InputError, match=r"positions\.table has shape \(8, 32\), this model needs \(12, 32\)"):
-        initial_weights(other, tmp_path / "model")
-
-
-def test_a_model_that_learns_positions_starts_from_fixed_ones(folder: Path, model: MultiMAE) -> None:
-    learned = MultiMAE(replace(model.config, positions="learned", input_size=(24, 40)), model.variant)
-    weights = initial_weights(learned, folder)
-    first = learned.state_dict()
-    assert weights.keys() == first.keys()
-    assert all(torch.equal(weights[name], first[name]) for name in first if "positions" in name)
-    assert torch.equal(weights["encoder.global_tokens"], model.state_dict()["encoder.global_tokens"])
