@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _KEY: Final = "--labels"
 _SPLIT: Final = "split"
+_LARGEST: Final = float(np.finfo(np.float32).max)
 _ELSEWHERE: Final = ("elevation", "worldcover")
 """Names that fine-tuning has for modalities, beside the modalities' and datasets' own."""
 
@@ -134,9 +135,10 @@ def _label(
     for place, column in enumerate(columns):
         for row, (number, line) in zip(at.tolist(), lines, strict=True):
             value = number_of(line[column]) if line[column] else math.nan
-            if value is None or math.isinf(value):
+            if value is None or abs(value) > _LARGEST:
                 raise InputError(
-                    f"{path}:{number}: {column}={line[column]!r} is not a finite number: write one, or leave it empty"
+                    f"{path}:{number}: {column}={line[column]!r} is not a finite number of float32: write one, "
+                    "or leave it empty"
                 )
             value_RP[row, place] = value
     if np.isnan(value_RP).all():

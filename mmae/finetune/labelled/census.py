@@ -42,6 +42,7 @@ class SplitCensus:
         known: labels (of tiles, or of pixels) that are known.
         count_K: float64, labels of each class.
         mean_K, std_K, low_K, high_K: float64, of each target of a regression, in its units; NaN without a label.
+        known_K: int64, known labels of each class of several, or of each target; None where a label is one class.
     """
 
     tiles: int
@@ -53,11 +54,12 @@ class SplitCensus:
     std_K: NDArray[np.float64]
     low_K: NDArray[np.float64]
     high_K: NDArray[np.float64]
+    known_K: NDArray[np.int64] | None = None
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """The share of each class among the known labels (of a multi-label task: of the tiles that have it)."""
-        return self.count_K / max(1, self.known)
+        """The share of each class among the known labels (of several: among the tiles of which it is known)."""
+        return self.count_K / np.maximum(1, self.known if self.known_K is None else self.known_K)
 
 
 Census = Mapping[str, SplitCensus]
@@ -95,9 +97,8 @@ def count_labels(labels: torch.Tensor, tiles: int, outputs: int) -> SplitCensus:
     of_each = np.array(
         [(each.mean(), each.std(), each.min(), each.max()) if each.size else (np.nan,) * 4 for each in numbers]
     ).T
-    return SplitCensus(
-        tiles, len(labels), labelled, int(np.isfinite(values_KX).sum(1).max(initial=0)), count_K, *of_each
-    )
+    known_K = np.isfinite(values_KX).sum(1)
+    return SplitCensus(tiles, len(labels), labelled, int(known_K.max(initial=0)), count_K, *of_each, known_K)
 
 
 def task_of(config: TaskConfig, source: LabelSource, train: SplitCensus, where: str) -> Task:
@@ -127,6 +128,8 @@ def task_of(config: TaskConfig, source: LabelSource, train: SplitCensus, where: 
         if config.kind != "multilabel" and (train.count_K > 0).sum() < 2:
             only = source.names[int(train.count_K.argmax())]
             raise InputError(f"{where}: all training labels are of one class ({only}): nothing to learn")
+        if config.kind == "multilabel" and bool(((train.count_K == 0) | (train.count_K == train.known_K)).all()):
+            raise InputError(f"{where}: of each class, all training labels are alike: nothing to learn")
         ignore = None if config.kind == "multilabel" else -1
         task = Task(config.kind, _task_name(name), classes=source.names, class_codes=source.codes, ignore=ignore)
     task.check()

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 LABEL: Final = "label"
 SPLIT: Final = "split"
+_LARGEST: Final = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,5 +160,7 @@ def _numbers(path: Path, kind: TaskKind, columns: list[str], cells: list[Line]) 
                 raise InputError(f"{path}:{number}: {columns[column]}={text!r} is not a number")
             if kind == "multilabel" and not math.isnan(value) and value not in {0.0, 1.0}:
                 raise InputError(f"{path}:{number}: {columns[column]}={text} must be 0 or 1, or empty")
+            if math.isfinite(value) and abs(value) > _LARGEST:
+                raise InputError(f"{path}:{number}: {columns[column]}={text} is too large: write it in another unit")
             labels[place, column] = value if math.isfinite(value) else math.nan
     return labels, tuple(columns)

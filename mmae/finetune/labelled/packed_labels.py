@@ -15,6 +15,7 @@ from mmae.finetune.labelled.class_words import MOST_CLASSES, codes_and_names
 from mmae.finetune.labelled.label_sources import UNKNOWN, RowLabels
 from mmae.finetune.labelled.tile_reading import read_tiles
 from mmae.modalities import DATASET_BANDS
+from mmae.terminal.plurals import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,9 +70,7 @@ def _numbered_classes(where: str, row_N: NDArray[np.int64], value_NP: NDArray[An
     if (strange := codes[codes != np.round(codes)]).size:
         raise InputError(f"{where} holds {strange[0]:g}, which is no number of a class: use task.kind=regression")
     if not 2 <= len(codes) <= MOST_CLASSES:
-        raise InputError(
-            f"{where} holds {len(codes)} different numbers, and a classification has 2 to {MOST_CLASSES} classes"
-        )
+        raise InputError(f"{where} holds {counted(len(codes), 'class', 'classes')}: 2 to {MOST_CLASSES} are needed")
     ids_N = np.where(known_N, np.searchsorted(codes, np.where(known_N, value_N, codes[0])), UNKNOWN)
     return RowLabels(row_N, ids_N.astype(np.int64), tuple(f"{code:.0f}" for code in codes.tolist()), "classification")
 
@@ -166,7 +165,7 @@ def mask_labels(each: ShardSet, name: str, kind: TaskKind, source: SourceConfig)
                 "source.classes, or in source.ignore if it is not to be scored"
             )
     if not 2 <= len(codes) <= MOST_CLASSES:
-        raise InputError(f"{where} holds {len(codes)} different numbers, and a mask has 2 to {MOST_CLASSES} classes")
+        raise InputError(f"{where} holds {counted(len(codes), 'class', 'classes')}: 2 to {MOST_CLASSES} are needed")
     return MaskLabels(name, kind, names, codes, source.ignore)
 
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
 from mmae.distributed.collectives import gather, world
-from mmae.finetune.labelled.label_sources import known
+from mmae.finetune.labelled.label_sources import UNKNOWN, known
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -83,8 +84,9 @@ class Scorer:
                 guess = predicted.argmax(1)[known_labels]
                 self._metrics["confusion"].update(guess, labels[known_labels])
         elif self._task.kind == "multilabel":
-            whole_B = known_labels.all(1)
-            self._rows.append((predicted[whole_B].float().cpu(), labels[whole_B].to(torch.int64).cpu()))
+            some_B = known_labels.any(1)
+            ids = torch.where(known_labels, labels, UNKNOWN)[some_B].to(torch.int64)
+            self._rows.append((predicted[some_B].float().cpu(), ids.cpu()))
         else:
             for place in range(self._task.outputs):
                 chosen = known_labels[:, place]
@@ -121,15 +123,21 @@ class Scorer:
         if not sum(len(labels) for _, labels in parts):
             return TaskScores(tiles, 0, dict.fromkeys(names))
         predicted_NK, labels_NK = (torch.cat(column) for column in zip(*parts, strict=True))
-        count = self._task.outputs
-        found = [
-            of_classes.multilabel_f1_score(predicted_NK, labels_NK, count, _THRESHOLD, "micro", validate_args=False),
-            of_classes.multilabel_f1_score(predicted_NK, labels_NK, count, _THRESHOLD, "macro", validate_args=False),
-            of_classes.multilabel_average_precision(predicted_NK, labels_NK, count, "micro", validate_args=False),
-        ]
-        each_K = of_classes.multilabel_average_precision(predicted_NK, labels_NK, count, "none", validate_args=False)
+        # Each class is scored on the tiles of which it is known.
+        known_NK = labels_NK != UNKNOWN
+        present_K = (labels_NK == 1).any(0)
         # A class without a tile has no average precision.
-        each_K = torch.where(labels_NK.any(0), each_K, torch.nan)
+        each_K = torch.full((len(present_K),), torch.nan)
+        for place in present_K.nonzero()[:, 0].tolist():
+            rows = known_NK[:, place]
+            each_K[place] = of_classes.binary_average_precision(predicted_NK[rows, place], labels_NK[rows, place])
+        micro = torch.tensor(torch.nan)
+        if present_K.any():
+            micro = of_classes.binary_average_precision(predicted_NK[known_NK], labels_NK[known_NK])
+        judged_K = known_NK.any(0)
+        numbers = predicted_NK[:, judged_K], labels_NK[:, judged_K], int(judged_K.sum())
+        f1 = partial(of_classes.multilabel_f1_score, *numbers, _THRESHOLD, ignore_index=UNKNOWN, validate_args=False)
+        found = [f1(average="micro"), f1(average="macro"), micro]
         scores = dict(zip(names, map(_number, [*found, each_K.nanmean()]), strict=True))
         by_class = {
             name: {"average_precision": _number(each)} for name, each in zip(self._task.classes, each_K, strict=True)

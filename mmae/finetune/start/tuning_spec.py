@@ -56,8 +56,12 @@ class Labelled:
     @property
     def identity(self) -> str:
         """A hash of the tiles and of what is predicted: the same for the same labels of the same set."""
+        from mmae.finetune.labelled.label_sources import RowLabels
+
         splits = self.splits
         parts = [each.tobytes() for each in (splits.train, splits.val, splits.test)]
+        if isinstance(self.source, RowLabels):
+            parts += [self.source.row_N.tobytes(), self.source.label_N.tobytes()]
         counts = [each.count_K.tobytes() for each in self.census.values()]
         return xxhash.xxh3_128_hexdigest(repr(self.task).encode() + b"".join(parts + counts))
 
@@ -176,6 +180,9 @@ def find_labels(config: FinetuneConfig) -> Labelled:
     for name in list(census)[1:]:
         if not census[name].known:
             raise InputError(f"{where}: no {name} tile has a known label {task.name}: choose another split or target")
+    chooses = census["val"]
+    if config.task.kind == "multilabel" and chooses.read == chooses.tiles and not chooses.count_K.any():
+        raise InputError(f"{where}: no val tile has one of the classes of {task.name}: choose another split")
     notes = (*found, *(file.notes if file else ()), *splits.notes, *census_notes(task, census))
     return Labelled(each, source, splits, task, census, notes, pictures)
 

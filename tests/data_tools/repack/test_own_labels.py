@@ -84,6 +84,7 @@ def test_a_set_with_other_labels_is_not_overwritten(source: Path, tmp_path: Path
         ("tile_id,a,a:b", ["tile_0_l1c,1,1"], "there are a column 'a' and columns a:PART"),
         ("tile_id,a:b", ["tile_0_l1c,much"], r":2: a:b='much' is not a finite number"),
         ("tile_id,a", ["tile_0_l1c,inf"], r":2: a='inf' is not a finite number"),
+        ("tile_id,a", ["tile_0_l1c,1e39"], r":2: a='1e39' is not a finite number of float32"),
         ("tile_id,a", ["tile_0_l1c,"], "a has no value for any tile"),
         ("tile_id,a,split", ["tile_0_l1c,1,val"], "give splits with --splits FILE"),
         ("tile_id", ["tile_0_l1c"], "no column holds labels"),

@@ -35,6 +35,18 @@ def test_labels_of_a_multi_label_task_are_shares_of_tiles() -> None:
     assert found.shares.tolist() == [1.0, 0.5]
 
 
+def test_a_class_that_is_known_of_few_tiles_has_its_share_of_these() -> None:
+    found = count_labels(torch.tensor([[1.0, torch.nan], [0.0, 1.0], [0.0, torch.nan]]), tiles=3, outputs=2)
+    assert found.shares.tolist() == [pytest.approx(1 / 3), 1.0]
+
+
+def test_several_labels_that_are_all_alike_are_nothing_to_learn() -> None:
+    found = count_labels(torch.tensor([[1.0, 0.0], [1.0, torch.nan]]), tiles=2, outputs=2)
+    source = VectorLabels("era5", "multilabel", 2)
+    with pytest.raises(InputError, match="all training labels are alike"):
+        task_of(TaskConfig(kind="multilabel", target="era5"), source, found, "S")
+
+
 def test_numbers_have_mean_deviation_and_range() -> None:
     found = count_labels(torch.tensor([[1.0], [3.0], [torch.nan]]), tiles=3, outputs=1)
     assert (found.mean_K.tolist(), found.std_K.tolist()) == ([2.0], [1.0])

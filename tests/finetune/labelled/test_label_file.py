@@ -62,6 +62,7 @@ def test_numbers_that_are_not_finite_are_labels_that_are_not_known(tmp_path: Pat
         ("tile_id,x,x\ntile-5,1,1\n", "multilabel", "two columns have the same name"),
         ("tile_id,water\ntile-5,2\n", "multilabel", "labels.csv:2: water=2 must be 0 or 1"),
         ("tile_id,biomass\ntile-5,many\n", "regression", "labels.csv:2: biomass='many' is not a number"),
+        ("tile_id,biomass\ntile-5,1e39\n", "regression", "labels.csv:2: biomass=1e39 is too large"),
         ('tile_id,label\n"tile-5,a\n', "classification", "not a CSV file"),
     ],
 )

@@ -97,7 +97,7 @@ def test_values_of_maps_are_read_a_band_each(shards: ShardSet) -> None:
             {"classes": ("0:a", "3:b", "7:c")},
             "holds 255, which is none of the classes 0, 3, 7",
         ),
-        ("crops", "segmentation", {"ignore": (0, 3, 7)}, "holds 1 different number"),
+        ("crops", "segmentation", {"ignore": (0, 3, 7)}, "holds 1 class: 2 to 1000"),
         ("coarse", "segmentation", {}, "holds maps of 4x4 pixels, and sentinel2 has 8x8"),
         ("snow", "segmentation", {}, "holds float64 numbers"),
         ("far", "segmentation", {}, "holds int64 numbers"),

@@ -60,6 +60,38 @@ def test_several_labels_are_scored_as_by_scikit_learn() -> None:
     assert found.by_class["c"]["average_precision"] is None
 
 
+def test_each_of_several_labels_is_scored_where_it_is_known() -> None:
+    draw = torch.Generator().manual_seed(1)
+    predicted = torch.rand(60, 3, generator=draw)
+    labels = torch.randint(0, 2, (60, 3), generator=draw).float()
+    labels[torch.rand(60, 3, generator=draw) < 0.4] = torch.nan
+    labels[:10, 0] = torch.nan
+    found = scored(LABELS, predicted, labels)
+    known = labels.isfinite()
+    each = [
+        metrics.average_precision_score(labels[known[:, place], place], predicted[known[:, place], place])
+        for place in range(3)
+    ]
+    f1 = [
+        metrics.f1_score(labels[known[:, place], place], predicted[known[:, place], place] >= 0.5) for place in range(3)
+    ]
+    assert found.scores["macro_map"] == pytest.approx(np.mean(each), abs=1e-6)
+    assert found.scores["micro_map"] == pytest.approx(
+        metrics.average_precision_score(labels[known], predicted[known]), abs=1e-6
+    )
+    assert found.scores["macro_f1"] == pytest.approx(np.mean(f1), abs=1e-6)
+    assert found.scores["micro_f1"] == pytest.approx(
+        metrics.f1_score(labels[known], predicted[known] >= 0.5, average="binary"), abs=1e-6
+    )
+
+
+def test_a_class_that_is_nowhere_known_is_in_no_score() -> None:
+    labels = torch.tensor([[1.0, torch.nan, 0.0], [0.0, torch.nan, 0.0]])
+    found = scored(LABELS, torch.tensor([[0.9, 0.1, 0.1], [0.2, 0.9, 0.3]]), labels, parts=1)
+    assert found.scores == {"micro_f1": 1.0, "macro_f1": 0.5, "micro_map": 1.0, "macro_map": 1.0}
+    assert [found.by_class[name]["average_precision"] for name in "abc"] == [1.0, None, None]
+
+
 def test_numbers_are_scored_as_by_scikit_learn() -> None:
     draw = torch.Generator().manual_seed(0)
     labels = torch.randn(30, 2, generator=draw) * 5 + 1000
