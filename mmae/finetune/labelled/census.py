@@ -98,7 +98,7 @@ def count_labels(labels: torch.Tensor, tiles: int, outputs: int) -> SplitCensus:
         [(each.mean(), each.std(), each.min(), each.max()) if each.size else (np.nan,) * 4 for each in numbers]
     ).T
     known_K = np.isfinite(values_KX).sum(1)
-    return SplitCensus(tiles, len(labels), labelled, int(known_K.max(initial=0)), count_K, *of_each, known_K)
+    return SplitCensus(tiles, len(labels), labelled, int(known_K.max(initial=0)), count_K, *of_each, known_K=known_K)
 
 
 def task_of(config: TaskConfig, source: LabelSource, train: SplitCensus, where: str) -> Task:
