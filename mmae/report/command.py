@@ -53,8 +53,11 @@ def run(args: argparse.Namespace) -> int:
     results = [read_results(path) for path in args.results]
     names = _names(args.runs)
     runs = [read_reported_run(path, name, args.trust) for path, name in zip(args.runs, names, strict=True)]
+    listed: list[Results] = []
     for each in runs:
-        of_run = found_results(each.folder.path, args.results)
+        # A fine-tuning belongs to its own run, and to the one that it began from.
+        of_run = [one for one in found_results(each.folder.path, args.results) if one not in listed]
+        listed += of_run
         results += [replace(one, title=f"{one.title} ({each.name})") for one in of_run] if len(runs) > 1 else of_run
     title = f"Report: {', '.join(names)}"
     write_json(args.out, page_text(title, _sections(runs, results)), _OUT)

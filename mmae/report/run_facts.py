@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import yaml
 
 from mmae.addresses import is_remote
+from mmae.config.finetune_schema import FinetuneConfig
 from mmae.config.schema import Config, flatten
 from mmae.data.shards.index import open_index
 from mmae.disk.json_text import parse_json
@@ -34,6 +35,9 @@ from mmae.terminal.plurals import counted
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
+
+_TASK: Final = "task.kind"
+"""A key that only recipes of fine-tunings have."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,12 +128,24 @@ def _state(run: ReportedRun) -> str:
 def _model(settings: Mapping[str, Any]) -> str:
     if "model.size" not in settings:
         return ""
+    if _TASK in settings:
+        return _tuned_model(settings)
     inputs, outputs = settings.get("model.in_domains") or [], settings.get("model.out_domains") or []
     size = _words(settings.get("model.input_size"))
     return (
         f"{settings['model.size']} MultiMAE, {size} pixels, patches of {settings.get('model.patch_size')}, "
         f"{settings.get('model.num_encoded_tokens')} visible tokens; inputs {', '.join(inputs)}; outputs "
         f"{', '.join(outputs)}"
+    )
+
+
+def _tuned_model(settings: Mapping[str, Any]) -> str:
+    task = settings.get("task.target") or settings.get("source.task") or settings.get("task.labels") or "labels"
+    begun = settings.get("model.init_from")
+    weights = f"a new {settings['model.size']} encoder" if begun in {None, "none"} else f"the weights of {begun}"
+    return (
+        f"{settings[_TASK]} of {task} from {weights}; head {_words(settings.get('model.head'))}, "
+        f"tuning {settings.get('model.tuning')}"
     )
 
 
@@ -147,7 +163,8 @@ def _hardware(begin: Mapping[str, Any]) -> str:
     return (
         f"{counted(begin['world'], 'rank')} x {begin.get('micro_batch')} tiles x {begin.get('accumulation')} "
         "accumulation, "
-        f"ZeRO-{begin.get('zero_stage')}, {begin.get('precision')}, first rank on {begin.get('host')}"
+        + (f"ZeRO-{begin['zero_stage']}, " if begin.get("zero_stage") is not None else "")
+        + f"{begin.get('precision')}, first rank on {begin.get('host')}"
         + (f", {peak:.0f} TFLOP/s a device" if isinstance(peak, int | float) else "")
     )
 
@@ -186,7 +203,7 @@ def _log(history: History) -> str:
 
 
 def _recipe(settings: Mapping[str, Any]) -> Element:
-    defaults = flatten(Config())
+    defaults = flatten(FinetuneConfig() if _TASK in settings else Config())
     changed = [[key, _words(value), _words(defaults.get(key))] for key, value in settings.items()
                if _words(value) != _words(defaults.get(key))]  # fmt: skip
     whole = [[key, _words(value)] for key, value in settings.items()]

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from mmae.cli import main
+from mmae.config.finetune_schema import FinetuneConfig
+from mmae.config.schema import flatten
 from tests.support.reported_run import START, history, step_record, val_record, write_run
 from tests.support.tiny_sets import write_set
 
@@ -152,3 +155,19 @@ def test_a_page_is_never_replaced_and_no_run_is_one_line(tmp_path: Path, capsys:
     assert main(["report", str(tmp_path / "nowhere"), "--out", str(tmp_path / "other.html")]) == 2
     assert main(["report", *[str(run)] * 7, "--out", str(tmp_path / "other.html")]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+def test_a_fine_tuning_is_told_in_its_own_words_and_its_scores_once(tmp_path: Path) -> None:
+    parent, tuned = write_run(tmp_path / "parent"), write_run(tmp_path / "tuned")
+    said = {"model.init_from": str(parent), "task.kind": "segmentation", "task.target": "lulc"}
+    (tuned / "config.yaml").write_text(yaml.safe_dump({**flatten(FinetuneConfig()), **said}))
+    scores = {"split": "val", "tiles": 3, "scores": {"miou": 0.5}}
+    results = {"task": "lulc", "kind": "segmentation", "main": "miou", "step": 3, "training_tiles": 9, "val": scores}
+    (tuned / "results.json").write_text(json.dumps(results))
+    text = report(tmp_path, parent, tuned).text
+    assert f"segmentation of lulc from the weights of {parent}" in text
+    assert "None" not in text
+    assert text.count("mmae finetune tuned (") == 1
+    # Keys that are as a fine-tuning has them by default are not named as changed.
+    (tmp_path / "one").mkdir()
+    assert "task.least_share" not in report(tmp_path / "one", tuned).text.partition("The whole recipe")[0]
