@@ -77,16 +77,17 @@ def test_the_best_checkpoint_is_exported_where_it_is_asked_for(
     run_folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keep_best(run_folder, global_step5=3.0, global_step10=2.0, global_step15=2.5)
-    steps: list[int | None] = []
+    steps: list[tuple[int | None, bool]] = []
 
-    def load(run: str, step: int | None, trust: bool) -> Trained:
-        steps.append(step)
+    def load(run: str, step: int | None, trust: bool, averaged: bool) -> Trained:
+        steps.append((step, averaged))
         return Trained(MultiMAE(CONFIG.model), torch.zeros(7), CONFIG, run_folder, {}, 12)
 
     monkeypatch.setattr("mmae.engine.checkpoint.consolidate.load_trained", load)
     assert main(["export", str(run_folder.path), str(tmp_path / "best"), "--best"]) == 0
     assert main(["export", str(run_folder.path), str(tmp_path / "latest")]) == 0
-    assert steps == [10, None]
+    assert main(["export", str(run_folder.path), str(tmp_path / "averaged"), "--best", "--ema"]) == 0
+    assert steps == [(10, False), (None, False), (10, True)]
 
 
 @pytest.mark.usefixtures("never_loaded")
