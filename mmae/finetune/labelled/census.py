@@ -94,11 +94,12 @@ def count_labels(labels: torch.Tensor, tiles: int, outputs: int) -> SplitCensus:
     values_KX = labels.movedim(1, 0).flatten(1).to(torch.float64).numpy() if labels.numel() else np.empty((outputs, 0))
     count_K = np.nansum(values_KX, axis=1)
     numbers = [values[np.isfinite(values)] for values in values_KX]
-    of_each = np.array(
+    mean_K, std_K, low_K, high_K = np.array(
         [(each.mean(), each.std(), each.min(), each.max()) if each.size else (np.nan,) * 4 for each in numbers]
     ).T
     known_K = np.isfinite(values_KX).sum(1)
-    return SplitCensus(tiles, len(labels), labelled, int(known_K.max(initial=0)), count_K, *of_each, known_K)
+    most = int(known_K.max(initial=0))
+    return SplitCensus(tiles, len(labels), labelled, most, count_K, mean_K, std_K, low_K, high_K, known_K)
 
 
 def task_of(config: TaskConfig, source: LabelSource, train: SplitCensus, where: str) -> Task:

@@ -48,7 +48,7 @@ def target(each: ShardSet, name: str, kind: TaskKind, **masks: Any) -> LabelSour
 def labels_by_row(each: ShardSet, source: LabelSource, size: int = 8) -> Mapping[int, torch.Tensor]:
     """The labels of whole tiles, by source row."""
     index_hw = torch.arange(size * size).view(size, size)
-    found = {}
+    found: dict[int, torch.Tensor] = {}
     for batch in read_tiles(each, source.datasets or ("aster",), np.arange(len(each.index))):
         labels = source.labels(batch, index_hw.expand(len(batch.row_B), size, size))
         found |= dict(zip(batch.row_B.tolist(), labels, strict=True))
