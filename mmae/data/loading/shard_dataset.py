@@ -29,8 +29,10 @@ class ShardDataset(Dataset[dict[str, Any]]):
     A tile is a dictionary: each dataset as a tensor in the file's own dtype and numbers (no-data values included;
     arrays that are constant over a tile, which shards do not store, are filled in), and `tile_id`, `row` (of the
     source), `level` ("l1c" or "l2a"), `lat` and `lon` (degrees, NaN where unknown), `date` (yyyymmdd, 0 where unknown)
-    and `biome` (255 where unknown). It may be used in any number of worker processes, forked or spawned: each opens
-    the shards for itself.
+    and `biome` (255 where unknown). Where the set has labels of `mmae repack --labels`, `labels` is a dictionary: of
+    each the id of a class (`index.labels[name].info.classes` names it, -1 where unknown) or some float64 numbers (NaN
+    where unknown). It may be used in any number of worker processes, forked or spawned: each opens the
+    shards for itself.
 
     Args:
         shards: a folder that `mmae repack` wrote, or its address.
@@ -84,4 +86,8 @@ class ShardDataset(Dataset[dict[str, Any]]):
             "lon": float(index.lon[position]),
             "date": int(index.date[position]),
             "biome": int(index.biome[position]),
+            **({"labels": labels} if (labels := self._labels(position)) else {}),
         }
+
+    def _labels(self, position: int) -> dict[str, torch.Tensor]:
+        return {name: torch.from_numpy(np.array(each.value_N[position])) for name, each in self.index.labels.items()}

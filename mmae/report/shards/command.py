@@ -73,6 +73,7 @@ def _sections(index: Index, sample: Sample) -> list[Element]:
 
 
 def _about(index: Index, sample: Sample) -> list[Element]:
+    from mmae.data.shards.index_labels import words_of
     from mmae.report.page.markup import facts, table
 
     size = sum(shard.bytes for shard in index.shards) / 1e9
@@ -83,6 +84,7 @@ def _about(index: Index, sample: Sample) -> list[Element]:
         ("source", f"{source.name}, {source.rows} rows, {source.bytes / 1e9:.3g} GB"),
         ("identity", index.fingerprint),
         ("packed with", "; ".join(f"{name} {_words(value)}" for name, value in index.options.items()) or "-"),
+        ("labels", "; ".join(words_of({name: each.info for name, each in index.labels.items()})) or "-"),
         ("not packed", f"{len(index.losses)} tiles" + (f", first {index.losses[0].tile_id}" if index.losses else "")),
         ("read for this page", f"{len(sample.positions)} tiles at random"),
     ]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from torch.utils.data import DataLoader
 
+import mmae
 from data_tools.repack.command import Options, repack, repack_part
 from data_tools.repack.part_lock import Part
+from mmae.cli import main
 from mmae.data.shards.index import open_index
 from mmae.errors import InputError
 from tests.support.tiny_sets import sign
@@ -31,7 +35,9 @@ def packed(source: Path, out: Path, labels: Path, **options: Any) -> Any:
 
 
 def test_each_tile_has_the_labels_of_its_line(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    index = packed(source, tmp_path / "out", write(tmp_path / "a.csv", [*LINES[:2], *LINES[3:], "far,ice,1,0,0"]))
+    file = write(tmp_path / "a.csv", [*LINES[:2], *LINES[3:], "far,ice,1,0,0"])
+    assert main(["repack", str(source), str(tmp_path / "out"), "--labels", str(file), "--workers", "1"]) == 0
+    index = open_index(tmp_path / "out")
     ground, height, has = (index.labels[name] for name in ("ground", "height", "has"))
     assert ground.info.classes == ("ice", "sand")
     assert (height.info.parts, has.info.parts) == (("height",), ("water", "trees"))
@@ -46,6 +52,15 @@ def test_each_tile_has_the_labels_of_its_line(source: Path, tmp_path: Path, caps
     said = capsys.readouterr().out
     assert "1 of 12 tiles have no line" in said
     assert "1 tile id in no split" in said
+
+
+def test_a_dataset_of_tiles_gives_labels_with_each_tile(source: Path, tmp_path: Path) -> None:
+    packed(source, tmp_path / "out", write(tmp_path / "a.csv", LINES))
+    tiles = mmae.ShardDataset(tmp_path / "out", "val", ["aster"])
+    batch = next(iter(DataLoader(tiles, batch_size=len(tiles))))
+    assert batch["labels"]["ground"].tolist() == [int(row % 3 == 0) for row in batch["row"].tolist()]
+    assert batch["labels"]["has"].tolist() == [[row % 2, row % 3 == 0] for row in batch["row"].tolist()]
+    assert "labels" not in mmae.ShardDataset(repack(source, tmp_path / "plain", progress=False).folder)[0]
 
 
 def test_bytes_follow_from_the_labels_and_not_from_their_order_or_parts(source: Path, tmp_path: Path) -> None:
@@ -112,8 +127,6 @@ def test_a_bad_file_is_refused_before_anything_is_written(
 def test_an_index_whose_labels_contradict_themselves_is_damaged(
     change: dict[str, Any], source: Path, tmp_path: Path
 ) -> None:
-    import json
-
     packed(source, tmp_path / "out", write(tmp_path / "a.csv", LINES))
     path = tmp_path / "out" / "index.json"
     head = json.loads(path.read_text())

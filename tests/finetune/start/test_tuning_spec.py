@@ -27,12 +27,14 @@ def test_other_labels_are_another_identity(tmp_path: Path) -> None:
     index = labelled_set(tmp_path)
     words = ("task.kind=classification", "model.head=linear", "task.target=kind")
 
-    def identity(name: str, every: int) -> str:
-        path = label_csv(tmp_path / name, index, lambda row: str(row % every))
+    def identity(name: str, every: int, shift: int = 0) -> str:
+        path = label_csv(tmp_path / name, index, lambda row: str((row + shift) % every))
         return tuning_spec(tmp_path, index, *words, f"task.labels={path}").labelled.identity
 
     assert identity("a.csv", 2) == identity("b.csv", 2)
     assert identity("a.csv", 2) != identity("c.csv", 3)
+    # Classes that are as frequent, at other tiles.
+    assert identity("a.csv", 2) != identity("d.csv", 2, 1)
 
 
 def test_ranks_compare_recipe_shards_and_labels(tmp_path: Path) -> None:
