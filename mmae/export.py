@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
     step = _best_step(args.run, args.trust) if args.best else args.step
     source = read_source(args.run, step, out, args.trust, args.ema)
-    from mmae.model.doubtful_weights import warn_of_weights
+    from mmae.model.saved.doubtful_weights import warn_of_weights
 
     warn_of_weights(source.model, args.run)
     chosen.write(out, source, args)

@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     model = None
     if hidden:
         from mmae.engine.checkpoint.consolidate import load_trained
-        from mmae.model.doubtful_weights import warn_of_weights
+        from mmae.model.saved.doubtful_weights import warn_of_weights
 
         trained = load_trained(args.run, None, args.trust)
         warn_of_weights(trained.model, args.run)

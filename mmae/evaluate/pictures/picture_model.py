@@ -17,7 +17,7 @@ from mmae.errors import InputError
 from mmae.evaluate.pictures.tile_figure import METRES, ModelRows
 from mmae.evaluate.pictures.tile_rows import RealNumbers, rows_of
 from mmae.losses import sample_losses
-from mmae.model.doubtful_weights import warn_of_weights
+from mmae.model.saved.doubtful_weights import warn_of_weights
 from mmae.terminal.printable import printable
 
 if TYPE_CHECKING:

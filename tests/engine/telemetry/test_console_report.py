@@ -87,7 +87,10 @@ def test_a_validation_is_recorded_and_said_in_units_that_people_read(log: Log) -
 def test_averaged_weights_are_recorded_beside_the_weights(log: Log) -> None:
     found, averaged = (Validation({"depth": loss}, {"depth": 8}, {}, {}) for loss in (1.0, 0.75))
     console_report.validation(real(log), 7, found, 1.5, averaged)
-    assert log.said == ["step 7: validation of the averaged weights: loss 0.75, of the weights themselves 1"]
+    assert log.said == [
+        "step 7: validation loss 1",
+        "step 7: validation of the averaged weights: loss 0.75, of the weights themselves 1",
+    ]
     (record,) = log.written
     assert (record["losses"], record["ema"]["losses"]) == ({"depth": 1.0}, {"depth": 0.75})
     assert numbers_of(record)["val/ema/losses/depth"] == 0.75

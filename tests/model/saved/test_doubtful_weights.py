@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmae.model.doubtful_weights import LARGEST, doubt_of, warn_of_weights
+from mmae.model.saved.doubtful_weights import LARGEST, doubt_of, warn_of_weights
 
 
 def model(value: float) -> nn.Module:
