@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,11 +83,26 @@ def pack(source: Source, request: Request) -> Index | None:
             if index is not None:
                 _clear(out)
                 return _as_it_is(out, index)
-            claim(out, source, options)
+            with _unless_finished(out, source, options):
+                claim(out, source, options)
             alone = stack.enter_context(part_lock(out, request.part))
             remove_temporaries(out, None if alone else _stems(mine))
-        _write_shards(source, request, mine)
+        with _unless_finished(out, source, options):
+            _write_shards(source, request, mine)
         return _complete(source, request, planned, facts, tuple(splits))
+
+
+@contextmanager
+def _unless_finished(out: Path, source: Source, options: Mapping[str, Any]) -> Iterator[None]:
+    """In this block an error of writing is no error if the set is finished then.
+
+    Without locks, another part may finish the set, and remove the temporary files that this one is writing.
+    """
+    try:
+        yield
+    except (InputError, FileNotFoundError):
+        if finished_set(out, source, options) is None:
+            raise
 
 
 def _share(planned: Sequence[PlannedShard], part: Part) -> list[PlannedShard]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ import xxhash
 from data_tools.repack.command import EXIT_INTERRUPTED, Options, repack, repack_part
 from data_tools.repack.part_lock import Part, part_lock
 from data_tools.source.chunks import find_places
+from mmae.disk import files
 from mmae.errors import InputError
 
 Damage = Callable[..., None]
@@ -82,20 +86,15 @@ def test_parts_at_once(source: Path, tmp_path: Path, whole: dict[str, str]) -> N
 @pytest.mark.long
 def test_parts_that_finish_at_once_write_the_same_index(source: Path, tmp_path: Path, whole: dict[str, str]) -> None:
     """Even without locks: all have packed, then all try to write the index."""
-    import fcntl
-
     out = tmp_path / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("data_tools.repack.pipeline._complete", lambda *_: None)
         for number in (1, 2, 3):
             repack_part(source, out, Part(number, 3), Options(tiles_per_shard=2))
 
-    def no_locks(*_: Any) -> None:
-        raise OSError(38, "Function not implemented")
-
     found: list[Any] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fcntl, "flock", no_locks)
+        patch.setattr(fcntl, "flock", _no_locks)
 
         def finish() -> None:
             found.append(repack_part(source, out, Part(2, 3), Options(tiles_per_shard=2)))
@@ -108,6 +107,32 @@ def test_parts_that_finish_at_once_write_the_same_index(source: Path, tmp_path: 
     assert len(found) == 4
     assert all(index is not None for index in found)
     assert hashes(out) == whole
+
+
+def test_a_set_that_another_finishes_meanwhile_is_no_error(
+    source: Path, tmp_path: Path, whole: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without locks, the part that finishes the set removes what this one is writing."""
+    out, options = tmp_path / "out", Options(tiles_per_shard=2)
+    take_name = files._take_name
+    monkeypatch.setattr(fcntl, "flock", _no_locks)
+
+    def finished_first(temporary: Path, path: Path, replace: bool) -> None:
+        monkeypatch.setattr(files, "_take_name", take_name)
+        assert repack_part(source, out, Part(), options) is not None
+        take_name(temporary, path, replace)
+
+    for name in (".repack.json", ".val-000001.npz", "val-000001.tar"):
+        taken = partial(lambda name, *each: (finished_first if each[1].name == name else take_name)(*each), name)
+        monkeypatch.setattr(files, "_take_name", taken)
+        assert repack_part(source, out, Part(), options) is not None
+        assert files._take_name is take_name
+        assert hashes(out) == whole
+        shutil.rmtree(out)
+
+
+def _no_locks(*_: Any) -> None:
+    raise OSError(38, "Function not implemented")
 
 
 def test_a_part_goes_on_where_it_stopped(source: Path, tmp_path: Path, whole: dict[str, str]) -> None:
