@@ -16,6 +16,8 @@ from tests.support.slurm_job import submit
 PLAN = ("train.max_steps=5000", "checkpoint.every=1000", "val.every=5")
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_requeued_job_goes_on_by_itself_as_if_nothing_had_been(
     synthetic_shards: Path,
     command: Command,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -29,7 +29,6 @@ from mmae.model.parameters import parameter_groups
 from mmae.model.parametrisation import BASE, Parametrisation
 from mmae.types import MaskPlan
 from mmae.variants import VARIANTS, Variant
-from tests.model.conftest import MakeValues
 
 Kind = Literal["standard", "mup"]
 MUP = ModelConfig(parametrisation="mup")
@@ -112,7 +111,9 @@ def scales(kind: Kind, width: int, values: dict[str, Tensor], keep_BK: Tensor) -
 
 @pytest.mark.long
 @pytest.mark.parametrize(("kind", "steady"), [("mup", True), ("standard", False)])
-def test_activations_keep_their_scale_over_widths(kind: Kind, steady: bool, make_values: MakeValues) -> None:
+def test_activations_keep_their_scale_over_widths(
+    kind: Kind, steady: bool, make_values: Callable[[ModelConfig, int], dict[str, Tensor]]
+) -> None:
     """The coordinate check of Yang et al. (2021), appendix D: within a factor of 2 from width 64 to 512."""
     values = make_values(COORDINATES, 8)
     keep_BK = torch.rand(8, 8, generator=torch.Generator().manual_seed(0)).argsort(1)[:, :4]

@@ -58,8 +58,14 @@ def test_a_folder_exported_again_is_the_same_model(source: Path, tmp_path: Path)
     assert "fine-tuned for cover" in card
 
 
+QUICK = {"linear", "dpt"}
+"""Heads whose programs are made in every run of the tests; the others take long."""
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+)
 def test_onnx_predicts_what_the_model_predicts(kind: str, source: Path, tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is missing: pip install 'mmae[onnx]'")
     task = HEIGHT if kind == "dpt" else task_for(kind)
