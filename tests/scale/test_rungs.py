@@ -131,6 +131,7 @@ def test_done_runs_are_skipped_and_a_failed_one_ends_the_ladder(shards: Path, mo
     assert "start the same command again" in said[-1]
 
 
+@pytest.mark.process
 def test_a_job_array_starts_each_run(shards: Path, tmp_path: Path) -> None:
     planned = plan(shards, "log.wandb_name=it's")
     launcher = tmp_path / "launchers" / "slurm.sbatch"
