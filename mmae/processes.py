@@ -1,4 +1,4 @@
-"""What the system tells about processes, their memory and their machine, and how one process ends with another."""
+"""What the system tells about processes, their memory and their machine, and how one ends with another."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import ctypes
 import os
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import subprocess
 
 _PR_SET_PDEATHSIG: Final = 1
 """Of linux/prctl.h."""
+_PASSED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 def this_machine() -> str:
@@ -87,3 +93,20 @@ def die_with_parent(number: signal.Signals, parent: int) -> None:
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     if os.getppid() != parent:
         signal.raise_signal(number)
+
+
+@contextmanager
+def passing_signals_to(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
+    """In this block signals that ask this process to stop go to another one. Gives the list of those that came."""
+    came: list[int] = []
+
+    def forward(number: int, _: FrameType | None) -> None:
+        came.append(number)
+        process.send_signal(number)
+
+    before: dict[int, Any] = {number: signal.signal(number, forward) for number in _PASSED}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -16,8 +16,16 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import xxhash
 
-from mmae.data.label_files.label_lines import MOST_CLASSES, LabelLines, class_names, number_of, read_label_lines
-from mmae.data.shards.index_labels import LABEL_NAME, LONGEST_NAME, LabelInfo, TileLabels, stored_labels, words_of
+from mmae.data.label_files.label_lines import LabelLines, class_names, number_of, read_label_lines
+from mmae.data.shards.index_labels import (
+    LABEL_NAME,
+    LONGEST_NAME,
+    MOST_NAMES,
+    LabelInfo,
+    TileLabels,
+    stored_labels,
+    words_of,
+)
 from mmae.errors import InputError
 from mmae.modalities import MODALITIES
 from mmae.terminal.plurals import counted
@@ -144,19 +152,17 @@ def _label(
     if np.isnan(value_RP).all():
         raise InputError(f"{path}: {name} has no value for any tile of the source: leave the column out")
     parts = tuple(column.partition(":")[2].strip() for column in columns) if parted else (name,)
-    if len(set(parts)) != len(parts) or len(parts) > MOST_CLASSES:
-        raise InputError(f"{path}: two columns of {name} have the same name, or there are more than {MOST_CLASSES}")
+    if len(set(parts)) != len(parts) or len(parts) > MOST_NAMES:
+        raise InputError(f"{path}: two columns of {name} have the same name, or there are more than {MOST_NAMES}")
     return TileLabels(LabelInfo(parts=parts), value_RP)
 
 
 def _classes(path: Path, name: str, cells: Sequence[str], at: NDArray[np.int64], rows: int) -> TileLabels:
     names = class_names(cells)
-    if len(names) > MOST_CLASSES or (long := [each for each in names if len(each) > LONGEST_NAME]):
-        what = (
-            f"{len(names)} classes" if len(names) > MOST_CLASSES else f"a class with a name of {len(long[0])} letters"
-        )
+    if len(names) > MOST_NAMES or (long := [each for each in names if len(each) > LONGEST_NAME]):
+        what = f"{len(names)} classes" if len(names) > MOST_NAMES else f"a class with a name of {len(long[0])} letters"
         raise InputError(
-            f"{path}: {name} has {what}, at most {MOST_CLASSES} classes and {LONGEST_NAME} letters are taken: leave "
+            f"{path}: {name} has {what}, at most {MOST_NAMES} classes and {LONGEST_NAME} letters are taken: leave "
             "the column out"
         )
     ids = {each: number for number, each in enumerate(names)}

@@ -167,7 +167,7 @@ def _complete(
     out = request.out
     with folder_lock(out):
         index, written, missing = None, False, set[str]()
-        try:
+        with _unless_finished(out, source, request.options):
             index = finished_set(out, source, request.options)
             if index is None:
                 records = {shard.name: load_record(out / shard.name) for shard in planned}
@@ -178,10 +178,6 @@ def _complete(
                         source, out, request.options, request.computed, facts, splits, whole, request.labels
                     )
                     written = True
-        except FileNotFoundError:
-            index = finished_set(out, source, request.options)
-            if index is None:
-                raise
         if index is None:
             # Without locks, another part may have finished the set in the meantime.
             index = finished_set(out, source, request.options)

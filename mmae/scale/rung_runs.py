@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any, Final
 
 from mmae.errors import EXIT_LOST_NUMBERS, InputError
 from mmae.launch.supervision.launched_job import popen
+from mmae.processes import passing_signals_to
 from mmae.run.log_reader import END, LogRecords, step_of_record
 from mmae.scale.rungs import LadderPlan, RungPlan
 from mmae.scaling_law.ladder_file import Rung
 
 DONE, STARTED, NEW, DIVERGED = "done", "started", "", "lost numbers"
-_PASSED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 def state_of(rung: RungPlan) -> str:
@@ -107,25 +103,8 @@ def _run(command: Sequence[str]) -> tuple[int, bool]:
         its exit status, and whether it was asked to stop.
     """
     process = popen(command, output=subprocess.DEVNULL)
-    with _passing_signals_to(process) as asked:
+    with passing_signals_to(process) as asked:
         return process.wait(), bool(asked)
-
-
-@contextmanager
-def _passing_signals_to(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """In this block signals go to a process. Gives the list of those that came."""
-    came: list[int] = []
-
-    def forward(number: int, _: FrameType | None) -> None:
-        came.append(number)
-        process.send_signal(number)
-
-    before: dict[int, Any] = {number: signal.signal(number, forward) for number in _PASSED}
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def array_script(plan: LadderPlan, deepspeed_config: str, trust: bool, launcher: Path, again: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from mmae.finetune.labelled.tile_reading import read_tiles
 from mmae.modalities import MODALITIES, Modality
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from mmae.config.finetune_schema import TaskConfig
     from mmae.data.sampling.shard_sets import ShardSet
     from mmae.data.shards.index import Index
@@ -120,26 +122,26 @@ def _vector(task: TaskConfig, each: ShardSet) -> VectorLabels:
 
 
 def _check_present_or_not(each: ShardSet, dataset: str) -> None:
-    for number in _numbers(each, dataset):
-        if number not in {0, 1} and np.isfinite(number):
-            raise InputError(
-                f"{each.index.folder}: {dataset} (task.target) holds {number:g}, and task.kind=multilabel needs 0 or "
-                "1: use task.kind=regression"
-            )
-
-
-def _numbers(each: ShardSet, dataset: str) -> Iterator[float]:
-    """The different numbers of some of the set's tiles, as `_codes` reads them."""
-    places = np.arange(0, len(each.index), max(1, len(each.index) // _VECTOR_SAMPLES), dtype=np.int64)
-    for batch in read_tiles(each, (dataset,), places):
-        yield from np.unique(batch.pixels[dataset].numpy()).tolist()
+    for values in _sampled(each, dataset):
+        for number in np.unique(values.numpy()).tolist():
+            if number not in {0, 1} and np.isfinite(number):
+                raise InputError(
+                    f"{each.index.folder}: {dataset} (task.target) holds {number:g}, and task.kind=multilabel needs 0 "
+                    "or 1: use task.kind=regression"
+                )
 
 
 def _codes(each: ShardSet, dataset: str) -> tuple[int, ...]:
-    """Codes of the classes that the set's tiles have; of a large set, every k-th tile is read."""
+    """Codes of the classes that the set's tiles have."""
+    found: set[int] = set()
+    for values in _sampled(each, dataset):
+        found.update(class_codes(values.flatten(1)).tolist())
+    return tuple(sorted(found - {-1}))
+
+
+def _sampled(each: ShardSet, dataset: str) -> Iterator[Tensor]:
+    """A dataset's numbers, batch after batch; of a large set, every k-th tile is read."""
     count = len(each.index)
     places = np.arange(0, count, max(1, count // _VECTOR_SAMPLES), dtype=np.int64)
-    found: set[Any] = set()
     for batch in read_tiles(each, (dataset,), places):
-        found.update(class_codes(batch.pixels[dataset].flatten(1)).tolist())
-    return tuple(sorted(found - {-1}))
+        yield batch.pixels[dataset]

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
-from typing import Any, Final
+from collections.abc import Sequence
 
-_PASSED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+from mmae.processes import passing_signals_to
 
 
 def run_finetune(words: Sequence[str], ranks: int) -> int:
@@ -27,25 +23,8 @@ def run_finetune(words: Sequence[str], ranks: int) -> int:
     # In a group of its own it gets the keyboard's interrupt once, from here.
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, process_group=0
-    ) as process, _passing_signals_to(process) as asked:  # fmt: skip
+    ) as process, passing_signals_to(process) as asked:  # fmt: skip
         status = process.wait()
     if asked:
         raise KeyboardInterrupt
     return status
-
-
-@contextmanager
-def _passing_signals_to(process: subprocess.Popen[bytes]) -> Iterator[list[int]]:
-    """In this block signals go to a process. Gives the list of those that came."""
-    came: list[int] = []
-
-    def forward(number: int, _: FrameType | None) -> None:
-        came.append(number)
-        process.send_signal(number)
-
-    before: dict[int, Any] = {number: signal.signal(number, forward) for number in _PASSED}
-    try:
-        yield came
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
