@@ -220,7 +220,8 @@ def _compare(wanted: _Wanted, precision: str, micro_batch: int, modes: list[str]
         variant.close()
     per_tile = f"{flops / micro_batch / 1e9:.1f} GFLOP a tile"
     note = f"{precision}: MFU is a share of {peak / 1e12:.2f} TFLOP/s ({source}); {per_tile}"
-    return _Compared(list(rows.values()), note, [identity | row for row in bound.rows()], kinds, gaps)
+    parts = [identity | row for row in bound.rows(taken[BOUND])] if BOUND in taken else []
+    return _Compared(list(rows.values()), note, parts, kinds, gaps)
 
 
 def _kinds(trained: Mapping[str, Trained], identity: dict[str, Value]) -> tuple[list[dict[str, Value]], list[str]]:

@@ -7,7 +7,6 @@ All other bytes take the time of a copy of as many; on a CPU a small micro-batch
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from statistics import median_high
 from typing import Final
 
 import torch
@@ -46,7 +45,7 @@ class Roofline:
         self.parts = least_work(recipe, micro_batch, dtype.itemsize)
         self._device = device
         self._works: dict[str, tuple[Callable[[], object], str]] = {}
-        self._taken: dict[str, list[float]] = {part.name: [] for part in self.parts}
+        self._rounds: list[dict[str, float]] = []
         for part in self.parts:
             if part.products:
                 self._works[part.name] = Replay(_matmuls(part.products, dtype), device), "products, run alone"
@@ -57,19 +56,21 @@ class Roofline:
     def seconds(self) -> float:
         """Of one more round."""
         bandwidth = copy_bandwidth(self._device)
-        total = 0.0
+        taken: dict[str, float] = {}
         for part in self.parts:
             run, _ = self._works.get(part.name, (None, ""))
-            taken = part.moved / bandwidth + (timed(run, self._device) if run else 0)
-            self._taken[part.name].append(taken)
-            total += taken
-        return total
+            taken[part.name] = part.moved / bandwidth + (timed(run, self._device) if run else 0)
+        self._rounds.append(taken)
+        return sum(taken.values())
 
-    def rows(self) -> list[dict[str, Value]]:
-        """A row for each part, by the keys of `COLUMNS` but for those that identify the step; medians of all rounds."""
-        medians = {part.name: median_high(self._taken[part.name]) for part in self.parts}
-        whole = sum(medians.values())
-        return [self._row(part, medians[part.name], whole) for part in self.parts]
+    def rows(self, seconds: float) -> list[dict[str, Value]]:
+        """A row for each part, by the keys of `COLUMNS` but for those that identify the step.
+
+        Args:
+            seconds: what the round to show has returned. The parts of one round add up to it; medians do not.
+        """
+        taken = next(each for each in self._rounds if sum(each.values()) == seconds)
+        return [self._row(part, taken[part.name], seconds) for part in self.parts]
 
     def _row(self, part: Part, seconds: float, whole: float) -> dict[str, Value]:
         run = self._works.get(part.name)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from itertools import product
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import pytest
@@ -74,8 +73,7 @@ def test_the_bound_is_the_sum_of_its_parts(done: Finished, table: dict[str, Any]
         assert {row["part"] for row in parts if row["gflop"] == 0} >= {"losses", "optimiser"}
         assert min(row["milliseconds"] for row in parts) > 0
         (bound,) = [row for row in table["rows"] if row["precision"] == precision and row["what"] == BOUND]
-        # Medians of parts and of whole rounds.
-        assert sum(row["milliseconds"] for row in parts) == pytest.approx(bound["milliseconds"], rel=0.5)
+        assert sum(row["milliseconds"] for row in parts) == pytest.approx(bound["milliseconds"])
 
 
 @pytest.mark.process
@@ -92,10 +90,8 @@ def test_a_step_is_broken_down_by_kind(done: Finished, table: dict[str, Any]) ->
 @pytest.mark.process
 def test_parts_are_shares_of_a_step(table: dict[str, Any]) -> None:
     for part in PARTS:
-        # Parts and step are timed one after the other: a moment that another program takes may fall on either.
-        shares = [row[part] for row in ours(table)]
-        assert min(shares) > 0
-        assert median(shares) < 1.5
+        # No upper limit: parts and step are timed one after the other, and another program may slow either.
+        assert min(row[part] for row in ours(table)) > 0
     for row in table["rows"]:
         if row not in ours(table):
             assert {row[part] for part in PARTS} == {None}
