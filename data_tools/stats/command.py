@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mmae.data.shards.index import Index
 
 _OUT: Final = "--out"
+_AT_ONCE: Final = 32
+"""Tiles that are read at a time."""
 _MEASURES: Final = ("mean", "std", "min", "max")
 COLUMNS: Final = (
     Column("dataset", "dataset"),
@@ -114,13 +116,16 @@ class _Measure:
         index = self._index
         reader = ShardReader(index, self._names)
         infos = {name: index.datasets[name] for name in self._names}
-        arrays = {name: np.empty((1, *info.shape), info.dtype) for name, info in infos.items()}
+        arrays = {name: np.empty((_AT_ONCE, *info.shape), info.dtype) for name, info in infos.items()}
         moments = Moments()
-        for position in np.flatnonzero(index.shard == number).tolist():
-            reader.read_into(position, arrays, 0)
-            for name, array in arrays.items():
-                moments.update(name, array[0], index.level.item(position))
-            tally.add(1, index.span_of(position))
+        mine = np.flatnonzero(index.shard == number)
+        for start in range(0, len(mine), _AT_ONCE):
+            positions = mine[start : start + _AT_ONCE]
+            reader.read_into(positions, arrays, range(len(positions)))
+            for slot, position in enumerate(positions.tolist()):
+                for name, array in arrays.items():
+                    moments.update(name, array[slot], index.level.item(position))
+                tally.add(1, index.span_of(position))
         return moments.arrays()
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from mmae.data.shards.reader import DamagedTile
 from mmae.draws import draw_rows, tile_keys
 from mmae.types import Batch, Damage
 
@@ -17,9 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mmae.data.sampling.batch_requests import Request
-    from mmae.data.sampling.mixture import Places
     from mmae.data.sampling.shard_sets import ShardSet
-    from mmae.data.shards.reader import TileReader
+    from mmae.data.shards.reader import DamagedTile, TileReader
 
 Pixels = Mapping[str, "NDArray[Any]"]
 """Dataset -> (B, *tile shape) of the stored dtype."""
@@ -78,32 +76,30 @@ class MicroBatches:
         for each, shards in zip(self._sets, request.ahead or (), strict=False):
             if each.store is not None:
                 each.store.will_need(shards)
+        groups = [(number, np.flatnonzero(places.set_B == number)) for number in np.unique(places.set_B).tolist()]
         row_B, level_B = np.empty(size, np.int64), np.empty(size, np.uint8)
-        for number in np.unique(places.set_B).tolist():
-            inside_B = places.set_B == number
-            positions = places.tile_B[inside_B]
+        for number, slots in groups:
+            positions = places.tile_B[slots]
             self._readers[number].will_need(positions)
-            row_B[inside_B] = self._sets[number].index.row[positions]
-            level_B[inside_B] = self._sets[number].index.level[positions]
+            row_B[slots] = self._sets[number].index.row[positions]
+            level_B[slots] = self._sets[number].index.level[positions]
         if pixels is None:
             pixels = {name: np.empty((size, *info.shape), info.dtype) for name, info in self.infos.items()}
         real_B = request.real_B.copy()
-        damaged = self._fill(pixels, places, real_B)
+        found: dict[int, DamagedTile] = {}
+        for number, slots in groups:
+            on_damage = found.__setitem__ if self._skip else None
+            self._readers[number].read_into(places.tile_B[slots], pixels, slots.tolist(), on_damage)
+        damaged = tuple(_left_out(found, pixels, real_B))
         key_B = tile_keys(self._seed, request.epoch, draw_rows(row_B, places.set_B, places.repeat_B))
         return Arrays(pixels, level_B, row_B, key_B, real_B, damaged)
 
-    def _fill(self, pixels: Pixels, places: Places, real_B: NDArray[np.bool_]) -> tuple[Damage, ...]:
-        """Decode every tile into its slot. A damaged tile becomes zeros, and its `real_B` becomes False."""
-        damaged = []
-        for slot, (number, position) in enumerate(zip(places.set_B.tolist(), places.tile_B.tolist(), strict=True)):
-            try:
-                self._readers[number].read_into(position, pixels, slot)
-            except DamagedTile as error:
-                if not self._skip:
-                    raise
-                for array in pixels.values():
-                    array[slot] = 0
-                if real_B[slot]:
-                    damaged.append(Damage(str(error.shard), error.row, error.dataset, error.offset, error.what))
-                real_B[slot] = False
-        return tuple(damaged)
+
+def _left_out(found: Mapping[int, DamagedTile], pixels: Pixels, real_B: NDArray[np.bool_]) -> Iterator[Damage]:
+    """The damage of the tiles that count. A damaged tile becomes zeros, and its `real_B` becomes False."""
+    for slot, error in sorted(found.items()):
+        for array in pixels.values():
+            array[slot] = 0
+        if real_B[slot]:
+            yield Damage(str(error.shard), error.row, error.dataset, error.offset, error.what)
+        real_B[slot] = False

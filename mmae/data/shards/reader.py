@@ -6,17 +6,19 @@ and the memory of a process does not grow with the number of tiles that it has r
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from mmae.data.shards.codec import CodecError
 from mmae.data.shards.open_files import OpenShards
+from mmae.data.shards.read_plan import ReadPlan, plan_reads
 from mmae.data.shards.slot_decoder import SlotDecoder, Window
-from mmae.data.shards.tar_layout import BLOCK, member_bytes, member_checksum, members_bytes
+from mmae.data.shards.tar_layout import BLOCK, member_checksum, members_bytes
 from mmae.errors import InputError, did_you_mean
 from mmae.terminal.printable import printable
 from mmae.types import Tile
@@ -26,13 +28,9 @@ if TYPE_CHECKING:
 
     from mmae.data.shards.index import Index
 
-    _Member = tuple[str, SlotDecoder, int, int, int, int]
-    # Dataset, its decoder, first byte of its extent in the shard and the one after it, payload bytes, checksum.
+    OnDamage = Callable[[int, "DamagedTile"], None]
 
 __all__ = ["DamagedTile", "ShardReader", "ShardStore", "TileReader"]
-
-# If fewer bytes lie between two wanted members, one longer read is cheaper than two.
-_WORTH_A_READ: Final = 1 << 14
 
 
 class ShardStore(Protocol):
@@ -51,7 +49,13 @@ class TileReader(Protocol):
 
     def read(self, position: int) -> Tile: ...
 
-    def read_into(self, position: int, out: Mapping[str, NDArray[Any]], slot: int) -> None: ...
+    def read_into(
+        self,
+        positions: NDArray[np.int64],
+        out: Mapping[str, NDArray[Any]],
+        slots: Sequence[int],
+        on_damage: OnDamage | None = None,
+    ) -> None: ...
 
     def will_need(self, positions: NDArray[np.int64]) -> None: ...
 
@@ -84,24 +88,23 @@ class ShardReader:
                     f"repack with it"
                 )
         self._index = index
-        self._names = tuple(datasets)
+        self._datasets = tuple(datasets)
         self._check = check
         self._store = store
         self._prepare()
 
     def _prepare(self) -> None:
-        index = self._index
-        last = max((column for column, name in enumerate(index.datasets) if name in self._names), default=-1)
-        infos = list(index.datasets.items())[: last + 1]
-        # One entry for each column up to the last wanted one; None for a column that is not wanted.
-        self._columns = tuple(
-            (name, SlotDecoder(info.dtype, info.shape)) if name in self._names else None for name, info in infos
-        )
+        infos = self._index.datasets
+        # By column of the index, in stored order.
+        self._names = {column: name for column, name in enumerate(infos) if name in self._datasets}
+        self._decoders = {
+            column: SlotDecoder(infos[name].dtype, infos[name].shape) for column, name in self._names.items()
+        }
         self._shards = OpenShards(self._path)
         self._window = Window(0)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_index": self._index, "_names": self._names, "_check": self._check, "_store": self._store}
+        return {"_index": self._index, "_datasets": self._datasets, "_check": self._check, "_store": self._store}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__ |= state
@@ -119,47 +122,73 @@ class ShardReader:
             InputError: its shard is missing.
         """
         infos = self._index.datasets
-        arrays = {name: np.empty((1, *infos[name].shape), infos[name].dtype) for name in self._names}
-        self.read_into(position, arrays, 0)
+        arrays = {name: np.empty((1, *infos[name].shape), infos[name].dtype) for name in self._datasets}
+        self.read_into(np.array([position]), arrays, [0])
         return Tile(
             row=int(self._index.row[position]),
             level=int(self._index.level[position]),
             arrays={name: array[0, ...] for name, array in arrays.items()},
         )
 
-    def read_into(self, position: int, out: Mapping[str, NDArray[Any]], slot: int) -> None:
-        """Decode the tile at a position of the index into `out[dataset][slot]`.
+    def read_into(
+        self,
+        positions: NDArray[np.int64],
+        out: Mapping[str, NDArray[Any]],
+        slots: Sequence[int],
+        on_damage: OnDamage | None = None,
+    ) -> None:
+        """Decode the tile at each of some positions of the index into `out[dataset][slot]`.
 
         Args:
             out: dataset -> (slots, *tile shape), C-contiguous, of the stored dtype; one for each of the
                 reader's datasets.
+            slots: of each tile.
+            on_damage: is given the slot of a damaged tile, which then holds anything, and the damage; None: raise it.
 
         Raises:
-            DamagedTile: the bytes of a member are not those that were packed, or cannot be read. The slot then
-                holds anything.
-            InputError: its shard is missing.
+            DamagedTile: the bytes of a member are not those that were packed, or cannot be read.
+            InputError: a tile's shard is missing.
         """
         index = self._index
-        start = end = index.offset.item(position)
-        run: list[_Member] = []
-        # Rows as lists, once a tile: an operation on a numpy scalar costs several on an int. They are longer than
-        # `_columns` where nothing more is wanted.
-        sizes, checksums = index.size[position].tolist(), index.checksum[position].tolist()
-        for column, size, checksum in zip(self._columns, sizes, checksums, strict=False):
-            if size == 0:
-                if column is not None:
-                    out[column[0]][slot, ...] = index.constants[column[0]][position]
+        most = [decoder.max_bytes for decoder in self._decoders.values()]
+        plan = plan_reads(index, positions, list(self._decoders), most)
+        if plan.window > self._window.size:
+            self._window = Window(plan.window)
+        decode = {
+            column: decoder.into(self._window, out[self._names[column]]) for column, decoder in self._decoders.items()
+        }
+        for column, tiles in plan.constant.items():
+            name = self._names[column]
+            _fill(out[name], [slots[tile] for tile in tiles.tolist()], index.constants[name][positions[tiles]])
+        told = _Told(index, positions, slots, on_damage)
+        for tile, column, offset in plan.oversized:
+            size, expected = index.size[positions[tile], column], self._decoders[column].max_bytes
+            told.damage(tile, column, offset, f"{size} bytes, {expected} at most are expected")
+        self._decode(plan, decode, slots, told)
+
+    def _decode(
+        self, plan: ReadPlan, decode: Mapping[int, Callable[[int, int, int], None]], slots: Sequence[int], told: _Told
+    ) -> None:
+        """Follow a plan: read what lies together at once, and decode each member."""
+        window, read, check, reads = self._window, self._shards.read, self._check, iter(plan.reads)
+        view, lost, begin, done = window.view, -1, 0, 0
+        for tile, column, opens, start, end, size, checksum in plan.members():
+            if opens:
+                shard, begin, length = next(reads)
+            if tile == lost:
                 continue
-            after = start + member_bytes(size)
-            if column is not None:
-                if run and start - end > _WORTH_A_READ:
-                    self._read_run(position, run, out, slot)
-                    run = []
-                run.append((*column, start, after, size, checksum))
-                end = after
-            start = after
-        if run:
-            self._read_run(position, run, out, slot)
+            try:
+                if opens:
+                    done = read(shard, begin, length, window)
+                if end > done:
+                    raise CodecError("the shard ends before it does")
+                if check and member_checksum(view[start:end]) != checksum:
+                    raise CodecError("its checksum differs")
+                decode[column](start + BLOCK, size, slots[tile])
+            except (CodecError, OSError) as error:
+                lost = tile
+                what = (isinstance(error, OSError) and error.strerror) or str(error)
+                told.damage(tile, column, begin + start, what, error)
 
     def will_need(self, positions: NDArray[np.int64]) -> None:
         """Have the system read the tiles at `positions` (N,) in advance. Returns at once, and ignores failures.
@@ -167,49 +196,37 @@ class ShardReader:
         Shards of a store are advised only where they are open already: fetching takes long.
         """
         index = self._index
-        length = members_bytes(index.size[positions, : len(self._columns)])
+        length = members_bytes(index.size[positions, : max(self._decoders, default=-1) + 1])
         places = (index.shard[positions], index.offset[positions], length)
         spans = list(zip(*(column.tolist() for column in places), strict=True))
         with suppress(InputError, OSError):
             self._shards.will_need(spans, opening=self._store is None)
 
-    def _read_run(self, position: int, run: list[_Member], out: Mapping[str, NDArray[Any]], slot: int) -> None:
-        """Read members that lie together at once, and decode each."""
-        begin = run[0][2]
-        length = run[-1][3] - begin
-        if length > self._window.size:
-            self._grow(position, run, length)
-        window = self._window
-        try:
-            done = self._shards.read(self._index.shard.item(position), begin, length, window)
-        except OSError as error:
-            raise self._damaged(position, run[0][0], begin, error.strerror or str(error)) from error
-        view, check = window.view, self._check
-        for name, decoder, start, after, size, checksum in run:
-            here, end = start - begin, after - begin
-            if end > done:
-                raise self._damaged(position, name, start, "the shard ends before it does")
-            if check and member_checksum(view[here:end]) != checksum:
-                raise self._damaged(position, name, start, "its checksum differs")
-            try:
-                decoder.decode(window, here + BLOCK, size, out[name], slot)
-            except CodecError as error:
-                raise self._damaged(position, name, start, str(error)) from error
-
-    def _grow(self, position: int, run: list[_Member], length: int) -> None:
-        # A member that is larger than its raw array is damaged; no memory is taken for it.
-        for name, decoder, start, _, size, _ in run:
-            if size > decoder.max_bytes:
-                raise self._damaged(position, name, start, f"{size} bytes, {decoder.max_bytes} at most are expected")
-        self._window = Window(length)
-
     def _path(self, shard: int) -> Path:
         return self._index.folder / self._index.shards[shard].name if self._store is None else self._store.path(shard)
 
-    def _damaged(self, position: int, dataset: str, offset: int, what: str) -> DamagedTile:
-        index = self._index
+
+@dataclass(frozen=True, eq=False)
+class _Told:
+    """Tells the caller of `read_into` of damage; the attributes are its arguments."""
+
+    index: Index
+    positions: NDArray[np.int64]
+    slots: Sequence[int]
+    on_damage: OnDamage | None
+
+    def damage(self, tile: int, column: int, offset: int, what: str, cause: Exception | None = None) -> None:
+        index, position = self.index, int(self.positions[tile])
         shard = index.folder / index.shards[int(index.shard[position])].name
-        return DamagedTile(shard, int(index.row[position]), dataset, offset, what)
+        found = DamagedTile(shard, int(index.row[position]), tuple(index.datasets)[column], offset, what)
+        if self.on_damage is None:
+            raise found from cause
+        self.on_damage(self.slots[tile], found)
+
+
+def _fill(out: NDArray[Any], slots: Sequence[int], values: NDArray[Any]) -> None:
+    if slots:
+        out[slots] = values.reshape(-1, *(1,) * (out.ndim - 1))
 
 
 class DamagedTile(InputError):  # noqa: N818  (it names what was found, not that it was raised)

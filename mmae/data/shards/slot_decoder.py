@@ -9,13 +9,14 @@ from __future__ import annotations
 import ctypes
 import math
 import struct
-import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from mmae.data.shards import blosc
 from mmae.data.shards.codec import CodecError, decode_into, header_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -53,49 +54,48 @@ class SlotDecoder:
         self._known: set[tuple[bytes, bytes]] = set()
         library = blosc.library()
         self._decompress = None if library is None else library.blosc2_decompress
-        self._bound: Any = lambda: None
-        self._address = 0
-        self._slots = 0
         self.max_bytes: Final = self._start + self._nbytes
         """The most bytes of an encoded array: an array that does not shrink is stored raw."""
 
-    def decode(self, window: Window, start: int, size: int, out: NDArray[Any], slot: int) -> None:
-        """Decode the `size` bytes at `start` of a window into `out[slot]`.
+    def into(self, window: Window, out: NDArray[Any]) -> Callable[[int, int, int], None]:
+        """A function `decode(start, size, slot)`: the `size` bytes at `start` of a window become `out[slot]`.
+
+        It raises CodecError if the bytes are not exactly one array of the dataset, and IndexError if there is no such
+        slot, or if the window does not hold so many bytes.
 
         Args:
             out: (slots, *shape), C-contiguous and writable, of the dataset's dtype.
 
         Raises:
-            CodecError: the bytes are not exactly one array of the dataset.
             ValueError: `out` is not as above.
-            IndexError: no such slot, or not so many bytes in the window.
         """
-        if self._bound() is not out:
-            self._bind(out)
-        if not 0 <= slot < self._slots or not 0 <= start <= start + size <= window.size:
-            raise IndexError(f"slot {slot} of {self._slots}, bytes {start} to {start + size} of {window.size}")
-        if self._decompress is None or size < self._header.size:
-            decode_into(window.view[start : start + size], out[slot, ...])
-            return
-        before, packed, after = self._header.unpack_from(window.view, start)
-        if packed != size - self._start or (before, after) not in self._known:
-            self._meet(window.view[start : start + size], before, after, out[slot, ...])
-            return
-        source, target = window.address + start + self._start, self._address + slot * self._nbytes
-        if self._decompress(source, packed, target, self._nbytes) != self._nbytes:
-            raise CodecError("the compressed bytes are damaged")
+        self._check(out)
+        # As local names of one function, these are found faster than as attributes.
+        view, room, source = window.view, window.size, window.address
+        target, slots, nbytes, skipped = blosc.address(out), len(out), self._nbytes, self._start
+        unpack, least, known, decompress = self._header.unpack_from, self._header.size, self._known, self._decompress
+
+        def decode(start: int, size: int, slot: int) -> None:
+            if not 0 <= slot < slots or not 0 <= start <= start + size <= room:
+                raise IndexError(f"slot {slot} of {slots}, bytes {start} to {start + size} of {room}")
+            if decompress is None or size < least:
+                decode_into(view[start : start + size], out[slot, ...])
+                return
+            before, packed, after = unpack(view, start)
+            if packed != size - skipped or (before, after) not in known:
+                self._meet(view[start : start + size], before, after, out[slot, ...])
+            elif decompress(source + start + skipped, packed, target + slot * nbytes, nbytes) != nbytes:
+                raise CodecError("the compressed bytes are damaged")
+
+        return decode
 
     def _meet(self, encoded: memoryview, before: bytes, after: bytes, out: NDArray[Any]) -> None:
         decode_into(encoded, out)
         if encoded[5] != 0 and len(self._known) < _MAX_KNOWN:
             self._known.add((before, after))
 
-    def _bind(self, out: NDArray[Any]) -> None:
+    def _check(self, out: NDArray[Any]) -> None:
         if out.dtype != self._dtype or out.shape[1:] != self._shape or out.ndim != len(self._shape) + 1:
             raise ValueError(f"{self._dtype} {self._shape} does not fit into slots of {out.dtype} {out.shape}")
         if not (out.flags.c_contiguous and out.flags.writeable):
             raise ValueError("the slots to decode into must be C-contiguous and writable")
-        # A weak reference, so that a batch does not stay in memory until the next one.
-        self._bound = weakref.ref(out)
-        self._address = blosc.address(out)
-        self._slots = len(out)

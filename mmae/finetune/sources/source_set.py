@@ -24,6 +24,7 @@ from mmae.types import Tile
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from mmae.data.shards.reader import OnDamage
     from mmae.modalities import S2Level
 
 PICTURE_LEVEL: Final[S2Level] = "l2a"
@@ -72,16 +73,27 @@ class SourceReader:
         """
         infos = self._index.datasets
         arrays = {name: np.empty((1, *infos[name].shape), infos[name].dtype) for name in self._datasets}
-        self.read_into(position, arrays, 0)
+        self.read_into(np.array([position]), arrays, [0])
         found = {name: array[0] for name, array in arrays.items()}
         return Tile(int(self._index.row[position]), int(self._index.level[position]), found)
 
-    def read_into(self, position: int, out: Mapping[str, NDArray[Any]], slot: int) -> None:
-        """Read the tile at a position into `out[dataset][slot]`.
+    def read_into(
+        self,
+        positions: NDArray[np.int64],
+        out: Mapping[str, NDArray[Any]],
+        slots: Sequence[int],
+        on_damage: OnDamage | None = None,
+    ) -> None:
+        """Read the tile at each of some positions into `out[dataset][slot]`. A tile is never damaged: it is an error.
 
         Raises:
             InputError: as `read`.
         """
+        for position, slot in zip(positions.tolist(), slots, strict=True):
+            for name, array in self._arrays(position, out).items():
+                out[name][slot] = array
+
+    def _arrays(self, position: int, out: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         arrays = self._data.read(position, self._datasets)
         for name in self._datasets:
             wanted = out[name].shape[1:]
@@ -91,7 +103,7 @@ class SourceReader:
                     f"{facts.where}: {name} of {facts.keys[position]!r} has shape {shape}, and others have {wanted}: "
                     "bring all tiles to one size"
                 )
-            out[name][slot] = arrays[name]
+        return {name: arrays[name] for name in self._datasets}
 
     def will_need(self, positions: NDArray[np.int64]) -> None:
         """Nothing is read in advance."""

@@ -79,7 +79,13 @@ class FakeReader:
     def will_need(self, positions: np.ndarray) -> None:
         self.expected += positions.tolist()
 
-    def read_into(self, position: int, out: Mapping[str, np.ndarray], slot: int) -> None:
+    def read_into(
+        self, positions: np.ndarray, out: Mapping[str, np.ndarray], slots: Sequence[int], on_damage: object
+    ) -> None:
+        for position, slot in zip(positions.tolist(), slots, strict=True):
+            self.read_one(position, out, slot)
+
+    def read_one(self, position: int, out: Mapping[str, np.ndarray], slot: int) -> None:
         assert self.process == os.getpid()
         self.expected.remove(position)
         if FakeReader.broken and position == 13:

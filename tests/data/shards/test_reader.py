@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from data_tools.repack.shard_record import ShardRecord
 from data_tools.repack.shard_writer import write_shard
 from data_tools.repack.tile_packer import PackedTile, is_constant
-from mmae.data.shards import open_files
-from mmae.data.shards import reader as reader_module
+from mmae.data.shards import open_files, read_plan
 from mmae.data.shards.codec import encode
 from mmae.data.shards.columns import Columns
 from mmae.data.shards.index import Index, write_index
@@ -99,9 +98,10 @@ def test_reads_back_every_bit(tmp_path: Path, codec: str) -> None:
 def test_reads_a_subset_into_slots(tmp_path: Path) -> None:
     reader = ShardReader(build(tmp_path), ["era5"])
     out = {"era5": np.zeros((4, 12), np.float32)}
-    reader.read_into(4, out, 2)
+    reader.read_into(np.array([4, 0]), out, [2, 1])
     assert out["era5"][2].tobytes() == content(4)["era5"].tobytes()
-    assert not out["era5"][[0, 1, 3]].any()
+    assert out["era5"][1].tobytes() == content(0)["era5"].tobytes()
+    assert not out["era5"][[0, 3]].any()
 
 
 def test_a_missing_dataset_is_named(tmp_path: Path) -> None:
@@ -279,10 +279,10 @@ def test_arrays_that_do_not_fit_are_not_called_damage(tmp_path: Path) -> None:
         np.frombuffer(bytes(2 * 768 * 2), np.uint16).reshape(2, 3, 16, 16),
     ):
         with pytest.raises(ValueError, match="slots"):
-            reader.read_into(4, {"sentinel2": wrong}, 0)
+            reader.read_into(np.array([4]), {"sentinel2": wrong}, [0])
     for slot in (-1, 2):
         with pytest.raises(IndexError):
-            reader.read_into(4, {"sentinel2": np.zeros((2, 3, 16, 16), np.uint16)}, slot)
+            reader.read_into(np.array([4]), {"sentinel2": np.zeros((2, 3, 16, 16), np.uint16)}, [slot])
 
 
 def test_members_that_stand_together_are_read_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,7 +300,7 @@ def test_members_that_stand_together_are_read_at_once(tmp_path: Path, monkeypatc
     reads.clear()
     ShardReader(index, ["sentinel2", "scalar"]).read(1)
     assert reads == [], "everything is constant"
-    monkeypatch.setattr(reader_module, "_WORTH_A_READ", 0)
+    monkeypatch.setattr(read_plan, "_WORTH_A_READ", 0)
     tile = ShardReader(index, ["sentinel2", "scalar"]).read(4)
     assert tile.arrays["sentinel2"].tobytes() == content(4)["sentinel2"].tobytes()
     assert len(reads) == 1

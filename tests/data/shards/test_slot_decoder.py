@@ -54,7 +54,7 @@ def test_every_bit_survives(arrays: list[Array], codec: str) -> None:
         for array in arrays:
             encoded = encode(array, codec)
             assert len(encoded) <= decoder.max_bytes
-            decoder.decode(window_of(encoded, 7), 7, len(encoded), out, 1)
+            decoder.into(window_of(encoded, 7), out)(7, len(encoded), 1)
             assert out[1].tobytes() == array.tobytes()
             assert not out[0].any()
 
@@ -75,7 +75,7 @@ def test_other_slots_are_left_alone(decoder: SlotDecoder, codec: str) -> None:
     out = np.full((4, *SHAPE), 9, np.uint16)
     for slot, step in ((2, 1), (0, 2), (2, 3)):
         encoded = encode(ramp(step), codec)
-        decoder.decode(window_of(encoded), 0, len(encoded), out, slot)
+        decoder.into(window_of(encoded), out)(0, len(encoded), slot)
     assert np.array_equal(out[0], ramp(2))
     assert np.array_equal(out[2], ramp(3))
     assert (out[[1, 3]] == 9).all()
@@ -85,7 +85,7 @@ def test_another_array_may_take_the_place_of_one_that_is_gone(decoder: SlotDecod
     encoded = encode(ramp())
     for count in (1, 3, 2, 1):
         out = np.zeros((count, *SHAPE), np.uint16)
-        decoder.decode(window_of(encoded), 0, len(encoded), out, count - 1)
+        decoder.into(window_of(encoded), out)(0, len(encoded), count - 1)
         assert np.array_equal(out[-1], ramp())
         del out
 
@@ -94,16 +94,16 @@ def test_another_array_may_take_the_place_of_one_that_is_gone(decoder: SlotDecod
 def test_every_truncation_is_an_error(decoder: SlotDecoder, codec: str) -> None:
     out = np.zeros((1, *SHAPE), np.uint16)
     encoded = encode(ramp(), codec)
-    decoder.decode(window_of(encoded), 0, len(encoded), out, 0)
+    decoder.into(window_of(encoded), out)(0, len(encoded), 0)
     for length in range(len(encoded)):
         with pytest.raises(CodecError):
-            decoder.decode(window_of(encoded), 0, length, out, 0)
+            decoder.into(window_of(encoded), out)(0, length, 0)
     with pytest.raises(CodecError):
-        decoder.decode(window_of(encoded), 0, len(encoded) + 1, out, 0)
+        decoder.into(window_of(encoded), out)(0, len(encoded) + 1, 0)
     with pytest.raises(IndexError):
-        decoder.decode(window_of(encoded), 0, len(encoded) + 6, out, 0)
+        decoder.into(window_of(encoded), out)(0, len(encoded) + 6, 0)
     with pytest.raises(IndexError):
-        decoder.decode(window_of(encoded), -1, len(encoded), out, 0)
+        decoder.into(window_of(encoded), out)(-1, len(encoded), 0)
 
 
 @pytest.mark.long
@@ -115,14 +115,14 @@ def test_bit_flips_never_escape(codec: str, data: st.DataObject) -> None:
     decoder = SlotDecoder(np.dtype("<u2"), SHAPE)
     encoded = encode(ramp(), codec)
     out = np.full((3, *SHAPE), 9, np.uint16)
-    decoder.decode(window_of(encoded), 0, len(encoded), out, 1)
+    decoder.into(window_of(encoded), out)(0, len(encoded), 1)
     flipped = bytearray(encoded)
     place = data.draw(st.one_of(st.integers(0, 60), st.integers(0, len(encoded) - 1)))
     flipped[place] ^= 1 << data.draw(st.integers(0, 7))
     with suppress(CodecError):
-        decoder.decode(window_of(bytes(flipped)), 0, len(encoded), out, 1)
+        decoder.into(window_of(bytes(flipped)), out)(0, len(encoded), 1)
     assert (out[[0, 2]] == 9).all()
-    decoder.decode(window_of(encoded), 0, len(encoded), out, 1)
+    decoder.into(window_of(encoded), out)(0, len(encoded), 1)
     assert np.array_equal(out[1], ramp())
 
 
@@ -131,18 +131,18 @@ def test_arrays_of_another_dataset_are_refused(decoder: SlotDecoder, other: Arra
     out = np.zeros((1, *SHAPE), np.uint16)
     encoded = encode(other)
     with pytest.raises(CodecError, match="does not fit"):
-        decoder.decode(window_of(encoded), 0, len(encoded), out, 0)
+        decoder.into(window_of(encoded), out)(0, len(encoded), 0)
 
 
 def test_a_chunk_that_claims_more_is_refused(decoder: SlotDecoder) -> None:
     out = np.zeros((1, *SHAPE), np.uint16)
     sound = encode(ramp())
-    decoder.decode(window_of(sound), 0, len(sound), out, 0)
+    decoder.into(window_of(sound), out)(0, len(sound), 0)
     for place, value in ((4, 1 << 20), (8, 1 << 16), (12, len(sound) - 19)):
         hostile = bytearray(sound)
         hostile[20 + place : 24 + place] = struct.pack("<i", value)
         with pytest.raises(CodecError, match="chunk"):
-            decoder.decode(window_of(bytes(hostile)), 0, len(sound), out, 0)
+            decoder.into(window_of(bytes(hostile)), out)(0, len(sound), 0)
 
 
 def test_headers_that_are_remembered_are_bounded(decoder: SlotDecoder) -> None:
@@ -151,6 +151,6 @@ def test_headers_that_are_remembered_are_bounded(decoder: SlotDecoder) -> None:
     for value in range(256):
         encoded = bytearray(encode(ramp()))
         encoded[20 + 22] = value
-        decoder.decode(window_of(bytes(encoded)), 0, len(encoded), out, 0)
+        decoder.into(window_of(bytes(encoded)), out)(0, len(encoded), 0)
         assert np.array_equal(out[0], ramp())
     assert len(decoder._known) <= 64

@@ -80,7 +80,7 @@ def attempt(content: bytes, like: Any, slots: SlotDecoder) -> bool:
     except CodecError:
         pass
     try:
-        slots.decode(window, 0, len(content), inner, 1)
+        slots.into(window, inner)(0, len(content), 1)
         taken = True
     except CodecError:
         pass
