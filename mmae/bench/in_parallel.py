@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
+
+from mmae.bench.clock import Speed
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 
-def summed(rate: Callable[[], float], processes: int) -> float:
-    """The sum of the results of `rate` in several processes, which start it at the same time."""
+def together(measure: Callable[[], Speed], processes: int) -> Speed:
+    """The speed of several processes that start `measure` at the same time: rates add up, times a tile do not."""
     if processes == 1:
-        return rate()
+        return measure()
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(processes)
     pipes = [context.Pipe(duplex=False) for _ in range(processes)]
 
     def one(connection: Connection[Any, Any]) -> None:
         barrier.wait()
-        connection.send(rate())
+        connection.send(measure())
 
     running = [context.Process(target=one, args=(theirs,)) for _, theirs in pipes]
     for process in running:
         process.start()
     for _, theirs in pipes:
         theirs.close()
-    rates = [float(ours.recv()) for ours, _ in pipes]
+    speeds: list[Speed] = [ours.recv() for ours, _ in pipes]
     for process in running:
         process.join()
-    return sum(rates)
+    return Speed(sum(speed.tiles_per_s for speed in speeds), fmean(speed.cpu_us for speed in speeds))

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from mmae.bench.clock import Speed
 from mmae.bench.machine import children, own_bytes
 from mmae.errors import InputError
 from mmae.terminal.plurals import counted
@@ -27,8 +28,8 @@ _LOOK_SECONDS: Final = 0.5
 class Way(Protocol):
     """A way to measure. It is pickled into the process that runs it."""
 
-    def measure(self, processes: int) -> float:
-        """Do the work with this many processes (1 means this process alone) and return tiles a second."""
+    def measure(self, processes: int) -> Speed:
+        """Do the work with this many processes (1 means this process alone)."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,12 @@ class Result:
 
     Attributes:
         tiles_per_s: the median over repetitions, all processes together.
+        cpu_us: processor time that a tile took, user and system, all processes together: the median, microseconds.
         own_mb: the most unshared memory of a process that did the work; None if the work was too short to see it.
     """
 
     tiles_per_s: float
+    cpu_us: float
     own_mb: float | None
 
 
@@ -53,21 +56,28 @@ def measure_all(
         InputError: a way raised it, or the process of a way ended.
     """
     counts = sorted({1, processes})
-    rates: dict[tuple[str, int], list[float]] = {(name, count): [] for count in counts for name in ways}
-    memory = dict.fromkeys(rates, 0)
+    speeds: dict[tuple[str, int], list[Speed]] = {(name, count): [] for count in counts for name in ways}
+    memory = dict.fromkeys(speeds, 0)
     with ExitStack() as stack:
         runners = {name: stack.enter_context(_Runner(name, way)) for name, way in ways.items()}
         for count in counts:
             for repeat in range(repeats):
                 for name, runner in runners.items():
-                    rate, own = runner.measure(count)
-                    rates[name, count].append(rate)
+                    speed, own = runner.measure(count)
+                    speeds[name, count].append(speed)
                     memory[name, count] = max(memory[name, count], own)
                     if progress:
                         by = counted(count, "process", "processes")
-                        told = f"{name}, {by}, {repeat + 1} of {repeats}: {rate:.0f} tiles/s"
+                        told = f"{name}, {by}, {repeat + 1} of {repeats}: {speed.tiles_per_s:.0f} tiles/s"
                         print(told, file=sys.stderr, flush=True)
-    return {key: Result(statistics.median(found), memory[key] / 1e6 or None) for key, found in rates.items()}
+    return {
+        key: Result(
+            statistics.median(speed.tiles_per_s for speed in found),
+            statistics.median(speed.cpu_us for speed in found),
+            memory[key] / 1e6 or None,
+        )
+        for key, found in speeds.items()
+    }
 
 
 class _Runner:
@@ -92,8 +102,8 @@ class _Runner:
             self._process.kill()
             self._process.join()
 
-    def measure(self, processes: int) -> tuple[float, int]:
-        """Tiles a second, and the most unshared bytes of one working process."""
+    def measure(self, processes: int) -> tuple[Speed, int]:
+        """The way's speed, and the most unshared bytes of one working process."""
         pid = self._process.pid
         assert pid is not None
         most = 0
@@ -109,7 +119,7 @@ class _Runner:
                 f"bench: the process of {self._name!r} ended ({self._process.exitcode}): is there enough memory?"
             ) from None
         kind, content = answer
-        if kind == "rate":
+        if kind == "speed":
             return content, most
         if kind == "input":
             raise InputError(content)
@@ -124,9 +134,9 @@ def _serve(connection: Connection[Any, Any], way: Way) -> None:
             processes = connection.recv()
         except (EOFError, OSError):
             return
-        answer: tuple[str, float | str]
+        answer: tuple[str, Speed | str]
         try:
-            answer = ("rate", float(way.measure(processes)))
+            answer = ("speed", way.measure(processes))
         except InputError as error:
             answer = ("input", str(error))
         except Exception:  # Every error is reported by the main process.

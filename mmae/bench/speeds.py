@@ -19,10 +19,16 @@ COLUMNS: Final = (
     Column("codec", "codec"),
     Column("processes", "processes"),
     Column("tiles_per_s", "tiles/s", "{:.0f}"),
-    Column("mb_per_s", "pixel MB/s", "{:.0f}"),
-    Column("of_limit", "% of limit", "{:.0%}"),
+    Column("of_limit", "of limit", "{:.0%}"),
+    Column("cpu_us", "CPU us/tile", "{:.1f}"),
+    Column("of_limit_cpu", "by CPU", "{:.0%}"),
     Column("of_h5py", "x h5py", "{:.2f}"),
-    Column("own_mb", "MB/process", "{:.0f}"),
+    Column("own_mb", "own MB", "{:.0f}"),
+)
+
+NOTE: Final = (
+    "of limit: by wall time; by CPU: by the processor time of all processes, which counts where others use the "
+    "machine too; own MB: memory that a process does not share"
 )
 
 KEYS: Final = 3
@@ -37,13 +43,12 @@ def label(key: Key) -> str:
 
 
 def speed_rows(
-    results: Mapping[tuple[str, int], Result], keys: Sequence[Key], processes: int, tile_bytes: int, baseline: str
+    results: Mapping[tuple[str, int], Result], keys: Sequence[Key], processes: int, baseline: str
 ) -> list[dict[str, Value]]:
     """One row for each way with one process, then one for each way with `processes`.
 
     Args:
         results: by (label of the way, number of processes).
-        tile_bytes: the uncompressed bytes of a tile's pixels.
         baseline: the way that all are compared with, at the same codec if it has codecs.
     """
     rows: list[dict[str, Value]] = []
@@ -58,8 +63,9 @@ def speed_rows(
                     "codec": codec or None,
                     "processes": count,
                     "tiles_per_s": result.tiles_per_s,
-                    "mb_per_s": result.tiles_per_s * tile_bytes / 1e6,
                     "of_limit": None if limit is None else result.tiles_per_s / limit.tiles_per_s,
+                    "cpu_us": result.cpu_us,
+                    "of_limit_cpu": None if limit is None else limit.cpu_us / result.cpu_us,
                     "of_h5py": result.tiles_per_s / base.tiles_per_s,
                     "own_mb": None if way == LIMIT else result.own_mb,
                 }

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Final
 
 from mmae.bench.arguments import add_common_arguments, codecs_of, counts_of
-from mmae.bench.speeds import COLUMNS, KEYS, Key, label, speed_rows
+from mmae.bench.speeds import COLUMNS, KEYS, NOTE, Key, label, speed_rows
 from mmae.errors import InputError
 from mmae.terminal.table import Table, check_json_path, report
 
@@ -69,11 +69,12 @@ def _measure(source: BenchSource, indexes: dict[str, Index], batch: int, process
     results = measure_all({label(key): way for key, way in ways.items()}, processes, repeats)
     infos = [first.datasets[name] for name in datasets]
     tile_bytes = sum(math.prod(info.shape) * info.dtype.itemsize for info in infos)
-    rows = speed_rows(results, list(ways), processes, tile_bytes, "h5py")
+    rows = speed_rows(results, list(ways), processes, "h5py")
     notes = [
         f"{source.about}; {', '.join(datasets)}: {tile_bytes / 1e3:.0f} KB a tile; batches of {batch}; "
         f"median of {repeats} rounds, in which the ways take turns; files are in the page cache",
         "limit: the same Blosc2 frames, decoded from memory into one batch's arrays by processes that do nothing else",
+        NOTE,
     ]
     for codec, index in indexes.items():
         if codec != "none":

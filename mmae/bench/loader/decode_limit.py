@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import blosc2
 import numpy as np
 
-from mmae.bench.in_parallel import summed
+from mmae.bench.clock import Speed, Stopwatch
+from mmae.bench.in_parallel import together
 from mmae.bench.loader.loader_ways import Work
 from mmae.data.shards import blosc
 from mmae.data.shards.codec import header_bytes
@@ -38,9 +39,9 @@ class DecodeLimit:
     work: Work
     folder: Path
 
-    def measure(self, processes: int) -> float:
+    def measure(self, processes: int) -> Speed:
         calls = list(_calls(open_index(self.folder), self.work))
-        return summed(lambda: _decode_all(calls, self.work.tiles // processes), processes)
+        return together(lambda: _decode_all(calls, self.work.tiles // processes), processes)
 
 
 class _Call:
@@ -78,23 +79,23 @@ def _frames(index: Index, position: int) -> Iterator[tuple[str, NDArray[np.uint8
             start += member_bytes(size)
 
 
-def _decode_all(calls: list[list[_Call]], tiles: int) -> float:
+def _decode_all(calls: list[list[_Call]], tiles: int) -> Speed:
     rounds = -(-tiles // len(calls))
     library = blosc.library()
     flat = [call for of_tile in calls for call in of_tile]
     if library is None:
         pairs = [(call.frame, call.target) for call in flat]
-        begin = time.perf_counter()
+        watch = Stopwatch()
         for _ in range(rounds):
             for frame, target in pairs:
                 blosc2.decompress2(frame, dst=target, nthreads=1)
-        return rounds * len(calls) / (time.perf_counter() - begin)
+        return watch.speed(rounds * len(calls))
     decompress, raw = library.blosc2_decompress, [call.raw for call in flat]
-    begin = time.perf_counter()
+    watch = Stopwatch()
     for _ in range(rounds):
         for source, packed, target_address, nbytes in raw:
             decompress(source, packed, target_address, nbytes)
-    return rounds * len(calls) / (time.perf_counter() - begin)
+    return watch.speed(rounds * len(calls))
 
 
 def large_buffer_mb_per_s(folder: Path, datasets: tuple[str, ...], codec: str) -> float:

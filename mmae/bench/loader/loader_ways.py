@@ -5,7 +5,6 @@ Each reads the same datasets of the same tiles, and hands over batches of torch 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from mmae.bench.clock import Speed, Stopwatch
 from mmae.data.shards.codec import decode
 from mmae.types import Batch
 
@@ -48,7 +48,7 @@ class H5py:
     work: Work
     file: Path
 
-    def measure(self, processes: int) -> float:
+    def measure(self, processes: int) -> Speed:
         workers = 0 if processes == 1 else processes
         loader: DataLoader[dict[str, torch.Tensor]] = DataLoader(
             _H5pyBatches(self.file, self.work.datasets),
@@ -57,7 +57,7 @@ class H5py:
             num_workers=workers,
             prefetch_factor=_PREFETCH if workers else None,
         )
-        return tiles_per_second(sizes(loader), self.work.tiles, self.work.skip(workers))
+        return speed_of(sizes(loader), self.work.tiles, self.work.skip(workers))
 
 
 class _H5pyBatches(Dataset[dict[str, torch.Tensor]]):
@@ -101,7 +101,7 @@ class Stock:
     work: Work
     shards: tuple[str, ...]
 
-    def measure(self, processes: int) -> float:
+    def measure(self, processes: int) -> Speed:
         import webdataset
 
         workers = 0 if processes == 1 else processes
@@ -122,7 +122,7 @@ class Stock:
         loader = webdataset.WebLoader(
             pipeline, batch_size=None, num_workers=workers, prefetch_factor=_PREFETCH if workers else None
         )
-        return tiles_per_second(sizes(loader), self.work.tiles, self.work.skip(workers))
+        return speed_of(sizes(loader), self.work.tiles, self.work.skip(workers))
 
     def _arrays(self, sample: dict[str, Any]) -> dict[str, NDArray[Any]]:
         """All arrays of a sample: decoded members, and arrays that are constant over the tile, which have no member."""
@@ -158,7 +158,7 @@ class Ours:
     folder: Path
     domains: tuple[str, ...]
 
-    def measure(self, processes: int) -> float:
+    def measure(self, processes: int) -> Speed:
         from mmae.config.batch_split import BatchSplit
         from mmae.config.schema import DataConfig
         from mmae.data.loading.loader import train_batches
@@ -179,11 +179,11 @@ class Ours:
             stop_step=1 << 40,
             pin=False,
         )
-        return tiles_per_second(sizes(batches), self.work.tiles, self.work.skip(workers))
+        return speed_of(sizes(batches), self.work.tiles, self.work.skip(workers))
 
 
-def tiles_per_second(batches: Iterable[int], tiles: int, skip: int) -> float:
-    """Tiles a second, measured over at least `tiles` tiles after the first `skip` batches.
+def speed_of(batches: Iterable[int], tiles: int, skip: int) -> Speed:
+    """The speed, measured over at least `tiles` tiles after the first `skip` batches.
 
     Args:
         batches: the sizes of batches, without end.
@@ -192,10 +192,10 @@ def tiles_per_second(batches: Iterable[int], tiles: int, skip: int) -> float:
     for _ in range(skip):
         next(stream)
     done = 0
-    begin = time.perf_counter()
+    watch = Stopwatch()
     while done < tiles:
         done += next(stream)
-    return done / (time.perf_counter() - begin)
+    return watch.speed(done)
 
 
 def sizes(batches: Iterable[Batch | dict[str, torch.Tensor]]) -> Iterator[int]:

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from mmae.bench.arguments import add_common_arguments, codecs_of, counts_of
-from mmae.bench.speeds import COLUMNS, KEYS, Key, label, speed_rows
+from mmae.bench.speeds import COLUMNS, KEYS, NOTE, Key, label, speed_rows
 from mmae.terminal.plurals import counted
 from mmae.terminal.table import Table, check_json_path, report
 
@@ -60,11 +60,12 @@ def _measure(source: BenchSource, scratch: Path, codecs: Sequence[str], processe
         ways["limit", job.codec] = PackLimit(job)
     results = measure_all({label(key): way for key, way in ways.items()}, processes, repeats)
     tile_bytes = sum(math.prod(info.shape) * info.dtype.itemsize for info in infos.values())
-    rows = speed_rows(results, list(ways), processes, tile_bytes, "h5py + webdataset")
+    rows = speed_rows(results, list(ways), processes, "h5py + webdataset")
     notes = [
         f"{source.about}; {counted(len(infos), 'dataset')}, {tile_bytes / 1e3:.0f} KB a tile; "
         f"median of {repeats} rounds, in which the ways take turns; the source is in the page cache",
         f"limit: inflated ({inflate_name(jobs[0])}) and compressed (Blosc2) in memory by processes that do nothing "
         "else; arrays that are constant over a tile are only inflated",
+        NOTE,
     ]
     return Table("mmae bench repack", COLUMNS, rows, notes, KEYS)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 import h5py
 import numpy as np
 
-from mmae.bench.in_parallel import summed
+from mmae.bench.clock import Speed, Stopwatch
+from mmae.bench.in_parallel import together
 from mmae.bench.repack.repack_ways import Job
 from mmae.data.shards import blosc
 
@@ -35,9 +36,9 @@ class PackLimit:
 
     job: Job
 
-    def measure(self, processes: int) -> float:
+    def measure(self, processes: int) -> Speed:
         tiles = list(_tiles(self.job))
-        return summed(lambda: _pack_all(tiles, self.job.codec, self.job.tiles // processes), processes)
+        return together(lambda: _pack_all(tiles, self.job.codec, self.job.tiles // processes), processes)
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,12 @@ def _chunk(data: h5py.Dataset, row: int) -> _Chunk:
     return _Chunk(stored, _GZIP in codes, _SHUFFLE in codes, array, constant)
 
 
-def _pack_all(tiles: list[list[_Chunk]], codec: str, count: int) -> float:
+def _pack_all(tiles: list[list[_Chunk]], codec: str, count: int) -> Speed:
     _, inflate = fastest_inflate(_samples(tiles))
     compress = _compressor(codec, max(chunk.array.nbytes for tile in tiles for chunk in tile))
     chunks = [(chunk, chunk.array.nbytes, chunk.array.ctypes.data) for tile in tiles for chunk in tile]
     rounds = -(-count // len(tiles))
-    begin = time.perf_counter()
+    watch = Stopwatch()
     for _ in range(rounds):
         for chunk, nbytes, address in chunks:
             raw = inflate(chunk.stored, nbytes) if chunk.gzip else chunk.stored
@@ -124,7 +125,7 @@ def _pack_all(tiles: list[list[_Chunk]], codec: str, count: int) -> float:
                 np.ascontiguousarray(np.frombuffer(raw, np.uint8).reshape(chunk.array.itemsize, -1).T)
             if not chunk.constant and nbytes > blosc.HEADER_BYTES:
                 compress(chunk.array, address)
-    return rounds * len(tiles) / (time.perf_counter() - begin)
+    return watch.speed(rounds * len(tiles))
 
 
 def _compressor(codec: str, most: int) -> Callable[[NDArray[Any], int], object]:

@@ -8,7 +8,6 @@ import json
 import multiprocessing
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from mmae.bench.clock import Speed, Stopwatch
 from mmae.data.shards.codec import encode
 from mmae.errors import InputError
 
@@ -43,17 +43,17 @@ class Stock:
 
     job: Job
 
-    def measure(self, processes: int) -> float:
+    def measure(self, processes: int) -> Speed:
         import webdataset  # noqa: F401  (before the clock starts)
 
         with _folder(self.job.scratch) as folder:
-            begin = time.perf_counter()
+            watch = Stopwatch()
             parts = np.array_split(np.arange(self.job.tiles), processes)
             if processes == 1:
                 _write_part(self.job, folder, 0, parts[0].tolist())
             else:
                 _in_processes(self.job, folder, [part.tolist() for part in parts])
-            return self.job.tiles / (time.perf_counter() - begin)
+            return watch.speed(self.job.tiles)
 
 
 def _in_processes(job: Job, folder: Path, parts: list[list[int]]) -> None:
@@ -89,12 +89,12 @@ class Ours:
 
     job: Job
 
-    def measure(self, processes: int) -> float:
+    def measure(self, processes: int) -> Speed:
         from data_tools.repack.command import repack
 
         job = self.job
         with _folder(job.scratch) as folder, contextlib.redirect_stdout(io.StringIO()):
-            begin = time.perf_counter()
+            watch = Stopwatch()
             repack(
                 job.file,
                 folder / "shards",
@@ -104,7 +104,7 @@ class Ours:
                 workers=processes,
                 progress=False,
             )
-            return job.tiles / (time.perf_counter() - begin)
+            return watch.speed(job.tiles)
 
 
 @contextmanager

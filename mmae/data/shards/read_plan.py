@@ -48,7 +48,7 @@ class ReadPlan:
     _members: tuple[list[int], ...]
 
     def members(self) -> Iterator[Member]:
-        return zip(*self._members, strict=True)  # type: ignore[arg-type]
+        return zip(*self._members, strict=True)
 
 
 def plan_reads(columns: Columns, positions: NDArray[np.int64], wanted: Sequence[int], most: Sequence[int]) -> ReadPlan:
@@ -59,7 +59,7 @@ def plan_reads(columns: Columns, positions: NDArray[np.int64], wanted: Sequence[
         most: the most payload bytes of a member of each; a larger one is damaged, and no memory must be taken for it.
     """
     size_BD = columns.size[:, : max(wanted, default=-1) + 1][positions].astype(np.int64)
-    extent_BD = np.where(size_BD > 0, BLOCK + -(-size_BD // BLOCK) * BLOCK, 0)
+    extent_BD = _extent(size_BD)
     after_BD = columns.offset[positions][:, None] + extent_BD.cumsum(axis=1)
     found_BD = np.zeros(size_BD.shape, np.bool_)
     found_BD[:, wanted] = size_BD[:, wanted] > 0
@@ -68,38 +68,51 @@ def plan_reads(columns: Columns, positions: NDArray[np.int64], wanted: Sequence[
     oversized = _first_of_each(too_large_BD, after_BD - extent_BD)
     constant = {column: np.flatnonzero(~found_BD[:, column]) for column in wanted}
     found_BD[too_large_BD.any(axis=1)] = False
+    reads, members = _in_order(columns, positions, size_BD, after_BD, found_BD)
+    window = max((length for *_, length in reads), default=0)
+    return ReadPlan(reads, window, constant, oversized, members)
 
+
+def _in_order(
+    columns: Columns,
+    positions: NDArray[np.int64],
+    size_BD: NDArray[np.int64],
+    after_BD: NDArray[np.int64],
+    found_BD: NDArray[np.bool_],
+) -> tuple[list[tuple[int, int, int]], tuple[list[int], ...]]:
+    """The reads and the members of a plan.
+
+    Args:
+        size_BD: payload bytes.
+        after_BD: the first byte behind each extent in its shard.
+        found_BD: the members to decode.
+    """
     tile_M, column_M = np.nonzero(found_BD)
-    after_M = after_BD[tile_M, column_M]
-    start_M = after_M - extent_BD[tile_M, column_M]
+    size_M, after_M = size_BD[tile_M, column_M], after_BD[tile_M, column_M]
+    start_M = after_M - _extent(size_M)
     opens_M = np.ones(len(tile_M), np.bool_)
     opens_M[1:] = (tile_M[1:] != tile_M[:-1]) | (start_M[1:] - after_M[:-1] > _WORTH_A_READ)
     first_R = np.flatnonzero(opens_M)
     begin_R = start_M[first_R]
-    bytes_R = after_M[np.append(first_R[1:], len(tile_M)) - 1] - begin_R if len(first_R) else begin_R
+    after_R = after_M[np.append(first_R, len(tile_M))[1:] - 1]
     begin_M = begin_R[opens_M.cumsum() - 1]
-    shard_R = columns.shard[positions[tile_M[first_R]]]
-    position_M = positions[tile_M]
-    by_member = (
-        tile_M,
-        column_M,
-        opens_M,
-        start_M - begin_M,
-        after_M - begin_M,
-        size_BD[tile_M, column_M],
-        columns.checksum[position_M, column_M],
+    reads = columns.shard[positions[tile_M[first_R]]], begin_R, after_R - begin_R
+    checksum_M = columns.checksum[positions[tile_M], column_M]
+    members = tile_M, column_M, opens_M, start_M - begin_M, after_M - begin_M, size_M, checksum_M
+    return (
+        list(zip(*(each.tolist() for each in reads), strict=True)),
+        tuple(each.tolist() for each in members),
     )
-    return ReadPlan(
-        reads=list(zip(shard_R.tolist(), begin_R.tolist(), bytes_R.tolist(), strict=True)),
-        window=int(bytes_R.max(initial=0)),
-        constant=constant,
-        oversized=oversized,
-        _members=tuple(array.tolist() for array in by_member),
-    )
+
+
+def _extent(size: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Bytes of a member's extent; 0 where there is no member."""
+    return np.where(size > 0, BLOCK + -(-size // BLOCK) * BLOCK, 0)
 
 
 def _first_of_each(marked_BD: NDArray[np.bool_], start_BD: NDArray[np.int64]) -> list[tuple[int, int, int]]:
     """Row, column and `start_BD` of the first mark of each row that has one."""
-    rows = np.flatnonzero(marked_BD.any(axis=1))
-    columns = marked_BD[rows].argmax(axis=1)
+    rows, columns = np.nonzero(marked_BD)
+    first = np.unique(rows, return_index=True)[1]
+    rows, columns = rows[first], columns[first]
     return list(zip(rows.tolist(), columns.tolist(), start_BD[rows, columns].tolist(), strict=True))

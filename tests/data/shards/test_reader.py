@@ -140,6 +140,25 @@ def test_damage_is_found_and_named(tmp_path: Path, dataset: str, place: int) -> 
         assert reader.read(row).row == row
 
 
+def test_damaged_tiles_are_told_and_the_others_of_a_batch_are_read(tmp_path: Path) -> None:
+    index = build(tmp_path)
+    offset, _ = extent(index, 4, "sentinel2")
+    flip(tmp_path / "train-000001.tar", offset)
+    cut, length = extent(index, 2, "era5")
+    os.truncate(tmp_path / "train-000000.tar", cut + length - 1)
+    out = {name: np.zeros((COUNT, *info.shape), info.dtype) for name, info in DATASETS.items()}
+    told: dict[int, DamagedTile] = {}
+    order = [5, 4, 0, 2, 3]
+    ShardReader(index, list(DATASETS)).read_into(np.array(order), out, [4, 3, 2, 1, 0], told.__setitem__)
+    assert {slot: (error.row, error.dataset, error.offset) for slot, error in told.items()} == {
+        3: (4, "sentinel2", offset),
+        1: (2, "era5", cut),
+    }
+    for row, slot in ((5, 4), (0, 2), (3, 0)):
+        for name, expected in content(row).items():
+            assert out[name][slot].tobytes() == expected.tobytes()
+
+
 @pytest.mark.parametrize("unread", ["sentinel2", "json"])
 @pytest.mark.parametrize("place", [0, 513, -1], ids=["header", "payload", "padding"])
 def test_damage_in_an_unread_member_does_not_disturb(tmp_path: Path, unread: str, place: int) -> None:
