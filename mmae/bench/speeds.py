@@ -20,15 +20,15 @@ COLUMNS: Final = (
     Column("processes", "processes"),
     Column("tiles_per_s", "tiles/s", "{:.0f}"),
     Column("of_limit", "of limit", "{:.0%}"),
-    Column("cpu_us", "CPU us/tile", "{:.1f}"),
+    Column("cpu_us", "CPU us", "{:.1f}"),
     Column("of_limit_cpu", "by CPU", "{:.0%}"),
     Column("of_h5py", "x h5py", "{:.2f}"),
     Column("own_mb", "own MB", "{:.0f}"),
 )
 
 NOTE: Final = (
-    "of limit: by wall time; by CPU: by the processor time of all processes, which counts where others use the "
-    "machine too; own MB: memory that a process does not share"
+    "CPU us: processor time a tile, of all processes; of limit: by wall time; by CPU: by processor time, which counts "
+    "where others use the machine too; own MB: memory that a process does not share"
 )
 
 KEYS: Final = 3
