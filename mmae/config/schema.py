@@ -146,6 +146,9 @@ class ModelConfig:
     parametrisation: Literal["standard", "mup"] = "standard"
     """How initial weights and learning rates follow the encoder's width: `mup` keeps the best `train.blr` the same at
     all widths; both are equal at the width of base (`mmae/model/parametrisation.py`)."""
+    lean: bool = _free(True)
+    """Move fewer bytes in a step: only visible tokens are made, in one product, and stacked decoders add biases behind
+    their products. Results agree to rounding."""
     paper_exact: bool = False
     """Turn off what goes beyond the published code: validity rules, the global-batch loss, no decay on biases."""
     init_from: Place | None = _free(None)

@@ -65,5 +65,8 @@ class MultiMAE(EncoderModel):
         Returns:
             Predictions and encoded tokens, in the weights' dtype.
         """
-        encoded_BLD = self.encode(self.tokens(values), plan)
+        if self.config.lean:
+            encoded_BLD = self.encoder(self.tokenizer(values, plan.keep_BK), None)
+        else:
+            encoded_BLD = self.encode(self.tokens(values), plan)
         return ModelOutput(self.decoders(encoded_BLD, plan.keep_BK), encoded_BLD)
