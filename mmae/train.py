@@ -86,7 +86,8 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
     from mmae.engine.checkpoint.contents.rng_state import generators_kept
     from mmae.engine.checkpoint.save import Saver
     from mmae.engine.nonfinite import NonFiniteHandler
-    from mmae.engine.step import optimiser_step, prepare_step
+    from mmae.engine.step import optimiser_step
+    from mmae.engine.step_supply import StepSupply
     from mmae.engine.telemetry import console_report
     from mmae.engine.telemetry.run_exit import write_end
     from mmae.engine.telemetry.run_log import RunLog
@@ -141,6 +142,7 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
         pin=engine.device.type == "cuda",
     )
     batches = on_device(read, engine.device, ahead=spec.split.accumulation)
+    supply = StepSupply(batches, spec.split.accumulation, preprocess, config, clock, rank_watchdog)
     losses: console_report.Losses = {}
     validated: Validation | None = None
 
@@ -150,13 +152,14 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
         # 4.1 One optimiser step. The first two may compile, so the watchdog counts them as the start.
         rank_watchdog.at(step, "data" if step >= first + 2 else "start")
         observer.begins(step + 1)
-        micro_batches = clock.take(batches, spec.split.accumulation)
+        supplied = supply.take()
         rank_watchdog.at(step, "step" if step >= first + 2 else "start")
-        prepared = prepare_step(micro_batches, preprocess, config)
-        observer.takes(step + 1, micro_batches, prepared)
-        stats = optimiser_step(engine, prepared, config, stop.wanted(engine.device))
+        observer.takes(step + 1, supplied.batches, supplied.prepared)
+        ahead = config.train.prepare_ahead and first + 2 <= step < spec.stop - 1
+        meanwhile = partial(supply.prepare_next, step) if ahead else None
+        stats = optimiser_step(engine, supplied.prepared, config, stop.wanted(engine.device), meanwhile)
         step += 1
-        skipped = nonfinite.after_step(step, stats, micro_batches)
+        skipped = nonfinite.after_step(step, stats, supplied.batches)
         if average is not None:
             average.update(skipped)
 

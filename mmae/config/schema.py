@@ -147,8 +147,8 @@ class ModelConfig:
     """How initial weights and learning rates follow the encoder's width: `mup` keeps the best `train.blr` the same at
     all widths; both are equal at the width of base (`mmae/model/parametrisation.py`)."""
     lean: bool = _free(True)
-    """Move fewer bytes in a step: only visible tokens are made, in one product, and stacked decoders add biases behind
-    their products. Results agree to rounding."""
+    """Move fewer bytes in a step: only visible tokens are made, in one product, and compiled decoders add biases
+    behind their products. What is computed is the same up to rounding."""
     paper_exact: bool = False
     """Turn off what goes beyond the published code: validity rules, the global-batch loss, no decay on biases."""
     init_from: Place | None = _free(None)
@@ -172,6 +172,11 @@ class ModelConfig:
     @property
     def num_tokens(self) -> int:
         return len(self.in_domains) * self.tokens_per_modality
+
+    @property
+    def makes_visible_only(self) -> bool:
+        """Only visible tokens are made, in one product. If more are visible than a modality has, it costs too much."""
+        return self.lean and self.num_encoded_tokens <= self.tokens_per_modality
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -255,6 +260,8 @@ class TrainConfig:
     direct_gradients: bool = _free(True)
     """One rank at ZeRO-1 or 2 copies gradients straight to the optimiser, which clips them; `false` leaves that to
     DeepSpeed, which copies them four times."""
+    prepare_ahead: bool = _free(True)
+    """Crop, normalise and mask the next step's tiles while the device works on the present step."""
     compile: bool = _free(False)
     """Compile tokenizer, encoder blocks, decoders and losses (at ZeRO stage 3 blocks and losses) with `torch.compile`.
     It pays on GPUs."""

@@ -19,7 +19,7 @@ from mmae.model.posembed import position_embedding
 CLASS_WIDTH: Final = 64
 """Width of a class embedding."""
 
-_ALIGNED: Final = 8
+ALIGNED: Final = 8
 """Numbers of 2 bytes in 16."""
 
 
@@ -162,7 +162,7 @@ class Tokenizer(nn.Module):
             with_one_BKP = functional.pad(pixels_BKP, (0, 1), value=1)
             columns.append(torch.where((modality_BK == number)[:, :, None], with_one_BKP, zero))
         # Rows of a multiple of 16 bytes: fast kernels need them.
-        spare = -sum(row.shape[1] for row in rows) % _ALIGNED
+        spare = -sum(row.shape[1] for row in rows) % ALIGNED
         inputs_BKP = functional.pad(torch.cat(columns, dim=2), (0, spare))
         kernels_DP = functional.pad(torch.cat(rows, dim=1), (0, spare))
         tokens_BKD = functional.linear(inputs_BKP, kernels_DP)

@@ -14,7 +14,7 @@ from typing import Final
 from mmae.config.schema import ModelConfig
 from mmae.modalities import MODALITIES, output_source
 from mmae.model.counts.flops import Recomputation
-from mmae.model.counts.parameter_counts import CLASS_WIDTH, DECODER_MLP_RATIO
+from mmae.model.counts.parameter_counts import CLASS_WIDTH, DECODER_MLP_RATIO, visible_row
 
 FLOAT: Final = 4
 INT: Final = 8
@@ -27,7 +27,8 @@ class Activations:
     """Bytes a tile.
 
     Attributes:
-        tokenizer: pixels and class embeddings in the compute dtype, and all tokens.
+        tokenizer: what visible tokens are made of, in the compute dtype; or, if all tokens are made, pixels and class
+            embeddings in that dtype, and the tokens.
         encoder: what the encoder's blocks keep.
         decoders: what lies around and in the decoders' blocks, the encoder's output included.
         losses: errors, masks and counts.
@@ -176,6 +177,8 @@ def logsumexp(queries: int, heads: int) -> int:
 
 
 def _tokenizer(config: ModelConfig, number_bytes: int) -> int:
+    if config.makes_visible_only:
+        return config.num_encoded_tokens * visible_row(config) * number_bytes
     height, width = config.image_hw
     total = config.num_tokens * config.variant.dim * number_bytes
     for name in config.in_domains:

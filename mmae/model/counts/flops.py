@@ -13,7 +13,7 @@ from typing import Literal
 
 from mmae.config.schema import ModelConfig
 from mmae.modalities import MODALITIES, Modality
-from mmae.model.counts.parameter_counts import DECODER_MLP_RATIO, patch_inputs, patch_values
+from mmae.model.counts.parameter_counts import DECODER_MLP_RATIO, patch_inputs, patch_values, visible_row
 from mmae.variants import Variant
 
 
@@ -89,9 +89,7 @@ def model_flops(
         variant: encoder size; that of `config.size` if None.
     """
     variant = variant or config.variant
-    tokenizer = Flops(0, 0)
-    for name in config.in_domains:
-        tokenizer += _adapter(MODALITIES[name], config, variant.dim)
+    tokenizer = _tokenizer(config, variant.dim)
     return ModelFlops(tokenizer, _encoder(config, variant, recomputation), _decoders(config, variant, recomputation))
 
 
@@ -136,6 +134,17 @@ def _attention(queries: int, keys: int, width: int) -> int:
 
 def _scores_again(attention: int, recomputation: Recomputation) -> int:
     return attention // 2 if recomputation.fused_attention else 0
+
+
+def _tokenizer(config: ModelConfig, dim: int) -> Flops:
+    if config.makes_visible_only:
+        # Pixels and class ids need no gradient. Products of class embeddings and kernels are few, whatever the batch.
+        forward = _linear(config.num_encoded_tokens, visible_row(config), dim)
+        return Flops(forward, forward)
+    total = Flops(0, 0)
+    for name in config.in_domains:
+        total += _adapter(MODALITIES[name], config, dim)
+    return total
 
 
 def _adapter(modality: Modality, config: ModelConfig, dim: int) -> Flops:
