@@ -142,7 +142,8 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
         pin=engine.device.type == "cuda",
     )
     batches = on_device(read, engine.device, ahead=spec.split.accumulation)
-    supply = StepSupply(batches, spec.split.accumulation, preprocess, config, clock, rank_watchdog)
+    fetch = partial(clock.take, batches, spec.split.accumulation)
+    supply = StepSupply(fetch, preprocess, config, rank_watchdog)
     losses: console_report.Losses = {}
     validated: Validation | None = None
 

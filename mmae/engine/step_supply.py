@@ -7,7 +7,7 @@ are started.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mmae.config.schema import Config
@@ -15,7 +15,6 @@ from mmae.data.transforms.preprocess import Preprocess
 from mmae.distributed.watchdog import Watchdog
 from mmae.engine import step
 from mmae.engine.step import Prepared
-from mmae.engine.telemetry.step_timer import StepTimer
 from mmae.types import Batch
 
 
@@ -31,24 +30,19 @@ class StepSupply:
     """Steps in order, of which at most one is prepared in advance.
 
     Args:
-        batches: micro-batches on the device.
-        count: micro-batches of a step.
-        clock: counts the time that this rank waits for micro-batches.
-        watchdog: is told when it waits.
+        fetch: gives the micro-batches of the next step, on the device.
+        watchdog: is told when this rank may wait for them.
     """
 
     def __init__(
         self,
-        batches: Iterator[Batch],
-        count: int,
+        fetch: Callable[[], list[Batch]],
         preprocess: Preprocess,
         config: Config,
-        clock: StepTimer,
         watchdog: Watchdog,
     ) -> None:
-        self._batches, self._count = batches, count
+        self._fetch, self._watchdog = fetch, watchdog
         self._preprocess, self._config = preprocess, config
-        self._clock, self._watchdog = clock, watchdog
         self._ahead: Supplied | Exception | None = None
 
     def take(self) -> Supplied:
@@ -67,5 +61,5 @@ class StepSupply:
                 self._ahead = error
 
     def _next(self) -> Supplied:
-        batches = self._clock.take(self._batches, self._count)
+        batches = self._fetch()
         return Supplied(batches, step.prepare_step(batches, self._preprocess, self._config))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def events() -> Events:
 def supply_of(events: Events) -> Make:
     cfg = config()
     preprocess = Preprocess(cfg.data, cfg.model, STATS, torch.device("cpu"))
-    return lambda batches: StepSupply(batches, 2, preprocess, cfg, StepTimer(0), NotedWatchdog(events))
+    return lambda batches: StepSupply(partial(StepTimer(0).take, batches, 2), preprocess, cfg, NotedWatchdog(events))
 
 
 def read(events: Events, batches: list[Batch], error: Exception | None = None) -> Iterator[Batch]:

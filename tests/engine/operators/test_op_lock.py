@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mmae.engine import op_lock
+from mmae.engine.operators import op_lock
 from mmae.engine.operators.op_lock import (
     Holder,
     break_dead,
