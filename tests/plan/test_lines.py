@@ -144,7 +144,7 @@ def test_every_packaged_file(name: str, precision: str) -> None:
      ("vit_h", 512, "none", 41.9)],
 )  # fmt: skip
 def test_what_was_measured_on_an_h100(recipe: str, micro: int, mode: Any, seen: float, tmp_path: Path) -> None:
-    """ZeRO-1, one rank, bf16; that bench left AdamW's moments out, made all tokens, and had no second batch on its way."""
+    """ZeRO-1, one rank, bf16; the bench made all tokens, without AdamW's moments and a second batch."""
     of_then = tmp_path / "zero1.json"
     zero = {"stage": 1, "overlap_comm": True, "reduce_bucket_size": 200_000_000}
     of_then.write_text(json.dumps({"bf16": {}, "zero_optimization": zero}))
