@@ -89,7 +89,8 @@ def optimiser_step(
     outputs = len(config.model.outputs)
     count_O = sums[:outputs].to(torch.float32)
 
-    parts, finite_OB = [], []
+    parts: list[Tensor] = []
+    finite_OB: list[Tensor] = []
     for (inputs, plan), has_OB in zip(prepared, scored_OB, strict=True):
         # The published code takes the mean of each micro-batch, then the mean over micro-batches.
         weigh_O = has_OB.sum(1) / share if config.model.paper_exact else count_O

@@ -89,7 +89,7 @@ class CategoricalAdapter(nn.Module):
         """
         kernels_DX: Tensor = self.proj()
         ids_k = torch.arange(self.class_emb.num_embeddings, device=kernels_DX.device)
-        kernels_DCp = kernels_DX[:, :-1].unflatten(1, (CLASS_WIDTH, -1))
+        kernels_DCp = kernels_DX[:, :-1].reshape(len(kernels_DX), CLASS_WIDTH, -1)
         projected_Dkp = self.class_emb(ids_k) @ kernels_DCp
         return torch.cat([projected_Dkp.flatten(1), kernels_DX[:, -1:]], dim=1)
 
@@ -102,10 +102,12 @@ class CategoricalAdapter(nn.Module):
 
 def _patches(values_BChw: Tensor, side: int, place_BK: Tensor) -> Tensor:
     """The patches at these places, (B, K, C, p, p)."""
-    tiles_Bhpwp = values_BChw.unflatten(3, (-1, side)).unflatten(2, (-1, side))
-    columns = tiles_Bhpwp.shape[4]
-    tile_B1 = torch.arange(place_BK.shape[0], device=place_BK.device)[:, None]
-    return tiles_Bhpwp[tile_B1, :, place_BK // columns, :, place_BK % columns, :]
+    batch, channels, height, width = values_BChw.shape
+    columns = width // side
+    grid_BCrpcp = values_BChw.reshape(batch, channels, height // side, side, columns, side)
+    tile_B1 = torch.arange(batch, device=place_BK.device)[:, None]
+    chosen: Tensor = grid_BCrpcp[tile_B1, :, place_BK // columns, :, place_BK % columns, :]
+    return chosen
 
 
 def _adapter(modality: Modality, config: ModelConfig, dim: int, base_patch: int | None) -> nn.Module:
