@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -33,6 +34,7 @@ def contradiction(config: Config) -> str | None:
         _tokens(model),
         _parametrisation(model),
         _steps(train),
+        _rates(train),
         _profile(train),
         _scores(config),
     ):
@@ -140,6 +142,21 @@ def _steps(train: TrainConfig) -> Iterator[str]:
         )
     if train.stop_at is not None and train.stop_at > train.max_steps:
         yield f"train.stop_at={train.stop_at} lies behind train.max_steps={train.max_steps}"
+
+
+def _rates(train: TrainConfig) -> Iterator[str]:
+    if train.frozen is not None and not train.frozen:
+        yield "train.frozen is empty: name a part of the model, or set it to null"
+    if train.lr_multipliers is None:
+        return
+    if not train.lr_multipliers:
+        yield "train.lr_multipliers is empty: name a part of the model, or set it to null"
+    for name, factor in train.lr_multipliers.items():
+        if not (math.isfinite(factor) and factor > 0):
+            yield (
+                f"train.lr_multipliers: {name}: {factor:g} is not a number above 0 "
+                "(train.frozen names parts that do not learn)"
+            )
 
 
 def _profile(train: TrainConfig) -> Iterator[str]:

@@ -225,6 +225,12 @@ class TrainConfig:
     """AdamW's weight decay."""
     opt_betas: tuple[Rate, Rate] = _explicit((0.9, 0.95))
     """AdamW's two betas."""
+    frozen: tuple[str, ...] | None = None
+    """Parts of the model that do not learn, by name: `[encoder]`, `[tokenizer,encoder.blocks.[0-5]]`; null freezes none
+    (`mmae/engine/README.md`)."""
+    lr_multipliers: dict[str, float] | None = _explicit(None)
+    """Factors of the learning rate of parts of the model, by name: `{encoder:0.1}`; a part that several name has the
+    product. null changes none."""
     clip_grad: Rate = _explicit(1.0)
     """Largest norm of the gradient; 0 never clips."""
     ema: Positive | None = _explicit(None)

@@ -10,7 +10,7 @@ from mmae.config.schema import Config
 from mmae.disk.json_text import parse_json
 from mmae.disk.regular_file import read_regular_text
 from mmae.errors import InputError
-from mmae.plan.parameter_sizes import parameter_sizes
+from mmae.model.counts.parameter_sizes import parameter_sizes
 from mmae.plan.time_and_disk import checkpoint_bytes
 from mmae.plan.traffic import NUMBER_BYTES
 from mmae.run.folder import RunFolder

@@ -13,7 +13,7 @@ from mmae.config.deepspeed_schema import DeepSpeedJson
 from mmae.config.schema import Config, TrainConfig
 from mmae.model.counts.flops import Recomputation
 from mmae.plan.memory import Memory, memory
-from mmae.plan.parameter_sizes import parameter_sizes
+from mmae.model.counts.parameter_sizes import parameter_sizes
 from mmae.plan.states import state_bytes, with_average
 from mmae.plan.time_and_disk import Pace, Speed, checkpoint_bytes, pace_of
 from mmae.plan.traffic import NUMBER_BYTES, traffic_bytes

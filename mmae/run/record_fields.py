@@ -18,7 +18,7 @@ _NUMBERS: Final = frozenset(
      "save_seconds", "val_seconds", "eval_seconds", "slowest_step_seconds", "median_step_seconds", "peak_memory_gb",
      "device_peak_tflops"}
 )  # fmt: skip
-_NUMBERS_BY_NAME: Final = frozenset({"losses", "scored", "lost", "iou", "rmse", "scores"})
+_NUMBERS_BY_NAME: Final = frozenset({"losses", "scored", "lost", "iou", "rmse", "scores", "lrs"})
 _TEXTS: Final = frozenset({"why", "error", "host", "keep_best"})
 _TEXTS_BY_NAME: Final = frozenset({"units", "failed"})
 _LAST_SECOND: Final = 253_402_300_800

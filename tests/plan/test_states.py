@@ -14,7 +14,7 @@ from mmae.config.schema import ModelConfig
 from mmae.engine.module import PretrainModule
 from mmae.modalities import MODALITIES
 from mmae.model.counts.parameter_counts import parameter_counts
-from mmae.plan.parameter_sizes import parameter_sizes
+from mmae.model.counts.parameter_sizes import parameter_sizes
 from mmae.plan.states import state_bytes
 from mmae.plan.time_and_disk import checkpoint_bytes
 from mmae.plan.traffic import NUMBER_BYTES

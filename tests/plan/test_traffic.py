@@ -12,7 +12,7 @@ from mmae.config.deepspeed import load_deepspeed_json
 from mmae.config.deepspeed_schema import DeepSpeedJson
 from mmae.config.recipe_file import load_config
 from mmae.plan.lines import Line, Machines, all_lines
-from mmae.plan.parameter_sizes import parameter_sizes
+from mmae.model.counts.parameter_sizes import parameter_sizes
 from mmae.plan.plan_table import network_share
 from mmae.plan.time_and_disk import Speed
 from mmae.plan.traffic import NUMBER_BYTES, bucket_bytes, traffic_bytes

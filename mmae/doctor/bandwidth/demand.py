@@ -10,7 +10,7 @@ from mmae.config.deepspeed import load_deepspeed_json
 from mmae.config.recipe_file import load_config
 from mmae.plan.lines import Line, Machines, lines_of
 from mmae.plan.measured import PEAK_TFLOPS, utilisation
-from mmae.plan.parameter_sizes import parameter_sizes
+from mmae.model.counts.parameter_sizes import parameter_sizes
 from mmae.plan.time_and_disk import Speed
 from mmae.plan.traffic import NUMBER_BYTES, bucket_bytes
 

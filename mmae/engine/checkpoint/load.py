@@ -18,7 +18,9 @@ from types import MappingProxyType
 
 import torch.distributed as dist
 from safetensors.torch import load_file
+from torch import nn
 
+from mmae.config.schema import Config
 from mmae.data.sampling.order import ORDER_VERSION
 from mmae.engine.checkpoint.contents.frozen_state import load_frozen_tensors
 from mmae.engine.checkpoint.contents.hyper_parameters import hyper_parameters, reapply
@@ -30,6 +32,7 @@ from mmae.engine.checkpoint.conversion.universal_state import open_full_state
 from mmae.engine.engine_protocol import Engine
 from mmae.engine.optim import group_names
 from mmae.errors import InputError
+from mmae.run.folder import RunFolder
 from mmae.run.layout import RNG_STATES, of_rank
 from mmae.run.spec import RunSpec
 from mmae.terminal.plurals import counted
@@ -54,23 +57,29 @@ class LoadResult:
 
     Attributes:
         reapplied: hyper-parameters that differ between checkpoint and recipe, one line each.
+        converted: how the checkpoint had to be converted, as text; empty where it was read as it is.
     """
 
     step: int
     reapplied: tuple[str, ...] = ()
+    converted: str = ""
 
 
 def load(engine: Engine, spec: RunSpec, found: ResumePoint) -> LoadResult:
     """Restore weights, buffers, optimiser, schedule and this rank's generators. Collective.
 
-    A checkpoint of another world size, ZeRO stage or precision is converted. The recipe's hyper-parameters hold.
+    A checkpoint of another world size, ZeRO stage or precision is converted, and one whose parameters are grouped in
+    another way (`train.lr_multipliers`). The recipe's hyper-parameters hold.
 
     Raises:
         InputError: the files do not fit what state.json says.
     """
     recipe = hyper_parameters(engine)
-    if difference(spec, found.state):
-        names = group_names(engine.module, spec.config.train, spec.config.model)
+    converted = difference(spec, found.state)
+    names = stored_groups(found.path, engine.module, spec.config, spec.trust)
+    if names != group_names(engine.module, spec.config.train, spec.config.model):
+        converted = ", ".join(filter(None, (converted, "groups of learning rates")))
+    if converted:
         with open_full_state(found.path, found.state.zero_stage, names, spec.folder.checkpoints) as state:
             write_back(engine, state, found.state.step)
     else:
@@ -82,7 +91,20 @@ def load(engine: Engine, spec: RunSpec, found: ResumePoint) -> LoadResult:
     rng = found.path / of_rank(RNG_STATES, dist.get_rank())
     if rng.is_file():
         restore_generators(load_file(rng))
-    return LoadResult(found.state.step, tuple(reapplied))
+    return LoadResult(found.state.step, tuple(reapplied), converted)
+
+
+def stored_groups(checkpoint: Path, module: nn.Module, config: Config, trust: bool) -> list[list[str]]:
+    """Names of the parameters in each group of a checkpoint's optimiser, in order.
+
+    Args:
+        config: of the run, whose learning rates may have changed since.
+        trust: the checkpoint may be another user's.
+    """
+    folder = RunFolder(checkpoint)
+    # Checkpoints of format 1 have no recipe of their own.
+    own = folder.stored_config(trust) if folder.config_file.is_file() else None
+    return group_names(module, (own or config).train, config.model)
 
 
 def difference(spec: RunSpec, state: TrainState) -> str:

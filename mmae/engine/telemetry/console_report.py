@@ -15,12 +15,13 @@ from mmae.config.deepspeed import adds_up_in_of, why_rounded
 from mmae.data.checks.split_check import check_splits
 from mmae.disk.json_text import standard_json
 from mmae.engine.checkpoint.background_save import SaveResult
-from mmae.engine.checkpoint.load import LoadResult, ResumePoint, difference
+from mmae.engine.checkpoint.load import LoadResult, ResumePoint
 from mmae.engine.engine_protocol import Engine
 from mmae.engine.telemetry.run_log import RunLog, record_save
 from mmae.engine.telemetry.step_records import Record
 from mmae.engine.val_scores import ValScores
 from mmae.engine.validate import Validation
+from mmae.model.counts.named_parts import split_sizes, told
 from mmae.run.log_reader import END
 from mmae.run.parent import read_parent
 from mmae.run.spec import RunSpec
@@ -48,15 +49,16 @@ def announce(
     """
     for key, (old, new) in spec.changes.items():
         log.say(f"resume: {key} {old} -> {new}")
-    converted = difference(spec, found.state) if found else ""
-    if converted:
-        log.say(f"resume: converted the checkpoint ({converted})")
+    if loaded.converted:
+        log.say(f"resume: converted the checkpoint ({loaded.converted})")
     for line in loaded.reapplied:
         log.say(f"resume: the optimiser takes the recipe's value: {line}")
     if average_restarted:
         log.say("resume: the checkpoint has no averaged weights: the average (train.ema) begins at its weights")
     if len(spec.tiles.sets) > 1 and not spec.config.data.band_stats:
         log.say(f"band statistics: those of the mixture of shard sets, in {spec.folder.band_stats_file}")
+    for line in told(spec.config):
+        log.say(line)
     split = spec.split
     begin = f"resuming at step {found.state.step} from {found.path}" if found else "starting"
     log.tell(
@@ -79,10 +81,11 @@ def announce(
         ),
         validation_tiles_trained_on=checked.leaked.tiles if checked and checked.leaked else 0,
         step=found.state.step if found else 0,
-        converted=converted,
+        converted=loaded.converted,
         changes={key: list(values) for key, values in spec.changes.items()},
         reapplied=loaded.reapplied,
         average_restarted=average_restarted,
+        frozen_parameters=sum(split_sizes(spec.config)[1].values()),
         notes=found.notes if found else (),
         parent=None if (parent := read_parent(spec.folder.path)) is None else str(parent),
         world=split.world,

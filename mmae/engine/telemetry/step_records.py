@@ -14,6 +14,7 @@ from torch import Tensor
 from mmae.engine.deepspeed_internals import loss_scale
 from mmae.engine.deferred import DeferredValues, Values
 from mmae.engine.engine_protocol import Engine
+from mmae.engine.optim import lr_factor
 from mmae.engine.step import StepStats
 from mmae.engine.telemetry.damage_log import DamageLog
 from mmae.engine.telemetry.step_timer import Lap, StepTimer
@@ -57,7 +58,15 @@ class StepRecords:
     def before(self) -> None:
         """Note the next step's learning rate and loss scale: after the step the engine has those of a later one."""
         scale = loss_scale(self._engine) if self._spec.precision == "fp16" else None
-        self._made_with = {"lr": self._engine.get_lr()[0], "loss_scale": scale}
+        self._made_with = {**self._rates(), "loss_scale": scale}
+
+    def _rates(self) -> Record:
+        train = self._spec.config.train
+        if train.lr_multipliers is None:
+            return {"lr": self._engine.get_lr()[0]}
+        # No group of the optimiser need have the run's own rate.
+        rate = train.lr * lr_factor(self._engine.lr_scheduler.last_epoch, train)
+        return {"lr": rate, "lrs": {part: rate * factor for part, factor in train.lr_multipliers.items()}}
 
     def add(self, step: int, stats: StepStats, skipped: Tensor, skipped_steps: Tensor, wanted: bool) -> None:
         """Count a step that has been queued on the device. If `wanted`, queue its record.
