@@ -8,7 +8,7 @@ from typing import Final
 
 from mmae.addresses import is_incomplete, without_secrets
 from mmae.config.schema import Config, DataConfig, ModelConfig, TrainConfig
-from mmae.config.score_names import EVAL, VAL, score_names
+from mmae.config.score_names import EMA, EVAL, VAL, of_weights, score_names
 from mmae.draws import MAX_SETS
 from mmae.errors import did_you_mean
 from mmae.modalities import MODALITIES
@@ -181,12 +181,16 @@ def _scores(config: Config) -> Iterator[str]:
         yield "eval.tasks is empty: name at least one task, or set eval.every=0"
     if len(set(tasks)) != len(tasks):
         yield f"eval.tasks names a task twice: {', '.join(tasks)}"
+    if config.eval.averaged and config.train.ema is None:
+        yield "eval.averaged=true needs averaged weights: set train.ema"
     if best is None:
         return
+    if best.startswith(EMA) and config.train.ema is None:
+        yield f"checkpoint.keep_best={best} needs averaged weights: set train.ema"
     names = score_names(config)
     if best not in names:
         yield f"checkpoint.keep_best={best!r} is not a score of this run{did_you_mean(best, names)}"
-    if best.startswith(EVAL) and not config.eval.every:
+    if of_weights(best).startswith(EVAL) and not config.eval.every:
         yield f"checkpoint.keep_best={best} needs probes while training: set eval.every"
-    if best.startswith(VAL) and not config.val.every:
+    if of_weights(best).startswith(VAL) and not config.val.every:
         yield f"checkpoint.keep_best={best} needs validations while training: set val.every"

@@ -307,6 +307,8 @@ class EvalConfig:
     """The most tiles that the probes read."""
     seed: Seed = _free(0)
     """Draws these tiles."""
+    averaged: bool = _free(False)
+    """Also probe the averaged weights (`train.ema`), at twice the cost."""
 
     @property
     def protocol(self) -> str:
@@ -324,7 +326,7 @@ class CheckpointConfig:
     """Checkpoints of steps that are multiples of this stay for ever; 0 keeps none."""
     keep_best: str | None = _free(None)
     """The checkpoint with the best of this score stays, too, and a new best is saved at once: `eval.TASK`, `val.loss`,
-    `val.loss.OUTPUT`, `val.iou.OUTPUT` or `val.rmse.OUTPUT`."""
+    `val.loss.OUTPUT`, `val.iou.OUTPUT` or `val.rmse.OUTPUT`; `ema.` before it takes that of the averaged weights."""
     asynchronous: bool = _free(False)
     """Hold a checkpoint in the host's memory and write it while training goes on."""
     verify_hashes: bool = _free(True)

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import torch.distributed as dist
 
@@ -154,20 +155,33 @@ def _read(scores: ValScores) -> Record:
     return {"iou": scores.mean_iou, "iou_of_classes": scores.iou, "rmse": scores.rmse, "units": scores.units}
 
 
-def probes(
-    log: RunLog, step: int, scores: Mapping[str, float | None], failed: Mapping[str, str], seconds: float
-) -> None:
+class ProbeScores(Protocol):
+    """Scores of probes by task, None where a probe gave no number, and why others failed."""
+
+    @property
+    def scores(self) -> Mapping[str, float | None]: ...
+
+    @property
+    def failed(self) -> Mapping[str, str]: ...
+
+
+def probes(log: RunLog, step: int, found: ProbeScores, seconds: float, averaged: ProbeScores | None = None) -> None:
     """Record the scores of probes and say them in a line. A probe that failed is a warning.
 
     Args:
-        scores: by task; None where a probe gave no number.
-        failed: the reason by task.
+        averaged: those of the averaged weights, where they are probed.
     """
-    for task, reason in failed.items():
-        log.say(f"WARNING: step {step}: the probe of {task} failed ({reason}); training goes on")
-    if scores:
-        log.tell(f"step {step}: probes: ", named_scores(scores))
-    log.write("eval", step=step, scores=dict(scores), failed=dict(failed), seconds=seconds)
+    record: Record = {}
+    for of, each in (("", found), (" of the averaged weights", averaged)):
+        if each is None:
+            continue
+        for task, reason in each.failed.items():
+            log.say(f"WARNING: step {step}: the probe{of} of {task} failed ({reason}); training goes on")
+        if each.scores:
+            log.tell(f"step {step}: probes{of}: ", named_scores(each.scores))
+        scores = {"scores": dict(each.scores), "failed": dict(each.failed)}
+        record |= {"ema": scores} if of else scores
+    log.write("eval", step=step, **record, seconds=seconds)
 
 
 def lost_numbers(log: RunLog, step: int, line: str) -> None:

@@ -20,6 +20,7 @@ from mmae.engine.telemetry.damage_log import DamageLog
 from mmae.engine.telemetry.step_timer import Lap, StepTimer
 from mmae.engine.telemetry.straggler_timer import ForwardTimer
 from mmae.model.counts.flops import training_flops_per_tile
+from mmae.model.counts.named_parts import frozen_parts
 from mmae.model.counts.peak_flops import datasheet_flops
 from mmae.processes import memory_of_this_process
 from mmae.run.spec import RunSpec
@@ -50,7 +51,7 @@ class StepRecords:
         self.step = clock.step
         """The last counted step."""
         self._made_with: Record = {}
-        self._flops_per_tile = training_flops_per_tile(spec.config.model)
+        self._flops_per_tile = training_flops_per_tile(spec.config.model, frozen=frozen_parts(spec.config))
         known = datasheet_flops(engine.device, _DTYPES[spec.precision])
         self.device_peak = None if known is None else known[0]
         """FLOPs a second of the device by its datasheet; None where no figure is known."""

@@ -1,8 +1,8 @@
 """Parts of a model by name: which learn (`train.frozen`), and how fast (`train.lr_multipliers`).
 
 A pattern is the dotted name of a part, such as `encoder` or `tokenizer.adapters.rgb`, and means all parameters below
-it. `*`, `?` and `[ab]` match as in a shell, and `*` also matches dots: `encoder.blocks.[0-3]`, `*.bias`. Names are those
-of an exported model's file.
+it. `*`, `?` and `[ab]` match as in a shell, and `*` also matches dots: `encoder.blocks.[0-3]`, `*.bias`. Names are
+those of an exported model's file.
 """
 
 from __future__ import annotations
@@ -57,6 +57,14 @@ def split_sizes(config: Config) -> tuple[Sizes, Sizes]:
     sizes, train = parameter_sizes(config.model), config.train
     learned = {name: size for name, size in sizes.items() if learns(name, train)}
     return learned, {name: size for name, size in sizes.items() if name not in learned}
+
+
+def frozen_parts(config: Config) -> frozenset[str]:
+    """Those of tokenizer, encoder and decoders of which nothing learns."""
+    if config.train.frozen is None:
+        return frozenset()
+    learned, frozen = ({next(_parts(name)) for name in sizes} for sizes in split_sizes(config))
+    return frozenset(frozen - learned)
 
 
 def told(config: Config) -> Iterator[str]:
