@@ -99,7 +99,6 @@ def begun(run: Path) -> dict[str, Tensor]:
 def test_frozen_parts_stay_bit_for_bit_and_all_others_learn(runs: Path, run: str, frozen: tuple[str, ...]) -> None:
     before, after = begun(runs / run), final_weights(runs / run)
     same = {name for name in before if torch.equal(before[name], after[name])}
-    # Positions are not learned, and class 0 of a padded embedding may meet no tile.
     assert same == {name for name in before if name.startswith(frozen)}
 
 
