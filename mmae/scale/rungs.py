@@ -127,7 +127,10 @@ def _rung(
     }
     words = tuple(f"{key}={value}" for key, value in decided.items())
     own = TRAINING.overridden(recipe, TRAINING.parse_overrides([*overrides, *words]), trust)
-    check_parts(own)
+    try:
+        check_parts(own)
+    except InputError as error:
+        raise InputError(f"--sizes: {size}: {error}") from None
     tiles = steps * train.global_batch
     return RungPlan(
         name, words, own, folder, tiles, parameter_counts(own.model).encoder, training_flops_per_tile(own.model) * tiles

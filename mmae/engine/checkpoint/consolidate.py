@@ -17,10 +17,10 @@ from mmae.config.schema import Config
 from mmae.disk.ownership import check_tree
 from mmae.engine.checkpoint.contents.average_state import open_average
 from mmae.engine.checkpoint.contents.frozen_state import read_frozen_tensors
+from mmae.engine.checkpoint.contents.hyper_parameters import stored_groups
 from mmae.engine.checkpoint.contents.train_state import read_state
 from mmae.engine.checkpoint.conversion.universal_state import read_stage_0
 from mmae.engine.checkpoint.integrity import newest_good, problem_of
-from mmae.engine.checkpoint.load import stored_groups
 from mmae.engine.module import PretrainModule
 from mmae.errors import InputError
 from mmae.model.mmae import MultiMAE

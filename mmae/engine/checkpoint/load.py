@@ -18,12 +18,10 @@ from types import MappingProxyType
 
 import torch.distributed as dist
 from safetensors.torch import load_file
-from torch import nn
 
-from mmae.config.schema import Config
 from mmae.data.sampling.order import ORDER_VERSION
 from mmae.engine.checkpoint.contents.frozen_state import load_frozen_tensors
-from mmae.engine.checkpoint.contents.hyper_parameters import hyper_parameters, reapply
+from mmae.engine.checkpoint.contents.hyper_parameters import hyper_parameters, reapply, stored_groups
 from mmae.engine.checkpoint.contents.provenance import versions
 from mmae.engine.checkpoint.contents.rng_state import restore_generators
 from mmae.engine.checkpoint.contents.train_state import FORMAT, TrainState
@@ -32,7 +30,6 @@ from mmae.engine.checkpoint.conversion.universal_state import open_full_state
 from mmae.engine.engine_protocol import Engine
 from mmae.engine.optim import group_names
 from mmae.errors import InputError
-from mmae.run.folder import RunFolder
 from mmae.run.layout import RNG_STATES, of_rank
 from mmae.run.spec import RunSpec
 from mmae.terminal.plurals import counted
@@ -92,19 +89,6 @@ def load(engine: Engine, spec: RunSpec, found: ResumePoint) -> LoadResult:
     if rng.is_file():
         restore_generators(load_file(rng))
     return LoadResult(found.state.step, tuple(reapplied), converted)
-
-
-def stored_groups(checkpoint: Path, module: nn.Module, config: Config, trust: bool) -> list[list[str]]:
-    """Names of the parameters in each group of a checkpoint's optimiser, in order.
-
-    Args:
-        config: of the run, whose learning rates may have changed since.
-        trust: the checkpoint may be another user's.
-    """
-    folder = RunFolder(checkpoint)
-    # Checkpoints of format 1 have no recipe of their own.
-    own = folder.stored_config(trust) if folder.config_file.is_file() else None
-    return group_names(module, (own or config).train, config.model)
 
 
 def difference(spec: RunSpec, state: TrainState) -> str:

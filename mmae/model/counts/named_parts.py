@@ -71,9 +71,10 @@ def told(config: Config) -> Iterator[str]:
     """What does not learn, and what learns at another rate: a line each."""
     learned, frozen = (sum(sizes.values()) for sizes in split_sizes(config))
     if frozen:
+        random = "" if config.model.init_from else "; they stay random, as model.init_from is not set"
         yield (
             f"train.frozen: {frozen:,} of {frozen + learned:,} parameters do not learn "
-            f"({', '.join(config.train.frozen or ())})"
+            f"({', '.join(config.train.frozen or ())}){random}"
         )
     if rates := config.train.lr_multipliers:
         yield f"train.lr_multipliers: {', '.join(f'{part} x {factor:g}' for part, factor in rates.items())}"

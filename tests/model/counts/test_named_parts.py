@@ -64,7 +64,9 @@ def test_what_learns_and_what_is_frozen_are_all_parameters() -> None:
     assert all(name.startswith("model.encoder.") or name.endswith(".bias") for name in frozen)
     assert list(told(config)) == [
         f"train.frozen: {sum(frozen.values()):,} of {sum(parameter_sizes(config.model).values()):,} parameters do not "
-        "learn (encoder, *.bias)",
+        "learn (encoder, *.bias); they stay random, as model.init_from is not set",
         "train.lr_multipliers: decoders x 0.5",
     ]
     assert list(told(recipe())) == []
+    (line,) = told(recipe("train.frozen=[encoder]", "model.init_from=there"))
+    assert line.endswith("learn (encoder)")
