@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support.commands import SMALL, Command, command_environment
+from tests.support.commands import DEADLINE, SMALL, Command, command_environment
 from tests.support.compare import checkpoint_tensors
 from tests.support.live import records_so_far
-from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.process, pytest.mark.timeout(3600)]
 
@@ -30,7 +29,10 @@ def killed(words: Sequence[str], cwd: Path, begun: Callable[[], bool], delay: fl
         words, cwd=cwd, env=command_environment(RANKS="1"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        wait_for(lambda: begun() or process.poll() is not None)
+        until = time.monotonic() + DEADLINE
+        while not begun() and process.poll() is None:
+            assert time.monotonic() < until
+            time.sleep(0.01)
         time.sleep(delay)
         return process.poll() is None
     finally:
