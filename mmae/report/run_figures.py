@@ -92,10 +92,10 @@ def score_figures(runs: Sequence[ReportedRun]) -> list[Element]:
                 found |= dict.fromkeys((kind, path) for path in number_paths(records, _SHOWN_ELSEWHERE))
     figures = []
     for kind, path in list(found)[:_MOST_SCORES]:
-        records = [run.history.others.get(kind, ()) for run in runs]
-        lines = [line_of(run.name, records[at], path, kind=at) for at, run in enumerate(runs)]
+        of_runs = [run.history.others.get(kind, ()) for run in runs]
+        lines = [line_of(run.name, of_runs[at], path, kind=at) for at, run in enumerate(runs)]
         averaged = (
-            line_of(f"{run.name}, averaged weights", records[at], (_AVERAGED, *path), kind=len(runs) + at)
+            line_of(f"{run.name}, averaged weights", of_runs[at], (_AVERAGED, *path), kind=len(runs) + at)
             for at, run in enumerate(runs)
         )
         lines += filter(len, averaged)
