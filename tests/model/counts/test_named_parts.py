@@ -59,7 +59,7 @@ def test_what_names_nothing_is_refused(overrides: list[str], says: str) -> None:
 
 def test_a_frozen_tokenizer_before_compiled_blocks_is_refused_at_stage_3() -> None:
     frozen = recipe("train.frozen=[tokenizer]", "train.compile=true")
-    with pytest.raises(InputError, match="does not go with train.compile=true at ZeRO-3"):
+    with pytest.raises(InputError, match=r"does not go with train\.compile=true at ZeRO-3"):
         check_compiled(frozen, 3)
     check_compiled(frozen, 2)
     for other in (["train.frozen=[tokenizer]"], ["train.frozen=[encoder]", "train.compile=true"]):
