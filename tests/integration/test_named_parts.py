@@ -65,7 +65,7 @@ def runs(synthetic_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         for stage in (0, 2, 3)
     ]
     two += [
-        job("first3", shards, FIRST, "train.compile=true", stage=3, compiler="eager"),
+        job("first3", shards, FIRST, stage=3),
         job("first1", shards, FIRST),
         Job("offloaded2", "zero2_offload", (*RECIPE, f"data.shards={shards}", ENCODER)),
         Job("offloaded3", "zero3_offload", (*RECIPE, f"data.shards={shards}", ENCODER)),

@@ -20,6 +20,7 @@ from mmae.model.counts.parameter_sizes import Sizes, parameter_sizes
 
 _WRAPPED: Final = "model."
 """What the engine's module puts before the names of the model's own parameters."""
+_SHARDED_WEIGHTS: Final = 3
 _OF_OUTPUTS: Final = "decoders"
 
 
@@ -50,6 +51,22 @@ def check_parts(config: Config) -> None:
     for pattern in train.lr_multipliers or ():
         if not any(_covers(pattern, name) for name in trained):
             raise InputError(f"train.lr_multipliers: {pattern!r} is frozen (train.frozen): leave it out of one of them")
+
+
+def check_compiled(config: Config, zero_stage: int) -> None:
+    """Refuse a frozen tokenizer before compiled blocks at ZeRO-3.
+
+    Seen with deepspeed 0.19.8: a block whose weights are gathered as a whole, and whose inputs need no gradient, has
+    released its weights before their gradients are computed.
+
+    Raises:
+        InputError: the recipe asks for it.
+    """
+    if config.train.compile and zero_stage == _SHARDED_WEIGHTS and "tokenizer" in frozen_parts(config):
+        raise InputError(
+            "train.frozen names the whole tokenizer, which does not go with train.compile=true at ZeRO-3: set "
+            "train.compile=false, or take --deepspeed_config zero2"
+        )
 
 
 def split_sizes(config: Config) -> tuple[Sizes, Sizes]:

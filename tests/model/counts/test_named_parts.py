@@ -7,7 +7,7 @@ import pytest
 from mmae.config.recipe_file import load_config
 from mmae.config.schema import Config
 from mmae.errors import InputError
-from mmae.model.counts.named_parts import check_parts, learns, multiplier, split_sizes, told
+from mmae.model.counts.named_parts import check_compiled, check_parts, learns, multiplier, split_sizes, told
 from mmae.model.counts.parameter_sizes import parameter_sizes
 
 
@@ -55,6 +55,15 @@ def test_factors_of_several_patterns_multiply() -> None:
 def test_what_names_nothing_is_refused(overrides: list[str], says: str) -> None:
     with pytest.raises(InputError, match=says):
         check_parts(recipe(*overrides))
+
+
+def test_a_frozen_tokenizer_before_compiled_blocks_is_refused_at_stage_3() -> None:
+    frozen = recipe("train.frozen=[tokenizer]", "train.compile=true")
+    with pytest.raises(InputError, match=r"does not go with train\.compile=true at ZeRO-3"):
+        check_compiled(frozen, 3)
+    check_compiled(frozen, 2)
+    for other in (["train.frozen=[tokenizer]"], ["train.frozen=[encoder]", "train.compile=true"]):
+        check_compiled(recipe(*other), 3)
 
 
 def test_what_learns_and_what_is_frozen_are_all_parameters() -> None:
