@@ -80,6 +80,7 @@ HOMES = MappingProxyType(
         # Using a pretrained model does not need it. Tests compare with it.
         # Carried along by exports: they run where timm is.
         "timm": {"mmae.publish.carried", "mmae.model.heads", "mmae.model.kernels"},
+        "triton": {"mmae.bench.attention.compiled_kernels", "mmae.model.short_attention.triton_kernels"},
         "wandb": {"mmae.engine.telemetry.trackers"},
         "rasterio": {
             "mmae.evaluate.benchmark.geobench.sample_places",
@@ -109,6 +110,7 @@ HEAVY = (
     "torch",
     "timm",
     "deepspeed",
+    "triton",
     "webdataset",
     "h5py",
     "blosc2",

@@ -27,6 +27,7 @@ from mmae.engine.optim import build_optimizer, build_scheduler
 from mmae.model.block import EncoderBlock
 from mmae.model.recompute import Recompute
 from mmae.model.saved.warm_start import warm_start
+from mmae.model.short_attention.applicable import unused_line
 from mmae.terminal.message import say
 
 
@@ -38,7 +39,8 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
         load_initial: load the weights of `model.init_from`, if the recipe names one.
         trust: load them although they are another user's.
     """
-    _say_if_untested()
+    device = torch.device(get_accelerator().current_device_name())
+    _say_once(untested_version(deepspeed.__version__), unused_line(config.model, device))
     # Initial weights have their own seed. torch's generator draws drop path only, which differs between ranks.
     torch.manual_seed(_seed_of_rank(config.train.seed, dist.get_rank()))
     recompute = Recompute(config.train.activation_checkpointing, config.train.checkpoint_blocks_every)
@@ -71,10 +73,10 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
     return engine
 
 
-def _say_if_untested() -> None:
-    line = untested_version(deepspeed.__version__)
-    if line is not None and dist.get_rank() == 0:
-        say(line)
+def _say_once(*lines: str | None) -> None:
+    if dist.get_rank() == 0:
+        for line in filter(None, lines):
+            say(line)
 
 
 def gather_whole_blocks(module: PretrainModule) -> None:

@@ -36,7 +36,7 @@ class Encoder(nn.Module):
         shape = (config.num_global_tokens, variant.dim)
         self.global_tokens = nn.Parameter(torch.zeros(shape)) if config.num_global_tokens else None
         self.drop_path = config.drop_path
-        self.blocks = nn.ModuleList([EncoderBlock(variant) for _ in range(variant.depth)])
+        self.blocks = nn.ModuleList([EncoderBlock(variant, config.attention) for _ in range(variant.depth)])
 
     def forward(self, tokens_BND: Tensor, keep_BK: Tensor, depth: int | None = None) -> Tensor:
         """All tokens (B, N, D), ids of the visible ones (B, K) -> (B, L, D): those as listed, then global ones.

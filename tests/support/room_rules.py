@@ -85,7 +85,8 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "checks": frozenset({"shards", "remote", "sampling", "transforms"}),
         },
         "mmae.model": {
-            "": frozenset(),
+            "short_attention": frozenset(),
+            "": frozenset({"short_attention"}),
             "counts": frozenset(),
             "published": frozenset({""}),
             "heads": frozenset({""}),
@@ -170,6 +171,7 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "loader": frozenset({""}),
             "shuffle": frozenset({""}),
             "embed": frozenset({""}),
+            "attention": frozenset({""}),
             "step": frozenset({""}),
         },
         "data_tools": {
