@@ -171,8 +171,8 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "loader": frozenset({""}),
             "shuffle": frozenset({""}),
             "embed": frozenset({""}),
-            "attention": frozenset({""}),
             "step": frozenset({""}),
+            "attention": frozenset({"", "step"}),
         },
         "data_tools": {
             "workers": frozenset(),
