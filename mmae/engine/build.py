@@ -11,7 +11,7 @@ import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 
 from mmae.config.deepspeed import precision_of, zero_stage_of
-from mmae.config.schema import Config
+from mmae.config.schema import Config, ModelConfig
 from mmae.engine.deepspeed_internals import (
     gathered,
     hand_over_gradients,
@@ -39,8 +39,7 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
         load_initial: load the weights of `model.init_from`, if the recipe names one.
         trust: load them although they are another user's.
     """
-    device = torch.device(get_accelerator().current_device_name())
-    _say_once(untested_version(deepspeed.__version__), unused_line(config.model, device))
+    _say_at_the_start(config.model, torch.device(get_accelerator().current_device_name()))
     # Initial weights have their own seed. torch's generator draws drop path only, which differs between ranks.
     torch.manual_seed(_seed_of_rank(config.train.seed, dist.get_rank()))
     recompute = Recompute(config.train.activation_checkpointing, config.train.checkpoint_blocks_every)
@@ -73,7 +72,8 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
     return engine
 
 
-def _say_once(*lines: str | None) -> None:
+def _say_at_the_start(model: ModelConfig, device: torch.device) -> None:
+    lines = untested_version(deepspeed.__version__), unused_line(model, device)
     if dist.get_rank() == 0:
         for line in filter(None, lines):
             say(line)

@@ -66,9 +66,7 @@ def compiled_rows(architectures: list[str], precisions: list[str], widths: list[
     from mmae.model.short_attention import triton_kernels
 
     if triton_kernels.INTERPRETED:
-        raise InputError(
-            f"TRITON_INTERPRET is set: nothing is compiled while it is"
-        )
+        raise InputError("TRITON_INTERPRET is set: nothing is compiled while it is")
     kernels = {"forward": triton_kernels.forward, "backward": triton_kernels.backward}
     rows: list[dict[str, Value]] = []
     for architecture, precision, width, (name, kernel) in product(architectures, precisions, widths, kernels.items()):

@@ -48,11 +48,10 @@ def unused_line(config: ModelConfig, device: torch.device) -> str | None:
     """One line for the start of a run whose `model.attention=short` cannot be heeded everywhere; else None."""
     if config.attention != "short":
         return None
-    reason = device_refusal(device.type, device.index)
-    reasons = [reason] if reason else list(_shape_refusals(config))
-    if not reasons:
-        return None
-    return f"model.attention=short: {'; '.join(reasons)}: torch's attention runs instead"
+    if reason := device_refusal(device.type, device.index):
+        return f"model.attention=short: {reason}: torch's attention runs instead"
+    layers = "; ".join(_shape_refusals(config))
+    return f"model.attention=short: {layers}: torch's attention runs there" if layers else None
 
 
 def _shape_refusals(config: ModelConfig) -> Iterator[str]:
