@@ -1,4 +1,4 @@
-"""Building the engine: the seed of what torch's generator still draws, and words on an untested DeepSpeed and on attention."""
+"""Building the engine: the seed of what torch's generator still draws, and what a start says."""
 
 from __future__ import annotations
 

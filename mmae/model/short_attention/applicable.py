@@ -58,11 +58,10 @@ def _shape_refusals(config: ModelConfig) -> Iterator[str]:
     length, places = config.num_encoded_tokens + config.num_global_tokens, config.tokens_per_modality
     width = config.variant.dim // config.variant.num_heads
     decoder_width = config.decoder_dim // config.decoder_num_heads
-    for what, tokens, columns in (
-        ("the encoder", length, width),
-        ("the decoders' cross-attention", max(length, places), decoder_width),
-        ("the decoders' self-attention", places if config.decoder_depth else 0, decoder_width),
-    ):
+    layers = [("the encoder", length, width), ("the decoders' cross-attention", max(length, places), decoder_width)]
+    if config.decoder_depth:
+        layers.append(("the decoders' self-attention", places, decoder_width))
+    for what, tokens, columns in layers:
         if tokens > MOST_TOKENS:
             yield f"{what} has {tokens} tokens, more than {MOST_TOKENS}"
         elif columns > MOST_WIDTH:
