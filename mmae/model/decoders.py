@@ -16,6 +16,7 @@ from mmae.modalities import output_source
 from mmae.model.layers import SharedInputLinear, StackedBlock, StackedCrossAttention, StackedLayerNorm, StackedMlp
 from mmae.model.posembed import position_embedding
 from mmae.model.recompute import Recompute, run_blocks
+from mmae.model.short_attention.applicable import kernel_here
 
 
 def _homes(config: ModelConfig) -> list[int]:
@@ -41,7 +42,7 @@ class Decoders(nn.Module):
     def __init__(self, config: ModelConfig, dim: int, recompute: Recompute) -> None:
         super().__init__()
         stack, width, heads = len(config.outputs), config.decoder_dim, config.decoder_num_heads
-        kernel = config.attention
+        kernel = kernel_here(config.attention)
         self.recompute = recompute
         self.patch_size, self.places = config.patch_size, config.tokens_per_modality
         self.outputs = config.outputs

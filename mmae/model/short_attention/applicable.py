@@ -9,26 +9,21 @@ from functools import cache
 from typing import Final
 
 import torch
+from torch import Tensor
 
-from mmae.config.schema import ModelConfig
+from mmae.config.schema import AttentionKernel, ModelConfig
 from mmae.model.short_attention.block_shapes import MOST_TOKENS, MOST_WIDTH
 
 DTYPES: Final = frozenset({torch.float32, torch.bfloat16, torch.float16})
 _LEAST_CAPABILITY: Final = (8, 0)
-_YES: Final = frozenset({"1", "true", "on", "yes", "y"})
-
-
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def runs_on(device_type: str, index: int | None) -> bool:
-    """Whether the kernels run on this device; asked once a graph where it is compiled."""
-    return device_refusal(device_type, index) is None
+INTERPRETED: Final = os.environ.get("TRITON_INTERPRET", "").lower() in {"1", "true", "on", "yes", "y"}
+"""Whether Triton will interpret the kernels, also on a CPU."""
 
 
 @cache
 def device_refusal(device_type: str, index: int | None) -> str | None:
     """Why the kernels do not run on a device; None: they do."""
-    interpreted = os.environ.get("TRITON_INTERPRET", "").lower() in _YES
-    if device_type != "cuda" and not (device_type == "cpu" and interpreted):
+    if device_type != "cuda" and not (device_type == "cpu" and INTERPRETED):
         return "it needs a GPU"
     if torch.version.hip is not None:
         return "it needs an NVIDIA GPU"
@@ -37,6 +32,23 @@ def device_refusal(device_type: str, index: int | None) -> str | None:
     if device_type == "cuda" and torch.cuda.get_device_capability(index) < _LEAST_CAPABILITY:
         return f"it needs a GPU of compute capability {'.'.join(map(str, _LEAST_CAPABILITY))} or newer"
     return None
+
+
+def kernel_here(asked: AttentionKernel) -> AttentionKernel:
+    """The kernel that a model takes which is built here: torch's if ours cannot run on the current device.
+
+    Layers ask this when they are built, because a compiler cannot trace it.
+    """
+    if asked == "torch":
+        return asked
+    device_type, index = ("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else ("cpu", None)
+    return "torch" if device_refusal(device_type, index) else "short"
+
+
+def takes(queries: int, packed_BLpHe: Tensor) -> bool:
+    """Whether the kernels take these keys or values, and this number of queries; a compiler may trace this."""
+    _, keys, _, _, width = packed_BLpHe.shape
+    return (packed_BLpHe.is_cuda or INTERPRETED) and fits(queries, keys, width, packed_BLpHe.dtype)
 
 
 def fits(queries: int, keys: int, width: int, dtype: torch.dtype) -> bool:

@@ -13,7 +13,8 @@ import torch
 
 from mmae.config.schema import ModelConfig
 from mmae.model.attention import cross_attention, self_attention
-from mmae.model.short_attention.applicable import device_refusal, fits, unused_line
+from mmae.model.short_attention import applicable
+from mmae.model.short_attention.applicable import device_refusal, fits, kernel_here, takes, unused_line
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 SHORT = ModelConfig(attention="short")
@@ -21,7 +22,7 @@ SHORT = ModelConfig(attention="short")
 
 @pytest.fixture(autouse=True)
 def asked_anew(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setattr(applicable, "INTERPRETED", False)
     device_refusal.cache_clear()
     yield
     device_refusal.cache_clear()
@@ -50,7 +51,7 @@ def test_a_cpu_runs_torch_s_attention_and_says_so() -> None:
 
 @pytest.mark.usefixtures("hopper")
 def test_the_interpreter_stands_in_for_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    monkeypatch.setattr(applicable, "INTERPRETED", True)
     assert unused_line(SHORT, CPU) is None
 
 
@@ -93,6 +94,18 @@ def test_the_line_names_the_layers_that_are_too_long_or_too_wide(change: dict[st
 )  # fmt: skip
 def test_what_the_kernels_do_not_take(queries: int, keys: int, width: int, dtype: torch.dtype) -> None:
     assert not fits(queries, keys, width, dtype)
+
+
+@pytest.mark.usefixtures("hopper")
+def test_a_model_takes_the_kernel_that_its_machine_can_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kernel_here("torch") == "torch"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert kernel_here("short") == "torch"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    assert kernel_here("short") == "short"
+    # Such a model may still be moved to the CPU.
+    assert not takes(5, torch.zeros(1, 5, 3, 2, 16))
 
 
 def test_what_a_cpu_computes_is_torch_s_bit_for_bit() -> None:
