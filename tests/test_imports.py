@@ -43,7 +43,6 @@ MAY_BE_SMALL = MappingProxyType(
     {
         "mmae.version": "setup.py reads it without importing the package",
         "mmae.__main__": "Python asks for this file",
-        "mmae.bench.command": "the command line finds it by name",
         "mmae.run.config_commands": "the command line finds it by name",
     }
 )
