@@ -140,7 +140,7 @@ def say_on_node(error: BaseException, line: str) -> None:
 
 def _announce_builds() -> None:
     from mmae.distributed.process_group import is_local_main
-    from mmae.engine.op_build import announce_builds
+    from mmae.engine.operators.op_build import announce_builds
 
     if is_local_main():
         announce_builds(lambda line: print(f"mmae: {line}", file=sys.stderr, flush=True))

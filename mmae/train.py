@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mmae.engine.stop_signals import Stop
     from mmae.engine.telemetry.run_exit import RunEnd
     from mmae.engine.validate import Validation
+    from mmae.evaluate.in_loop.probes import Probed
     from mmae.run.locking.lock import RunLock
     from mmae.run.spec import RunSpec
 
@@ -75,6 +76,7 @@ def train(
 def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_watchdog: Watchdog | None) -> int:  # noqa: PLR0912, PLR0915 (one story, told in one place)
     import torch.distributed as dist
 
+    from mmae.config.score_names import of_average, probes_average
     from mmae.data.loading.device_prefetch import on_device
     from mmae.data.loading.loader import train_batches
     from mmae.data.transforms.preprocess import Preprocess
@@ -86,7 +88,8 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
     from mmae.engine.checkpoint.contents.rng_state import generators_kept
     from mmae.engine.checkpoint.save import Saver
     from mmae.engine.nonfinite import NonFiniteHandler
-    from mmae.engine.step import optimiser_step, prepare_step
+    from mmae.engine.step import optimiser_step
+    from mmae.engine.step_supply import StepSupply
     from mmae.engine.telemetry import console_report
     from mmae.engine.telemetry.run_exit import write_end
     from mmae.engine.telemetry.run_log import RunLog
@@ -141,6 +144,8 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
         pin=engine.device.type == "cuda",
     )
     batches = on_device(read, engine.device, ahead=spec.split.accumulation)
+    fetch = partial(clock.take, batches, spec.split.accumulation)
+    supply = StepSupply(fetch, preprocess, config, rank_watchdog)
     losses: console_report.Losses = {}
     validated: Validation | None = None
 
@@ -150,13 +155,14 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
         # 4.1 One optimiser step. The first two may compile, so the watchdog counts them as the start.
         rank_watchdog.at(step, "data" if step >= first + 2 else "start")
         observer.begins(step + 1)
-        micro_batches = clock.take(batches, spec.split.accumulation)
+        supplied = supply.take()
         rank_watchdog.at(step, "step" if step >= first + 2 else "start")
-        prepared = prepare_step(micro_batches, preprocess, config)
-        observer.takes(step + 1, micro_batches, prepared)
-        stats = optimiser_step(engine, prepared, config, stop.wanted(engine.device))
+        observer.takes(step + 1, supplied.batches, supplied.prepared)
+        ahead = config.train.prepare_ahead and first + 2 <= step < spec.stop - 1
+        meanwhile = partial(supply.prepare_next, step) if ahead else None
+        stats = optimiser_step(engine, supplied.prepared, config, stop.wanted(engine.device), meanwhile)
         step += 1
-        skipped = nonfinite.after_step(step, stats, micro_batches)
+        skipped = nonfinite.after_step(step, stats, supplied.batches)
         if average is not None:
             average.update(skipped)
 
@@ -195,7 +201,7 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
                 console_report.validation(log, step, validated, pause.seconds, averaged)
                 nonfinite.validated(step, validated)
                 log.picture(step, drawn)
-                scores |= validated.scores
+                scores |= validated.scores | of_average(averaged.scores if averaged is not None else {})
                 if validated.diverged:
                     console_report.save_records(log, saver.finish())
                     console_report.lost_numbers(log, step, nonfinite.divergence(step, validated.diverged, saver.last))
@@ -206,8 +212,12 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
             stop.doing = "probing the encoder"
             with clock.paused("eval") as pause, rank_watchdog.during(step, "evaluate"), log.pause(stop.doing):
                 probed = probes.evaluate(engine)
-            console_report.probes(log, step, probed.scores, probed.failed, pause.seconds)
-            scores |= probed.named
+                probed_average: Probed | None = None
+                if average is not None and probes_average(config):
+                    with average.shown():
+                        probed_average = probes.evaluate(engine)
+            console_report.probes(log, step, probed, pause.seconds, probed_average)
+            scores |= probed.named | of_average(probed_average.named if probed_average is not None else {})
 
         # 4.6 A checkpoint, where one is due, and of a new best.
         if saves or asked or saver.is_new_best(scores):

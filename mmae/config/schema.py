@@ -147,6 +147,9 @@ class ModelConfig:
     parametrisation: Literal["standard", "mup"] = "standard"
     """How initial weights and learning rates follow the encoder's width: `mup` keeps the best `train.blr` the same at
     all widths; both are equal at the width of base (`mmae/model/parametrisation.py`)."""
+    lean: bool = _free(True)
+    """Move fewer bytes in a step: only visible tokens are made, in one product, and compiled decoders add biases
+    behind their products. What is computed is the same up to rounding."""
     paper_exact: bool = False
     """Turn off what goes beyond the published code: validity rules, the global-batch loss, no decay on biases."""
     attention: AttentionKernel = _free("torch")
@@ -173,6 +176,11 @@ class ModelConfig:
     @property
     def num_tokens(self) -> int:
         return len(self.in_domains) * self.tokens_per_modality
+
+    @property
+    def makes_visible_only(self) -> bool:
+        """Only visible tokens are made, in one product. If more are visible than a modality has, it costs too much."""
+        return self.lean and self.num_encoded_tokens <= self.tokens_per_modality
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -229,6 +237,12 @@ class TrainConfig:
     """AdamW's weight decay."""
     opt_betas: tuple[Rate, Rate] = _explicit((0.9, 0.95))
     """AdamW's two betas."""
+    frozen: tuple[str, ...] | None = None
+    """Parts of the model that do not learn, by name: `[encoder]`, `[tokenizer,encoder.blocks.[0-5]]`; null freezes none
+    (`mmae/engine/README.md`)."""
+    lr_multipliers: dict[str, float] | None = _explicit(None)
+    """Factors of the learning rate of parts of the model, by name: `{encoder:0.1}`; a part that several name has the
+    product. null changes none."""
     clip_grad: Rate = _explicit(1.0)
     """Largest norm of the gradient; 0 never clips."""
     ema: Positive | None = _explicit(None)
@@ -256,6 +270,8 @@ class TrainConfig:
     direct_gradients: bool = _free(True)
     """One rank at ZeRO-1 or 2 copies gradients straight to the optimiser, which clips them; `false` leaves that to
     DeepSpeed, which copies them four times."""
+    prepare_ahead: bool = _free(True)
+    """Crop, normalise and mask the next step's tiles while the device works on the present step."""
     compile: bool = _free(False)
     """Compile tokenizer, encoder blocks, decoders and losses (at ZeRO stage 3 blocks and losses) with `torch.compile`.
     It pays on GPUs."""
@@ -305,6 +321,8 @@ class EvalConfig:
     """The most tiles that the probes read."""
     seed: Seed = _free(0)
     """Draws these tiles."""
+    averaged: bool = _free(False)
+    """Also probe the averaged weights (`train.ema`), at twice the cost."""
 
     @property
     def protocol(self) -> str:
@@ -322,7 +340,7 @@ class CheckpointConfig:
     """Checkpoints of steps that are multiples of this stay for ever; 0 keeps none."""
     keep_best: str | None = _free(None)
     """The checkpoint with the best of this score stays, too, and a new best is saved at once: `eval.TASK`, `val.loss`,
-    `val.loss.OUTPUT`, `val.iou.OUTPUT` or `val.rmse.OUTPUT`."""
+    `val.loss.OUTPUT`, `val.iou.OUTPUT` or `val.rmse.OUTPUT`; `ema.` before it takes that of the averaged weights."""
     asynchronous: bool = _free(False)
     """Hold a checkpoint in the host's memory and write it while training goes on."""
     verify_hashes: bool = _free(True)

@@ -93,11 +93,11 @@ class Watchdog:
             self._own = replace(self._own, step=step, phase=phase, moves=self._own.moves + 1)
 
     @contextmanager
-    def during(self, step: int, phase: str) -> Iterator[None]:
-        """A context for a phase; afterwards the rank waits for data of the next step."""
+    def during(self, step: int, phase: str, then: str = "data") -> Iterator[None]:
+        """A context for a phase, and the phase afterwards: as a rule the rank waits for data of the next step."""
         self.at(step, phase)
         yield
-        self.at(step, "data")
+        self.at(step, then)
 
     def __enter__(self) -> Watchdog:
         if self._on:

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 
 from mmae.config.deepspeed import precision_of, zero_stage_of
-from mmae.config.schema import Config, ModelConfig
+from mmae.config.schema import Config, ModelConfig, TrainConfig
 from mmae.engine.deepspeed_internals import (
     gathered,
     hand_over_gradients,
@@ -25,6 +25,7 @@ from mmae.engine.grad_norm import gradients_norm
 from mmae.engine.module import PretrainModule, compile_parts
 from mmae.engine.optim import build_optimizer, build_scheduler
 from mmae.model.block import EncoderBlock
+from mmae.model.counts.named_parts import learns
 from mmae.model.recompute import Recompute
 from mmae.model.saved.warm_start import warm_start
 from mmae.model.short_attention.applicable import unused_line
@@ -51,6 +52,7 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
     _buffers_to_device(module)
     if load_initial and config.model.init_from is not None:
         _start_from(module, Path(config.model.init_from), trust)
+    freeze(module, config.train)
     if sharded and config.train.compile:
         gather_whole_blocks(module)
     optimizer = build_optimizer(module, config.train, config.model)
@@ -70,6 +72,12 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
     if config.train.compile:
         compile_parts(module, sharded)
     return engine
+
+
+def freeze(module: PretrainModule, train: TrainConfig) -> None:
+    """Have the parts of `train.frozen` need no gradients; the optimiser then leaves them out."""
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(learns(name, train))
 
 
 def _say_at_the_start(model: ModelConfig, device: torch.device) -> None:

@@ -6,7 +6,7 @@ checks that the attributes and methods used here exist in the installed DeepSpee
 functions that they name.
 
 Not here: the files of DeepSpeed's checkpoints (`checkpoint/conversion/universal_state.py`), and what belongs to torch
-(`skip_update.py`, `op_build.py`).
+(`skip_update.py`, `operators/op_build.py`).
 """
 
 from __future__ import annotations

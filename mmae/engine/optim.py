@@ -11,12 +11,13 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from mmae.config.schema import ModelConfig, TrainConfig
+from mmae.model.counts.named_parts import multiplier
 from mmae.model.parameters import parameter_groups
 from mmae.model.parametrisation import Parametrisation
 
 
 def build_optimizer(module: nn.Module, train: TrainConfig, model: ModelConfig) -> torch.optim.AdamW:
-    """AdamW over all parameters. What a parameter holds decides its weight decay and its share of the learning rate.
+    """AdamW over all parameters that learn. What a parameter holds decides its weight decay and its learning rate.
 
     The fused implementation allocates no temporaries as large as the model.
     """
@@ -34,7 +35,9 @@ def group_names(module: nn.Module, train: TrainConfig, model: ModelConfig) -> li
 
 def _groups(module: nn.Module, train: TrainConfig, model: ModelConfig) -> list[dict[str, Any]]:
     rate = Parametrisation(model.parametrisation, model.variant).rate
-    return parameter_groups(module.named_parameters(), train.weight_decay, model.paper_exact, rate)
+    return parameter_groups(
+        module.named_parameters(), train.weight_decay, model.paper_exact, rate, lambda name: multiplier(name, train)
+    )
 
 
 class CosineSchedule(Protocol):

@@ -6,7 +6,7 @@ over micro-batches and ranks before any backward pass, in one small reduction, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -64,13 +64,21 @@ def prepare_step(batches: Sequence[Batch], preprocess: Preprocess, config: Confi
     return [prepare(batch, preprocess, config, train=True) for batch in batches]
 
 
-def optimiser_step(engine: Engine, prepared: Prepared, config: Config, wanted_R: Tensor | None = None) -> StepStats:
+def optimiser_step(
+    engine: Engine,
+    prepared: Prepared,
+    config: Config,
+    wanted_R: Tensor | None = None,
+    meanwhile: Callable[[], None] | None = None,
+) -> StepStats:
     """Forward and backward of every micro-batch of this rank, then the optimiser.
 
     Args:
         engine: DeepSpeed's engine around a `PretrainModule`.
         prepared: this rank's micro-batches, as many as DeepSpeed accumulates.
         wanted_R: this rank's reasons to stop, float32 on the device. They are summed over ranks beside the losses.
+        meanwhile: is called once all work before the optimiser is queued on the device, where activations are free
+            again.
     """
     world = dist.get_world_size()
     share = 1 / (world * len(prepared))
@@ -81,7 +89,8 @@ def optimiser_step(engine: Engine, prepared: Prepared, config: Config, wanted_R:
     outputs = len(config.model.outputs)
     count_O = sums[:outputs].to(torch.float32)
 
-    parts, finite_OB = [], []
+    parts: list[Tensor] = []
+    finite_OB: list[Tensor] = []
     for (inputs, plan), has_OB in zip(prepared, scored_OB, strict=True):
         # The published code takes the mean of each micro-batch, then the mean over micro-batches.
         weigh_O = has_OB.sum(1) / share if config.model.paper_exact else count_O
@@ -89,6 +98,8 @@ def optimiser_step(engine: Engine, prepared: Prepared, config: Config, wanted_R:
         # DeepSpeed averages gradients over ranks, but the parts must be summed. An infinite loss can have a finite
         # gradient: NaN takes its place, which reaches every rank with the reduction, so that no rank makes the update.
         engine.backward(part * torch.where(part.detach().isfinite(), float(world), torch.nan), scale_wrt_gas=False)
+        if meanwhile is not None and len(parts) == len(prepared) - 1:
+            meanwhile()
         engine.step()
         finite_OB.append(finite)
         parts.append(torch.cat([part.detach().float().reshape(1), part_O.detach().float()]))

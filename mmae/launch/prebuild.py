@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mmae.engine.op_lock import break_dead, cache_root, holder_of, locks
+from mmae.engine.operators.op_lock import break_dead, cache_root, holder_of, locks
 from mmae.launch.entry import entry
 
 
@@ -24,7 +24,7 @@ def clear_locks(root: Path) -> list[str]:
 def main(*names: str) -> int:
     for line in clear_locks(cache_root()):
         _say(line)
-    from mmae.engine.op_build import announce_builds, build
+    from mmae.engine.operators.op_build import announce_builds, build
 
     announce_builds(_say)
     for name in names:

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from mmae.config.schema import ModelConfig
 from mmae.modalities import output_source
-from mmae.model.layers import SharedInputLinear, StackedBlock, StackedCrossAttention, StackedLayerNorm, StackedMlp
+from mmae.model.layers import (
+    SharedInputLinear,
+    StackedBlock,
+    StackedCrossAttention,
+    StackedLayerNorm,
+    StackedLinear,
+    StackedMlp,
+)
 from mmae.model.posembed import position_embedding
 from mmae.model.recompute import Recompute, run_blocks
 from mmae.model.short_attention.applicable import kernel_here
@@ -59,6 +66,9 @@ class Decoders(nn.Module):
         self.mlp = StackedMlp(stack, width)
         self.blocks = nn.ModuleList([StackedBlock(stack, width, heads, kernel) for _ in range(config.decoder_depth)])
         self.out_proj = nn.ModuleDict({name: nn.Linear(width, self._patch_values(name)) for name in config.outputs})
+        for module in self.modules():
+            if isinstance(module, StackedLinear):
+                module.lean = config.lean
 
     def _patch_values(self, output: str) -> int:
         source = output_source(output)

@@ -40,14 +40,16 @@ class Encoder(nn.Module):
         kernel = kernel_here(config.attention)
         self.blocks = nn.ModuleList([EncoderBlock(variant, kernel) for _ in range(variant.depth)])
 
-    def forward(self, tokens_BND: Tensor, keep_BK: Tensor, depth: int | None = None) -> Tensor:
+    def forward(self, tokens_BND: Tensor, keep_BK: Tensor | None, depth: int | None = None) -> Tensor:
         """All tokens (B, N, D), ids of the visible ones (B, K) -> (B, L, D): those as listed, then global ones.
 
         Args:
+            keep_BK: None: all are visible.
             depth: run only this number of blocks.
         """
-        x_BLD = tokens_BND.gather(1, keep_BK[:, :, None].expand(-1, -1, tokens_BND.shape[-1]))
-        return self.encode(x_BLD, depth)
+        if keep_BK is not None:
+            tokens_BND = tokens_BND.gather(1, keep_BK[:, :, None].expand(-1, -1, tokens_BND.shape[-1]))
+        return self.encode(tokens_BND, depth)
 
     def encode(self, x_BKD: Tensor, depth: int | None = None) -> Tensor:
         """Tokens that are all visible (B, K, D) -> (B, L, D), the global ones behind them."""

@@ -65,5 +65,9 @@ class MultiMAE(EncoderModel):
         Returns:
             Predictions and encoded tokens, in the weights' dtype.
         """
-        encoded_BLD = self.encode(self.tokens(values), plan)
+        # As `ModelConfig.makes_visible_only`, but a plan may show another number of tokens.
+        if self.config.lean and plan.keep_BK.shape[1] <= self.config.tokens_per_modality:
+            encoded_BLD = self.encoder(self.tokenizer(values, plan.keep_BK), None)
+        else:
+            encoded_BLD = self.encode(self.tokens(values), plan)
         return ModelOutput(self.decoders(encoded_BLD, plan.keep_BK), encoded_BLD)

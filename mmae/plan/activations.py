@@ -14,7 +14,7 @@ from typing import Final
 from mmae.config.schema import ModelConfig
 from mmae.modalities import MODALITIES, output_source
 from mmae.model.counts.flops import Recomputation
-from mmae.model.counts.parameter_counts import CLASS_WIDTH, DECODER_MLP_RATIO
+from mmae.model.counts.parameter_counts import CLASS_WIDTH, DECODER_MLP_RATIO, visible_row
 
 FLOAT: Final = 4
 INT: Final = 8
@@ -27,7 +27,8 @@ class Activations:
     """Bytes a tile.
 
     Attributes:
-        tokenizer: pixels and class embeddings in the compute dtype, and all tokens.
+        tokenizer: what visible tokens are made of, in the compute dtype; or, if all tokens are made, pixels and class
+            embeddings in that dtype, and the tokens.
         encoder: what the encoder's blocks keep.
         decoders: what lies around and in the decoders' blocks, the encoder's output included.
         losses: errors, masks and counts.
@@ -60,12 +61,17 @@ class Activations:
         )
 
 
-def activations(config: ModelConfig, recomputation: Recomputation, number_bytes: int) -> Activations:
+def activations(
+    config: ModelConfig, recomputation: Recomputation, number_bytes: int, frozen: frozenset[str] = frozenset()
+) -> Activations:
     """The bytes that a training step keeps for each tile.
 
     Args:
         number_bytes: bytes of a number in the weights' dtype, b: 2 or 4.
+        frozen: parts of which nothing learns (`named_parts.frozen_parts`). The encoder keeps nothing where neither it
+            nor the tokenizer learns; what other frozen parts save is not counted.
     """
+    behind = {"tokenizer", "encoder"} <= frozen
     length = config.num_encoded_tokens + config.num_global_tokens
     variant, width, places = config.variant, config.decoder_dim, config.tokens_per_modality
     outputs = len(config.outputs)
@@ -76,13 +82,13 @@ def activations(config: ModelConfig, recomputation: Recomputation, number_bytes:
     around = _around_decoder_blocks(config, length, number_bytes)
     return Activations(
         tokenizer=_tokenizer(config, number_bytes),
-        encoder=block.stack(variant.depth, recomputation),
+        encoder=0 if behind else block.stack(variant.depth, recomputation),
         decoders=around + decoder_block.stack(config.decoder_depth, recomputation),
         losses=_losses(config),
         loss_moment=_loss_moment(config, number_bytes),
         # The inputs of the output projections are free by then.
         decoder_moment=decoder_block.moment(_of_last(recomputation, config.decoder_depth)) - decoder_block.unit,
-        encoder_moment=block.moment(_of_last(recomputation, variant.depth)),
+        encoder_moment=0 if behind else block.moment(_of_last(recomputation, variant.depth)),
     )
 
 
@@ -176,6 +182,8 @@ def logsumexp(queries: int, heads: int) -> int:
 
 
 def _tokenizer(config: ModelConfig, number_bytes: int) -> int:
+    if config.makes_visible_only:
+        return config.num_encoded_tokens * visible_row(config) * number_bytes
     height, width = config.image_hw
     total = config.num_tokens * config.variant.dim * number_bytes
     for name in config.in_domains:

@@ -15,7 +15,13 @@ from typing import Final
 
 from mmae.config.schema import Config, ModelConfig
 from mmae.modalities import MODALITIES, output_source
-from mmae.model.counts.parameter_counts import DECODER_MLP_RATIO, parameter_counts, patch_inputs, patch_values
+from mmae.model.counts.parameter_counts import (
+    DECODER_MLP_RATIO,
+    parameter_counts,
+    patch_inputs,
+    patch_values,
+    visible_row,
+)
 from mmae.plan.activations import FLOAT
 from mmae.plan.memory import input_bytes, stored_bytes
 
@@ -131,9 +137,10 @@ def least_work(recipe: Config, micro_batch: int, number_bytes: int) -> list[Part
     around = queries * ((_UNITS // 2 + 2) * width + _HIDDEN * hidden) + 2 * outputs * tokens * width
     cross = Attention(stack, heads, places, length, width // heads, 1)
     own = Attention(stack, heads, places, places, width // heads, config.decoder_depth)
+    written = visible_row(config) if config.makes_visible_only else 0
     parts = [
         Part("tokenizer", number_bytes, tuple(_tokenizer(config, micro_batch)),
-             moved=2 * micro_batch * config.num_encoded_tokens * variant.dim * number_bytes),
+             moved=micro_batch * config.num_encoded_tokens * (2 * variant.dim + written) * number_bytes),
         Part("encoder's products", number_bytes, tuple(_encoder(config, tokens))),
         Part("encoder's attention", number_bytes, attention=Attention(
             micro_batch, variant.num_heads, length, length, variant.dim // variant.num_heads, variant.depth)),
@@ -176,6 +183,10 @@ def _linear(
 
 
 def _tokenizer(config: ModelConfig, micro_batch: int) -> Iterator[Product]:
+    if config.makes_visible_only:
+        rows = micro_batch * config.num_encoded_tokens
+        yield from _linear(rows, visible_row(config), config.variant.dim, input_gradient=False)
+        return
     for name in config.in_domains:
         modality = MODALITIES[name]
         rows = micro_batch * config.tokens_per_modality

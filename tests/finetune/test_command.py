@@ -203,7 +203,7 @@ def test_a_stop_file_saves_and_says_how_to_go_on(
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / ".lock-dummy").touch()
     announced: list[Any] = []
-    monkeypatch.setattr("mmae.engine.op_build.announce_builds", announced.append)
+    monkeypatch.setattr("mmae.engine.operators.op_build.announce_builds", announced.append)
     assert finetune(tmp_path, index, "train.stop_at=2") == 0
     assert announced
     (tmp_path / "run" / "stop").touch()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -70,3 +71,28 @@ def test_a_tile_does_not_depend_on_its_batch(config: ModelConfig, make_values: M
     tokenizer = Tokenizer(config, 12)
     alone = tokenizer({name: value[1:2] for name, value in values.items()})
     torch.testing.assert_close(alone[0], tokenizer(values)[1])
+
+
+@pytest.mark.parametrize("positions", ["fixed", "learned"])
+def test_made_alone_visible_tokens_are_the_same(positions: Any, config: ModelConfig, make_values: MakeValues) -> None:
+    config = replace(config, in_domains=("rgb", "semseg", "depth", "dynamic_world"), positions=positions)
+    tokenizer, values = Tokenizer(config, 12).double(), make_values(config, 3)
+    keep_BK = torch.rand(3, config.num_tokens).argsort(1)[:, :7]
+    tokens = tokenizer(
+        {name: value if value.dtype == torch.int64 else value.double() for name, value in values.items()}
+    )
+    expected = tokens.gather(1, keep_BK[:, :, None].expand(-1, -1, 12))
+    found = tokenizer(values, keep_BK)
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn_like(expected)
+    wanted = torch.autograd.grad(expected, [*tokenizer.parameters()], weights)
+    for gradient, other in zip(torch.autograd.grad(found, [*tokenizer.parameters()], weights), wanted, strict=True):
+        torch.testing.assert_close(gradient, other)
+
+
+def test_numbers_that_are_lost_reach_no_other_token(config: ModelConfig, make_values: MakeValues) -> None:
+    config = replace(config, in_domains=("rgb", "depth"))
+    tokenizer, values = Tokenizer(config, 12), make_values(config, 2)
+    values["rgb"] = torch.full_like(values["rgb"], torch.nan)
+    keep_BK = torch.tensor([[0, config.tokens_per_modality], [config.tokens_per_modality + 1, 2]])
+    assert tokenizer(values, keep_BK).isnan().all(2).tolist() == [[True, False], [False, True]]

@@ -21,7 +21,7 @@ def test_many_gpus_with_small_micro_batches_wait_for_their_hosts() -> None:
     found, line = notes(8)
     assert line.split.micro == 64
     assert "starting the work of a micro-batch takes about 158 ms, the work on its 64 tiles 16 ms" in found[1]
-    assert "Micro-batches of 632 would keep the GPU busy: take fewer GPUs, or a larger train.global_batch" in found[1]
+    assert "Micro-batches of 633 would keep the GPU busy: take fewer GPUs, or a larger train.global_batch" in found[1]
 
 
 def test_large_micro_batches_keep_the_gpu_busy() -> None:

@@ -24,17 +24,20 @@ BUCKET = 500_000
 
 @dataclass(frozen=True)
 class Job:
-    """An engine: encoder size, packaged DeepSpeed JSON, precision, micro-batches a step, and what they add up in."""
+    """An engine: encoder size, packaged DeepSpeed JSON, precision, micro-batches a step, what they add up in, and what
+    does not learn."""
 
     size: str
     file: str
     precision: str = "bf16"
     accumulation: int = 1
     sums: str | None = None
+    frozen: str | None = None
 
     @property
     def overrides(self) -> list[str]:
         said = [f"model.size={self.size}", f"train.precision={self.precision}", "train.micro_batch=1"]
+        said += [f"train.frozen=[{self.frozen}]"] if self.frozen else []
         return said + ([f"train.grad_accumulation_dtype={self.sums}"] if self.sums else [])
 
 

@@ -108,6 +108,7 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "": frozenset({"model", "labelled", "sources", "start", "scoring", "training"}),
         },
         "mmae.engine": {
+            "operators": frozenset(),
             "": frozenset(),
             "history": frozenset(),
             "checkpoint": frozenset({"", "history"}),

@@ -14,7 +14,7 @@ from typing import Final
 
 from mmae.disk.regular_file import read_regular_text
 from mmae.doctor.agent.facts import torch_built_for, user_name
-from mmae.engine.op_lock import cache_root, holder_of
+from mmae.engine.operators.op_lock import cache_root, holder_of
 from mmae.errors import InputError
 from mmae.run.layout import LOCK
 from mmae.run.locking.lock_owner import is_here, lives, parse_holder

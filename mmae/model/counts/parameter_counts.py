@@ -12,6 +12,8 @@ from mmae.variants import Variant
 
 CLASS_WIDTH: Final = 64
 """Width of a class embedding (`tokenizer.CLASS_WIDTH`, which needs torch)."""
+ALIGNED: Final = 8
+"""Rows of the product that makes visible tokens are a multiple of so many numbers (`tokenizer.ALIGNED`)."""
 DECODER_MLP_RATIO: Final = 4
 """Of the decoders' perceptrons (`layers.MLP_RATIO`, which needs torch)."""
 
@@ -53,6 +55,17 @@ def patch_inputs(modality: Modality, config: ModelConfig) -> int:
     """Numbers of a patch that enter the projection to a token."""
     channels = CLASS_WIDTH if modality.categorical else len(modality.bands)
     return int(channels * modality.patch(config.patch_size) ** 2)
+
+
+def visible_row(config: ModelConfig) -> int:
+    """Numbers of a visible token's row in the one product that makes all of them (`Tokenizer`).
+
+    Each input has a place for its patch (of class ids, for a number of each class) and one for its bias.
+    """
+    total = 0
+    for modality in (MODALITIES[name] for name in config.in_domains):
+        total += modality.channels * modality.patch(config.patch_size) ** 2 + 1
+    return total + -total % ALIGNED
 
 
 def patch_values(output: str, config: ModelConfig) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Collection
 from contextlib import nullcontext
 from typing import Any
 
@@ -18,7 +19,7 @@ from mmae.engine.module import PretrainModule
 from mmae.modalities import MODALITIES
 from mmae.model import layers, tokenizer
 from mmae.model.counts.flops import Flops, Recomputation, model_flops, training_flops_per_tile
-from mmae.model.counts.parameter_counts import CLASS_WIDTH, DECODER_MLP_RATIO, parameter_counts
+from mmae.model.counts.parameter_counts import ALIGNED, CLASS_WIDTH, DECODER_MLP_RATIO, parameter_counts
 from mmae.model.mmae import MultiMAE
 from mmae.model.recompute import Recompute
 from mmae.types import MaskPlan
@@ -32,6 +33,7 @@ CONFIGS = {
     "deep decoders": ModelConfig(size="nano", decoder_depth=5, decoder_dim=64, decoder_num_heads=4),
     "no norm_rgb": ModelConfig(size="nano", extra_norm_pix_loss=False),
     "one modality": ModelConfig(size="nano", in_domains=("depth",), out_domains=("rgb",), num_encoded_tokens=10),
+    "not lean": ModelConfig(size="nano", lean=False),
     "labels": ModelConfig(
         size="nano",
         in_domains=("semseg", "dynamic_world"),
@@ -66,45 +68,62 @@ FUSED_ON_A_CPU = {
 """torch's counter leaves the CPU's fused attention out."""
 
 
-def inputs(config: ModelConfig, device: str) -> tuple[dict[str, Tensor], MaskPlan]:
+def inputs(config: ModelConfig, tiles: int, device: str) -> tuple[dict[str, Tensor], MaskPlan]:
     values = {}
     for name in config.in_domains:
         modality = MODALITIES[name]
         height, width = (side // modality.stride for side in config.image_hw)
         if modality.categorical:
-            values[name] = torch.zeros(1, height, width, dtype=torch.int64, device=device)
+            values[name] = torch.zeros(tiles, height, width, dtype=torch.int64, device=device)
         else:
-            values[name] = torch.zeros(1, len(modality.bands), height, width, device=device)
-    keep_BK = torch.arange(config.num_encoded_tokens, device=device)[None]
-    return values, MaskPlan(keep_BK, torch.ones(1, config.num_tokens, dtype=torch.bool), keep_BK.sum(1))
+            values[name] = torch.zeros(tiles, len(modality.bands), height, width, device=device)
+    keep_BK = torch.arange(config.num_encoded_tokens, device=device).expand(tiles, -1)
+    return values, MaskPlan(keep_BK, torch.ones(tiles, config.num_tokens, dtype=torch.bool), keep_BK.sum(1))
 
 
-def counted(config: ModelConfig, recompute: Recompute, device: str, fused: bool) -> tuple[int, int]:
-    """Forward and backward operations of one tile, by torch's counter."""
+def counted(
+    config: ModelConfig, recompute: Recompute, device: str, fused: bool, frozen: Collection[str] = (), tiles: int = 1
+) -> tuple[float, float]:
+    """Forward and backward operations a tile, by torch's counter.
+
+    Args:
+        tiles: so many that what a step does once vanishes beside what it does for each.
+    """
     with torch.device("meta"):
         model = MultiMAE(config, None, recompute)
+    for part in frozen:
+        model.get_submodule(part).requires_grad_(False)
     model = model.to("meta") if device == "meta" else model.to_empty(device=device)
-    values, plan = inputs(config, device)
+    values, plan = inputs(config, tiles, device)
     counts = []
     with nullcontext() if fused else sdpa_kernel(SDPBackend.MATH):
         with FlopCounterMode(display=False, custom_mapping=FUSED_ON_A_CPU) as counter:
             patches = model(values, plan).patches
-        counts.append(counter.get_total_flops())
+        counts.append(counter.get_total_flops() / tiles)
         with FlopCounterMode(display=False, custom_mapping=FUSED_ON_A_CPU) as counter:
             torch.autograd.backward(torch.stack([patch.sum() for patch in patches.values()]).sum())
-        counts.append(counter.get_total_flops())
+        counts.append(counter.get_total_flops() / tiles)
     return counts[0], counts[1]
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 def test_forward_and_backward_are_torchs_count(config: ModelConfig) -> None:
-    forward, backward = counted(config, Recompute(), "meta", fused=False)
+    forward, backward = counted(config, Recompute(), "meta", fused=False, tiles=64)
     ours = model_flops(config, None, Recomputation(fused_attention=False)).total
     assert ours.forward == pytest.approx(forward, rel=0.005)
     assert ours.backward == pytest.approx(backward, rel=0.005)
     assert ours.recomputed == 0
     assert training_flops_per_tile(config) == ours.forward + ours.backward == ours.model == ours.hardware
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("frozen", [{"tokenizer"}, {"encoder"}, {"decoders"}, {"tokenizer", "encoder"}], ids=sorted)
+def test_frozen_parts_are_torchs_count(frozen: set[str]) -> None:
+    config = ModelConfig(size="tiny")
+    total = sum(counted(config, Recompute(), "meta", fused=False, frozen=frozen, tiles=64))
+    assert training_flops_per_tile(config, frozen=frozenset(frozen)) == pytest.approx(total, rel=0.001)
+    assert total < 0.998 * training_flops_per_tile(config)
 
 
 @pytest.mark.long
@@ -168,9 +187,12 @@ def test_the_published_recipes_size() -> None:
     assert total.model / 1e9 == pytest.approx(27.4, abs=0.6)
 
 
-def test_only_visible_tokens_reach_the_encoder() -> None:
+def test_only_visible_tokens_are_made_and_reach_the_encoder() -> None:
     few, all_but_one = (model_flops(ModelConfig(num_encoded_tokens=kept)) for kept in (49, 293))
-    assert few.tokenizer == all_but_one.tokenizer
+    every = model_flops(ModelConfig(lean=False))
+    assert all_but_one.tokenizer == every.tokenizer
+    assert 0.6 < few.tokenizer.model / every.tokenizer.model < 0.8
+    assert few.encoder == every.encoder
     # Six times as many tokens, and attention grows with their square.
     assert 294 / 50 < all_but_one.encoder.forward / few.encoder.forward < 1.1 * 294 / 50
 
@@ -181,7 +203,7 @@ def test_sums() -> None:
 
 
 def test_constants_are_those_of_the_layers() -> None:
-    assert (CLASS_WIDTH, DECODER_MLP_RATIO) == (tokenizer.CLASS_WIDTH, layers.MLP_RATIO)
+    assert (CLASS_WIDTH, ALIGNED, DECODER_MLP_RATIO) == (tokenizer.CLASS_WIDTH, tokenizer.ALIGNED, layers.MLP_RATIO)
 
 
 @pytest.mark.process

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from torch.utils import cpp_extension
 
-from mmae.engine import op_build
+from mmae.engine.operators import op_build
 from tests.support.held_lock import held
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.utils import cpp_extension
 
-from mmae.engine.op_lock import LOCK, break_dead, said_while_waiting
+from mmae.engine.operators.op_lock import LOCK, break_dead, said_while_waiting
 
 
 def announce_builds(say: Callable[[str], None], look_s: float = 5.0) -> None:

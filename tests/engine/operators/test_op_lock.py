@@ -9,8 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from mmae.engine import op_lock
-from mmae.engine.op_lock import Holder, break_dead, cache_root, holder_of, locks, said_while_waiting, waiting_line
+from mmae.engine.operators import op_lock
+from mmae.engine.operators.op_lock import (
+    Holder,
+    break_dead,
+    cache_root,
+    holder_of,
+    locks,
+    said_while_waiting,
+    waiting_line,
+)
 from tests.support.held_lock import held
 
 

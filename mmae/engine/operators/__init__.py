@@ -1,0 +1,1 @@
+"""DeepSpeed compiles some of its operators when they are first used: who does, and who waits."""
