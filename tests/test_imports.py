@@ -43,7 +43,6 @@ MAY_BE_SMALL = MappingProxyType(
     {
         "mmae.version": "setup.py reads it without importing the package",
         "mmae.__main__": "Python asks for this file",
-        "mmae.bench.command": "the command line finds it by name",
         "mmae.run.config_commands": "the command line finds it by name",
     }
 )
@@ -80,6 +79,7 @@ HOMES = MappingProxyType(
         # Using a pretrained model does not need it. Tests compare with it.
         # Carried along by exports: they run where timm is.
         "timm": {"mmae.publish.carried", "mmae.model.heads", "mmae.model.kernels"},
+        "triton": {"mmae.bench.attention.compiled_kernels", "mmae.model.short_attention.triton_kernels"},
         "wandb": {"mmae.engine.telemetry.trackers"},
         "rasterio": {
             "mmae.evaluate.benchmark.geobench.sample_places",
@@ -109,6 +109,7 @@ HEAVY = (
     "torch",
     "timm",
     "deepspeed",
+    "triton",
     "webdataset",
     "h5py",
     "blosc2",

@@ -15,6 +15,10 @@ COMMANDS: Final = {
         "HDF5 to shards: tiles/s, compared with h5py + webdataset's writer and the machine's limit",
     ),
     "embed": ("mmae.bench.embed.command", "a scene to vectors: windows/s beside the encoder's forward pass alone"),
+    "attention": (
+        "mmae.bench.attention.command",
+        "the kernel of model.attention=short: time and error beside torch's on a GPU; registers, without one",
+    ),
     "step": (
         "mmae.bench.step.command",
         "a training step: MFU, memory and the time of its parts, compared with the device's bound",

@@ -24,6 +24,7 @@ Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Weight = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Place = Annotated[str, IS_PATH]
+AttentionKernel = Literal["torch", "short"]
 
 
 class Resume(StrEnum):
@@ -151,6 +152,9 @@ class ModelConfig:
     behind their products. What is computed is the same up to rounding."""
     paper_exact: bool = False
     """Turn off what goes beyond the published code: validity rules, the global-batch loss, no decay on biases."""
+    attention: AttentionKernel = _free("torch")
+    """Attention by torch's kernels, or by our own for at most 64 tokens (`short`; `mmae/bench/README.md`), which no GPU
+    has measured yet. It needs an NVIDIA GPU and Triton; where it cannot run, a start says so and takes torch's."""
     init_from: Place | None = _free(None)
     """Start a new run from the weights of a folder that `mmae export` wrote, of which what fits is taken, or of a
     published checkpoint's file."""

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 
 from mmae.config.deepspeed import precision_of, zero_stage_of
-from mmae.config.schema import Config, TrainConfig
+from mmae.config.schema import Config, ModelConfig, TrainConfig
 from mmae.engine.deepspeed_internals import (
     gathered,
     hand_over_gradients,
@@ -28,6 +28,7 @@ from mmae.model.block import EncoderBlock
 from mmae.model.counts.named_parts import learns
 from mmae.model.recompute import Recompute
 from mmae.model.saved.warm_start import warm_start
+from mmae.model.short_attention.applicable import unused_line
 from mmae.terminal.message import say
 
 
@@ -39,7 +40,7 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
         load_initial: load the weights of `model.init_from`, if the recipe names one.
         trust: load them although they are another user's.
     """
-    _say_if_untested()
+    _say_at_the_start(config.model, torch.device(get_accelerator().current_device_name()))
     # Initial weights have their own seed. torch's generator draws drop path only, which differs between ranks.
     torch.manual_seed(_seed_of_rank(config.train.seed, dist.get_rank()))
     recompute = Recompute(config.train.activation_checkpointing, config.train.checkpoint_blocks_every)
@@ -79,10 +80,11 @@ def freeze(module: PretrainModule, train: TrainConfig) -> None:
         parameter.requires_grad_(learns(name, train))
 
 
-def _say_if_untested() -> None:
-    line = untested_version(deepspeed.__version__)
-    if line is not None and dist.get_rank() == 0:
-        say(line)
+def _say_at_the_start(model: ModelConfig, device: torch.device) -> None:
+    lines = untested_version(deepspeed.__version__), unused_line(model, device)
+    if dist.get_rank() == 0:
+        for line in filter(None, lines):
+            say(line)
 
 
 def gather_whole_blocks(module: PretrainModule) -> None:

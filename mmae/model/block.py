@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmae.model.attention import attend
+from mmae.config.schema import AttentionKernel
+from mmae.model.attention import self_attention
 from mmae.model.layers import NORM_EPS
 from mmae.variants import Variant
 
@@ -19,18 +20,14 @@ from mmae.variants import Variant
 class SelfAttention(nn.Module):
     """Multi-head self-attention: (B, L, D) -> (B, L, D); rows of `qkv` are [q; k; v], each in contiguous heads."""
 
-    def __init__(self, width: int, num_heads: int) -> None:
+    def __init__(self, width: int, num_heads: int, kernel: AttentionKernel) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.kernel = num_heads, kernel
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
-        batch, length, width = x_BLD.shape
-        qkv = self.qkv(x_BLD).view(batch, length, 3, self.num_heads, width // self.num_heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        attended = attend(query, key, value)
-        out_BLD: Tensor = self.proj(attended.transpose(1, 2).reshape(batch, length, width))
+        out_BLD: Tensor = self.proj(self_attention(self.qkv(x_BLD), self.num_heads, self.kernel))
         return out_BLD
 
 
@@ -50,10 +47,10 @@ class Mlp(nn.Module):
 class EncoderBlock(nn.Module):
     """A pre-norm transformer block (Dosovitskiy et al., ICLR 2021, section 3.1)."""
 
-    def __init__(self, variant: Variant) -> None:
+    def __init__(self, variant: Variant, kernel: AttentionKernel = "torch") -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(variant.dim, eps=NORM_EPS)
-        self.attn = SelfAttention(variant.dim, variant.num_heads)
+        self.attn = SelfAttention(variant.dim, variant.num_heads, kernel)
         self.norm2 = nn.LayerNorm(variant.dim, eps=NORM_EPS)
         self.mlp = Mlp(variant.dim, variant.mlp_dim)
 

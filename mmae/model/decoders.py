@@ -23,6 +23,7 @@ from mmae.model.layers import (
 )
 from mmae.model.posembed import position_embedding
 from mmae.model.recompute import Recompute, run_blocks
+from mmae.model.short_attention.applicable import kernel_here
 
 
 def _homes(config: ModelConfig) -> list[int]:
@@ -48,6 +49,7 @@ class Decoders(nn.Module):
     def __init__(self, config: ModelConfig, dim: int, recompute: Recompute) -> None:
         super().__init__()
         stack, width, heads = len(config.outputs), config.decoder_dim, config.decoder_num_heads
+        kernel = kernel_here(config.attention)
         self.recompute = recompute
         self.patch_size, self.places = config.patch_size, config.tokens_per_modality
         self.outputs = config.outputs
@@ -59,10 +61,10 @@ class Decoders(nn.Module):
         self.proj_context = SharedInputLinear(stack, dim, width)
         self.query_norm = StackedLayerNorm(stack, width)
         self.context_norm = StackedLayerNorm(stack, width)
-        self.cross_attention = StackedCrossAttention(stack, width, heads)
+        self.cross_attention = StackedCrossAttention(stack, width, heads, kernel)
         self.out_norm = StackedLayerNorm(stack, width)
         self.mlp = StackedMlp(stack, width)
-        self.blocks = nn.ModuleList([StackedBlock(stack, width, heads) for _ in range(config.decoder_depth)])
+        self.blocks = nn.ModuleList([StackedBlock(stack, width, heads, kernel) for _ in range(config.decoder_depth)])
         self.out_proj = nn.ModuleDict({name: nn.Linear(width, self._patch_values(name)) for name in config.outputs})
         for module in self.modules():
             if isinstance(module, StackedLinear):

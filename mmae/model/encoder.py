@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from mmae.config.schema import ModelConfig
 from mmae.model.block import EncoderBlock
 from mmae.model.recompute import Recompute, run_blocks
+from mmae.model.short_attention.applicable import kernel_here
 from mmae.model.tokenizer import Tokenizer
 from mmae.variants import Variant
 
@@ -36,7 +37,8 @@ class Encoder(nn.Module):
         shape = (config.num_global_tokens, variant.dim)
         self.global_tokens = nn.Parameter(torch.zeros(shape)) if config.num_global_tokens else None
         self.drop_path = config.drop_path
-        self.blocks = nn.ModuleList([EncoderBlock(variant) for _ in range(variant.depth)])
+        kernel = kernel_here(config.attention)
+        self.blocks = nn.ModuleList([EncoderBlock(variant, kernel) for _ in range(variant.depth)])
 
     def forward(self, tokens_BND: Tensor, keep_BK: Tensor | None, depth: int | None = None) -> Tensor:
         """All tokens (B, N, D), ids of the visible ones (B, K) -> (B, L, D): those as listed, then global ones.

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mmae.model.attention import attend
+from mmae.config.schema import AttentionKernel
+from mmae.model.attention import cross_attention, self_attention
 
 NORM_EPS: Final = 1e-6
 MLP_RATIO: Final = 4
@@ -76,55 +77,42 @@ class StackedMlp(nn.Module):
         return out
 
 
-def attend_stacked(query: Tensor, key: Tensor, value: Tensor, num_heads: int) -> Tensor:
-    """Multi-head attention, one for each of the O x B: (O, B, n, d), (O, B, L, d), (O, B, L, d) -> (O, B, n, d)."""
-
-    def heads(x: Tensor) -> Tensor:
-        stack, batch, length, width = x.shape
-        return x.reshape(stack * batch, length, num_heads, width // num_heads).transpose(1, 2)
-
-    attended = attend(heads(query), heads(key), heads(value))
-    return attended.transpose(1, 2).reshape(query.shape)
-
-
 class StackedSelfAttention(nn.Module):
     """O self-attentions: (O, B, n, d) -> (O, B, n, d); rows of `qkv` are [q; k; v], each in contiguous heads."""
 
-    def __init__(self, stack: int, width: int, num_heads: int) -> None:
+    def __init__(self, stack: int, width: int, num_heads: int, kernel: AttentionKernel) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.kernel = num_heads, kernel
         self.qkv = StackedLinear(stack, width, 3 * width)
         self.proj = StackedLinear(stack, width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        query, key, value = self.qkv(x).chunk(3, dim=-1)
-        out: Tensor = self.proj(attend_stacked(query, key, value, self.num_heads))
+        out: Tensor = self.proj(self_attention(self.qkv(x), self.num_heads, self.kernel))
         return out
 
 
 class StackedCrossAttention(nn.Module):
     """O cross-attentions: queries (O, B, n, d) read a context (O, B, L, d); rows of `kv` are [k; v]."""
 
-    def __init__(self, stack: int, width: int, num_heads: int) -> None:
+    def __init__(self, stack: int, width: int, num_heads: int, kernel: AttentionKernel) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.kernel = num_heads, kernel
         self.q = StackedLinear(stack, width, width)
         self.kv = StackedLinear(stack, width, 2 * width)
         self.proj = StackedLinear(stack, width, width)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        key, value = self.kv(context).chunk(2, dim=-1)
-        out: Tensor = self.proj(attend_stacked(self.q(x), key, value, self.num_heads))
+        out: Tensor = self.proj(cross_attention(self.q(x), self.kv(context), self.num_heads, self.kernel))
         return out
 
 
 class StackedBlock(nn.Module):
     """O pre-norm transformer blocks (Dosovitskiy et al., ICLR 2021, section 3.1)."""
 
-    def __init__(self, stack: int, width: int, num_heads: int) -> None:
+    def __init__(self, stack: int, width: int, num_heads: int, kernel: AttentionKernel = "torch") -> None:
         super().__init__()
         self.norm1 = StackedLayerNorm(stack, width)
-        self.attn = StackedSelfAttention(stack, width, num_heads)
+        self.attn = StackedSelfAttention(stack, width, num_heads, kernel)
         self.norm2 = StackedLayerNorm(stack, width)
         self.mlp = StackedMlp(stack, width)
 

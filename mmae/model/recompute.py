@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
+from mmae.model.short_attention import operators  # noqa: F401  (registers two of the operators below)
+
 Checkpointing = Literal["none", "selective", "full"]
 
 
@@ -38,6 +40,8 @@ _KEPT: Final = frozenset(
         _aten._scaled_dot_product_flash_attention_for_cpu.default,
         _aten._scaled_dot_product_efficient_attention.default,
         _aten._scaled_dot_product_cudnn_attention.default,
+        torch.ops.mmae.short_self_attention.default,
+        torch.ops.mmae.short_cross_attention.default,
     }
 )
 """Results that are expensive to recompute, relative to their bytes."""

@@ -28,6 +28,8 @@ from mmae.plan.memory import input_bytes, stored_bytes
 _UNITS: Final = 16
 """Of a block, around its products: forward, each of two norms reads the stream and a branch and writes both results;
 backward, it reads a gradient and the stream, and reads and writes the stream's gradient."""
+CROSS_ATTENTION: Final = "decoders' cross-attention"
+"""The part whose queries are not of the tokens that its keys are of."""
 _HIDDEN: Final = 2
 """Of the MLP's inside: what the activation function was applied to, written once and read once."""
 
@@ -144,7 +146,7 @@ def least_work(recipe: Config, micro_batch: int, number_bytes: int) -> list[Part
             micro_batch, variant.num_heads, length, length, variant.dim // variant.num_heads, variant.depth)),
         Part("around the encoder's products", number_bytes, moved=variant.depth * block * number_bytes),
         Part("decoders' products", number_bytes, tuple(_decoders(config, micro_batch))),
-        Part("decoders' cross-attention", number_bytes, attention=cross),
+        Part(CROSS_ATTENTION, number_bytes, attention=cross),
         Part("decoders' self-attention", number_bytes, attention=own),
         Part("around the decoders' products", number_bytes,
              moved=(config.decoder_depth * decoder_block + around) * number_bytes),

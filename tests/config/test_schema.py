@@ -245,7 +245,8 @@ def test_missing_recipes_name_what_there_is(tmp_path: Path) -> None:
 def test_keys_that_change_the_model_are_fixed_unless_they_say_otherwise() -> None:
     policy = resume_policy()
     fixed = [key for key, value in policy.items() if value is Resume.FIXED]
-    assert {key for key in policy if key.startswith("model.")} - {"model.init_from", "model.lean"} <= set(fixed)
+    free = {"model.attention", "model.init_from", "model.lean"}
+    assert {key for key in policy if key.startswith("model.")} - free <= set(fixed)
     assert {"train.seed", "train.global_batch"} <= set(fixed)
     assert policy["train.max_steps"] is policy["train.blr"] is Resume.EXPLICIT
     assert policy["train.stop_at"] is policy["train.micro_batch"] is policy["data.workers"] is Resume.FREE

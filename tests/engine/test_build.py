@@ -1,4 +1,4 @@
-"""Building the engine: the seed of what torch's generator still draws, and a word on an untested DeepSpeed."""
+"""Building the engine: the seed of what torch's generator still draws, and what a start says."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from mmae.config.schema import ModelConfig
 from mmae.engine import build
 from mmae.engine.build import _seed_of_rank
 
@@ -29,6 +30,16 @@ def test_rank_0_prints_one_line_about_an_untested_deepspeed(
 ) -> None:
     monkeypatch.setattr(dist, "get_rank", lambda: rank)
     monkeypatch.setattr(deepspeed, "__version__", version)
-    build._say_if_untested()
+    build._say_at_the_start(ModelConfig(), torch.device("cpu"))
     said = capsys.readouterr().err.splitlines()
     assert [version in line for line in said] == [True] * lines
+
+
+@pytest.mark.parametrize(("rank", "lines"), [(0, 1), (1, 0)])
+def test_rank_0_prints_one_line_about_a_kernel_that_cannot_run(
+    rank: int, lines: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(dist, "get_rank", lambda: rank)
+    build._say_at_the_start(ModelConfig(attention="short"), torch.device("cpu"))
+    said = capsys.readouterr().err.splitlines()
+    assert ["model.attention=short" in line for line in said] == [True] * lines

@@ -85,7 +85,8 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "checks": frozenset({"shards", "remote", "sampling", "transforms"}),
         },
         "mmae.model": {
-            "": frozenset(),
+            "short_attention": frozenset(),
+            "": frozenset({"short_attention"}),
             "counts": frozenset(),
             "published": frozenset({""}),
             "heads": frozenset({""}),
@@ -172,6 +173,7 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "shuffle": frozenset({""}),
             "embed": frozenset({""}),
             "step": frozenset({""}),
+            "attention": frozenset({"", "step"}),
         },
         "data_tools": {
             "workers": frozenset(),

@@ -35,6 +35,8 @@ _ENCODER_KEYS: Final = (
     "size", "in_domains", "input_size", "patch_size", "num_global_tokens", "positions", "drop_path",
 )  # fmt: skip
 """Of the configuration: what a model without decoders has."""
+_OF_A_RUN: Final = frozenset({"attention", "init_from"})
+"""What a run's configuration says beside what the model is."""
 _MODEL_KEYS: Final = [field.name for field in fields(ModelConfig)]
 _VARIANT_KEYS: Final = [field.name for field in fields(Variant)]
 
@@ -44,7 +46,7 @@ class SavedModel:
     """What `config.json` says.
 
     Attributes:
-        config: the model's configuration; `init_from` is not kept.
+        config: the model's configuration; `attention` and `init_from` are not kept.
         variant: numbers of the encoder.
         band_stats: the statistics that its inputs were normalised with, as in MMEarth's `*_band_stats.json`.
         extra: whatever else the writer noted.
@@ -74,7 +76,7 @@ def describe(
 ) -> str:
     """The text of a `config.json`."""
     model = asdict(config)
-    kept = [key for key in model if key != "init_from"] if tuned is None else _ENCODER_KEYS
+    kept = [key for key in model if key not in _OF_A_RUN] if tuned is None else _ENCODER_KEYS
     description = {
         "format": FORMAT,
         "format_version": _PRETRAINED_VERSION if tuned is None else FORMAT_VERSION,
