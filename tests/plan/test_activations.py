@@ -17,7 +17,7 @@ from mmae.config.recipe_file import load_config
 from mmae.config.schema import ModelConfig
 from mmae.engine.checkpoint.conversion.reshape import _blank
 from mmae.engine.module import PretrainModule
-from mmae.model import block, layers
+from mmae.model import attention
 from mmae.model.counts.flops import Recomputation
 from mmae.model.recompute import Recompute
 from mmae.plan.activations import activations
@@ -81,8 +81,7 @@ def lived(config: ModelConfig, recompute: Recompute, dtype: torch.dtype, device:
     with (
         # Parameters stay real, and empty, until they are given a device.
         FakeTensorMode(allow_non_fake_inputs=True),
-        patch.object(block, "attend", by_the_efficient_kernels),
-        patch.object(layers, "attend", by_the_efficient_kernels),
+        patch.object(attention, "attend", by_the_efficient_kernels),
     ):
         module.to_empty(device=device)
         inputs, plan = (grown(each, TILES) for each in _blank(config, torch.device(device)))

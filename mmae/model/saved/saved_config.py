@@ -35,7 +35,7 @@ _ENCODER_KEYS: Final = (
     "size", "in_domains", "input_size", "patch_size", "num_global_tokens", "positions", "drop_path",
 )  # fmt: skip
 """Of the configuration: what a model without decoders has."""
-_OF_A_RUN: Final = frozenset({"attention", "init_from"})
+_OF_A_RUN: Final = frozenset({"attention", "init_from", "lean"})
 """What a run's configuration says beside what the model is."""
 _MODEL_KEYS: Final = [field.name for field in fields(ModelConfig)]
 _VARIANT_KEYS: Final = [field.name for field in fields(Variant)]
@@ -46,7 +46,7 @@ class SavedModel:
     """What `config.json` says.
 
     Attributes:
-        config: the model's configuration; `attention` and `init_from` are not kept.
+        config: the model's configuration; `attention`, `init_from` and `lean` are not kept.
         variant: numbers of the encoder.
         band_stats: the statistics that its inputs were normalised with, as in MMEarth's `*_band_stats.json`.
         extra: whatever else the writer noted.
