@@ -1,15 +1,13 @@
-"""SIGKILL of `mmae branch` and `mmae ladder` at random: what was there stays unharmed, and the rest is made up for."""
+"""SIGKILL of `mmae branch` at random: its trunk stays unharmed, and the branch goes on."""
 
 from __future__ import annotations
 
-import json
 import random
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -90,40 +88,3 @@ def test_a_killed_branch_leaves_its_trunk_unharmed_and_goes_on_bit_for_bit(
     assert averages[0].read_bytes() == averages[1].read_bytes()
     # A folder that a kill left half made has a hidden name.
     assert {path.name for path in tmp_path.iterdir() if path.name[0] != "."} == {"trunk", "whole", "cool"}
-
-
-def test_a_killed_ladder_goes_on_to_the_table_of_an_undisturbed_one(
-    synthetic_shards: Path, tmp_path: Path, command: Command
-) -> None:
-    draw = random.Random(19)
-    small = [word for word in SMALLER if not word.startswith(("model.size", "train.warmup_steps"))]
-    recipe = [f"data.shards={synthetic_shards}", *small, "train.global_batch=16", "train.precision=fp32"]
-    words = ["mmae", "ladder", "debug", "--sizes", "nano,micro", "--budgets", "64,128"]
-    done = command(*words, "--out", "whole", *recipe, RANKS="1")
-    assert done.status == 0, done.err
-
-    runs, kills = tmp_path / "cut" / "runs", 0
-    again = [*words, "--out", "cut", *recipe]
-    for _ in range(3):
-        reached = sum(map(steps, runs.glob("*"))) + draw.randint(2, 6)
-
-        def begun(total: int = reached) -> bool:
-            return sum(map(steps, runs.glob("*"))) >= total
-
-        kills += killed(again, tmp_path, begun, draw.random() * 0.5)
-    # No run of the killed ladder is left at work: a next start would be refused.
-    done = command(*again, RANKS="1")
-    assert done.status == 0, done.err
-    assert kills > 1
-    whole, cut = (ladder(tmp_path / name) for name in ("whole", "cut"))
-    assert len(whole[0]) == 4
-    assert whole == cut
-    assert (tmp_path / "cut" / "ladder.html").read_text() == (tmp_path / "whole" / "ladder.html").read_text()
-    assert not list((tmp_path / "cut").rglob("*.partial*"))
-
-
-def ladder(folder: Path) -> tuple[list[dict[str, Any]], Any]:
-    """What the runs reached, without their time, and the laws fitted to that."""
-    rungs = json.loads((folder / "ladder.json").read_text())["rungs"]
-    fits = json.loads((folder / "law.json").read_text())["fits"]
-    return [{key: value for key, value in each.items() if key != "seconds"} for each in rungs], fits
