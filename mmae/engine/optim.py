@@ -1,4 +1,4 @@
-"""AdamW and the schedules of its learning rate."""
+"""The optimiser and the schedules of its learning rate."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from mmae.config.schema import ModelConfig, TrainConfig
+from mmae.engine.matrices.muon import MuonAndAdamW, with_matrices
 from mmae.model.parameters import parameter_groups
 from mmae.model.parametrisation import Parametrisation
 
 
 def build_optimizer(module: nn.Module, train: TrainConfig, model: ModelConfig) -> torch.optim.AdamW:
-    """AdamW over all parameters. What a parameter holds decides its weight decay and its share of the learning rate.
+    """The optimiser of all parameters. What one holds decides its weight decay and its share of the learning rate.
 
     The fused implementation allocates no temporaries as large as the model.
     """
     groups = _groups(module, train, model)
     for group in groups:
         group["lr"] = train.lr * group.pop("rate")
+    if train.optimizer == "muon":
+        return MuonAndAdamW(groups, train.lr, train.opt_betas)
     return torch.optim.AdamW(groups, lr=train.lr, betas=train.opt_betas, fused=True)
 
 
@@ -34,7 +37,8 @@ def group_names(module: nn.Module, train: TrainConfig, model: ModelConfig) -> li
 
 def _groups(module: nn.Module, train: TrainConfig, model: ModelConfig) -> list[dict[str, Any]]:
     rate = Parametrisation(model.parametrisation, model.variant).rate
-    return parameter_groups(module.named_parameters(), train.weight_decay, model.paper_exact, rate)
+    groups = parameter_groups(module.named_parameters(), train.weight_decay, model.paper_exact, rate)
+    return with_matrices(groups, module) if train.optimizer == "muon" else groups
 
 
 class CosineSchedule(Protocol):

@@ -107,7 +107,8 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
             "": frozenset({"model", "labelled", "sources", "start", "scoring", "training"}),
         },
         "mmae.engine": {
-            "": frozenset(),
+            "matrices": frozenset(),
+            "": frozenset({"matrices"}),
             "history": frozenset(),
             "checkpoint": frozenset({"", "history"}),
             "average": frozenset({"", "checkpoint"}),
