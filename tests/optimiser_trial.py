@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import re
 import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass, fields, replace
@@ -24,7 +23,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmae.config.batch_split import BatchSplit
 from mmae.config.recipe_file import load_config
@@ -35,11 +34,13 @@ from mmae.data.sampling.shard_sets import ShardSet
 from mmae.data.sampling.training_tiles import training_tiles
 from mmae.data.shards.index import open_index
 from mmae.data.transforms.preprocess import Preprocess
+from mmae.engine.matrices.muon import matrices_above
+from mmae.engine.matrices.newton_schulz import orthogonal
 from mmae.engine.module import PretrainModule
 from mmae.engine.optim import lr_factor
 from mmae.engine.step import prepare
 from mmae.losses import scored
-from mmae.model.parameters import decays, parameter_groups
+from mmae.model.parameters import parameter_groups
 
 VAL_EVERY: Final = 20
 VISIBLE: Final = 16
@@ -52,10 +53,9 @@ SMALL: Final = (
 )
 """What makes a training take a minute. As in the recipe one token of six is visible."""
 HELD_OUT: Final = 0.2
-"""Share of the training tiles that validate, and are not trained on. The split `val` is another scene."""
-_BLOCKS: Final = re.compile(r"model\.(encoder\.blocks|decoders\.(cross_attention|mlp|blocks))\.")
-_PARTS: Final = {"qkv": 3, "kv": 2}
-_COEFFICIENTS: Final = (3.4445, -4.7750, 2.0315)
+"""Share of the training tiles that validate, and are not trained on."""
+PLACES: Final = ("seen scenes", "new scene")
+"""Where tiles that validate lie: beside those that are trained on, and those of the split `val`."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +102,14 @@ class Trial:
                 values[name] = value == "True" if kind == "bool" else value
         return cls(**values)
 
+    @property
+    def is_plain(self) -> bool:
+        """AdamW with the recipe's masks."""
+        return replace(self, lr=0.0, steps=0, batch=0) == Trial("adamw", 0.0, steps=0, batch=0)
+
     def __str__(self) -> str:
         """As `parse` reads it, without what is the default."""
-        words = [self.optimiser]
+        words: list[str] = [self.optimiser]
         for field in fields(self)[1:]:
             value = getattr(self, field.name)
             if value != field.default:
@@ -118,19 +123,6 @@ class Trial:
         first, last = self.alphas
         alphas = first * (last / first) ** done
         return replace(config, model=replace(config.model, num_encoded_tokens=tokens, alphas=alphas))
-
-
-def orthogonal(matrices: Tensor) -> Tensor:
-    """Five Newton-Schulz iterations on each matrix of (..., rows, columns): singular values come near 1."""
-    a, b, c = _COEFFICIENTS
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    flat = matrices.flatten(0, -3)
-    x = (flat.mT if tall else flat).bfloat16()
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
-    for _ in range(5):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.mT if tall else x).reshape(matrices.shape)
 
 
 class Muon(torch.optim.Optimizer):
@@ -153,16 +145,17 @@ class Muon(torch.optim.Optimizer):
                 if self._scale == "match_rms_adamw":
                     factor = 0.2 * math.sqrt(max(rows, columns))
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
-                weight.sub_(orthogonal(matrices).reshape(weight.shape), alpha=group["lr"] * factor)
+                change = orthogonal(matrices, torch.bfloat16).reshape(weight.shape)
+                weight.sub_(change, alpha=group["lr"] * factor)
 
 
 def optimisers(masters: dict[str, nn.Parameter], trial: Trial, config: Config) -> list[torch.optim.Optimizer]:
     """What trains a model's parameters in a trial, each parameter by one of them."""
     named, parts = dict(masters), defaultdict[int, list[nn.Parameter]](list)
     if trial.optimiser == "muon":
-        for name in [name for name in named if _BLOCKS.match(name) and decays(name)]:
+        for name in [name for name in named if matrices_above(name)]:
             if trial.part == "all" or "encoder" in name:
-                parts[_PARTS.get(name.split(".")[-2], 1) if trial.split else 1].append(named.pop(name))
+                parts[matrices_above(name) if trial.split else 1].append(named.pop(name))
     groups = parameter_groups(named.items(), config.train.weight_decay, False)
     adamw = torch.optim.AdamW(groups, lr=trial.lr, betas=config.train.opt_betas, fused=True)
     if not parts:
@@ -184,7 +177,7 @@ class Bench:
         words = [f"train.global_batch={batch}", f"train.max_steps={steps}", f"train.warmup_steps={steps // 10}"]
         words += [f"data.fraction={1 - HELD_OUT}", "data.workers=0", f"data.shards={shards}"]
         self.config = load_config("mini", [*SMALL, *words])
-        self.seed = seed
+        self.seed, self.size = seed, (steps, batch)
         sets = [ShardSet(open_index(Path(shards)))]
         index, data, domains = sets[0].index, self.config.data, self.config.model.domains
         self._preprocess = Preprocess(data, self.config.model, index.band_stats, torch.device("cpu"))
@@ -197,7 +190,7 @@ class Bench:
             )
         )  # fmt: skip
         held_out = np.setdiff1d(index.positions("train"), tiles.positions[0])
-        places = {"seen scenes": held_out, "new scene": index.positions("val")}
+        places = dict(zip(PLACES, (held_out, index.positions("val")), strict=True))
         self._val = {
             name: [
                 prepare(each, self._preprocess, self.config, train=False)
@@ -248,9 +241,7 @@ class Bench:
         outputs = self.config.model.outputs
         sums, one_O = torch.zeros(2, len(outputs)), torch.ones(len(outputs))
         for inputs, plan in self._val[name]:
-            sums += torch.stack(
-                [module(inputs, plan, one_O, 1.0)[1], scored(inputs, plan, self.config.model).sum(1)]
-            )
+            sums += torch.stack([module(inputs, plan, one_O, 1.0)[1], scored(inputs, plan, self.config.model).sum(1)])
         return dict(zip(outputs, (sums[0] / sums[1]).tolist(), strict=True))
 
 
@@ -258,39 +249,72 @@ def total(losses: dict[str, float]) -> float:
     return sum(losses.values())
 
 
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """A row for each trial: the loss at the end, its range over seeds, and when it was as low as AdamW's best end."""
+    trials: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for record in records:
+        trials[record["trial"]].append(record)
+    # Of the trials with the most seeds: one seed alone may be a lucky one.
+    most = max(map(len, trials.values()))
+    plain = [runs for text, runs in trials.items() if Trial.parse(text).is_plain and len(runs) == most]
+    goals = {name: min((mean(_ends(runs, name)) for runs in plain), default=0.0) for name in PLACES}
+    lines = [
+        f"| trial | seeds | {' | '.join(f'{name} | step' for name in PLACES)} | s a step |",
+        f"| --- | --- |{' --- | --- |' * len(PLACES)} --- |",
+    ]
+    for text, runs in sorted(trials.items(), key=lambda item: mean(_ends(item[1], PLACES[0]))):
+        cells = [f"`{text}`", str(len(runs))]
+        for name, goal in goals.items():
+            ends = _ends(runs, name)
+            over = f" ({min(ends):.3f} to {max(ends):.3f})" if len(ends) > 1 else ""
+            cells += [f"{mean(ends):.3f}{over}", _reached(runs, name, goal)]
+        cells.append(" + ".join(f"{mean(run['seconds'][part] for run in runs):.3f}" for part in range(2)))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _ends(runs: list[dict[str, Any]], name: str) -> list[float]:
+    return [total(list(run["curve"].values())[-1][name]) for run in runs]
+
+
+def _reached(runs: list[dict[str, Any]], name: str, goal: float) -> str:
+    """The first validated step at which the mean over seeds is at most the goal."""
+    for step in runs[0]["curve"]:
+        if mean(total(run["curve"][step][name]) for run in runs) <= goal:
+            return str(step)
+    return "-"
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.optimiser_trial",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("shards")
     parser.add_argument("trials", nargs="*", metavar="TRIAL")
     parser.add_argument("--out", type=Path, default=Path("trials.jsonl"))
     parser.add_argument("--seeds", default="0")
     options = parser.parse_intermixed_args()
     torch.set_num_threads(1)
-    done = read(options.out)
-    held = {(record["trial"], record["seed"]) for record in done}
-    benches: dict[tuple[int, int, int], Bench] = {}
+    held = {(record["trial"], record["seed"]) for record in read(options.out)}
+    trials = [Trial.parse(text) for text in options.trials]
     for seed in map(int, options.seeds.split(",")):
-        for trial in map(Trial.parse, options.trials):
+        bench: Bench | None = None
+        for trial in trials:
             if (str(trial), seed) in held:
                 continue
-            key = (trial.steps, trial.batch, seed)
-            if key not in benches:
-                benches = {key: Bench(options.shards, *key)}
-            record = benches[key].run(trial)
+            if bench is None or bench.size != (trial.steps, trial.batch):
+                bench = Bench(options.shards, trial.steps, trial.batch, seed)
+            record = bench.run(trial)
             with options.out.open("a") as out:
                 out.write(json.dumps(record) + "\n")
-            show(record)
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def show(record: dict[str, Any]) -> None:
-    last = {name: total(losses) for name, losses in list(record["curve"].values())[-1].items()}
-    said = "  ".join(f"{name} {loss:.4f}" for name, loss in last.items())
-    print(f"{record['trial']:50} seed {record['seed']}  {said}  train {record['train']:.4f}  "
-          f"{record['seconds'][0]:.3f} + {record['seconds'][1]:.3f} s", flush=True)
+            print(table([record]), flush=True)
+    print(table(read(options.out)))
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def merge(path: Path, parsed: DeepSpeedJson, train: TrainConfig, split: BatchSpl
     if problem := contradiction(parsed, precision):
         raise InputError(f"{path}: {problem}")
     offload = parsed.zero_optimization.offload_optimizer
-    if problem := _undivided(parsed, train):
+    if problem := optimizer_problem(parsed, train):
         raise InputError(f"{path}: {problem}")
     if train.ema is not None and offload is not None and offload.device == "nvme":
         raise InputError(
@@ -120,8 +120,8 @@ def settled(parsed: DeepSpeedJson, train: TrainConfig, world: int) -> DeepSpeedJ
     return parsed.model_copy(update=more)
 
 
-def _undivided(parsed: DeepSpeedJson, train: TrainConfig) -> str:
-    """Why the optimiser does not go with the ZeRO section; empty where it does."""
+def optimizer_problem(parsed: DeepSpeedJson, train: TrainConfig) -> str:
+    """Why `train.optimizer` does not go with a JSON, in one line; empty where it does."""
     zero = parsed.zero_optimization
     if train.optimizer != "muon":
         return ""

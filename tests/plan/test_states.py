@@ -15,7 +15,7 @@ from mmae.engine.module import PretrainModule
 from mmae.modalities import MODALITIES
 from mmae.model.counts.parameter_counts import parameter_counts
 from mmae.plan.parameter_sizes import parameter_sizes
-from mmae.plan.states import state_bytes
+from mmae.plan.states import state_bytes, with_muon
 from mmae.plan.time_and_disk import checkpoint_bytes
 from mmae.plan.traffic import NUMBER_BYTES
 from mmae.variants import VARIANTS
@@ -45,6 +45,8 @@ def check(job: Job, ranks: int, held: Held) -> None:
     sizes, number_bytes = parameter_sizes(config.model), NUMBER_BYTES[job.precision]
     sums = NUMBER_BYTES[job.sums or job.precision]
     states = state_bytes(sizes, zero, ranks, number_bytes, job.accumulation, sums, config.train.direct_gradients)
+    if job.optimizer == "muon":
+        states = with_muon(states, sizes)
     bucket = BUCKET * number_bytes if zero.stage == 3 else 0
     for_good = states.first_gradients if zero.stage == 3 else 0
     steady = states.steady + states.host + bucket + for_good
@@ -62,6 +64,17 @@ def test_two_ranks_hold_what_is_predicted(tmp_path: Path) -> None:
     jobs += [Job("nano", file, accumulation=2, sums="fp32") for file in ("zero2", "zero3", "zero2_offload")]
     for job, held in zip(jobs, held_by(jobs, 2, tmp_path), strict=True):
         check(job, 2, held)
+
+
+@pytest.mark.process
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_muon_holds_what_is_predicted(ranks: int, tmp_path: Path) -> None:
+    jobs = [
+        Job("tiny", f"zero{stage}", precision, optimizer="muon") for stage in range(3) for precision in ("bf16", "fp32")
+    ]
+    for job, held in zip(jobs, held_by(jobs, ranks, tmp_path), strict=True):
+        check(job, ranks, held)
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ _OF_ADAMW: Final = 0.2
 
 
 def matrices_above(name: str) -> int:
-    """How many matrices lie one above the other in a parameter, by its name in a `PretrainModule`; 0: Muon leaves it."""
+    """How many matrices lie one above the other in a parameter of a `PretrainModule`, by its name; 0: not Muon's."""
     if not (_BLOCKS.match(name) and decays(name)):
         return 0
     return _PARTS.get(name.split(".")[-2], 1)
