@@ -129,8 +129,8 @@ def optimizer_problem(parsed: DeepSpeedJson, train: TrainConfig) -> str:
         return "train.optimizer=muon needs whole matrices, which ZeRO-3 divides: take zero0, zero1 or zero2, or adamw"
     if zero.offload_optimizer is not None and zero.offload_optimizer.device != "none":
         return (
-            "train.optimizer=muon multiplies matrices, for which a CPU is too slow: remove "
-            "zero_optimization.offload_optimizer, or take adamw"
+            "train.optimizer=muon multiplies matrices in its step, which an offloaded optimiser would do on the CPU: "
+            "remove zero_optimization.offload_optimizer, or take adamw"
         )
     return ""
 

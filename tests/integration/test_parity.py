@@ -273,9 +273,9 @@ def _prediction_difference(run: Path, reference: Reference) -> float:
 
 
 def _table(rows: list[tuple[Shape, float, str, float, float]]) -> str:
-    lines = [f"\n{'shape':<36}{'weights':>10}{'losses':>10}{'predictions':>13}  worst tensor"]
+    lines = [f"\n{'shape':<44}{'weights':>10}{'losses':>10}{'predictions':>13}  worst tensor"]
     for shape, weights, where, losses, predictions in rows:
-        lines.append(f"{shape.name:<36}{weights:>10.1e}{losses:>10.1e}{predictions:>13.1e}  {where}")
+        lines.append(f"{shape.name:<44}{weights:>10.1e}{losses:>10.1e}{predictions:>13.1e}  {where}")
     return "\n".join(lines)
 
 

@@ -198,7 +198,7 @@ def _words(source: Shape, target: Shape) -> str:
 
 
 def _table(rows: list[tuple[Shape, Shape, float, float, str]]) -> str:
-    lines = [f"\n{'from':<16}{'to':<16}{'losses':>10}{'weights':>10}  worst tensor"]
+    lines = [f"\n{'from':<24}{'to':<24}{'losses':>10}{'weights':>10}  worst tensor"]
     for source, target, losses, weights, where in rows:
-        lines.append(f"{source.name:<16}{target.name:<16}{losses:>10.1e}{weights:>10.1e}  {where}")
+        lines.append(f"{source.name:<24}{target.name:<24}{losses:>10.1e}{weights:>10.1e}  {where}")
     return "\n".join(lines)

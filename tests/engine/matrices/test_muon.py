@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mmae.config.batch_split import BatchSplit
 from mmae.config.deepspeed import load_deepspeed_json, merge
+from mmae.config.recipe_file import load_config
 from mmae.config.schema import ModelConfig, TrainConfig
 from mmae.engine.matrices.muon import MATRICES, MuonAndAdamW, Row, matrices_above
 from mmae.engine.matrices.newton_schulz import orthogonal
@@ -205,3 +206,10 @@ def test_what_divides_or_offloads_matrices_is_refused(file: str, says: str) -> N
     with pytest.raises(InputError, match=says):
         merge(path, parsed, TRAIN, BatchSplit(64, 1, 1))
     merge(path, parsed, replace(TRAIN, optimizer="adamw"), BatchSplit(64, 4, 1))
+
+
+@pytest.mark.parametrize("word", ["model.parametrisation=mup", "model.paper_exact=true"])
+def test_what_is_made_for_another_optimiser_is_refused(word: str) -> None:
+    with pytest.raises(InputError, match=word.partition("=")[0]):
+        load_config("debug", ["train.optimizer=muon", word])
+    load_config("debug", [word])
