@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     chosen.check(out, args)
     from mmae.publish.export_source import read_source
 
-    step = _best_step(args.run, args.trust) if args.best else args.step
+    step = _best_step(args.run, args.trust, args.ema) if args.best else args.step
     source = read_source(args.run, step, out, args.trust, args.ema)
     from mmae.model.saved.doubtful_weights import warn_of_weights
 
@@ -67,12 +67,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _best_step(run: str, trust: bool) -> int:
+def _best_step(run: str, trust: bool, averaged: bool) -> int:
+    from mmae.config.score_names import is_of_average
     from mmae.run.best_checkpoint import best_of_run
+    from mmae.terminal.message import say
 
     if (Path(run) / "config.json").is_file():
         raise InputError(f"--best: {run} is a model folder, which holds one step only")
-    return best_of_run(run, trust).step
+    best = best_of_run(run, trust)
+    if is_of_average(best.score) != averaged:
+        scored = "the weights themselves: leave --ema out" if averaged else "the averaged weights: add --ema"
+        say(f"--best: step {best.step} is the best by {best.score}, a score of {scored} to export those")
+    return best.step
 
 
 def _format(name: str) -> ExportFormat:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mmae.engine.stop_signals import Stop
     from mmae.engine.telemetry.run_exit import RunEnd
     from mmae.engine.validate import Validation
+    from mmae.evaluate.in_loop.probes import Probed
     from mmae.run.locking.lock import RunLock
     from mmae.run.spec import RunSpec
 
@@ -75,6 +76,7 @@ def train(
 def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_watchdog: Watchdog | None) -> int:  # noqa: PLR0912, PLR0915 (one story, told in one place)
     import torch.distributed as dist
 
+    from mmae.config.score_names import of_average, probes_average
     from mmae.data.loading.device_prefetch import on_device
     from mmae.data.loading.loader import train_batches
     from mmae.data.transforms.preprocess import Preprocess
@@ -195,7 +197,7 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
                 console_report.validation(log, step, validated, pause.seconds, averaged)
                 nonfinite.validated(step, validated)
                 log.picture(step, drawn)
-                scores |= validated.scores
+                scores |= validated.scores | of_average(averaged.scores if averaged is not None else {})
                 if validated.diverged:
                     console_report.save_records(log, saver.finish())
                     console_report.lost_numbers(log, step, nonfinite.divergence(step, validated.diverged, saver.last))
@@ -206,8 +208,12 @@ def _train(spec: RunSpec, end: RunEnd, lock: RunLock, stop: Stop | None, rank_wa
             stop.doing = "probing the encoder"
             with clock.paused("eval") as pause, rank_watchdog.during(step, "evaluate"), log.pause(stop.doing):
                 probed = probes.evaluate(engine)
-            console_report.probes(log, step, probed.scores, probed.failed, pause.seconds)
-            scores |= probed.named
+                probed_average: Probed | None = None
+                if average is not None and probes_average(config):
+                    with average.shown():
+                        probed_average = probes.evaluate(engine)
+            console_report.probes(log, step, probed, pause.seconds, probed_average)
+            scores |= probed.named | of_average(probed_average.named if probed_average is not None else {})
 
         # 4.6 A checkpoint, where one is due, and of a new best.
         if saves or asked or saver.is_new_best(scores):

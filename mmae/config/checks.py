@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Final
 
 from mmae.addresses import is_incomplete, without_secrets
 from mmae.config.schema import Config, DataConfig, ModelConfig, TrainConfig
-from mmae.config.score_names import EVAL, VAL, score_names
+from mmae.config.score_names import EMA, EVAL, VAL, of_weights, score_names
 from mmae.draws import MAX_SETS
 from mmae.errors import did_you_mean
 from mmae.modalities import MODALITIES
@@ -34,6 +35,7 @@ def contradiction(config: Config) -> str | None:
         _parametrisation(model),
         _optimizer(config),
         _steps(train),
+        _rates(train),
         _profile(train),
         _scores(config),
     ):
@@ -158,6 +160,21 @@ def _steps(train: TrainConfig) -> Iterator[str]:
         yield f"train.stop_at={train.stop_at} lies behind train.max_steps={train.max_steps}"
 
 
+def _rates(train: TrainConfig) -> Iterator[str]:
+    if train.frozen is not None and not train.frozen:
+        yield "train.frozen is empty: name a part of the model, or set it to null"
+    if train.lr_multipliers is None:
+        return
+    if not train.lr_multipliers:
+        yield "train.lr_multipliers is empty: name a part of the model, or set it to null"
+    for name, factor in train.lr_multipliers.items():
+        if not (math.isfinite(factor) and factor > 0):
+            yield (
+                f"train.lr_multipliers: {name}: {factor:g} is not a number above 0 "
+                "(train.frozen names parts that do not learn)"
+            )
+
+
 def _profile(train: TrainConfig) -> Iterator[str]:
     if train.profiled is None:
         return
@@ -180,12 +197,16 @@ def _scores(config: Config) -> Iterator[str]:
         yield "eval.tasks is empty: name at least one task, or set eval.every=0"
     if len(set(tasks)) != len(tasks):
         yield f"eval.tasks names a task twice: {', '.join(tasks)}"
+    if config.eval.averaged and config.train.ema is None:
+        yield "eval.averaged=true needs averaged weights: set train.ema"
     if best is None:
         return
+    if best.startswith(EMA) and config.train.ema is None:
+        yield f"checkpoint.keep_best={best} needs averaged weights: set train.ema"
     names = score_names(config)
     if best not in names:
         yield f"checkpoint.keep_best={best!r} is not a score of this run{did_you_mean(best, names)}"
-    if best.startswith(EVAL) and not config.eval.every:
+    if of_weights(best).startswith(EVAL) and not config.eval.every:
         yield f"checkpoint.keep_best={best} needs probes while training: set eval.every"
-    if best.startswith(VAL) and not config.val.every:
+    if of_weights(best).startswith(VAL) and not config.val.every:
         yield f"checkpoint.keep_best={best} needs validations while training: set val.every"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
@@ -32,6 +32,7 @@ class Kinds:
     Attributes:
         scalars: types out of bool, int, float and str.
         item: what an item of a list may be; None: no list is allowed.
+        entry: what a name of a mapping may stand for; None: no mapping is allowed.
         optional: whether None is allowed.
         path: whether its strings name files or folders.
     """
@@ -40,6 +41,7 @@ class Kinds:
     item: Kinds | None = None
     optional: bool = False
     path: bool = False
+    entry: Kinds | None = None
 
 
 def kinds_of(annotation: Any) -> Kinds:
@@ -47,7 +49,7 @@ def kinds_of(annotation: Any) -> Kinds:
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         inner = kinds_of(parts[0])
-        return Kinds(inner.scalars, inner.item, inner.optional, inner.path or IS_PATH in parts[1:])
+        return replace(inner, path=inner.path or IS_PATH in parts[1:])
     if origin in {Union, UnionType}:
         kinds = [kinds_of(part) for part in parts]
         return Kinds(
@@ -55,10 +57,13 @@ def kinds_of(annotation: Any) -> Kinds:
             next((each.item for each in kinds if each.item), None),
             any(each.optional for each in kinds),
             any(each.path for each in kinds),
+            next((each.entry for each in kinds if each.entry), None),
         )
     if origin is tuple:
         item = kinds_of(parts[0])
         return Kinds(item=item, path=item.path)
+    if origin is dict:
+        return Kinds(entry=kinds_of(parts[1]))
     if annotation is NoneType:
         return Kinds(optional=True)
     return Kinds(frozenset({str if origin is Literal else annotation}))
@@ -73,6 +78,8 @@ def typed_value(text: str, kinds: Kinds) -> Any:
     # Where a path is wanted, ~ is the home folder.
     if kinds.optional and (text in _NULL or (text == "~" and not kinds.path)):
         return None
+    if kinds.entry is not None:
+        return _mapping(text, kinds.entry)
     if kinds.item is not None and _is_list(text, kinds):
         return [typed_value(word, kinds.item) for word in _items(text)]
     if str not in kinds.scalars:
@@ -90,6 +97,8 @@ def recipe_value(value: Any, kinds: Kinds) -> Any:
     """
     if isinstance(value, list) and kinds.item is not None:
         return [recipe_value(item, kinds.item) for item in value]
+    if isinstance(value, dict) and kinds.entry is not None:
+        return {str(name): recipe_value(each, kinds.entry) for name, each in value.items()}
     if isinstance(value, str):
         return _string(value, kinds) if str in kinds.scalars else typed_value(value, kinds)
     if isinstance(value, bool) and bool not in kinds.scalars:
@@ -99,7 +108,13 @@ def recipe_value(value: Any, kinds: Kinds) -> Any:
 
 def assignment(key: str, value: Any) -> str:
     """`section.key=value` as a shell user would type it, to be this value."""
-    text = f"[{','.join(map(_text, value))}]" if isinstance(value, list | tuple) else _text(value)
+    match value:
+        case list() | tuple():
+            text = f"[{','.join(map(_text, value))}]"
+        case dict():
+            text = f"{{{','.join(f'{name}:{_text(each)}' for name, each in value.items())}}}"
+        case _:
+            text = _text(value)
     return shlex.quote(f"{key}={text}")
 
 
@@ -155,6 +170,21 @@ def _items(text: str) -> list[str]:
         items.append(found[3] if quoted is None else quoted)
         place = found.end()
     return items
+
+
+def _mapping(text: str, entry: Kinds) -> dict[str, Any]:
+    """`{encoder:0.1,decoders:2}`, with or without braces."""
+    inner = text.strip()
+    inner = inner[1:-1] if inner.startswith("{") and inner.endswith("}") else inner
+    found: dict[str, Any] = {}
+    for item in filter(None, (each.strip() for each in inner.split(","))):
+        name, colon, value = item.rpartition(":")
+        if not colon or not name.strip():
+            raise ValueError("not a list of names with values: write it like {encoder:0.1,decoders:2}")
+        if name.strip() in found:
+            raise ValueError(f"{name.strip()} stands twice")
+        found[name.strip()] = typed_value(value.strip(), entry)
+    return found
 
 
 def _number_or_bool(text: str, kinds: Kinds) -> bool | int | float:

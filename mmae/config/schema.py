@@ -228,6 +228,12 @@ class TrainConfig:
     """Weight decay of matrices."""
     opt_betas: tuple[Rate, Rate] = _explicit((0.9, 0.95))
     """AdamW's two betas."""
+    frozen: tuple[str, ...] | None = None
+    """Parts of the model that do not learn, by name: `[encoder]`, `[tokenizer,encoder.blocks.[0-5]]`; null freezes none
+    (`mmae/engine/README.md`)."""
+    lr_multipliers: dict[str, float] | None = _explicit(None)
+    """Factors of the learning rate of parts of the model, by name: `{encoder:0.1}`; a part that several name has the
+    product. null changes none."""
     clip_grad: Rate = _explicit(1.0)
     """Largest norm of the gradient; 0 never clips."""
     ema: Positive | None = _explicit(None)
@@ -304,6 +310,8 @@ class EvalConfig:
     """The most tiles that the probes read."""
     seed: Seed = _free(0)
     """Draws these tiles."""
+    averaged: bool = _free(False)
+    """Also probe the averaged weights (`train.ema`), at twice the cost."""
 
     @property
     def protocol(self) -> str:
@@ -321,7 +329,7 @@ class CheckpointConfig:
     """Checkpoints of steps that are multiples of this stay for ever; 0 keeps none."""
     keep_best: str | None = _free(None)
     """The checkpoint with the best of this score stays, too, and a new best is saved at once: `eval.TASK`, `val.loss`,
-    `val.loss.OUTPUT`, `val.iou.OUTPUT` or `val.rmse.OUTPUT`."""
+    `val.loss.OUTPUT`, `val.iou.OUTPUT` or `val.rmse.OUTPUT`; `ema.` before it takes that of the averaged weights."""
     asynchronous: bool = _free(False)
     """Hold a checkpoint in the host's memory and write it while training goes on."""
     verify_hashes: bool = _free(True)

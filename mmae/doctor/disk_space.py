@@ -10,7 +10,7 @@ from mmae.config.schema import Config
 from mmae.disk.json_text import parse_json
 from mmae.disk.regular_file import read_regular_text
 from mmae.errors import InputError
-from mmae.plan.parameter_sizes import parameter_sizes
+from mmae.model.counts.named_parts import split_sizes
 from mmae.plan.time_and_disk import checkpoint_bytes
 from mmae.plan.traffic import NUMBER_BYTES
 from mmae.run.folder import RunFolder
@@ -28,7 +28,9 @@ def bytes_to_come(folder: RunFolder, config: Config) -> int:
         stage, precision = zero_stage_of(merged), precision_of(merged)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder.ds_config_file}: cannot be read ({error}): start the run again") from error
-    each = checkpoint_bytes(sum(parameter_sizes(config.model).values()), stage, NUMBER_BYTES[precision])
+    learned, frozen = (sum(sizes.values()) for sizes in split_sizes(config))
+    averaged = config.train.ema is not None
+    each = checkpoint_bytes(learned, stage, NUMBER_BYTES[precision], averaged, frozen)
     keep = config.checkpoint
     kept = config.train.max_steps // keep.keep_every if keep.keep_every else 0
     return max(1, keep.keep_last + 1 + kept + (keep.keep_best is not None) - _there(folder.checkpoints)) * each

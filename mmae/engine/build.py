@@ -11,7 +11,7 @@ import torch.distributed as dist
 from deepspeed.accelerator import get_accelerator
 
 from mmae.config.deepspeed import precision_of, zero_stage_of
-from mmae.config.schema import Config
+from mmae.config.schema import Config, TrainConfig
 from mmae.distributed.collectives import gather
 from mmae.engine.deepspeed_internals import (
     gathered,
@@ -28,6 +28,7 @@ from mmae.engine.matrices.muon import MuonAndAdamW, Row, matrices_above, rows_of
 from mmae.engine.module import PretrainModule, compile_parts
 from mmae.engine.optim import build_optimizer, build_scheduler
 from mmae.model.block import EncoderBlock
+from mmae.model.counts.named_parts import learns
 from mmae.model.recompute import Recompute
 from mmae.model.saved.warm_start import warm_start
 from mmae.terminal.message import say
@@ -53,6 +54,7 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
     _buffers_to_device(module)
     if load_initial and config.model.init_from is not None:
         _start_from(module, Path(config.model.init_from), trust)
+    freeze(module, config.train)
     if sharded and config.train.compile:
         gather_whole_blocks(module)
     optimizer = build_optimizer(module, config.train, config.model)
@@ -86,6 +88,12 @@ def _rows(engine: Engine) -> dict[str, Row]:
             offset, start, size = (place.offset, place.start, place.size) if place is not None else (0, 0, 0)
             rows[name] = Row(tuple(parameter.shape), offset, start, size, cut=False)
     return dict(rows_of_all(rows, gather({name: row.size for name, row in rows.items()})))
+
+
+def freeze(module: PretrainModule, train: TrainConfig) -> None:
+    """Have the parts of `train.frozen` need no gradients; the optimiser then leaves them out."""
+    for name, parameter in module.named_parameters():
+        parameter.requires_grad_(learns(name, train))
 
 
 def _say_if_untested() -> None:

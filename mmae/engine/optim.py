@@ -12,12 +12,13 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from mmae.config.schema import ModelConfig, TrainConfig
 from mmae.engine.matrices.muon import MuonAndAdamW, with_matrices
+from mmae.model.counts.named_parts import multiplier
 from mmae.model.parameters import parameter_groups
 from mmae.model.parametrisation import Parametrisation
 
 
 def build_optimizer(module: nn.Module, train: TrainConfig, model: ModelConfig) -> torch.optim.AdamW:
-    """The optimiser of all parameters. What one holds decides its weight decay and its share of the learning rate.
+    """The optimiser of all parameters that learn. What one holds decides its weight decay and its learning rate.
 
     The fused implementation allocates no temporaries as large as the model.
     """
@@ -37,7 +38,9 @@ def group_names(module: nn.Module, train: TrainConfig, model: ModelConfig) -> li
 
 def _groups(module: nn.Module, train: TrainConfig, model: ModelConfig) -> list[dict[str, Any]]:
     rate = Parametrisation(model.parametrisation, model.variant).rate
-    groups = parameter_groups(module.named_parameters(), train.weight_decay, model.paper_exact, rate)
+    groups = parameter_groups(
+        module.named_parameters(), train.weight_decay, model.paper_exact, rate, lambda name: multiplier(name, train)
+    )
     return with_matrices(groups, module) if train.optimizer == "muon" else groups
 
 

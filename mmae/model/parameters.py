@@ -30,6 +30,7 @@ def parameter_groups(
     weight_decay: float,
     paper_exact: bool,
     rate: Callable[[str], float] = _same_rate,
+    multiplier: Callable[[str], float] = _same_rate,
 ) -> list[dict[str, Any]]:
     """Optimiser groups `{"params", "weight_decay", "rate"}` of the trainable parameters; none of them is empty.
 
@@ -40,13 +41,15 @@ def parameter_groups(
         weight_decay: of a group whose rate is 1.
         paper_exact: everything decays, as the published optimiser has it.
         rate: a parameter's learning rate, by its name, as a share of the common one.
+        multiplier: a further factor of it, which slows the decay of a weight as it slows its learning.
     """
-    members: dict[tuple[float, bool], list[nn.Parameter]] = {(1.0, True): [], (1.0, False): []}
+    members: dict[tuple[float, float, bool], list[nn.Parameter]] = {(1.0, 1.0, True): [], (1.0, 1.0, False): []}
     for name, parameter in named_parameters:
         if parameter.requires_grad:
-            members.setdefault((rate(name), paper_exact or decays(name)), []).append(parameter)
+            key = rate(name), multiplier(name), paper_exact or decays(name)
+            members.setdefault(key, []).append(parameter)
     return [
-        {"params": parameters, "weight_decay": weight_decay / share if decayed else 0.0, "rate": share}
-        for (share, decayed), parameters in members.items()
+        {"params": parameters, "weight_decay": weight_decay / share if decayed else 0.0, "rate": share * factor}
+        for (share, factor, decayed), parameters in members.items()
         if parameters
     ]

@@ -60,12 +60,17 @@ class Activations:
         )
 
 
-def activations(config: ModelConfig, recomputation: Recomputation, number_bytes: int) -> Activations:
+def activations(
+    config: ModelConfig, recomputation: Recomputation, number_bytes: int, frozen: frozenset[str] = frozenset()
+) -> Activations:
     """The bytes that a training step keeps for each tile.
 
     Args:
         number_bytes: bytes of a number in the weights' dtype, b: 2 or 4.
+        frozen: parts of which nothing learns (`named_parts.frozen_parts`). The encoder keeps nothing where neither it
+            nor the tokenizer learns; what other frozen parts save is not counted.
     """
+    behind = {"tokenizer", "encoder"} <= frozen
     length = config.num_encoded_tokens + config.num_global_tokens
     variant, width, places = config.variant, config.decoder_dim, config.tokens_per_modality
     outputs = len(config.outputs)
@@ -76,13 +81,13 @@ def activations(config: ModelConfig, recomputation: Recomputation, number_bytes:
     around = _around_decoder_blocks(config, length, number_bytes)
     return Activations(
         tokenizer=_tokenizer(config, number_bytes),
-        encoder=block.stack(variant.depth, recomputation),
+        encoder=0 if behind else block.stack(variant.depth, recomputation),
         decoders=around + decoder_block.stack(config.decoder_depth, recomputation),
         losses=_losses(config),
         loss_moment=_loss_moment(config, number_bytes),
         # The inputs of the output projections are free by then.
         decoder_moment=decoder_block.moment(_of_last(recomputation, config.decoder_depth)) - decoder_block.unit,
-        encoder_moment=block.moment(_of_last(recomputation, variant.depth)),
+        encoder_moment=0 if behind else block.moment(_of_last(recomputation, variant.depth)),
     )
 
 

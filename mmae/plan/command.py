@@ -12,6 +12,7 @@ from mmae.config.recipe_file import load_config
 from mmae.config.schema import Config
 from mmae.disk.ownership import add_trust_argument
 from mmae.errors import InputError
+from mmae.model.counts.named_parts import check_parts
 from mmae.plan.amounts import amount_of, bytes_of, count_of, rate_of, share_of
 from mmae.plan.ladder_notes import ladder_notes
 from mmae.plan.lines import Machines, all_lines, best_of_each, files_for, recommended
@@ -64,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
     machines = _machines(args)
     recipe, overrides = recipe_of(args)
     config = load_config(recipe, overrides, args.trust)
+    check_parts(config)
     speed, speed_source = _speed(args, config)
     bandwidth = rate_of(args.bandwidth, "--bandwidth") if args.bandwidth is not None else None
     hours = amount_of(args.gpu_hours, "--gpu-hours") if args.gpu_hours is not None else None

@@ -12,9 +12,9 @@ from mmae.config.deepspeed import load_deepspeed_json, merge, optimizer_problem,
 from mmae.config.deepspeed_schema import DeepSpeedJson
 from mmae.config.schema import Config, TrainConfig
 from mmae.model.counts.flops import Recomputation
+from mmae.model.counts.named_parts import split_sizes
 from mmae.plan.memory import Memory, memory
-from mmae.plan.parameter_sizes import parameter_sizes
-from mmae.plan.states import state_bytes, with_average, with_muon
+from mmae.plan.states import state_bytes, with_average, with_frozen, with_muon
 from mmae.plan.time_and_disk import Pace, Speed, checkpoint_bytes, pace_of
 from mmae.plan.traffic import NUMBER_BYTES, traffic_bytes
 
@@ -125,7 +125,7 @@ def lines_of(
     parsed = settled(said, config.train, machines.world)
     number_bytes, zero = NUMBER_BYTES[precision], parsed.zero_optimization
     adds_up_in = parsed.adds_up_in(precision)
-    sizes, averaged = parameter_sizes(config.model), config.train.ema is not None
+    averaged, (sizes, frozen) = config.train.ema is not None, split_sizes(config)
     offloaded = any(each and each.device != "none" for each in (zero.offload_optimizer, zero.offload_param))
     for mode in MODES:
         if mode == "selective" and config.train.compile:
@@ -136,6 +136,8 @@ def lines_of(
                 sizes, zero, machines.world, number_bytes, split.accumulation, NUMBER_BYTES[adds_up_in],
                 config.train.direct_gradients,
             )  # fmt: skip
+            if frozen:
+                states = with_frozen(states, sizes, frozen, zero, machines.world, number_bytes)
             if averaged:
                 states = with_average(states, sizes, zero, machines.world)
             if config.train.optimizer == "muon":
@@ -150,8 +152,10 @@ def lines_of(
                 adds_up_in=adds_up_in,
                 needs=memory(config, states, again, number_bytes, split.micro, split.accumulation),
                 pace=pace_of(config, mode, split.micro, known) if known else None,
-                checkpoint=checkpoint_bytes(sum(sizes.values()), zero.stage, number_bytes, averaged),
-                network=traffic_bytes(sizes, parsed, machines.world, number_bytes, split.accumulation),
+                checkpoint=checkpoint_bytes(
+                    sum(sizes.values()), zero.stage, number_bytes, averaged, sum(frozen.values())
+                ),
+                network=traffic_bytes(sizes, parsed, machines.world, number_bytes, split.accumulation, frozen),
                 capacity=machines.memory,
             )
 

@@ -10,6 +10,7 @@ from typing import Final
 from mmae.config.schema import Config
 from mmae.modalities import MODALITIES
 from mmae.model.counts.flops import Recomputation
+from mmae.model.counts.named_parts import frozen_parts
 from mmae.plan.activations import FLOAT, INT, Activations, activations
 from mmae.plan.states import StateBytes
 
@@ -63,7 +64,7 @@ def memory(
     config: Config, states: StateBytes, recomputation: Recomputation, number_bytes: int, micro: int, accumulation: int
 ) -> Memory:
     """Memory of one rank that runs `accumulation` micro-batches of `micro` tiles a step."""
-    activation: Activations = activations(config.model, recomputation, number_bytes)
+    activation: Activations = activations(config.model, recomputation, number_bytes, frozen_parts(config))
     # While a step runs, the tiles of the next one are on their way.
     tiles = micro * accumulation * (2 * stored_bytes(config) + input_bytes(config))
     held = states.steady + tiles

@@ -6,7 +6,8 @@ from typing import Final
 
 from mmae.config.deepspeed import why_rounded
 from mmae.config.schema import Config
-from mmae.model.counts.flops import model_flops
+from mmae.model.counts.flops import training_flops_per_tile
+from mmae.model.counts.named_parts import frozen_parts, told
 from mmae.model.counts.parameter_counts import parameter_counts
 from mmae.plan.lines import RESERVE, Line, Machines
 from mmae.plan.measured import LOADER_TILES_PER_CORE, SELECTIVE_TIME
@@ -85,7 +86,7 @@ def network_share(line: Line, bandwidth: float) -> float | None:
 
 def notes_of(config: Config, machines: Machines, tiles: Tiles, speed_source: str, choice: Line | None) -> list[str]:
     """The assumptions of the table, and the demand of the recommended line on loaders and disks."""
-    flops, train = model_flops(config.model).total.model, config.train
+    flops, train = training_flops_per_tile(config.model, frozen=frozen_parts(config)), config.train
     steps = tiles.count // train.global_batch
     epochs = train.max_steps * train.global_batch / tiles.count
     notes = [
@@ -102,6 +103,9 @@ def notes_of(config: Config, machines: Machines, tiles: Tiles, speed_source: str
     ]
     if train.grad_accumulation_dtype is not None:
         notes.append("gradients of micro-batches add up in fp32, with ZeRO-2 and 3 only")
+    notes += told(config)
+    if frozen_parts(config):
+        notes.append(f"frozen as a whole: {', '.join(sorted(frozen_parts(config)))}; time and memory count that alone")
     if train.ema is not None:
         notes.append(
             "train.ema: states and checkpoints hold 4 bytes a parameter more, divided over ranks as the optimiser's; a "

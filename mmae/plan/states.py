@@ -15,6 +15,8 @@ from mmae.config.deepspeed_schema import Zero
 from mmae.plan.activations import FLOAT
 
 MOMENTS: Final = 2 * FLOAT
+FULLY_SHARDED: Final = 3
+"""The ZeRO stage that divides weights, too."""
 BUCKET: Final = 500_000_000
 """Numbers reduced at a time by default, and always at stage 0 (DeepSpeed's defaults)."""
 _FETCHED: Final = 50_000_000
@@ -70,6 +72,30 @@ def with_average(states: StateBytes, sizes: Mapping[str, int], zero: Zero, world
 def with_muon(states: StateBytes, sizes: Mapping[str, int]) -> StateBytes:
     """The memory of a rank whose optimiser is Muon. It holds as much as AdamW, and multiplies a tensor at a time."""
     return replace(states, optimiser_moment=states.optimiser_moment + _MUON_STEP * max(sizes.values()))
+
+
+def with_frozen(
+    states: StateBytes, learned: Mapping[str, int], frozen: Mapping[str, int], zero: Zero, world: int, number_bytes: int
+) -> StateBytes:
+    """The memory of a rank of which some tensors do not learn (`train.frozen`): they are weights, and nothing else.
+
+    Args:
+        states: of the learned tensors alone.
+    """
+    if zero.stage != FULLY_SHARDED:
+        return replace(states, weights=states.weights + sum(frozen.values()) * number_bytes)
+    part = _own_part(frozen, world) * number_bytes
+    sizes = {**learned, **frozen}
+    whole = (kept_whole(sizes, zero, world) - kept_whole(learned, zero, world)) * number_bytes
+    fetched = (gathered(sizes, zero, world) - gathered(learned, zero, world)) * number_bytes
+    weights_off = _off_device(zero.offload_param)
+    return replace(
+        states,
+        weights=states.weights + whole + (0 if weights_off else part),
+        buffers=states.buffers + fetched,
+        optimiser_moment=states.optimiser_moment - whole,
+        host=states.host + (part if weights_off else 0),
+    )
 
 
 def state_bytes(

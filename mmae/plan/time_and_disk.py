@@ -7,6 +7,7 @@ from typing import Literal
 
 from mmae.config.schema import Config
 from mmae.model.counts.flops import training_flops_per_tile
+from mmae.model.counts.named_parts import frozen_parts
 from mmae.plan.activations import FLOAT
 from mmae.plan.measured import HOST_SECONDS_A_BLOCK, LOADER_TILES_PER_CORE, slowdown
 
@@ -35,19 +36,21 @@ class Pace:
 def pace_of(config: Config, how: Literal["none", "selective", "full"], micro: int, speed: Speed) -> Pace:
     """The pace of one GPU with micro-batches of `micro` tiles."""
     slower = slowdown(how, config.train)
-    device = micro * training_flops_per_tile(config.model) / (speed.mfu * speed.peak_flops)
+    device = micro * training_flops_per_tile(config.model, frozen=frozen_parts(config)) / (speed.mfu * speed.peak_flops)
     return Pace(slower * device, slower * HOST_SECONDS_A_BLOCK[config.train.compile] * config.model.variant.depth)
 
 
-def checkpoint_bytes(numbers: int, stage: int, number_bytes: int, averaged: bool = False) -> int:
+def checkpoint_bytes(numbers: int, stage: int, number_bytes: int, averaged: bool = False, frozen: int = 0) -> int:
     """Bytes of a checkpoint: master weights and two moments, and below stage 3 the weights in the compute dtype.
 
     In float32 at stage 0 the weights are their own masters.
 
     Args:
+        numbers: that learn.
         averaged: it holds averaged weights, too (`train.ema`).
+        frozen: numbers that do not learn (`train.frozen`): DeepSpeed's files hold them, and one that all ranks read.
     """
-    states = (4 if averaged else 3) * FLOAT * numbers
+    states = (4 if averaged else 3) * FLOAT * numbers + 2 * frozen * number_bytes
     if stage == 3 or (stage == 0 and number_bytes == FLOAT):
         return states
     return states + numbers * number_bytes

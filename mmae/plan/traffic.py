@@ -11,6 +11,7 @@ At stage 2 and 3 gradients are reduced for every micro-batch.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 from mmae.config.deepspeed_schema import DeepSpeedJson
@@ -21,7 +22,12 @@ NUMBER_BYTES: Final = {"bf16": 2, "fp16": 2, "fp32": 4}
 
 
 def traffic_bytes(
-    sizes: Mapping[str, int], parsed: DeepSpeedJson, world: int, number_bytes: int, accumulation: int
+    sizes: Mapping[str, int],
+    parsed: DeepSpeedJson,
+    world: int,
+    number_bytes: int,
+    accumulation: int,
+    frozen: Mapping[str, int] = MappingProxyType({}),
 ) -> int:
     """Bus bytes of one of `world` ranks in a step, at most: stage 3 may find weights still gathered.
 
@@ -29,6 +35,7 @@ def traffic_bytes(
         sizes: numbers in each learned tensor.
         number_bytes: bytes of a number in the weights' dtype: 2 or 4.
         accumulation: micro-batches a step.
+        frozen: numbers in each tensor that does not learn. Only stage 3 sends them.
     """
     zero, numbers = parsed.zero_optimization, sum(sizes.values())
     weights, gradients = numbers * number_bytes, numbers * reduced_bytes(parsed, number_bytes)
@@ -40,9 +47,11 @@ def traffic_bytes(
         case 2:
             whole = accumulation * 2 * gradients + weights
         case _:
-            small = kept_whole(sizes, zero, world)
+            held = {**sizes, **frozen}
+            numbers = sum(held.values())
+            small = kept_whole(held, zero, world)
             # If all weights may stay gathered, the backward pass finds them. Small tensors are gathered once a step.
-            times = 1 if gathered(sizes, zero, world) >= numbers - small else 2
+            times = 1 if gathered(held, zero, world) >= numbers - small else 2
             whole = accumulation * (gradients + times * (numbers - small) * number_bytes) + small * number_bytes
     return whole * (world - 1) // world
 

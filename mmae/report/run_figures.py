@@ -23,8 +23,10 @@ _MOST_EVENTS: Final = 40
 """Events of one kind that a chart shows; more are thinned evenly."""
 _MOST_SCORES: Final = 60
 _NOT_SCORES: Final = frozenset({"start", "resume", "archived", "save", "save_failed", END})
+_AVERAGED: Final = "ema"
+"""A record's field for what the averaged weights reached; it is drawn beside the weights' own."""
 _SHOWN_ELSEWHERE: Final = frozenset(
-    {"kind", "time", "step", "epoch", "seconds", "losses", "scored", "lost", "failed", "tiles_seen"}
+    {"kind", "time", "step", "epoch", "seconds", "losses", "scored", "lost", "failed", "tiles_seen", _AVERAGED}
 )
 
 _SKIPPED: Final = ("skipped_steps",)
@@ -90,7 +92,13 @@ def score_figures(runs: Sequence[ReportedRun]) -> list[Element]:
                 found |= dict.fromkeys((kind, path) for path in number_paths(records, _SHOWN_ELSEWHERE))
     figures = []
     for kind, path in list(found)[:_MOST_SCORES]:
-        lines = [line_of(run.name, run.history.others.get(kind, ()), path, kind=at) for at, run in enumerate(runs)]
+        of_runs = [run.history.others.get(kind, ()) for run in runs]
+        lines = [line_of(run.name, of_runs[at], path, kind=at) for at, run in enumerate(runs)]
+        averaged = (
+            line_of(f"{run.name}, averaged weights", of_runs[at], (_AVERAGED, *path), kind=len(runs) + at)
+            for at, run in enumerate(runs)
+        )
+        lines += filter(len, averaged)
         words = " ".join(word.replace("_", " ") for word in path if word != "scores")
         where = "validation" if kind == "val" else kind
         figures.append(chart_figure(Chart(f"{words} ({where})", STEP, words, lines, _shared_events(runs))))
@@ -144,11 +152,16 @@ def _of_output(runs: Sequence[ReportedRun], output: str, constants: Constants) -
     path, (title, unit) = ("losses", output), _title_and_unit(output)
     training = [line_of("training", run.history.steps, path) for run in runs]
     validation = [line_of("validation", run.history.others.get("val", ()), path) for run in runs]
+    of_average = "validation, averaged weights"
+    averaged = [line_of(of_average, run.history.others.get("val", ()), (_AVERAGED, *path)) for run in runs]
     if len(runs) == 1:
-        lines = [training[0], validation[0], *_constant(training[0], constants.get(output))]
+        lines = [training[0], validation[0], *filter(len, averaged)]
+        lines += _constant(training[0], constants.get(output))
         return [Chart(title, STEP, unit, lines, events_of(runs[0]))]
     charts = []
-    for what, of_runs in (("training", training), ("validation", validation)):
+    for what, of_runs in (("training", training), ("validation", validation), (of_average, averaged)):
+        if of_runs is averaged and not any(map(len, averaged)):
+            continue
         lines = [
             replace(line, name=run.name, kind=at) for at, (line, run) in enumerate(zip(of_runs, runs, strict=True))
         ]

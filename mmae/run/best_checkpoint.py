@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmae.config.score_names import EVAL, is_lower_better
+from mmae.config.score_names import EVAL, is_lower_better, of_weights
 from mmae.disk.json_text import parse_json
 from mmae.disk.regular_file import read_regular_text
 from mmae.errors import InputError
@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Best:
-    """A checkpoint, its step, and its value of the score that was asked for."""
+    """A checkpoint, its step, and its value of the score that was asked for, with the score's name."""
 
     path: Path
     step: int
     value: float
+    score: str
 
 
 def best_checkpoint(checkpoints: Path, score: str, protocol: str) -> Best | None:
@@ -81,9 +82,9 @@ def _scored(checkpoints: Path, score: str, protocol: str) -> Iterator[Best]:
         state = _state(path)
         scores = state.get("scores")
         value = scores.get(score) if isinstance(scores, dict) else None
-        comparable = not score.startswith(EVAL) or state.get("protocol") == protocol
+        comparable = not of_weights(score).startswith(EVAL) or state.get("protocol") == protocol
         if comparable and isinstance(value, float) and math.isfinite(value):
-            yield Best(path, step_of(path) or 0, value)
+            yield Best(path, step_of(path) or 0, value, score)
 
 
 def _state(checkpoint: Path) -> Mapping[str, Any]:

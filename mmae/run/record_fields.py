@@ -18,7 +18,7 @@ _NUMBERS: Final = frozenset(
      "save_seconds", "val_seconds", "eval_seconds", "slowest_step_seconds", "median_step_seconds", "peak_memory_gb",
      "device_peak_tflops"}
 )  # fmt: skip
-_NUMBERS_BY_NAME: Final = frozenset({"losses", "scored", "lost", "iou", "rmse", "scores"})
+_NUMBERS_BY_NAME: Final = frozenset({"losses", "scored", "lost", "iou", "rmse", "scores", "lrs"})
 _TEXTS: Final = frozenset({"why", "error", "host", "keep_best"})
 _TEXTS_BY_NAME: Final = frozenset({"units", "failed"})
 _LAST_SECOND: Final = 253_402_300_800
@@ -60,8 +60,10 @@ def _has_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
 
-def _is_validation(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("losses"), dict) and is_sound(value)
+def _is_scored(value: Any) -> bool:
+    """Whether it is what a validation or probes found."""
+    found = isinstance(value, dict) and any(isinstance(value.get(key), dict) for key in ("losses", "scores"))
+    return found and is_sound(value)
 
 
 _CHECKS: Final[Mapping[str, Callable[[Any], bool]]] = MappingProxyType(
@@ -73,6 +75,6 @@ _CHECKS: Final[Mapping[str, Callable[[Any], bool]]] = MappingProxyType(
         **dict.fromkeys(_TEXTS_BY_NAME, _has_texts_by_name),
         "time": _is_time,
         "reasons": _has_texts,
-        "ema": _is_validation,
+        "ema": _is_scored,
     }
 )

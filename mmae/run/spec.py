@@ -24,6 +24,7 @@ from mmae.data.sampling.shard_sets import check_cache, common_datasets, open_set
 from mmae.data.sampling.training_tiles import TrainingTiles, training_tiles
 from mmae.distributed.code_hash import code_hash
 from mmae.errors import InputError
+from mmae.model.counts.named_parts import check_parts
 from mmae.run.folder import RunFolder, changes_on_resume
 from mmae.run.layout import CHECKPOINTS, CONFIG, STATE, checkpoint_names, newest_first, step_of
 from mmae.run.restart import was_followed
@@ -99,6 +100,7 @@ def make_run_spec(
     """
     said = parse_overrides(overrides)
     config = overridden(recipe, said, trust)
+    check_parts(config)
     check_trackers(config)
     split = split_global_batch(config.train.global_batch, config.train.micro_batch, world)
     ds_config = merge(*load_deepspeed_json(deepspeed_config), config.train, split)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mmae.disk.ownership import add_trust_argument
 from mmae.run.layout import LOG, check_run
@@ -98,16 +98,16 @@ def _rows(found: RunState) -> Iterator[tuple[str, str]]:
         yield "validation", f"{total_loss(found.val)} at step {found.val.get('step')}"
         yield "", _losses(found.val)
         yield from (("", each) for each in (read_scores(found.val),) if each)
-        if ema := found.val.get("ema"):
+        if (ema := found.val.get("ema")) and ema.get("losses"):
             yield "averaged", averaged_loss(found.val, ema)
             yield "", _losses(ema)
             yield from (("", each) for each in (read_scores(ema),) if each)
         if scores := found.val.get("scores"):
             yield "", "  ".join(f"{name} {_number(score)}" for name, score in scores.items())
     if found.probes is not None:
-        failed = (f"{task} failed ({why})" for task, why in (found.probes.get("failed") or {}).items())
-        said = ", ".join(filter(None, (named_scores(found.probes.get("scores") or {}), *failed)))
-        yield "probes", f"{said} at step {found.probes.get('step')}"
+        yield "probes", f"{_probed(found.probes)} at step {found.probes.get('step')}"
+        if ema := found.probes.get("ema"):
+            yield "", f"of the averaged weights: {_probed(ema)}"
     if found.train is not None:
         yield "speed", _speed(found.train)
     if found.seconds_left is not None:
@@ -121,6 +121,11 @@ def _rows(found: RunState) -> Iterator[tuple[str, str]]:
         best = f"{Path(found.best).name}, {found.keep_best} {_score(found.best_score)}" if found.best else ""
         yield "best", best or f"none yet: no checkpoint has a score {found.keep_best}"
     yield "last record", f"{duration(found.silence)} ago" + (f", {found.host} pid {found.pid}" if found.pid else "")
+
+
+def _probed(record: Mapping[str, Any]) -> str:
+    failed = (f"{task} failed ({why})" for task, why in (record.get("failed") or {}).items())
+    return ", ".join(filter(None, (named_scores(record.get("scores") or {}), *failed)))
 
 
 def _step(found: RunState) -> str:

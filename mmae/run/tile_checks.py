@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmae.config.score_names import VAL
+from mmae.config.score_names import VAL, of_weights
 from mmae.data.checks.sample_check import check_sample
 from mmae.data.checks.stats_cover import check_levels, check_set
 from mmae.data.checks.stats_mixture import mixture_band_stats
@@ -49,7 +49,11 @@ def check_tiles(config: Config, tiles: TrainingTiles, band_stats: Mapping[str, A
         InputError: the first problem, with the set, the count, and what to do.
     """
     domains, best = config.model.domains, config.checkpoint.keep_best
-    if best is not None and best.startswith(VAL) and not any(has_split(each.index, "val") for each in tiles.sets):
+    if (
+        best is not None
+        and of_weights(best).startswith(VAL)
+        and not any(has_split(each.index, "val") for each in tiles.sets)
+    ):
         raise InputError(
             f"checkpoint.keep_best={best}: no shard set has a tile in a split val: repack with --val-fraction, or "
             "leave the key out"

@@ -77,6 +77,7 @@ def branch_config(
     from mmae.config.recipe_file import build_config
     from mmae.config.schema import flatten
     from mmae.engine.optim import cooled_down
+    from mmae.model.counts.named_parts import check_parts
     from mmae.run.folder import changes_on_resume
 
     if decay < 1:
@@ -92,6 +93,7 @@ def branch_config(
     decided = {key: value for key, value in after.items() if value != before[key]}
     decided |= {"run.dir": str(new.path)} | ({} if shape is None else {"train.decay_shape": shape})
     config = build_config(before | decided | said, "the branch", said)
+    check_parts(config)
     changes_on_resume(trunk, config, decided | said, new, leaves=True)
     return config
 

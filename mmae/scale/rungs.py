@@ -14,6 +14,7 @@ from mmae.config.schema import Config, Flat, Resume, flatten, resume_policy
 from mmae.data.sampling.shard_sets import open_sets
 from mmae.errors import InputError, did_you_mean
 from mmae.model.counts.flops import training_flops_per_tile
+from mmae.model.counts.named_parts import check_parts
 from mmae.model.counts.parameter_counts import parameter_counts
 from mmae.plan.amounts import count_of
 from mmae.run.folder import RunFolder, without_passwords
@@ -126,6 +127,10 @@ def _rung(
     }
     words = tuple(f"{key}={value}" for key, value in decided.items())
     own = TRAINING.overridden(recipe, TRAINING.parse_overrides([*overrides, *words]), trust)
+    try:
+        check_parts(own)
+    except InputError as error:
+        raise InputError(f"--sizes: {size}: {error}") from None
     tiles = steps * train.global_batch
     return RungPlan(
         name, words, own, folder, tiles, parameter_counts(own.model).encoder, training_flops_per_tile(own.model) * tiles

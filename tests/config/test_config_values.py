@@ -135,6 +135,7 @@ def test_every_seed_of_64_bits_is_taken(seed: int) -> None:
         ("a.b", True, "a.b=true"),
         ("a.b", (0.9, 0.95), "'a.b=[0.9,0.95]'"),
         ("a.b", "x y", "'a.b=x y'"),
+        ("a.b", {"x": 0.1, "*.y": 2.0}, "'a.b={x:0.1,*.y:2.0}'"),
     ],
 )
 def test_an_assignment_can_be_pasted(key: str, value: Any, typed: str) -> None:

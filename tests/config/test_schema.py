@@ -10,6 +10,7 @@ import yaml
 from mmae.config.packaged_files import packaged_names
 from mmae.config.recipe_file import build_config, load_config, parse_overrides
 from mmae.config.schema import Config, Resume, flatten, resume_policy
+from mmae.config.score_names import probes_average
 from mmae.errors import InputError
 
 RECIPES = [name for name in packaged_names("mmae.recipes", ".yaml") if not name.startswith("finetune_")]
@@ -43,6 +44,14 @@ def test_overrides_win_over_the_recipe_and_keep_their_kinds(tmp_path: Path) -> N
     assert config.model.in_domains == ("rgb", "depth")
 
 
+@pytest.mark.parametrize("score", ["ema.val.loss", "ema.eval.biome"])
+def test_scores_of_averaged_weights_need_what_the_others_need(score: str) -> None:
+    with pytest.raises(InputError, match=r"set (val|eval)\.every"):
+        load_config("debug", ["train.ema=64", f"checkpoint.keep_best={score}", "val.every=0"])
+    config = load_config("debug", ["train.ema=64", f"checkpoint.keep_best={score}", "val.every=1", "eval.every=1"])
+    assert probes_average(config) == (score == "ema.eval.biome")
+
+
 def test_one_shard_set_or_several(tmp_path: Path) -> None:
     recipe = write(tmp_path, "{}")
     for override, expected in (("data.shards=", []), ("data.shards=a", ["a"]), ("data.shards=[a]", ["a"])):
@@ -54,7 +63,9 @@ def test_one_shard_set_or_several(tmp_path: Path) -> None:
 
 
 def test_a_config_survives_being_flattened_and_built_again() -> None:
-    config = load_config("vit_l", ["model.alphas=[1,2,3,4,5,6]", "model.input_size=[56,64]"])
+    rates = "train.lr_multipliers={encoder: 0.1,*.bias:2}"
+    config = load_config("vit_l", ["model.alphas=[1,2,3,4,5,6]", "model.input_size=[56,64]", rates])
+    assert config.train.lr_multipliers == {"encoder": 0.1, "*.bias": 2.0}
     assert build_config(flatten(config), "again") == config
 
 
@@ -107,6 +118,15 @@ def test_a_config_survives_being_flattened_and_built_again() -> None:
         ("data.cache_gb=0", "data.cache_gb=0"),
         ("data.workers=1000", "data.workers=1000 are too many loader processes for one rank, at most 128"),
         ("checkpoint.keep_best=val.los", "is not a score of this run; did you mean 'val.loss'"),
+        ("checkpoint.keep_best=ema.val.loss", "needs averaged weights: set train.ema"),
+        ("eval.averaged=true", "needs averaged weights: set train.ema"),
+        ("train.frozen=[]", "train.frozen is empty"),
+        ("train.lr_multipliers={}", "train.lr_multipliers is empty"),
+        ("train.lr_multipliers=encoder", "write it like {encoder:0.1,decoders:2}"),
+        ("train.lr_multipliers={encoder:1,encoder:2}", "encoder stands twice"),
+        ("train.lr_multipliers={encoder:fast}", "not a number"),
+        ("train.lr_multipliers={encoder:0}", "encoder: 0 is not a number above 0"),
+        ("train.lr_multipliers={encoder:1e999}", "encoder: inf is not a number above 0"),
         ("checkpoint.keep_best=eval.slope", "is not a score of this run"),
         ("checkpoint.keep_best=val.rmse.semseg", "is not a score of this run"),
         ("checkpoint.keep_best=eval.biome", "needs probes while training: set eval.every"),

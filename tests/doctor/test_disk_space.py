@@ -10,7 +10,7 @@ import pytest
 from mmae.config.recipe_file import load_config
 from mmae.doctor.disk_space import bytes_to_come
 from mmae.errors import InputError
-from mmae.plan.parameter_sizes import parameter_sizes
+from mmae.model.counts.parameter_sizes import parameter_sizes
 from mmae.run.folder import RunFolder
 
 

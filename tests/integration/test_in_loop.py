@@ -22,6 +22,7 @@ RECIPE = (
 )  # fmt: skip
 PROBES = ("eval.every=2", "eval.tasks=[land_cover,elevation]", "eval.tiles=48")
 BEST = "checkpoint.keep_best=eval.elevation"
+EMA_BEST, EMA_LOSS = "checkpoint.keep_best=ema.eval.elevation", "checkpoint.keep_best=ema.val.loss"
 
 
 def job(run: str, shards: Path, *overrides: str, stage: int = 1, **more: Any) -> Job:
@@ -62,6 +63,13 @@ def done(synthetic_shards: Path, folder: Path) -> dict[str, Done]:
         job("off3", synthetic_shards, stage=3),
         job("on3", synthetic_shards, *PROBES, stage=3),
         job("both", synthetic_shards, *PROBES, "train.stop_at=2"),
+        *(job(f"near{stage}", synthetic_shards, *PROBES, "train.ema=1", EMA_BEST, stage=stage) for stage in (0, 1, 3)),
+        job("near-halves", synthetic_shards, *PROBES, "train.ema=1", EMA_BEST, "train.stop_at=5"),
+        job("near-halves", synthetic_shards, *PROBES, "train.ema=1", EMA_BEST),
+        job(
+            "far", synthetic_shards, *PROBES, "train.ema=1e9", "eval.averaged=true", "checkpoint.keep_best=ema.val.loss"
+        ),
+        job("unasked", synthetic_shards, *PROBES, "train.ema=64", "checkpoint.keep_best=ema.val.loss"),
     ]
     return run_jobs(jobs, 2, folder)
 
@@ -96,6 +104,36 @@ def test_the_best_checkpoint_stays_over_a_resume(done: dict[str, Done], folder: 
         kept = {path.name for path in (run / "checkpoints").iterdir()}
         # A resumed start also keeps the checkpoint that it began with.
         assert kept - {"global_step5"} == {f"global_step{step}", "global_step8", "latest"}
+
+
+@pytest.mark.parametrize("run", ["near0", "near1", "near3", "near-halves"])
+def test_the_averaged_weights_are_probed_and_choose_the_best(done: dict[str, Done], folder: Path, run: str) -> None:
+    """With a half-life of 1 tile they are the weights of the last step, and nothing that is learned changes."""
+    averaged = {step: record["ema"] for step, record in records(folder / run, "eval").items()}
+    assert all(each["failed"] == {} for each in averaged.values())
+    assert {step: each["scores"] for step, each in averaged.items()} == {
+        step: pytest.approx(each, rel=0.05) for step, each in scores(folder / run).items()
+    }
+    found = {step: each["scores"]["elevation"] for step, each in averaged.items()}
+    step = max(found, key=lambda step: (found[step], -step))
+    best = best_checkpoint(folder / run / "checkpoints", "ema.eval.elevation", "48 tiles, seed 0")
+    assert best is not None
+    assert (best.step, best.value) == (step, found[step])
+    if run == "near1":
+        assert different(folder / "off", folder / run) == []
+        resumed = {step: each for step, each in records(folder / "near-halves", "eval").items() if step != 5}
+        assert {step: each["ema"] for step, each in resumed.items()} == averaged
+
+
+def test_an_average_that_hardly_moves_keeps_its_scores(done: dict[str, Done], folder: Path) -> None:
+    first, *_, last = records(folder / "far", "eval").values()
+    assert last["ema"]["scores"] == pytest.approx(first["ema"]["scores"], rel=0.01)
+    assert last["scores"]["elevation"] != pytest.approx(first["scores"]["elevation"], rel=0.01)
+    validated = {step: sum(record["ema"]["losses"].values()) for step, record in records(folder / "far", "val").items()}
+    best = best_checkpoint(folder / "far" / "checkpoints", "ema.val.loss", "")
+    assert best is not None
+    assert best.value == validated[best.step] == min(validated.values())
+    assert all("ema" not in record for record in records(folder / "unasked", "eval").values())
 
 
 def test_a_probe_that_fails_is_said_and_logged(done: dict[str, Done], folder: Path) -> None:

@@ -13,9 +13,10 @@ from mmae.config.deepspeed_schema import Zero
 from mmae.config.schema import ModelConfig
 from mmae.engine.module import PretrainModule
 from mmae.modalities import MODALITIES
+from mmae.model.counts.named_parts import split_sizes
 from mmae.model.counts.parameter_counts import parameter_counts
-from mmae.plan.parameter_sizes import parameter_sizes
-from mmae.plan.states import state_bytes, with_muon
+from mmae.model.counts.parameter_sizes import parameter_sizes
+from mmae.plan.states import state_bytes, with_frozen, with_muon
 from mmae.plan.time_and_disk import checkpoint_bytes
 from mmae.plan.traffic import NUMBER_BYTES
 from mmae.variants import VARIANTS
@@ -42,18 +43,21 @@ def test_every_tensor_has_its_size(config: ModelConfig) -> None:
 def check(job: Job, ranks: int, held: Held) -> None:
     """Device and host are one on CPUs. Buffers of stage 3's buckets are held for good; those of 1 and 2 are not."""
     config, zero, _ = merged_config(job, ranks)
-    sizes, number_bytes = parameter_sizes(config.model), NUMBER_BYTES[job.precision]
+    (sizes, frozen), number_bytes = split_sizes(config), NUMBER_BYTES[job.precision]
     sums = NUMBER_BYTES[job.sums or job.precision]
     states = state_bytes(sizes, zero, ranks, number_bytes, job.accumulation, sums, config.train.direct_gradients)
     if job.optimizer == "muon":
         states = with_muon(states, sizes)
+    states = with_frozen(states, sizes, frozen, zero, ranks, number_bytes)
     bucket = BUCKET * number_bytes if zero.stage == 3 else 0
     for_good = states.first_gradients if zero.stage == 3 else 0
     steady = states.steady + states.host + bucket + for_good
     assert steady == pytest.approx(held.steady, rel=0.1), job
     if not states.host:
         assert states.steady + states.optimiser_moment == pytest.approx(held.optimiser, rel=0.1), job
-    disk = checkpoint_bytes(sum(sizes.values()), zero.stage, number_bytes)
+    # DeepSpeed's own files hold frozen weights once.
+    once = sum(frozen.values()) * number_bytes
+    disk = checkpoint_bytes(sum(sizes.values()), zero.stage, number_bytes, frozen=sum(frozen.values())) - once
     assert disk == pytest.approx(held.checkpoint, rel=0.1), job
 
 
@@ -62,6 +66,7 @@ def check(job: Job, ranks: int, held: Held) -> None:
 def test_two_ranks_hold_what_is_predicted(tmp_path: Path) -> None:
     jobs = [Job("nano", file) for file in STAGES]
     jobs += [Job("nano", file, accumulation=2, sums="fp32") for file in ("zero2", "zero3", "zero2_offload")]
+    jobs += [Job("tiny", file, frozen="encoder") for file in STAGES]
     for job, held in zip(jobs, held_by(jobs, 2, tmp_path), strict=True):
         check(job, 2, held)
 

@@ -11,8 +11,8 @@ import pytest
 from mmae.config.deepspeed import load_deepspeed_json
 from mmae.config.deepspeed_schema import DeepSpeedJson
 from mmae.config.recipe_file import load_config
+from mmae.model.counts.named_parts import split_sizes
 from mmae.plan.lines import Line, Machines, all_lines
-from mmae.plan.parameter_sizes import parameter_sizes
 from mmae.plan.plan_table import network_share
 from mmae.plan.time_and_disk import Speed
 from mmae.plan.traffic import NUMBER_BYTES, bucket_bytes, traffic_bytes
@@ -25,9 +25,8 @@ def check(job: Job, ranks: int, held: Held) -> None:
     """Exact but at stage 3, where weights that may stay gathered need not be gathered again."""
     config, zero, _ = merged_config(job, ranks)
     parsed = load_deepspeed_json(job.file)[1].model_copy(update={"zero_optimization": zero})
-    planned = traffic_bytes(
-        parameter_sizes(config.model), parsed, ranks, NUMBER_BYTES[job.precision], job.accumulation
-    )  # fmt: skip
+    sizes, frozen = split_sizes(config)
+    planned = traffic_bytes(sizes, parsed, ranks, NUMBER_BYTES[job.precision], job.accumulation, frozen)
     seen = held.carried * (ranks - 1) / ranks
     if zero.stage == 3 and zero.stage3_max_reuse_distance is not None:
         assert 0.7 * planned < seen <= 1.001 * planned, (job, seen / planned)
@@ -46,6 +45,7 @@ def test_two_ranks_send_what_is_predicted(tmp_path: Path) -> None:
     jobs += [Job("nano", "zero1", "fp32", 2), Job("nano", "zero2_offload", accumulation=2)]
     jobs += [Job("tiny", str(little), accumulation=2), Job("nano", str(floats))]
     jobs += [Job("nano", "zero2", accumulation=2, sums="fp32"), Job("nano", "zero3", accumulation=2, sums="fp32")]
+    jobs += [Job("nano", f"zero{stage}", accumulation=2, frozen="encoder") for stage in range(4)]
     for job, held in zip(jobs, held_by(jobs, 2, tmp_path), strict=True):
         check(job, 2, held)
 

@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 
 from mmae.cli import main
+from mmae.scale.ladder_page import write_page
+from mmae.scaling_law.fit_checks import held_out
+from mmae.scaling_law.law_file import fits_of
 from tests.support.reported_run import history, write_run
+from tests.support.synthetic_ladder import written_ladder
 from tests.support.tiny_sets import write_set
 
 pytestmark = [pytest.mark.slow, pytest.mark.process]
@@ -36,9 +40,13 @@ def browser() -> Iterator[Any]:
         running.close()
 
 
-@pytest.fixture(scope="module", params=["report", "several", "data"])
+@pytest.fixture(scope="module", params=["report", "several", "data", "ladder"])
 def page_file(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pages")
+    if request.param == "ladder":
+        found = written_ladder(folder / "ladder", sizes=3, budgets=3)
+        checks = {output: held_out(found.points(output)) for output in found.outputs()}
+        return write_page(folder / "ladder", found, fits_of(folder / "ladder", found), checks)
     write_set(folder / "shards", {"train": [1, 2, 3, 4], "val": [5, 6, 7, 8]}, places=PLACES)
     scores = {"kind": "eval", "time": 1100.0, "step": 100, "scores": {"accuracy": 0.7}, "failed": {}}
     words = []
@@ -134,10 +142,11 @@ def test_paper_has_no_controls_two_charts_a_row_and_dark_lines(browser: Any, pag
     page.emulate_media(media="print", color_scheme="dark")
     for control in ("nav", "input", ".choice", ".film-step", "summary"):
         assert page.locator(f"{control}:visible").count() == 0, control
+    # A ladder's charts stand one below the other, each with its tables.
     columns = page.evaluate(
-        "getComputedStyle(document.querySelector('.figures')).gridTemplateColumns.split(' ').length"
+        "[...document.querySelectorAll('.figures')].map(e => getComputedStyle(e).gridTemplateColumns.split(' ').length)"
     )
-    assert columns == 2
+    assert set(columns) <= {2}
     colours = page.evaluate("[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]")
     assert colours == ["rgb(255, 255, 255)", "rgb(0, 0, 0)"]
     line = "getComputedStyle(document.documentElement).getPropertyValue('--c0').trim()"

@@ -72,6 +72,23 @@ def test_a_run_is_told_in_figures_tables_and_words(tmp_path: Path) -> None:
     assert all(attributes.get("alt") for tag, attributes in page.tags if tag == "img")
 
 
+def test_averaged_weights_are_drawn_beside_the_weights(tmp_path: Path) -> None:
+    ema = {"losses": {"rgb": 0.5, "semseg": 1.5}, "scored": {"rgb": 5, "semseg": 5}, "lost": {}, "iou": {"semseg": 0.5}}
+    records = [val_record(step, iou={"semseg": 0.25}, ema=ema) for step in (50, 100)]
+    records += [{"kind": "eval", "time": 1100.0, "step": step, "scores": {"biome": 0.5}, "failed": {},
+                 "ema": {"scores": {"biome": 0.75}, "failed": {}}} for step in (50, 100)]  # fmt: skip
+    first, second = (write_run(tmp_path / name, [*history()[:-1], *records]) for name in ("one", "two"))
+    page = report(tmp_path, first)
+    assert "validation, averaged weights" in page.words
+    assert "one, averaged weights" in page.words
+    titles = re.findall("<title>(.*?)</title>", page.text)
+    assert [title for title in titles if "ema" in title] == []
+    assert {"iou semseg (validation)", "biome (eval)"} <= set(titles)
+    (tmp_path / "report.html").unlink()
+    page = report(tmp_path, first, second)
+    assert "colour (red, green, blue) (rgb), validation, averaged weights" in page.words
+
+
 def test_hostile_names_are_only_text(tmp_path: Path) -> None:
     losses = {"rgb": 1.0, HOSTILE: 2.0}
     records: list[dict[str, Any]] = [

@@ -36,6 +36,13 @@ def test_a_higher_probe_and_a_lower_loss_are_better(tmp_path: Path) -> None:
     assert best_step(tmp_path, "val.iou.semseg") == 15
 
 
+def test_scores_of_averaged_weights_are_compared_like_those_of_the_weights(tmp_path: Path) -> None:
+    checkpoint(tmp_path, 5, {"ema.eval.biome": 0.25, "ema.val.loss": 2.5, "eval.biome": 0.5})
+    checkpoint(tmp_path, 10, {"ema.eval.biome": 0.5, "ema.val.loss": 3.5, "eval.biome": 0.25})
+    checkpoint(tmp_path, 15, {"ema.eval.biome": 0.75, "ema.val.loss": 3.0}, protocol="64 tiles, seed 0")
+    assert [best_step(tmp_path, score) for score in ("ema.eval.biome", "ema.val.loss", "eval.biome")] == [10, 5, 5]
+
+
 def test_of_equal_scores_the_earliest_stays_the_best(tmp_path: Path) -> None:
     for step in (20, 100, 3):
         checkpoint(tmp_path, step, {"eval.biome": 0.5})

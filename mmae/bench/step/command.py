@@ -164,6 +164,7 @@ class _Wanted:
                 f"train.activation_checkpointing={how or 'none'}",
                 f"train.checkpoint_blocks_every={every or 1}",
                 "model.init_from=null",
+                "train.frozen=null",
             ],
         )
         split = BatchSplit(micro=micro_batch, accumulation=1, world=1)

@@ -17,11 +17,11 @@ from mmae.config.schema import Config
 from mmae.disk.ownership import check_tree
 from mmae.engine.checkpoint.contents.average_state import open_average
 from mmae.engine.checkpoint.contents.frozen_state import read_frozen_tensors
+from mmae.engine.checkpoint.contents.hyper_parameters import stored_groups
 from mmae.engine.checkpoint.contents.train_state import read_state
 from mmae.engine.checkpoint.conversion.universal_state import read_stage_0
 from mmae.engine.checkpoint.integrity import newest_good, problem_of
 from mmae.engine.module import PretrainModule
-from mmae.engine.optim import group_names
 from mmae.errors import InputError
 from mmae.model.mmae import MultiMAE
 from mmae.run.folder import RunFolder, open_run
@@ -72,7 +72,7 @@ def load_trained(run: str, step: int | None, trust: bool, averaged: bool = False
     if averaged:
         half_life, weights = _averaged_weights(checkpoint, module)
     else:
-        names = group_names(module, config.train, config.model)
+        names = stored_groups(checkpoint, module, config, trust)
         weights = consolidated_weights(checkpoint, state.zero_stage, names)
     weights.update({name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in frozen.items()})
     held = set(module.state_dict())

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from mmae.data.sampling.order import ORDER_VERSION
 from mmae.engine.checkpoint.contents.frozen_state import load_frozen_tensors
-from mmae.engine.checkpoint.contents.hyper_parameters import hyper_parameters, reapply
+from mmae.engine.checkpoint.contents.hyper_parameters import hyper_parameters, reapply, stored_groups
 from mmae.engine.checkpoint.contents.provenance import versions
 from mmae.engine.checkpoint.contents.rng_state import restore_generators
 from mmae.engine.checkpoint.contents.train_state import FORMAT, TrainState
@@ -54,23 +54,29 @@ class LoadResult:
 
     Attributes:
         reapplied: hyper-parameters that differ between checkpoint and recipe, one line each.
+        converted: how the checkpoint had to be converted, as text; empty where it was read as it is.
     """
 
     step: int
     reapplied: tuple[str, ...] = ()
+    converted: str = ""
 
 
 def load(engine: Engine, spec: RunSpec, found: ResumePoint) -> LoadResult:
     """Restore weights, buffers, optimiser, schedule and this rank's generators. Collective.
 
-    A checkpoint of another world size, ZeRO stage or precision is converted. The recipe's hyper-parameters hold.
+    A checkpoint of another world size, ZeRO stage or precision is converted, and one whose parameters are grouped in
+    another way (`train.lr_multipliers`). The recipe's hyper-parameters hold.
 
     Raises:
         InputError: the files do not fit what state.json says.
     """
     recipe = hyper_parameters(engine)
-    if difference(spec, found.state):
-        names = group_names(engine.module, spec.config.train, spec.config.model)
+    converted = difference(spec, found.state)
+    names = stored_groups(found.path, engine.module, spec.config, spec.trust)
+    if names != group_names(engine.module, spec.config.train, spec.config.model):
+        converted = ", ".join(filter(None, (converted, "groups of learning rates")))
+    if converted:
         with open_full_state(found.path, found.state.zero_stage, names, spec.folder.checkpoints) as state:
             write_back(engine, state, found.state.step)
     else:
@@ -82,7 +88,7 @@ def load(engine: Engine, spec: RunSpec, found: ResumePoint) -> LoadResult:
     rng = found.path / of_rank(RNG_STATES, dist.get_rank())
     if rng.is_file():
         restore_generators(load_file(rng))
-    return LoadResult(found.state.step, tuple(reapplied))
+    return LoadResult(found.state.step, tuple(reapplied), converted)
 
 
 def difference(spec: RunSpec, state: TrainState) -> str:

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import torch.distributed as dist
 
@@ -15,12 +16,13 @@ from mmae.config.deepspeed import adds_up_in_of, why_rounded
 from mmae.data.checks.split_check import check_splits
 from mmae.disk.json_text import standard_json
 from mmae.engine.checkpoint.background_save import SaveResult
-from mmae.engine.checkpoint.load import LoadResult, ResumePoint, difference
+from mmae.engine.checkpoint.load import LoadResult, ResumePoint
 from mmae.engine.engine_protocol import Engine
 from mmae.engine.telemetry.run_log import RunLog, record_save
 from mmae.engine.telemetry.step_records import Record
 from mmae.engine.val_scores import ValScores
 from mmae.engine.validate import Validation
+from mmae.model.counts.named_parts import split_sizes, told
 from mmae.run.log_reader import END
 from mmae.run.parent import read_parent
 from mmae.run.spec import RunSpec
@@ -48,15 +50,16 @@ def announce(
     """
     for key, (old, new) in spec.changes.items():
         log.say(f"resume: {key} {old} -> {new}")
-    converted = difference(spec, found.state) if found else ""
-    if converted:
-        log.say(f"resume: converted the checkpoint ({converted})")
+    if loaded.converted:
+        log.say(f"resume: converted the checkpoint ({loaded.converted})")
     for line in loaded.reapplied:
         log.say(f"resume: the optimiser takes the recipe's value: {line}")
     if average_restarted:
         log.say("resume: the checkpoint has no averaged weights: the average (train.ema) begins at its weights")
     if len(spec.tiles.sets) > 1 and not spec.config.data.band_stats:
         log.say(f"band statistics: those of the mixture of shard sets, in {spec.folder.band_stats_file}")
+    for line in told(spec.config):
+        log.say(line)
     split = spec.split
     begin = f"resuming at step {found.state.step} from {found.path}" if found else "starting"
     log.tell(
@@ -79,10 +82,11 @@ def announce(
         ),
         validation_tiles_trained_on=checked.leaked.tiles if checked and checked.leaked else 0,
         step=found.state.step if found else 0,
-        converted=converted,
+        converted=loaded.converted,
         changes={key: list(values) for key, values in spec.changes.items()},
         reapplied=loaded.reapplied,
         average_restarted=average_restarted,
+        frozen_parameters=sum(split_sizes(spec.config)[1].values()),
         notes=found.notes if found else (),
         parent=None if (parent := read_parent(spec.folder.path)) is None else str(parent),
         world=split.world,
@@ -151,20 +155,33 @@ def _read(scores: ValScores) -> Record:
     return {"iou": scores.mean_iou, "iou_of_classes": scores.iou, "rmse": scores.rmse, "units": scores.units}
 
 
-def probes(
-    log: RunLog, step: int, scores: Mapping[str, float | None], failed: Mapping[str, str], seconds: float
-) -> None:
+class ProbeScores(Protocol):
+    """Scores of probes by task, None where a probe gave no number, and why others failed."""
+
+    @property
+    def scores(self) -> Mapping[str, float | None]: ...
+
+    @property
+    def failed(self) -> Mapping[str, str]: ...
+
+
+def probes(log: RunLog, step: int, found: ProbeScores, seconds: float, averaged: ProbeScores | None = None) -> None:
     """Record the scores of probes and say them in a line. A probe that failed is a warning.
 
     Args:
-        scores: by task; None where a probe gave no number.
-        failed: the reason by task.
+        averaged: those of the averaged weights, where they are probed.
     """
-    for task, reason in failed.items():
-        log.say(f"WARNING: step {step}: the probe of {task} failed ({reason}); training goes on")
-    if scores:
-        log.tell(f"step {step}: probes: ", named_scores(scores))
-    log.write("eval", step=step, scores=dict(scores), failed=dict(failed), seconds=seconds)
+    record: Record = {}
+    for of, each in (("", found), (" of the averaged weights", averaged)):
+        if each is None:
+            continue
+        for task, reason in each.failed.items():
+            log.say(f"WARNING: step {step}: the probe{of} of {task} failed ({reason}); training goes on")
+        if each.scores:
+            log.tell(f"step {step}: probes{of}: ", named_scores(each.scores))
+        scores = {"scores": dict(each.scores), "failed": dict(each.failed)}
+        record |= {"ema": scores} if of else scores
+    log.write("eval", step=step, **record, seconds=seconds)
 
 
 def lost_numbers(log: RunLog, step: int, line: str) -> None:

@@ -14,11 +14,13 @@ from torch import Tensor
 from mmae.engine.deepspeed_internals import loss_scale
 from mmae.engine.deferred import DeferredValues, Values
 from mmae.engine.engine_protocol import Engine
+from mmae.engine.optim import lr_factor
 from mmae.engine.step import StepStats
 from mmae.engine.telemetry.damage_log import DamageLog
 from mmae.engine.telemetry.step_timer import Lap, StepTimer
 from mmae.engine.telemetry.straggler_timer import ForwardTimer
 from mmae.model.counts.flops import training_flops_per_tile
+from mmae.model.counts.named_parts import frozen_parts
 from mmae.model.counts.peak_flops import datasheet_flops
 from mmae.processes import memory_of_this_process
 from mmae.run.spec import RunSpec
@@ -49,7 +51,7 @@ class StepRecords:
         self.step = clock.step
         """The last counted step."""
         self._made_with: Record = {}
-        self._flops_per_tile = training_flops_per_tile(spec.config.model)
+        self._flops_per_tile = training_flops_per_tile(spec.config.model, frozen=frozen_parts(spec.config))
         known = datasheet_flops(engine.device, _DTYPES[spec.precision])
         self.device_peak = None if known is None else known[0]
         """FLOPs a second of the device by its datasheet; None where no figure is known."""
@@ -57,7 +59,15 @@ class StepRecords:
     def before(self) -> None:
         """Note the next step's learning rate and loss scale: after the step the engine has those of a later one."""
         scale = loss_scale(self._engine) if self._spec.precision == "fp16" else None
-        self._made_with = {"lr": self._engine.get_lr()[0], "loss_scale": scale}
+        self._made_with = {**self._rates(), "loss_scale": scale}
+
+    def _rates(self) -> Record:
+        train = self._spec.config.train
+        if train.lr_multipliers is None:
+            return {"lr": self._engine.get_lr()[0]}
+        # No group of the optimiser need have the run's own rate.
+        rate = train.lr * lr_factor(self._engine.lr_scheduler.last_epoch, train)
+        return {"lr": rate, "lrs": {part: rate * factor for part, factor in train.lr_multipliers.items()}}
 
     def add(self, step: int, stats: StepStats, skipped: Tensor, skipped_steps: Tensor, wanted: bool) -> None:
         """Count a step that has been queued on the device. If `wanted`, queue its record.

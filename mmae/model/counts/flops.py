@@ -73,9 +73,44 @@ class Recomputation:
     fused_attention: bool = True
 
 
-def training_flops_per_tile(config: ModelConfig, variant: Variant | None = None) -> int:
-    """Forward and backward of one tile without recomputation: what an MFU divides by time and peak."""
-    return model_flops(config, variant).total.model
+def training_flops_per_tile(
+    config: ModelConfig, variant: Variant | None = None, frozen: frozenset[str] = frozenset()
+) -> int:
+    """Forward and backward of one tile without recomputation: what an MFU divides by time and peak.
+
+    Args:
+        frozen: parts of which nothing learns (`named_parts.frozen_parts`), which have no gradients of weights. In front
+            of all that learns there is no backward pass.
+    """
+    found, variant = model_flops(config, variant), variant or config.variant
+    backward = found.total.backward
+    if "tokenizer" in frozen:
+        backward -= found.tokenizer.backward
+    if {"tokenizer", "encoder"} <= frozen:
+        backward -= found.encoder.backward + _context_gradients(config, variant)
+    elif "encoder" in frozen:
+        backward -= found.encoder.forward - variant.depth * _encoder_attention(config, variant)
+    if "decoders" in frozen:
+        backward -= found.decoders.forward - _decoder_attention(config)
+    return found.total.forward + backward
+
+
+def _encoder_attention(config: ModelConfig, variant: Variant) -> int:
+    """Forward operations of a block's attention, which has no weights."""
+    length = config.num_encoded_tokens + config.num_global_tokens
+    return _attention(length, length, variant.dim)
+
+
+def _decoder_attention(config: ModelConfig) -> int:
+    places, context = config.tokens_per_modality, config.num_encoded_tokens + config.num_global_tokens
+    own = config.decoder_depth * _attention(places, places, config.decoder_dim)
+    return len(config.outputs) * (_attention(places, context, config.decoder_dim) + own)
+
+
+def _context_gradients(config: ModelConfig, variant: Variant) -> int:
+    """Of the encoder's output, which the decoders read."""
+    context = config.num_encoded_tokens + config.num_global_tokens
+    return len(config.outputs) * _linear(context, variant.dim, config.decoder_dim)
 
 
 def model_flops(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 RECIPE_KEYS: Final = (
     "train.max_steps", "train.global_batch", "train.schedule", "train.decay_share", "train.decay_shape", "train.blr",
     "train.min_lr", "train.warmup_steps", "train.weight_decay", "train.opt_betas", "train.clip_grad", "train.seed",
-    "train.data_seed", "data.crop", "data.flip", "data.labels", "data.fraction",
+    "train.data_seed", "train.frozen", "train.lr_multipliers", "data.crop", "data.flip", "data.labels", "data.fraction",
     "data.max_tiles", "data.weights", "model.num_encoded_tokens", "model.alphas", "model.drop_path",
     "model.task_balancer", "model.loss_on_unmasked", "model.parametrisation", "model.paper_exact",
 )  # fmt: skip

@@ -18,6 +18,7 @@ from mmae.engine.matrices.newton_schulz import orthogonal
 from mmae.engine.module import PretrainModule
 from mmae.engine.optim import build_optimizer
 from mmae.errors import InputError
+from mmae.model.counts.named_parts import learns
 from mmae.model.parameters import parameter_groups
 from mmae.variants import Variant
 
@@ -213,3 +214,14 @@ def test_what_is_made_for_another_optimiser_is_refused(word: str) -> None:
     with pytest.raises(InputError, match=word.partition("=")[0]):
         load_config("debug", ["train.optimizer=muon", word])
     load_config("debug", [word])
+
+
+def test_parts_that_are_frozen_or_slowed_are_so_for_muon_too() -> None:
+    ours = module()
+    train = replace(TRAIN, frozen=("decoders",), lr_multipliers={"encoder": 0.5})
+    for name, parameter in ours.named_parameters():
+        parameter.requires_grad_(learns(name, train))
+    groups = build_optimizer(ours, train, MODEL).param_groups
+    (muons,) = [group for group in groups if group[MATRICES]]
+    assert muons["lr"] == 0.5 * TRAIN.lr
+    assert {name.split(".")[1] for name in muons[MATRICES]} == {"encoder"}

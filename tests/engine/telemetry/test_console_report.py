@@ -16,7 +16,9 @@ from mmae.engine.telemetry.run_log import RunLog
 from mmae.engine.telemetry.trackers import numbers_of
 from mmae.engine.val_scores import ValScores
 from mmae.engine.validate import Validation
+from mmae.evaluate.in_loop.probes import Probed
 from mmae.run.folder import RunFolder
+from mmae.run.record_fields import is_sound
 from mmae.run.spec import RunSpec
 from mmae.terminal.looks import fitted
 
@@ -97,14 +99,20 @@ def test_averaged_weights_are_recorded_beside_the_weights(log: Log) -> None:
 
 
 def test_probes_are_recorded_and_a_failure_is_a_warning(log: Log) -> None:
-    console_report.probes(real(log), 7, {"biome": 0.5, "slope": None}, {"elevation": "rank 1: no memory"}, 1.5)
+    found = Probed({"biome": 0.5, "slope": None}, {"elevation": "rank 1: no memory"})
+    console_report.probes(real(log), 7, found, 1.5, Probed({"biome": 0.25}, {}))
     assert log.said == [
         "WARNING: step 7: the probe of elevation failed (rank 1: no memory); training goes on",
         "step 7: probes: biome 0.5, slope unknown",
+        "step 7: probes of the averaged weights: biome 0.25",
     ]
     (record,) = log.written
     assert (record["kind"], record["failed"]) == ("eval", {"elevation": "rank 1: no memory"})
-    assert {name: value for name, value in numbers_of(record).items() if "scores" in name} == {"eval/scores/biome": 0.5}
+    assert {name: value for name, value in numbers_of(record).items() if "scores" in name} == {
+        "eval/scores/biome": 0.5,
+        "eval/ema/scores/biome": 0.25,
+    }
+    assert is_sound(record)
 
 
 def test_a_save_is_recorded_and_a_failed_one_is_printed(log: Log) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Collection
 from contextlib import nullcontext
 from typing import Any
 
@@ -79,10 +80,14 @@ def inputs(config: ModelConfig, device: str) -> tuple[dict[str, Tensor], MaskPla
     return values, MaskPlan(keep_BK, torch.ones(1, config.num_tokens, dtype=torch.bool), keep_BK.sum(1))
 
 
-def counted(config: ModelConfig, recompute: Recompute, device: str, fused: bool) -> tuple[int, int]:
+def counted(
+    config: ModelConfig, recompute: Recompute, device: str, fused: bool, frozen: Collection[str] = ()
+) -> tuple[int, int]:
     """Forward and backward operations of one tile, by torch's counter."""
     with torch.device("meta"):
         model = MultiMAE(config, None, recompute)
+    for part in frozen:
+        model.get_submodule(part).requires_grad_(False)
     model = model.to("meta") if device == "meta" else model.to_empty(device=device)
     values, plan = inputs(config, device)
     counts = []
@@ -105,6 +110,15 @@ def test_forward_and_backward_are_torchs_count(config: ModelConfig) -> None:
     assert ours.backward == pytest.approx(backward, rel=0.005)
     assert ours.recomputed == 0
     assert training_flops_per_tile(config) == ours.forward + ours.backward == ours.model == ours.hardware
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("frozen", [{"tokenizer"}, {"encoder"}, {"decoders"}, {"tokenizer", "encoder"}], ids=sorted)
+def test_frozen_parts_are_torchs_count(frozen: set[str]) -> None:
+    config = ModelConfig(size="tiny")
+    total = sum(counted(config, Recompute(), "meta", fused=False, frozen=frozen))
+    assert training_flops_per_tile(config, frozen=frozenset(frozen)) == pytest.approx(total, rel=0.005)
+    assert total < 0.994 * training_flops_per_tile(config)
 
 
 @pytest.mark.long

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 
+from torch import nn
+
+from mmae.config.schema import Config
 from mmae.engine.engine_protocol import Engine
+from mmae.engine.optim import group_names
 from mmae.errors import InputError
+from mmae.run.folder import RunFolder
 
 _KEYS: Final = ("initial_lr", "betas", "eps", "weight_decay")
 
@@ -48,3 +54,16 @@ def reapply(engine: Engine, recipe: Groups) -> list[str]:
         group["lr"] = base * factor(scheduler.last_epoch)
     scheduler._last_lr = [group["lr"] for group in groups]
     return said
+
+
+def stored_groups(checkpoint: Path, module: nn.Module, config: Config, trust: bool) -> list[list[str]]:
+    """Names of the parameters in each group of a checkpoint's optimiser, in order.
+
+    Args:
+        config: of the run, whose learning rates may have changed since.
+        trust: the checkpoint may be another user's.
+    """
+    folder = RunFolder(checkpoint)
+    # Checkpoints of format 1 have no recipe of their own.
+    own = folder.stored_config(trust) if folder.config_file.is_file() else None
+    return group_names(module, (own or config).train, config.model)
