@@ -1,6 +1,6 @@
-"""Train the smallest model in ways that this project does not offer, beside the way that it has.
+"""Train the smallest model by other optimisers and schedules of masks, beside the usual ones.
 
-    python -m tests.optimiser_trial SHARDS --out trials.jsonl --seeds 0,1,2 adamw:lr=4e-3 muon:lr=4e-3:matrix_lr=2e-2
+    python -m tests.optimiser_trial SHARDS --out trials.jsonl --seeds 0,1,2 adamw:lr=4e-3 muon:lr=4e-3:matrix_lr=4e-2
 
 A trial is an optimiser and settings (`Trial`). Each ends as a line of the file: the validation losses on the way, and
 the processor time of a step. Trials that the file holds are not repeated. Without trials, the file is shown as a table.
