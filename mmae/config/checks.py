@@ -33,6 +33,7 @@ def contradiction(config: Config) -> str | None:
         _grid(model),
         _tokens(model),
         _parametrisation(model),
+        _optimizer(config),
         _steps(train),
         _rates(train),
         _profile(train),
@@ -121,6 +122,21 @@ def _parametrisation(model: ModelConfig) -> Iterator[str]:
         yield (
             f"model.paper_exact has the published initial weights, and model.parametrisation={model.parametrisation} "
             "has others: turn one of them off"
+        )
+
+
+def _optimizer(config: Config) -> Iterator[str]:
+    if config.train.optimizer == "adamw":
+        return
+    if config.model.parametrisation != "standard":
+        yield (
+            f"model.parametrisation={config.model.parametrisation} is made for AdamW's steps, and train.optimizer="
+            f"{config.train.optimizer} makes others: leave one of them out"
+        )
+    if config.model.paper_exact:
+        yield (
+            f"model.paper_exact has the published optimiser, and train.optimizer={config.train.optimizer} another: "
+            "turn one of them off"
         )
 
 

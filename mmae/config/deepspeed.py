@@ -20,6 +20,7 @@ _KINDS: Final = frozenset({"int", "float", "constrained-int", "constrained-float
 """Members of a union, which pydantic appends to the key in errors."""
 _REDUCED_IN_BUCKETS: Final = (1, 2)
 """Stages at which DeepSpeed sends whole gradients in buckets, and overlaps that with computing where it is told to."""
+_EVERY_TENSOR_DIVIDED: Final = 3
 _ROUNDED_FROM: Final = 8
 """Micro-batches of which the sum in bf16 is worth a warning."""
 
@@ -62,6 +63,8 @@ def merge(path: Path, parsed: DeepSpeedJson, train: TrainConfig, split: BatchSpl
     if problem := contradiction(parsed, precision):
         raise InputError(f"{path}: {problem}")
     offload = parsed.zero_optimization.offload_optimizer
+    if problem := optimizer_problem(parsed, train):
+        raise InputError(f"{path}: {problem}")
     if train.ema is not None and offload is not None and offload.device == "nvme":
         raise InputError(
             f"{path}: zero_optimization.offload_optimizer.device=nvme keeps master weights in files, which train.ema "
@@ -85,7 +88,8 @@ def merge(path: Path, parsed: DeepSpeedJson, train: TrainConfig, split: BatchSpl
                 "remove the key from the JSON, or change the recipe"
             )
     _set_precision(merged, precision)
-    merged["zero_allow_untested_optimizer"] = False
+    # DeepSpeed knows torch's AdamW by its class.
+    merged["zero_allow_untested_optimizer"] = train.optimizer != "adamw"
     if parsed.zero_force_ds_cpu_optimizer is None:
         # The optimiser is torch's AdamW at every stage, so that stages agree bit for bit.
         merged["zero_force_ds_cpu_optimizer"] = False
@@ -114,6 +118,21 @@ def settled(parsed: DeepSpeedJson, train: TrainConfig, world: int) -> DeepSpeedJ
         # In fp16 a sum over many ranks may be too large a number for its format.
         more["prescale_gradients"] = world > 1
     return parsed.model_copy(update=more)
+
+
+def optimizer_problem(parsed: DeepSpeedJson, train: TrainConfig) -> str:
+    """Why `train.optimizer` does not go with a JSON, in one line; empty where it does."""
+    zero = parsed.zero_optimization
+    if train.optimizer != "muon":
+        return ""
+    if zero.stage == _EVERY_TENSOR_DIVIDED:
+        return "train.optimizer=muon needs whole matrices, which ZeRO-3 divides: take zero0, zero1 or zero2, or adamw"
+    if zero.offload_optimizer is not None and zero.offload_optimizer.device != "none":
+        return (
+            "train.optimizer=muon multiplies matrices in its step, which an offloaded optimiser would do on the CPU: "
+            "remove zero_optimization.offload_optimizer, or take adamw"
+        )
+    return ""
 
 
 def zero_stage_of(merged: dict[str, Any]) -> int:

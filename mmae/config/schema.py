@@ -233,8 +233,11 @@ class TrainConfig:
     """Learning rate at the end of the schedule."""
     warmup_steps: Count = _explicit(0)
     """Steps in which the learning rate rises from 0."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """AdamW for all parameters; or `muon` for the matrices of encoder and decoder blocks, and AdamW for the others, at
+    ZeRO stages 0 to 2 (`mmae/engine/README.md`)."""
     weight_decay: Rate = _explicit(0.05)
-    """AdamW's weight decay."""
+    """Weight decay of matrices."""
     opt_betas: tuple[Rate, Rate] = _explicit((0.9, 0.95))
     """AdamW's two betas."""
     frozen: tuple[str, ...] | None = None

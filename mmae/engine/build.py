@@ -12,16 +12,19 @@ from deepspeed.accelerator import get_accelerator
 
 from mmae.config.deepspeed import precision_of, zero_stage_of
 from mmae.config.schema import Config, ModelConfig, TrainConfig
+from mmae.distributed.collectives import gather
 from mmae.engine.deepspeed_internals import (
     gathered,
     hand_over_gradients,
     is_sharded,
+    master_place,
     replace_norm,
     undo_first_step,
     untested_version,
 )
 from mmae.engine.engine_protocol import Engine
 from mmae.engine.grad_norm import gradients_norm
+from mmae.engine.matrices.muon import MuonAndAdamW, Row, matrices_above, rows_of_all
 from mmae.engine.module import PretrainModule, compile_parts
 from mmae.engine.optim import build_optimizer, build_scheduler
 from mmae.model.block import EncoderBlock
@@ -66,12 +69,26 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
     )
     if stage == 0 and precision_of(ds_config) != "fp32":
         undo_first_step(engine)
+    if isinstance(optimizer, MuonAndAdamW):
+        half = precision_of(ds_config) != "fp32"
+        optimizer.divide(_rows(engine) if stage else None, torch.bfloat16 if half else torch.float32)
     replace_norm(engine, gradients_norm)
     if config.train.direct_gradients:
         hand_over_gradients(engine)
     if config.train.compile:
         compile_parts(module, sharded)
     return engine
+
+
+def _rows(engine: Engine) -> dict[str, Row]:
+    """Where this rank has the numbers of the matrices that Muon trains, at ZeRO stages 1 and 2. Collective."""
+    rows = {}
+    for name, parameter in engine.module.named_parameters():
+        if matrices_above(name) and parameter.requires_grad:
+            place = master_place(engine, parameter)
+            offset, start, size = (place.offset, place.start, place.size) if place is not None else (0, 0, 0)
+            rows[name] = Row(tuple(parameter.shape), offset, start, size, cut=False)
+    return dict(rows_of_all(rows, gather({name: row.size for name, row in rows.items()})))
 
 
 def freeze(module: PretrainModule, train: TrainConfig) -> None:

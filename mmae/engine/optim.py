@@ -1,4 +1,4 @@
-"""AdamW and the schedules of its learning rate."""
+"""The optimiser and the schedules of its learning rate."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from mmae.config.schema import ModelConfig, TrainConfig
+from mmae.engine.matrices.muon import MuonAndAdamW, with_matrices
 from mmae.model.counts.named_parts import multiplier
 from mmae.model.parameters import parameter_groups
 from mmae.model.parametrisation import Parametrisation
 
 
 def build_optimizer(module: nn.Module, train: TrainConfig, model: ModelConfig) -> torch.optim.AdamW:
-    """AdamW over all parameters that learn. What a parameter holds decides its weight decay and its learning rate.
+    """The optimiser of all parameters that learn. What one holds decides its weight decay and its learning rate.
 
     The fused implementation allocates no temporaries as large as the model.
     """
     groups = _groups(module, train, model)
     for group in groups:
         group["lr"] = train.lr * group.pop("rate")
+    if train.optimizer == "muon":
+        return MuonAndAdamW(groups, train.lr, train.opt_betas)
     return torch.optim.AdamW(groups, lr=train.lr, betas=train.opt_betas, fused=True)
 
 
@@ -35,9 +38,10 @@ def group_names(module: nn.Module, train: TrainConfig, model: ModelConfig) -> li
 
 def _groups(module: nn.Module, train: TrainConfig, model: ModelConfig) -> list[dict[str, Any]]:
     rate = Parametrisation(model.parametrisation, model.variant).rate
-    return parameter_groups(
+    groups = parameter_groups(
         module.named_parameters(), train.weight_decay, model.paper_exact, rate, lambda name: multiplier(name, train)
     )
+    return with_matrices(groups, module) if train.optimizer == "muon" else groups
 
 
 class CosineSchedule(Protocol):

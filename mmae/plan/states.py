@@ -23,6 +23,8 @@ _FETCHED: Final = 50_000_000
 _KEPT_WHOLE: Final = 100_000
 _LIVE: Final = 1_000_000_000
 _SUB_GROUP: Final = 1_000_000_000
+_MUON_STEP: Final = 5 * FLOAT
+"""Bytes a number of the tensor that Muon is at: new momentum, what is made orthogonal, and products of matrices."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ def with_average(states: StateBytes, sizes: Mapping[str, int], zero: Zero, world
     if _off_device(zero.offload_optimizer):
         return replace(states, host=states.host + FLOAT * own)
     return replace(states, optimiser=states.optimiser + FLOAT * own)
+
+
+def with_muon(states: StateBytes, sizes: Mapping[str, int]) -> StateBytes:
+    """The memory of a rank whose optimiser is Muon. It holds as much as AdamW, and multiplies a tensor at a time."""
+    return replace(states, optimiser_moment=states.optimiser_moment + _MUON_STEP * max(sizes.values()))
 
 
 def with_frozen(

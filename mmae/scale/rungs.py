@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from mmae.addresses import hide_in_words
 from mmae.config.recipe_file import TRAINING
-from mmae.config.schema import Config, Flat, Resume, resume_policy
+from mmae.config.schema import Config, Flat, Resume, flatten, resume_policy
 from mmae.data.sampling.shard_sets import open_sets
 from mmae.errors import InputError, did_you_mean
 from mmae.model.counts.flops import training_flops_per_tile
@@ -150,6 +150,8 @@ def check_same(plan: LadderPlan, before: Flat, out: Path) -> None:
     Raises:
         InputError: a shared value differs from that of the ladder in the folder.
     """
+    # A ladder of an earlier version lacks keys that came later. It trained with their defaults.
+    before = {key: value for key, value in flatten(Config()).items() if key in plan.shared} | before
     for key in plan.shared.keys() | before.keys():
         if plan.shared.get(key) != before.get(key):
             was, now = hide_in_words([repr(before.get(key)), repr(plan.shared.get(key))])

@@ -58,10 +58,12 @@ class Shape:
     checkpointing: str
     precision: str = "fp32"
     every: int = 1
+    optimizer: str = "adamw"
 
     @property
     def name(self) -> str:
-        return f"{self.ds}-{self.ranks}r-{self.accumulation}a-{self.checkpointing}{self.every}-{self.precision}"
+        spread = f"{self.ds}-{self.ranks}r-{self.accumulation}a-{self.checkpointing}{self.every}-{self.precision}"
+        return f"{spread}-{self.optimizer}"
 
     def job(self, shards: Path) -> Job:
         micro = GLOBAL_BATCH // self.ranks // self.accumulation
@@ -71,6 +73,7 @@ class Shape:
             (
                 *RECIPE, f"data.shards={shards}", f"train.micro_batch={micro}", f"train.precision={self.precision}",
                 f"train.activation_checkpointing={self.checkpointing}", f"train.checkpoint_blocks_every={self.every}",
+                f"train.optimizer={self.optimizer}",
             ),
         )  # fmt: skip
 
@@ -90,6 +93,9 @@ SPANNING = [
 ]
 """Each stage, each number of ranks, each accumulation, each kind of checkpointing, and most pairs of them."""
 
+MUON = [
+    Shape(ds, ranks, 2, "none", optimizer="muon") for ds in ("zero0", "zero1", "zero2") for ranks in (1, 2)
+]  # fmt: skip
 BF16 = [Shape(ds, ranks, 2, "none", "bf16") for ds in ("zero0", "zero1", "zero2", "zero3") for ranks in (1, 2)]
 
 
@@ -106,9 +112,13 @@ class Reference:
 
 @pytest.fixture(scope="module")
 def reference(synthetic_shards: Path) -> Reference:
+    return _plain(synthetic_shards)
+
+
+def _plain(shards: Path, *more: str) -> Reference:
     """20 steps in plain torch: the whole global batch at once, one process, no DeepSpeed."""
-    config = load_config("debug", [*RECIPE, f"data.shards={synthetic_shards}"])
-    index = open_index(synthetic_shards)
+    config = load_config("debug", [*RECIPE, f"data.shards={shards}", *more])
+    index = open_index(shards)
     module = PretrainModule(config.model, seed=config.train.seed)
     initial = {name: tensor.clone() for name, tensor in module.model.state_dict().items()}
     optimizer = build_optimizer(module, config.train, config.model)
@@ -184,6 +194,24 @@ def test_every_shape_learns_what_a_plain_loop_learns(
 
 
 @pytest.mark.slow
+def test_muon_learns_what_it_learns_in_a_plain_loop(
+    synthetic_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference = _plain(synthetic_shards, "train.optimizer=muon")
+    _train(MUON, synthetic_shards, tmp_path)
+    rows = []
+    for shape in MUON:
+        weights, where = largest_difference(final_weights(tmp_path / shape.name), reference.weights)
+        losses = largest_loss_difference(train_records(tmp_path / shape.name), reference.records)
+        rows.append((shape, weights, where, losses, 0.0))
+    with capsys.disabled():
+        print(_table(rows))
+    for shape, weights, where, losses, _ in rows:
+        assert weights <= FLOAT32_BOUND, (shape.name, where)
+        assert losses <= FLOAT32_BOUND, shape.name
+
+
+@pytest.mark.slow
 def test_bf16_stays_within_its_own_rounding(
     synthetic_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -245,9 +273,9 @@ def _prediction_difference(run: Path, reference: Reference) -> float:
 
 
 def _table(rows: list[tuple[Shape, float, str, float, float]]) -> str:
-    lines = [f"\n{'shape':<36}{'weights':>10}{'losses':>10}{'predictions':>13}  worst tensor"]
+    lines = [f"\n{'shape':<44}{'weights':>10}{'losses':>10}{'predictions':>13}  worst tensor"]
     for shape, weights, where, losses, predictions in rows:
-        lines.append(f"{shape.name:<36}{weights:>10.1e}{losses:>10.1e}{predictions:>13.1e}  {where}")
+        lines.append(f"{shape.name:<44}{weights:>10.1e}{losses:>10.1e}{predictions:>13.1e}  {where}")
     return "\n".join(lines)
 
 

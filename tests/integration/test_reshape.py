@@ -37,13 +37,15 @@ class Shape:
     stage: int
     ranks: int
     precision: str = "fp32"
+    optimizer: str = "adamw"
 
     @property
     def name(self) -> str:
-        return f"zero{self.stage}-{self.ranks}r-{self.precision}"
+        return f"zero{self.stage}-{self.ranks}r-{self.precision}-{self.optimizer}"
 
     def job(self, run: str, shards: Path, *overrides: str, copy_of: str | None = None) -> Job:
-        words = (*RECIPE, f"data.shards={shards}", f"train.precision={self.precision}", *overrides)
+        words = (*RECIPE, f"data.shards={shards}", f"train.precision={self.precision}")
+        words = (*words, f"train.optimizer={self.optimizer}", *overrides)
         return Job(run, f"zero{self.stage}", words, copy_of)
 
 
@@ -66,6 +68,9 @@ SAME_SPANNING = [Shape(0, 2), Shape(3, 2), Shape(0, 1, "bf16"), Shape(2, 2, "bf1
     "shapes",
     [
         pytest.param(SAME_SPANNING, id="spanning"),
+        pytest.param(
+            [Shape(1, 2, "fp32", "muon"), Shape(2, 2, "bf16", "muon"), Shape(0, 1, "bf16", "muon")], id="muon"
+        ),
         pytest.param([*EVERY, *EVERY_BF16], id="every", marks=pytest.mark.slow),
     ],
 )
@@ -93,17 +98,25 @@ PAIRS_SPANNING = [
     (Shape(3, 2), Shape(0, 2)),
 ]
 """Each stage as a source and as a target, and each change of the number of ranks."""
+MUON = [
+    (Shape(one, ranks, "fp32", "muon"), Shape(other, 3 - ranks, "fp32", "muon"))
+    for one, ranks, other in ((0, 1, 2), (2, 2, 1), (1, 2, 0))
+]
 
 
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     "pairs",
-    [pytest.param(PAIRS_SPANNING, id="spanning"), pytest.param(PAIRS, id="every", marks=pytest.mark.slow)],
+    [
+        pytest.param(PAIRS_SPANNING, id="spanning"),
+        pytest.param(PAIRS, id="every", marks=pytest.mark.slow),
+        pytest.param(MUON, id="muon", marks=pytest.mark.slow),
+    ],
 )
 def test_any_shape_goes_on_in_any_other(
     pairs: list[tuple[Shape, Shape]], synthetic_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    reference = Shape(1, 2)
+    reference = Shape(1, 2, "fp32", pairs[0][0].optimizer)
     train({"whole": (reference, reference.job("whole", synthetic_shards))}, tmp_path)
     sources = dict.fromkeys(source for source, _ in pairs)
     train({s.name: (s, s.job(f"from-{s.name}", synthetic_shards, f"train.stop_at={STOP}")) for s in sources}, tmp_path)
@@ -185,7 +198,7 @@ def _words(source: Shape, target: Shape) -> str:
 
 
 def _table(rows: list[tuple[Shape, Shape, float, float, str]]) -> str:
-    lines = [f"\n{'from':<16}{'to':<16}{'losses':>10}{'weights':>10}  worst tensor"]
+    lines = [f"\n{'from':<24}{'to':<24}{'losses':>10}{'weights':>10}  worst tensor"]
     for source, target, losses, weights, where in rows:
-        lines.append(f"{source.name:<16}{target.name:<16}{losses:>10.1e}{weights:>10.1e}  {where}")
+        lines.append(f"{source.name:<24}{target.name:<24}{losses:>10.1e}{weights:>10.1e}  {where}")
     return "\n".join(lines)

@@ -11,7 +11,7 @@ import pytest
 from mmae.bench.step.step_batch import made_up_band_stats, made_up_batch
 from mmae.config.packaged_files import packaged_names
 from mmae.config.recipe_file import load_config
-from mmae.config.schema import Config
+from mmae.config.schema import Config, TrainConfig
 from mmae.data.transforms.preprocess import Preprocess
 from mmae.engine.step import prepare
 from mmae.errors import InputError
@@ -167,6 +167,10 @@ def test_bytes_of_tiles_are_those_of_batches() -> None:
         parts = (*inputs.values.values(), *inputs.valid.values(), *inputs.token_valid.values())
         total = sum(part.nbytes for part in (*parts, plan.keep_BK, plan.hidden_BN))
         assert total == 3 * input_bytes(config)
+
+
+def test_muon_needs_whole_matrices_on_the_device() -> None:
+    assert files_for(TrainConfig(optimizer="muon")) == ("zero1", "zero0", "zero2")
 
 
 def test_sums_in_float32_need_zero_2_or_3() -> None:

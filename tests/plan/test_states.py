@@ -16,7 +16,7 @@ from mmae.modalities import MODALITIES
 from mmae.model.counts.named_parts import split_sizes
 from mmae.model.counts.parameter_counts import parameter_counts
 from mmae.model.counts.parameter_sizes import parameter_sizes
-from mmae.plan.states import state_bytes, with_frozen
+from mmae.plan.states import state_bytes, with_frozen, with_muon
 from mmae.plan.time_and_disk import checkpoint_bytes
 from mmae.plan.traffic import NUMBER_BYTES
 from mmae.variants import VARIANTS
@@ -46,6 +46,8 @@ def check(job: Job, ranks: int, held: Held) -> None:
     (sizes, frozen), number_bytes = split_sizes(config), NUMBER_BYTES[job.precision]
     sums = NUMBER_BYTES[job.sums or job.precision]
     states = state_bytes(sizes, zero, ranks, number_bytes, job.accumulation, sums, config.train.direct_gradients)
+    if job.optimizer == "muon":
+        states = with_muon(states, sizes)
     states = with_frozen(states, sizes, frozen, zero, ranks, number_bytes)
     bucket = BUCKET * number_bytes if zero.stage == 3 else 0
     for_good = states.first_gradients if zero.stage == 3 else 0
@@ -67,6 +69,17 @@ def test_two_ranks_hold_what_is_predicted(tmp_path: Path) -> None:
     jobs += [Job("tiny", file, frozen="encoder") for file in STAGES]
     for job, held in zip(jobs, held_by(jobs, 2, tmp_path), strict=True):
         check(job, 2, held)
+
+
+@pytest.mark.process
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_muon_holds_what_is_predicted(ranks: int, tmp_path: Path) -> None:
+    jobs = [
+        Job("tiny", f"zero{stage}", precision, optimizer="muon") for stage in range(3) for precision in ("bf16", "fp32")
+    ]
+    for job, held in zip(jobs, held_by(jobs, ranks, tmp_path), strict=True):
+        check(job, ranks, held)
 
 
 @pytest.mark.slow

@@ -146,6 +146,14 @@ def test_a_job_array_starts_each_run(shards: Path, tmp_path: Path) -> None:
     assert shlex.quote("log.wandb_name=it's") in script.read_text()
 
 
+def _forget(ladder: Path, key: str) -> None:
+    """Make a ladder one of an earlier version, which did not know the key."""
+    file = ladder / "ladder.json"
+    stored = json.loads(file.read_text())
+    del stored["recipe"][key]
+    file.write_text(json.dumps(stored))
+
+
 def test_a_ladder_of_another_recipe_is_not_mixed(shards: Path, here: Command) -> None:
     words = ["ladder", "mini", "--sizes", "nano", "--budgets", "64", "--out", "out", f"data.shards={shards}"]
     words += ["train.global_batch=8", "--slurm"]
@@ -154,6 +162,9 @@ def test_a_ladder_of_another_recipe_is_not_mixed(shards: Path, here: Command) ->
     again = here(*words, "train.blr=0.5")
     assert again.status == 2
     assert "train.blr is 0.008 in this ladder, and 0.5 now" in again.err
+    _forget(shards.parent / "out", "train.optimizer")
+    assert here(*words).status == 0
+    assert "train.optimizer is 'adamw' in this ladder, and 'muon' now" in here(*words, "train.optimizer=muon").err
     (shards.parent / "mine").mkdir()
     (shards.parent / "mine" / "notes").write_text(json.dumps("mine"))
     other = here(*[word if word != "out" else "mine" for word in words])

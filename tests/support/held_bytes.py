@@ -24,8 +24,8 @@ BUCKET = 500_000
 
 @dataclass(frozen=True)
 class Job:
-    """An engine: encoder size, packaged DeepSpeed JSON, precision, micro-batches a step, what they add up in, and what
-    does not learn."""
+    """An engine: encoder size, packaged DeepSpeed JSON, precision, micro-batches a step, what they add up in, what
+    does not learn, and its optimiser."""
 
     size: str
     file: str
@@ -33,10 +33,12 @@ class Job:
     accumulation: int = 1
     sums: str | None = None
     frozen: str | None = None
+    optimizer: str = "adamw"
 
     @property
     def overrides(self) -> list[str]:
         said = [f"model.size={self.size}", f"train.precision={self.precision}", "train.micro_batch=1"]
+        said.append(f"train.optimizer={self.optimizer}")
         said += [f"train.frozen=[{self.frozen}]"] if self.frozen else []
         return said + ([f"train.grad_accumulation_dtype={self.sums}"] if self.sums else [])
 

@@ -109,7 +109,8 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
         },
         "mmae.engine": {
             "operators": frozenset(),
-            "": frozenset(),
+            "matrices": frozenset(),
+            "": frozenset({"matrices"}),
             "history": frozenset(),
             "checkpoint": frozenset({"", "history"}),
             "average": frozenset({"", "checkpoint"}),
