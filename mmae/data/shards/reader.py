@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     OnDamage = Callable[[int, "DamagedTile"], None]
 
-__all__ = ["DamagedTile", "ShardReader", "ShardStore", "TileReader"]
+__all__ = ["DamagedTile", "ShardReader", "ShardStore", "TileReader", "read_alone"]
 
 
 class ShardStore(Protocol):
@@ -60,6 +60,23 @@ class TileReader(Protocol):
     def will_need(self, positions: NDArray[np.int64]) -> None: ...
 
     def close(self) -> None: ...
+
+
+def read_alone(reader: TileReader, index: Index, datasets: Sequence[str], position: int) -> Tile:
+    """One tile by a reader's `read_into`, freshly allocated.
+
+    Args:
+        index: of the reader's set.
+        datasets: those that the reader reads.
+    """
+    infos = index.datasets
+    arrays = {name: np.empty((1, *infos[name].shape), infos[name].dtype) for name in datasets}
+    reader.read_into(np.array([position]), arrays, [0])
+    return Tile(
+        row=int(index.row[position]),
+        level=int(index.level[position]),
+        arrays={name: array[0, ...] for name, array in arrays.items()},
+    )
 
 
 class ShardReader:
@@ -121,14 +138,7 @@ class ShardReader:
             DamagedTile: the bytes of a member are not those that were packed.
             InputError: its shard is missing.
         """
-        infos = self._index.datasets
-        arrays = {name: np.empty((1, *infos[name].shape), infos[name].dtype) for name in self._datasets}
-        self.read_into(np.array([position]), arrays, [0])
-        return Tile(
-            row=int(self._index.row[position]),
-            level=int(self._index.level[position]),
-            arrays={name: array[0, ...] for name, array in arrays.items()},
-        )
+        return read_alone(self, self._index, self._datasets, position)
 
     def read_into(
         self,

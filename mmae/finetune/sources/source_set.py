@@ -16,6 +16,7 @@ from mmae.data.sampling.shard_sets import ShardSet
 from mmae.data.shards.columns import UNKNOWN_BIOME, UNKNOWN_DATE
 from mmae.data.shards.index import Index
 from mmae.data.shards.index_json import DatasetInfo, SourceInfo
+from mmae.data.shards.reader import read_alone
 from mmae.errors import InputError
 from mmae.finetune.sources.labelled_data import LABEL, DataFacts, LabelledData, band_numbers, is_categorical
 from mmae.modalities import BY_LEVEL, DATASET_BANDS, MODALITIES, S2_LEVELS
@@ -71,11 +72,7 @@ class SourceReader:
         Raises:
             InputError: see `LabelledData.read`, or the tile does not have the source's size.
         """
-        infos = self._index.datasets
-        arrays = {name: np.empty((1, *infos[name].shape), infos[name].dtype) for name in self._datasets}
-        self.read_into(np.array([position]), arrays, [0])
-        found = {name: array[0] for name, array in arrays.items()}
-        return Tile(int(self._index.row[position]), int(self._index.level[position]), found)
+        return read_alone(self, self._index, self._datasets, position)
 
     def read_into(
         self,
