@@ -99,7 +99,7 @@ def short_attention_backward(
     WIDTH: tl.constexpr, FIRST: tl.constexpr, REST: tl.constexpr,
     QUERY_ROWS: tl.constexpr, KEY_ROWS: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
-    """Gradients dq, dk and dv of one sequence and head from that of the result, `dout`; arguments as in the forward one."""
+    """Gradients dq, dk and dv of one sequence and head from that of the result, `dout`; else as the forward one."""
     program = tl.program_id(0)
     sequence, column = (program // heads).to(tl.int64), (program % heads) * WIDTH
     q += sequence * q_sequence + column
