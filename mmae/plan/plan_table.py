@@ -102,7 +102,7 @@ def notes_of(config: Config, machines: Machines, tiles: Tiles, speed_source: str
         f"shards: {tiles.bytes / 1e9:.1f} GB ({tiles.source})",
     ]
     if train.grad_accumulation_dtype is not None:
-        notes.append("gradients of micro-batches add up in fp32, with ZeRO-2 and 3 only")
+        notes.append("gradients of micro-batches add up in fp32; in bf16 with ZeRO-2 and 3 only")
     notes += told(config)
     if frozen_parts(config):
         notes.append(f"frozen as a whole: {', '.join(sorted(frozen_parts(config)))}; time and memory count that alone")

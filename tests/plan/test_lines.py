@@ -169,6 +169,15 @@ def test_bytes_of_tiles_are_those_of_batches() -> None:
         assert total == 3 * input_bytes(config)
 
 
+def test_what_is_prepared_in_advance_is_held_behind_the_backward_pass() -> None:
+    config, machines = load_config("vit_b", []), Machines(1, 1, 80 * GB)
+    (off,), (on,) = ([line.needs for line in lines("vit_b", machines, f"train.prepare_ahead={said}", files=("zero1",))
+                      if (line.mode, line.split.micro) == ("none", 8)] for said in ("false", "true"))  # fmt: skip
+    step = config.train.global_batch * (stored_bytes(config) + input_bytes(config))
+    assert (on.forward, on.backward, on.optimiser) == (off.forward, off.backward + step, off.optimiser + step)
+    assert on.tiles == off.tiles + step
+
+
 def test_muon_needs_whole_matrices_on_the_device() -> None:
     assert files_for(TrainConfig(optimizer="muon")) == ("zero1", "zero0", "zero2")
 
