@@ -15,10 +15,12 @@ from mmae.config.schema import Config, ModelConfig, TrainConfig
 from mmae.distributed.collectives import gather
 from mmae.engine.deepspeed_internals import (
     gathered,
+    grow_scale_after_steps,
     hand_over_gradients,
     is_sharded,
     master_place,
     replace_norm,
+    scale_loss_at_stage_0,
     undo_first_step,
     untested_version,
 )
@@ -69,6 +71,10 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
     )
     if stage == 0 and precision_of(ds_config) != "fp32":
         undo_first_step(engine)
+    if precision_of(ds_config) == "fp16":
+        grow_scale_after_steps(engine)
+        if stage == 0:
+            scale_loss_at_stage_0(engine)
     if isinstance(optimizer, MuonAndAdamW):
         half = precision_of(ds_config) != "fp32"
         optimizer.divide(_rows(engine) if stage else None, torch.bfloat16 if half else torch.float32)
