@@ -34,7 +34,7 @@ def plan(shards: Path, *overrides: str, sizes: str = "nano,micro", budgets: str 
 
 def test_every_size_meets_every_budget_with_a_schedule_of_its_own(shards: Path) -> None:
     found = plan(shards)
-    assert [rung.name for rung in found.rungs] == ["nano-64", "micro-64", "nano-0.128k", "micro-0.128k"]
+    assert [rung.name for rung in found.rungs] == ["nano-64", "micro-64", "nano-128", "micro-128"]
     assert [rung.tiles for rung in found.rungs] == [64, 64, 128, 128]
     train = found.rungs[2].config.train
     # 30 of 300 steps warm up in mini.
@@ -115,12 +115,12 @@ def test_done_runs_are_skipped_and_a_failed_one_ends_the_ladder(shards: Path, mo
         if name == "micro-64":
             return EXIT_LOST_NUMBERS, False
         end(next(rung for rung in planned.rungs if rung.name == name))
-        return (0, False) if name == "nano-0.128k" else (7, False)
+        return (0, False) if name == "nano-128" else (7, False)
 
     monkeypatch.setattr(rung_runs, "_run", launch)
-    with pytest.raises(InputError, match=r"micro-0\.128k ended with status 7"):
+    with pytest.raises(InputError, match=r"micro-128 ended with status 7"):
         run_all(planned, "zero1", False, said.append, lambda: None)
-    assert started == ["micro-64", "nano-0.128k", "micro-0.128k"]
+    assert started == ["micro-64", "nano-128", "micro-128"]
     assert "nano-64: done before" in said[0]
     assert any("micro-64 lost its numbers" in line for line in said)
 
