@@ -17,6 +17,7 @@ import xxhash
 import mmae
 from mmae.config.batch_split import BatchSplit, split_global_batch
 from mmae.config.deepspeed import load_deepspeed_json, merge, precision_of, zero_stage_of
+from mmae.config.deepspeed_schema import DeepSpeedJson
 from mmae.config.recipe_file import TRAINING, RecipeKind, overridden, parse_overrides
 from mmae.config.schema import Config, Tracked, flatten
 from mmae.data.sampling.order import TrainOrder
@@ -100,7 +101,7 @@ def make_run_spec(
     """
     said = parse_overrides(overrides)
     config = overridden(recipe, said, trust)
-    split, ds_config = engine_settings(config, deepspeed_config, world)
+    split, ds_config = engine_settings(config, *load_deepspeed_json(deepspeed_config), world)
     folder = RunFolder(Path(config.run.dir))
     again = followed_before(folder, resume, fresh)
     if again:
@@ -126,8 +127,11 @@ def make_run_spec(
     return RunSpec(config, changes, folder, ds_config, split, tiles, order, band_stats, trust, source, fresh, again)
 
 
-def engine_settings(config: Config, deepspeed_config: str, world: int) -> tuple[BatchSplit, dict[str, Any]]:
+def engine_settings(config: Config, path: Path, parsed: DeepSpeedJson, world: int) -> tuple[BatchSplit, dict[str, Any]]:
     """How ranks share a batch, and the configuration for `deepspeed.initialize`.
+
+    Args:
+        path: the name of the JSON, for messages.
 
     Raises:
         InputError: the recipe and the JSON do not go together, or name what the model or this machine does not have.
@@ -135,7 +139,7 @@ def engine_settings(config: Config, deepspeed_config: str, world: int) -> tuple[
     check_parts(config)
     check_trackers(config)
     split = split_global_batch(config.train.global_batch, config.train.micro_batch, world)
-    ds_config = merge(*load_deepspeed_json(deepspeed_config), config.train, split)
+    ds_config = merge(path, parsed, config.train, split)
     check_compiled(config, zero_stage_of(ds_config))
     return split, ds_config
 

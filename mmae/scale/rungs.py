@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mmae.addresses import hide_in_words
+from mmae.config.deepspeed import load_deepspeed_json
 from mmae.config.recipe_file import TRAINING
 from mmae.config.schema import Config, Flat, Resume, flatten, resume_policy
 from mmae.data.sampling.shard_sets import has_split
@@ -99,9 +100,10 @@ def plan_ladder(
         for size in _listed(sizes, "--sizes")
         for budget in _listed(budgets, "--budgets")
     ]
+    engine = load_deepspeed_json(deepspeed_config)
     for rung in rungs:
         try:
-            engine_settings(rung.config, deepspeed_config, world=1)
+            engine_settings(rung.config, *engine, world=1)
         except InputError as error:
             raise InputError(f"{rung.config.model.size}: {error}") from None
     if len({(rung.config.model.size, rung.tiles) for rung in rungs}) < len(rungs):
@@ -116,8 +118,8 @@ def _tiles(config: Config) -> TrainingTiles:
     tiles.order(config.train.global_batch)
     if not any(has_split(each.index, "val") for each in tiles.sets):
         raise InputError(
-            "data.shards: no set has a val split, and a ladder is fitted to validation losses: mmae repack --val-fraction "
-            "0.01 makes one"
+            "data.shards: no set has a val split, and a ladder is fitted to validation losses: mmae repack "
+            "--val-fraction 0.01 makes one"
         )
     if config.eval.every:
         # It imports torch.

@@ -53,7 +53,7 @@ def of_size(config: Config, size: str) -> Config:
 
 
 def choices(fit: Fit, config: Config, flops: float, cost: Cost, sizes: Iterable[str] = tuple(VARIANTS)) -> list[Choice]:
-    """Every size with as many tiles as a budget pays for, the lowest predicted loss first; none for less than a tile."""
+    """Every size with as many tiles as a budget pays for, the lowest loss first; none for less than a tile."""
     found = []
     for size in sizes:
         parameters, per_tile = cost(of_size(config, size))

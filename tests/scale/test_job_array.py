@@ -1,4 +1,4 @@
-"""A ladder's runs in a job array of a real Slurm: all are trained, one is queued again, and what is done is left out."""
+"""A ladder's runs in a job array of a real Slurm: all are trained, one is queued again, what is done is left out."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ def test_a_ladder_is_trained_by_a_job_array(
         assert "the array, of 2 runs" in planned.out
         array = submit(slurm, tmp_path)
         runs = [tmp_path / "out" / "runs" / f"{size}-80k" for size in ("nano", "micro")]
-        # One task has the array's own number.
+        for run in runs:
+            slurm.wait(array, partial(has_begun, run))
+        # One task has the array's own number, as soon as both have started.
         own = next(task for task in (0, 1) if slurm.show(f"{array}_{task}")["JobId"] == str(array))
-        for task in (0, 1):
-            slurm.wait(array, partial(has_begun, runs[task]))
         slurm.do("scancel", "--batch", "--signal=USR1", f"{array}_{own}")
         slurm.wait(array, lambda: slurm.show(f"{array}_{own}")["JobState"] == "PENDING")
         assert slurm.show(f"{array}_{1 - own}")["JobState"] == "RUNNING"

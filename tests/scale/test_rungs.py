@@ -14,7 +14,7 @@ import pytest
 from mmae.errors import EXIT_LOST_NUMBERS, InputError
 from mmae.run.log_reader import line_of, new_record
 from mmae.scale import rung_runs
-from mmae.scale.rung_runs import DIVERGED, DONE, NEW, STARTED, array_script, reached, rungs_left, run_all, state_of
+from mmae.scale.rung_runs import DIVERGED, DONE, NEW, STARTED, array_script, reached, run_all, rungs_left, state_of
 from mmae.scale.rungs import LadderPlan, RungPlan, plan_ladder
 from mmae.scaling_law.ladder_file import read_ladder, write_ladder
 from tests.support.commands import Command

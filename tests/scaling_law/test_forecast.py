@@ -84,7 +84,10 @@ def test_a_ladder_is_read_as_it_was_written(tmp_path: Path) -> None:
         ('{"version": 2, "recipe": {}, "rungs": []}', "version 2 is not known"),
         ('{"version": 1, "recipe": {}, "rungs": [{"size": 3}]}', r"rungs\.0"),
         ('{"version": 1, "recipe": {}, "rungs": [{"size": "\\u001b[2J"}]}', r"rungs\.0\.size"),
-        ('{"version": 1, "recipe": {}, "rungs": [{"size": "nano", "parameters": 1, "tiles": 1, "flops": NaN}]}', "flops"),
+        (
+            '{"version": 1, "recipe": {}, "rungs": [{"size": "nano", "parameters": 1, "tiles": 1, "flops": NaN}]}',
+            "flops",
+        ),
     ],
 )
 def test_a_damaged_ladder_is_one_line(tmp_path: Path, text: str, words: str) -> None:

@@ -1,4 +1,4 @@
-"""The matrices of encoder and decoder blocks, which Muon trains (`train.optimizer=muon`): which, and what a step costs."""
+"""The matrices of encoder and decoder blocks that Muon trains (`train.optimizer=muon`), and what a step costs."""
 
 from __future__ import annotations
 
