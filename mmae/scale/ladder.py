@@ -54,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
         check_same(plan, before.recipe, out)
     elif out.exists() and (not out.is_dir() or not all(map(_is_left_behind, out.iterdir()))):
         raise InputError(f"{out}: holds something, but no ladder (no {LADDER}): choose another --out")
-    runs = {(each.parameters, each.tiles) for each in (*plan.rungs, *(before.rungs if before else ()))}
+    runs = {(each.parameters, each.tiles) for each in plan.rungs}
+    runs |= {(each.parameters, each.tiles) for each in (before.rungs if before else ())}
     few = too_few(list(runs))
     print(cost_table(plan).noting([few] if few else []).text(), flush=True)
     if args.dry_run:

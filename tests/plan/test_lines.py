@@ -179,7 +179,7 @@ def test_muon_takes_the_time_of_its_products() -> None:
     found = {}
     for word in ("adamw", "muon"):
         for line in lines("vit_b", Machines(8, 1, 80 * GB), f"train.optimizer={word}", files=("zero0", "zero1")):
-            found[word, line.file, line.mode, line.split.micro] = line.step_seconds
+            found[word, line.file, line.mode, line.split.micro] = line.step_seconds or 0.0
     more = {
         (file, micro): (seconds - found["adamw", file, mode, micro]) * SPEED.mfu * SPEED.peak_flops
         for (word, file, mode, micro), seconds in found.items() if word == "muon"

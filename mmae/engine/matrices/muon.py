@@ -31,9 +31,12 @@ _OF_ADAMW: Final = 0.2
 """Root mean square of the numbers of AdamW's usual step, at a rate of 1."""
 
 
-def with_matrices(groups: Sequence[dict[str, Any]], module: nn.Module) -> list[dict[str, Any]]:
-    """Optimiser groups, each cut into one for AdamW and one for Muon; none of them is empty."""
-    names = {id(parameter): name for name, parameter in module.named_parameters()}
+def with_matrices(groups: Sequence[dict[str, Any]], names: Mapping[int, str]) -> list[dict[str, Any]]:
+    """Optimiser groups, each cut into one for AdamW and one for Muon; none of them is empty.
+
+    Args:
+        names: of the parameters, by their `id`.
+    """
     cut = []
     for group in groups:
         for wanted in (False, True):
