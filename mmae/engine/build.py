@@ -26,10 +26,11 @@ from mmae.engine.deepspeed_internals import (
 )
 from mmae.engine.engine_protocol import Engine
 from mmae.engine.grad_norm import gradients_norm
-from mmae.engine.matrices.muon import MuonAndAdamW, Row, matrices_above, rows_of_all
+from mmae.engine.matrices.muon import MuonAndAdamW, Row, rows_of_all
 from mmae.engine.module import PretrainModule, compile_parts
 from mmae.engine.optim import build_optimizer, build_scheduler
 from mmae.model.block import EncoderBlock
+from mmae.model.counts.block_matrices import matrices_above
 from mmae.model.counts.named_parts import learns
 from mmae.model.recompute import Recompute
 from mmae.model.saved.warm_start import warm_start

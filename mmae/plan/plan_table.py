@@ -111,6 +111,11 @@ def notes_of(config: Config, machines: Machines, tiles: Tiles, speed_source: str
             "train.ema: states and checkpoints hold 4 bytes a parameter more, divided over ranks as the optimiser's; a "
             "step moves 12 bytes for each of these numbers, and each validation is made twice"
         )
+    if choice is not None and choice.optimiser and choice.step_seconds:
+        notes.append(
+            f"train.optimizer=muon: its products take {choice.optimiser / choice.step_seconds:.1%} of a step, if they "
+            "run at the same utilisation, which nobody has measured"
+        )
     if choice is None:
         return [*notes, "nothing fits with the reserve left free: take more GPUs, larger ones, or a smaller model"]
     if choice.speed is not None:

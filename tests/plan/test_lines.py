@@ -15,6 +15,7 @@ from mmae.config.schema import Config, TrainConfig
 from mmae.data.transforms.preprocess import Preprocess
 from mmae.engine.step import prepare
 from mmae.errors import InputError
+from mmae.plan.least_work import least_work, step_seconds
 from mmae.plan.lines import FILES, MODES, Line, Machines, all_lines, best_of_each, files_for, micro_batches, recommended
 from mmae.plan.memory import input_bytes, stored_bytes
 from mmae.plan.time_and_disk import Speed
@@ -180,6 +181,23 @@ def test_what_is_prepared_in_advance_is_held_behind_the_backward_pass() -> None:
 
 def test_muon_needs_whole_matrices_on_the_device() -> None:
     assert files_for(TrainConfig(optimizer="muon")) == ("zero1", "zero0", "zero2")
+
+
+def test_muon_takes_the_time_of_its_products() -> None:
+    """For vit_b 1.6 TFLOP, once a step: all of it at stage 0, a rank's share and one matrix at stage 1."""
+    found = {}
+    for word in ("adamw", "muon"):
+        for line in lines("vit_b", Machines(8, 1, 80 * GB), f"train.optimizer={word}", files=("zero0", "zero1")):
+            found[word, line.file, line.mode, line.split.micro] = line.step_seconds or 0.0
+    more = {
+        (file, micro): (seconds - found["adamw", file, mode, micro]) * SPEED.mfu * SPEED.peak_flops
+        for (word, file, mode, micro), seconds in found.items() if word == "muon"
+    }  # fmt: skip
+    assert {round(flops / 1e12, 1) for (file, _), flops in more.items() if file == "zero0"} == {1.6}
+    assert {round(flops / 1e12, 2) for (file, _), flops in more.items() if file == "zero1"} == {0.25}
+    bounds = {word: step_seconds(least_work(load_config("vit_b", [f"train.optimizer={word}"]), 256, 2), 989e12, 1e99)
+              for word in ("adamw", "muon")}  # fmt: skip
+    assert (bounds["muon"] - bounds["adamw"]) * 989 == pytest.approx(1.64, rel=0.02)
 
 
 def test_sums_in_float32_need_zero_2_or_3() -> None:
