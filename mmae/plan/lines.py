@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from mmae.config.batch_split import BatchSplit, split_global_batch
-from mmae.config.deepspeed import load_deepspeed_json, merge, optimizer_problem, precision_of, settled
+from mmae.config.deepspeed import load_deepspeed_json, merge, recipe_problem, precision_of, settled
 from mmae.config.deepspeed_schema import DeepSpeedJson
 from mmae.config.schema import Config, TrainConfig
 from mmae.model.counts.flops import Recomputation
@@ -88,7 +88,7 @@ class Line:
 def files_for(train: TrainConfig) -> tuple[str, ...]:
     """The `FILES` that go with a recipe: with its optimiser, and where half-precision gradients add up in float32."""
     jsons = {file: load_deepspeed_json(file)[1] for file in FILES}
-    files = tuple(file for file, parsed in jsons.items() if not optimizer_problem(parsed, train))
+    files = tuple(file for file, parsed in jsons.items() if not recipe_problem(parsed, train))
     if train.grad_accumulation_dtype is None or train.precision == "fp32":
         return files
     return tuple(file for file in files if jsons[file].zero_optimization.stage in _SUMS_IN_FLOAT)
