@@ -24,6 +24,7 @@ from mmae.engine.deepspeed_internals import (
 )
 from mmae.engine.engine_protocol import Engine
 from mmae.engine.gpu_options.float8_linears import check_float8, use_float8
+from mmae.engine.gpu_options.micro_step_graph import check_graphs, use_graphs
 from mmae.engine.grad_norm import gradients_norm
 from mmae.engine.matrices.muon import MuonAndAdamW, Row, matrices_above, rows_of_all
 from mmae.engine.module import PretrainModule, compile_parts
@@ -49,6 +50,7 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
     """
     device = torch.device(get_accelerator().current_device_name())
     check_float8(config.train, device)
+    check_graphs(config.train, device)
     _say_at_the_start(config.model, device)
     # Initial weights have their own seed. torch's generator draws drop path only, which differs between ranks.
     torch.manual_seed(_seed_of_rank(config.train.seed, dist.get_rank()))
@@ -85,6 +87,7 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
         hand_over_gradients(engine)
     if config.train.compile:
         compile_parts(module, sharded)
+    use_graphs(module, config.train, engine.gradient_accumulation_steps())
     return engine
 
 
