@@ -14,7 +14,7 @@ from mmae.config.schema import Config, TrainConfig
 from mmae.model.counts.flops import Recomputation
 from mmae.model.counts.named_parts import split_sizes
 from mmae.plan.memory import Memory, memory
-from mmae.plan.states import state_bytes, with_average, with_frozen, with_muon
+from mmae.plan.states import state_bytes, with_average, with_frozen, with_graphs, with_muon
 from mmae.plan.time_and_disk import Pace, Speed, checkpoint_bytes, pace_of
 from mmae.plan.traffic import NUMBER_BYTES, traffic_bytes
 
@@ -142,6 +142,8 @@ def lines_of(
                 states = with_average(states, sizes, zero, machines.world)
             if config.train.optimizer == "muon":
                 states = with_muon(states, sizes)
+            if config.train.cuda_graphs:
+                states = with_graphs(states, sizes, number_bytes)
             known = None if offloaded or precision == "fp32" else speed
             yield Line(
                 file=file,

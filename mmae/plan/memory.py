@@ -68,15 +68,18 @@ def memory(
     # While a step runs, the tiles of the next one are on their way.
     tiles = micro * accumulation * (2 * stored_bytes(config) + input_bytes(config))
     held = states.steady + tiles
+    # CUDA graphs read copies of a micro-batch's inputs, and nothing else can use the memory of their activations.
+    forward = micro * activation.peak
+    later = forward + micro * input_bytes(config) if config.train.cuda_graphs else 0
     return Memory(
         states=states.steady,
         buffers=states.buffers,
-        activations=micro * activation.peak,
+        activations=forward,
         tiles=tiles,
         gradients=max(states.first_gradients, states.last_gradients),
-        forward=held + states.buffers + states.first_gradients + micro * activation.peak,
-        backward=held + states.buffers + states.last_gradients,
-        optimiser=held + states.optimiser_moment,
+        forward=held + states.buffers + states.first_gradients + max(forward, later),
+        backward=held + states.buffers + states.last_gradients + later,
+        optimiser=held + states.optimiser_moment + later,
         host=states.host,
     )
 

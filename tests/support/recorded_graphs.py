@@ -13,22 +13,26 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from mmae.engine.gpu_options import micro_step_graph
 from tests.support.watching import MASKED, WAITING
 
 
 class RecordedGraph(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """The operators that were called within it."""
 
+    replays = 0
+    """Of all graphs of this process."""
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._calls: list[tuple[Any, Any, Any, Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not {Tensor, nn.Parameter}.issuperset(types):
+            return NotImplemented  # The class calls operators on what it wraps.
         name, masks = func.overloadpacket.__name__, {torch.bool, torch.uint8}
         masked = name in MASKED and any(isinstance(each, Tensor) and each.dtype in masks for each in tree_leaves(args[1]))
         if name in WAITING or masked:
@@ -38,6 +42,7 @@ class RecordedGraph(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
     def replay(self) -> None:
+        RecordedGraph.replays += 1
         with torch.no_grad():
             for func, args, kwargs, out in self._calls:
                 memory = {each.untyped_storage().data_ptr() for each in tree_leaves((args, kwargs)) if _is_made(each)}
@@ -100,10 +105,11 @@ def make_graphed_callables(
 
 @contextmanager
 def graphs_on_cpu(_folder: Path | None = None) -> Iterator[None]:
-    """Within the context `train.cuda_graphs=true` records and replays on a CPU."""
+    """Within the context `train.cuda_graphs=true` records and replays on a CPU, which must then happen."""
+    before = RecordedGraph.replays
     with (
         patch.object(torch.cuda, "make_graphed_callables", make_graphed_callables),
-        patch.object(micro_step_graph, "check_graphs", lambda train, device: None),
         patch("mmae.engine.build.check_graphs", lambda train, device: None),
     ):
         yield
+    assert RecordedGraph.replays > before + 2

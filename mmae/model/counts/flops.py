@@ -95,6 +95,16 @@ def training_flops_per_tile(
     return found.total.forward + backward
 
 
+def float8_flops_per_tile(
+    config: ModelConfig, variant: Variant | None = None, frozen: frozenset[str] = frozenset()
+) -> int:
+    """Those of `training_flops_per_tile` that `train.float8` makes in float8: of the encoder's linear layers."""
+    variant = variant or config.variant
+    block = _Block.of(config.num_encoded_tokens + config.num_global_tokens, variant.dim, variant.mlp_dim)
+    passes = 1 if {"tokenizer", "encoder"} <= frozen else 2 if "encoder" in frozen else 3
+    return passes * variant.depth * (block.forward - block.attention)
+
+
 def _encoder_attention(config: ModelConfig, variant: Variant) -> int:
     """Forward operations of a block's attention, which has no weights."""
     length = config.num_encoded_tokens + config.num_global_tokens

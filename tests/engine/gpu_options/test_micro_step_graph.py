@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 
 from mmae.config.schema import Config, TrainConfig
-from mmae.data.transforms.preprocess import Preprocess
+from mmae.engine.gpu_options.float8_linears import use_float8
 from mmae.engine.gpu_options.micro_step_graph import MicroStepGraph, check_graphs, use_graphs
 from mmae.engine.module import PretrainModule
-from mmae.engine.step import prepare_step
 from mmae.errors import InputError
 from mmae.losses import scored
 from mmae.model.recompute import Recompute
 from tests.support.recorded_graphs import graphs_on_cpu
-from tests.support.step_case import STATS, VARIANT, config, cut, tiles
+from tests.support.step_case import VARIANT, config, micro_batches
 
 CPU = torch.device("cpu")
 
@@ -27,13 +26,10 @@ def pair(settings: Config, accumulation: int = 1) -> tuple[PretrainModule, Pretr
     train = settings.train
     recompute = Recompute(train.activation_checkpointing, train.checkpoint_blocks_every)
     plain, graphed = (PretrainModule(settings.model, VARIANT, recompute, seed=1) for _ in range(2))
+    for module in (plain, graphed) if train.float8 else ():
+        use_float8(module.bfloat16(), train, 40)
     use_graphs(graphed, TrainConfig(cuda_graphs=True), accumulation)
     return plain, graphed
-
-
-def micro_batches(settings: Config, parts: int) -> Any:
-    preprocess = Preprocess(settings.data, settings.model, STATS, CPU)
-    return prepare_step(cut(tiles(8), parts), preprocess, settings)
 
 
 def run(module: PretrainModule, settings: Config, parts: int, steps: int = 2) -> list[list[Tensor]]:
@@ -61,6 +57,7 @@ def run(module: PretrainModule, settings: Config, parts: int, steps: int = 2) ->
     "keys",
     [
         {"model__drop_path": 0.4, "model__task_balancer": "uncertainty", "model__positions": "learned"},
+        {"train__float8": "emulated", "train__activation_checkpointing": "full"},
         {"train__activation_checkpointing": "full", "model__lean": False, "model__paper_exact": True},
         {"train__activation_checkpointing": "selective", "model__loss_on_unmasked": True, "model__num_global_tokens": 0},
     ],
