@@ -150,8 +150,8 @@ def _float8(config: Config) -> Iterator[str]:
     width = config.model.variant.dim
     if width < LEAST_FLOAT8_WIDTH:
         yield (
-            f"train.float8=tensorwise is slower than bf16 at the width of model.size={config.model.size} ({width}): it "
-            f"takes {LEAST_FLOAT8_WIDTH} and more (large and larger); leave it out, or study it with emulated"
+            f"train.float8=tensorwise takes a width of at least {LEAST_FLOAT8_WIDTH} (large and larger), and "
+            f"model.size={config.model.size} has {width}: leave it out, or study it with train.float8=emulated"
         )
     if not config.train.compile:
         yield (

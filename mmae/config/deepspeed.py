@@ -67,7 +67,10 @@ def merge(path: Path, parsed: DeepSpeedJson, train: TrainConfig, split: BatchSpl
     if problem := recipe_problem(parsed, train):
         raise InputError(f"{path}: {problem}")
     if train.float8 is not None and precision != "bf16":
-        raise InputError(f"train.float8={train.float8} rounds from bf16, and the precision is {precision}: set one of them")
+        raise InputError(
+            f"train.float8={train.float8} rounds from bf16, and the precision is {precision}: set "
+            "train.precision=bf16, or leave it out"
+        )
     if train.ema is not None and offload is not None and offload.device == "nvme":
         raise InputError(
             f"{path}: zero_optimization.offload_optimizer.device=nvme keeps master weights in files, which train.ema "

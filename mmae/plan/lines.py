@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from mmae.config.batch_split import BatchSplit, split_global_batch
-from mmae.config.deepspeed import load_deepspeed_json, merge, recipe_problem, precision_of, settled
+from mmae.config.deepspeed import load_deepspeed_json, merge, precision_of, recipe_problem, settled
 from mmae.config.deepspeed_schema import DeepSpeedJson
 from mmae.config.schema import Config, TrainConfig
 from mmae.model.counts.flops import Recomputation

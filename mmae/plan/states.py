@@ -75,7 +75,7 @@ def with_muon(states: StateBytes, sizes: Mapping[str, int]) -> StateBytes:
 
 
 def with_graphs(states: StateBytes, sizes: Mapping[str, int], number_bytes: int) -> StateBytes:
-    """The memory of a rank that replays CUDA graphs: at most, as they keep the memory of all gradients for themselves."""
+    """The memory of a rank that replays CUDA graphs, at most: the memory of all gradients stays with them."""
     own = sum(sizes.values()) * number_bytes
     return replace(states, buffers=states.buffers + own, optimiser_moment=states.optimiser_moment + own)
 

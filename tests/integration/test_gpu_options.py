@@ -11,7 +11,7 @@ from tests.integration.test_compile import recipe
 from tests.support.compare import final_weights, train_records
 from tests.support.group import Job, run_jobs
 
-RECORDED = "tests.support.recorded_graphs:graphs_on_cpu"
+RECORDED = "tests.support.recorded_graphs:graphs_on_cpu_needed"
 
 
 @pytest.mark.slow

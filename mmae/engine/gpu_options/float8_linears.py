@@ -13,10 +13,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 import torch
+from torch import nn
 
+from mmae.config.checks import LEAST_FLOAT8_WIDTH
 from mmae.config.schema import TrainConfig
 from mmae.engine.module import PretrainModule
 from mmae.errors import InputError
+from mmae.model.counts.flops import gains_by_float8
 
 _LEAST_CAPABILITY: Final = (8, 9)
 _OLDEST: Final = (0, 18)
@@ -54,12 +57,15 @@ def _device_refusal(device: torch.device) -> str:
     capability = torch.cuda.get_device_capability(device)
     if capability < _LEAST_CAPABILITY:
         least, here = (".".join(map(str, pair)) for pair in (_LEAST_CAPABILITY, capability))
-        return f"needs a GPU of compute capability {least} or newer, and {torch.cuda.get_device_name(device)} has {here}"
+        name = torch.cuda.get_device_name(device)
+        return f"needs a GPU of compute capability {least} or newer, and {name} has {here}"
     return ""
 
 
 def use_float8(module: PretrainModule, train: TrainConfig, rows: int) -> None:
     """Have the linear layers of the encoder's blocks multiply in float8, if the recipe asks for it.
+
+    Of an encoder as wide as `tensorwise` takes only those layers that gain; of a narrower one all.
 
     Args:
         rows: tokens of a micro-batch, the rows that a layer multiplies.
@@ -73,7 +79,12 @@ def use_float8(module: PretrainModule, train: TrainConfig, rows: int) -> None:
         from torchao.float8 import Float8LinearConfig, convert_to_float8_training
     finally:
         noisy.disabled = before
+    narrow = module.model.variant.dim < LEAST_FLOAT8_WIDTH
+
+    def chosen(layer: nn.Module, _name: str) -> bool:
+        return isinstance(layer, nn.Linear) and (narrow or gains_by_float8(layer.in_features, layer.out_features))
+
     # Gradients of weights are sums over rows, which units for float8 take in groups.
     config = Float8LinearConfig(emulate=train.float8 == "emulated", pad_inner_dim=rows % _DIVISOR != 0)
     for block in module.model.encoder.blocks:
-        convert_to_float8_training(block, config=config)
+        convert_to_float8_training(block, module_filter_fn=chosen, config=config)

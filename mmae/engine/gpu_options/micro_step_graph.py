@@ -33,7 +33,9 @@ def check_graphs(train: TrainConfig, device: torch.device) -> None:
     if not train.cuda_graphs:
         return
     if device.type != "cuda":
-        raise InputError(f"train.cuda_graphs=true needs a GPU, and this training runs on the {device.type}: leave it out")
+        raise InputError(
+            f"train.cuda_graphs=true needs a GPU, and this training runs on the {device.type}: leave it out"
+        )
     # Loader threads pin memory all the time, which an older torch takes for a part of the graph.
     if "capture_error_mode" not in inspect.signature(torch.cuda.make_graphed_callables).parameters:
         raise InputError(f"train.cuda_graphs=true needs torch 2.14 or newer, and this is {torch.__version__}")
@@ -77,7 +79,7 @@ class MicroStepGraph:
         if form != self._form:
             return self._plain(inputs, plan, count_O, share)
         if self._places != list(self._all_places()):
-            raise RuntimeError("weights have moved in memory since the CUDA graphs were captured: train.cuda_graphs=false")
+            raise RuntimeError("weights have moved in memory since the CUDA graphs were captured")
         part, part_O, finite_OB = self._graphs(batch, self._learned)
         # The next replay overwrites its results, and they are read some steps later.
         return part.clone(), part_O.clone(), finite_OB.clone()

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from importlib.metadata import PackageNotFoundError
+from importlib.util import find_spec
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from mmae.config.recipe_file import build_config
 from mmae.config.schema import TrainConfig
 from mmae.engine.gpu_options import float8_linears
 from mmae.engine.gpu_options.float8_linears import check_float8, use_float8
 from mmae.engine.module import PretrainModule, compile_parts
 from mmae.errors import InputError
 from mmae.losses import scored
+from mmae.model.block import EncoderBlock
 from mmae.model.recompute import Recompute
+from mmae.variants import VARIANTS
 from tests.support.step_case import VARIANT, config, micro_batches
 
-torchao = pytest.importorskip("torchao", reason="torchao is missing: pip install 'mmae[float8]'")
+pytestmark = pytest.mark.skipif(find_spec("torchao") is None, reason="torchao is missing: pip install 'mmae[float8]'")
 
 EMULATED = TrainConfig(float8="emulated")
 CPU = torch.device("cpu")
@@ -34,7 +39,7 @@ def emulated(recompute: Recompute = Recompute()) -> PretrainModule:  # noqa: B00
 def float8(x: Tensor, dtype: torch.dtype) -> Tensor:
     """What a tensor becomes: its largest number is the format's largest."""
     scale = torch.finfo(dtype).max / x.double().abs().max()
-    return ((x.float() * scale.float()).to(dtype).float() / scale.float())
+    return (x.float() * scale.float()).to(dtype).float() / scale.float()
 
 
 def test_products_are_those_of_rounded_numbers() -> None:
@@ -85,7 +90,7 @@ def gradients(module: PretrainModule) -> list[Tensor]:
     return [part.detach(), part_O, *(each for each in found if each is not None)]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["full", "selective"])
 def test_recomputed_blocks_give_the_same_bit_for_bit(how: Any) -> None:
     for a, b in zip(gradients(emulated(Recompute(how))), gradients(emulated()), strict=True):
@@ -106,3 +111,62 @@ def test_the_units_take_any_number_of_rows(rows: int) -> None:
         found.append((out, layer.weight.grad))
     for a, b in zip(*found, strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_only_layers_that_gain_change_in_a_wide_encoder() -> None:
+    with torch.device("meta"):
+        blocks = nn.ModuleList([EncoderBlock(VARIANTS[size]) for size in ("large", "huge")])
+    model = SimpleNamespace(variant=VARIANTS["large"], encoder=SimpleNamespace(blocks=blocks))
+    module: Any = SimpleNamespace(model=model)
+    use_float8(module, TrainConfig(float8="tensorwise"), 48)
+    changed = [name for name, layer in blocks.named_modules() if type(layer).__name__ == "Float8Linear"]
+    huge = ["1.attn.qkv", "1.attn.proj", "1.mlp.fc1", "1.mlp.fc2"]
+    assert changed == ["0.attn.qkv", "0.mlp.fc1", *huge]
+
+
+@pytest.mark.parametrize(
+    ("train", "device", "capability", "said"),
+    [
+        (EMULATED, "cpu", (0, 0), ""),
+        (TrainConfig(), "cpu", (0, 0), ""),
+        (TrainConfig(float8="tensorwise"), "cpu", (0, 0), "needs a GPU, and this training runs on the cpu"),
+        (TrainConfig(float8="tensorwise"), "cuda", (8, 0), "compute capability 8.9 or newer, and A100 has 8.0"),
+        (TrainConfig(float8="tensorwise"), "cuda", (8, 9), ""),
+        (TrainConfig(float8="tensorwise"), "cuda", (10, 0), ""),
+    ],
+)
+def test_devices_without_float8_are_refused(
+    train: TrainConfig, device: str, capability: tuple[int, int], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "A100")
+    if not said:
+        check_float8(train, torch.device(device))
+        return
+    with pytest.raises(InputError, match=re.escape(said)):
+        check_float8(train, torch.device(device))
+
+
+@pytest.mark.parametrize(("installed", "said"), [(None, "is not installed"), ("0.9.0", "0.9.0 is installed")])
+def test_a_torchao_that_is_missing_or_old_is_refused(
+    installed: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(_name: str) -> str:
+        if installed is None:
+            raise PackageNotFoundError
+        return installed
+
+    monkeypatch.setattr(float8_linears, "version", version)
+    with pytest.raises(InputError, match=rf"train\.float8 needs torchao.*{said}.*pip install 'mmae\[float8\]'"):
+        check_float8(EMULATED, CPU)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def test_compiled_blocks_give_the_same_within_rounding() -> None:
+    plain, compiled = emulated(), emulated()
+    torch.compiler.reset()
+    compile_parts(compiled, backend="aot_eager_decomp_partition")
+    for a, b in zip(gradients(compiled), gradients(plain), strict=True):
+        torch.testing.assert_close(a, b, rtol=0.05, atol=0.05 * float(b.abs().max()))
+    torch.compiler.reset()

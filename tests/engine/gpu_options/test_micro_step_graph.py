@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,15 +11,21 @@ from torch import Tensor
 
 from mmae.config.schema import Config, TrainConfig
 from mmae.engine.gpu_options.float8_linears import use_float8
-from mmae.engine.gpu_options.micro_step_graph import MicroStepGraph, check_graphs, use_graphs
+from mmae.engine.gpu_options.micro_step_graph import check_graphs, use_graphs
 from mmae.engine.module import PretrainModule
 from mmae.errors import InputError
 from mmae.losses import scored
 from mmae.model.recompute import Recompute
-from tests.support.recorded_graphs import graphs_on_cpu
+from tests.support.recorded_graphs import RecordedGraph, graphs_on_cpu
 from tests.support.step_case import VARIANT, config, micro_batches
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def recorded() -> Iterator[None]:
+    with graphs_on_cpu():
+        yield
 
 
 def pair(settings: Config, accumulation: int = 1) -> tuple[PretrainModule, PretrainModule]:
@@ -52,19 +59,21 @@ def run(module: PretrainModule, settings: Config, parts: int, steps: int = 2) ->
     return kept
 
 
-@pytest.mark.long
+SLOW = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
-    "keys",
+    ("parts", "keys"),
     [
-        {"model__drop_path": 0.4, "model__task_balancer": "uncertainty", "model__positions": "learned"},
-        {"train__float8": "emulated", "train__activation_checkpointing": "full"},
-        {"train__activation_checkpointing": "full", "model__lean": False, "model__paper_exact": True},
-        {"train__activation_checkpointing": "selective", "model__loss_on_unmasked": True, "model__num_global_tokens": 0},
+        (4, {"model__drop_path": 0.4, "model__task_balancer": "uncertainty", "model__positions": "learned"}),
+        pytest.param(1, {"model__drop_path": 0.4, "train__activation_checkpointing": "full"}, marks=SLOW),
+        pytest.param(2, {"train__float8": "emulated", "train__activation_checkpointing": "full"}, marks=SLOW),
+        pytest.param(2, {"train__activation_checkpointing": "selective", "model__loss_on_unmasked": True}, marks=SLOW),
+        pytest.param(1, {"model__lean": False, "model__paper_exact": True, "model__num_global_tokens": 0}, marks=SLOW),
     ],
 )
-@pytest.mark.parametrize("parts", [1, 4])
 @pytest.mark.usefixtures("recorded")
-def test_steps_are_those_without_graphs_bit_for_bit(keys: dict[str, Any], parts: int) -> None:
+def test_steps_are_those_without_graphs_bit_for_bit(parts: int, keys: dict[str, Any]) -> None:
     settings = config(**keys)
     plain, graphed = pair(settings, accumulation=parts)
     for expected, seen in zip(run(plain, settings, parts), run(graphed, settings, parts), strict=True):
@@ -72,12 +81,7 @@ def test_steps_are_those_without_graphs_bit_for_bit(keys: dict[str, Any], parts:
             assert a.equal(b)
 
 
-@pytest.fixture
-def recorded() -> Any:
-    with graphs_on_cpu():
-        yield
-
-
+@SLOW
 @pytest.mark.usefixtures("recorded")
 def test_sums_of_gradients_are_wrong_without_copies() -> None:
     """Which is what torch's own function would do: the test above sees it."""
@@ -85,3 +89,69 @@ def test_sums_of_gradients_are_wrong_without_copies() -> None:
     plain, graphed = pair(settings, accumulation=1)
     expected, seen = run(plain, settings, 4, 1), run(graphed, settings, 4, 1)
     assert not all(a.equal(b) for a, b in zip(expected[0], seen[0], strict=True))
+
+
+@pytest.mark.usefixtures("recorded")
+def test_validation_and_other_shapes_run_without_graphs() -> None:
+    settings = config()
+    plain, graphed = pair(settings)
+    ((inputs, plan),) = micro_batches(settings, 1)
+    count_O = torch.ones(len(settings.model.outputs))
+    graphed(inputs, plan, count_O, 1.0)
+    before = RecordedGraph.replays
+    others, _ = micro_batches(settings, 2)
+    with torch.no_grad():
+        assert torch.equal(graphed.eval()(inputs, plan, count_O, 1.0)[1], plain.eval()(inputs, plan, count_O, 1.0)[1])
+    for module in (plain, graphed):
+        module.train()
+    assert torch.equal(graphed(*others, count_O, 1.0)[1], plain(*others, count_O, 1.0)[1])
+    assert torch.equal(graphed(inputs, plan, count_O, 0.5)[1], plain(inputs, plan, count_O, 0.5)[1])
+    assert RecordedGraph.replays == before
+    graphed(inputs, plan, count_O, 1.0)
+    assert RecordedGraph.replays == before + 1
+
+
+@pytest.mark.usefixtures("recorded")
+def test_the_first_batch_is_left_as_it_is() -> None:
+    settings = config()
+    _, graphed = pair(settings)
+    first, second = micro_batches(settings, 2)
+    expected = first[0].values["rgb"].clone()
+    for inputs, plan in (first, second):
+        graphed(inputs, plan, torch.ones(len(settings.model.outputs)), 1.0)
+    assert torch.equal(first[0].values["rgb"], expected)
+
+
+@pytest.mark.usefixtures("recorded")
+def test_weights_that_move_are_noticed() -> None:
+    settings = config()
+    _, graphed = pair(settings)
+    ((inputs, plan),) = micro_batches(settings, 1)
+    batch = inputs, plan, torch.ones(len(settings.model.outputs)), 1.0
+    graphed(*batch)
+    weight = next(graphed.parameters())
+    weight.data = weight.data.clone()
+    with pytest.raises(RuntimeError, match="weights have moved"):
+        graphed(*batch)
+
+
+@pytest.mark.usefixtures("recorded")
+def test_what_waits_for_the_device_cannot_be_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = config()
+    _, graphed = pair(settings)
+    ((inputs, plan),) = micro_batches(settings, 1)
+    losses = graphed.sample_losses
+    monkeypatch.setattr(graphed, "sample_losses", lambda *args: losses(*args) * float(plan.filled_B.sum() > 0))
+    with pytest.raises(RuntimeError, match="cannot be captured"):
+        graphed(inputs, plan, torch.ones(len(settings.model.outputs)), 1.0)
+
+
+def test_refusals_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs = TrainConfig(cuda_graphs=True)
+    check_graphs(TrainConfig(), CPU)
+    check_graphs(graphs, torch.device("cuda"))
+    with pytest.raises(InputError, match="needs a GPU, and this training runs on the cpu"):
+        check_graphs(graphs, CPU)
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", lambda callables, sample_args, pool=None: None)
+    with pytest.raises(InputError, match=r"needs torch 2\.14 or newer"):
+        check_graphs(graphs, torch.device("cuda"))
