@@ -61,8 +61,7 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
     with deepspeed.zero.Init(config_dict_or_path=ds_config, enabled=sharded):
         module = PretrainModule(config.model, None, recompute, seed=config.train.seed)
     _buffers_to_device(module)
-    tokens = config.model.num_encoded_tokens + config.model.num_global_tokens
-    use_float8(module, config.train, ds_config["train_micro_batch_size_per_gpu"] * tokens)
+    use_float8(module, config.train, ds_config["train_micro_batch_size_per_gpu"])
     if load_initial and config.model.init_from is not None:
         _start_from(module, Path(config.model.init_from), trust)
     freeze(module, config.train)

@@ -62,13 +62,13 @@ def _device_refusal(device: torch.device) -> str:
     return ""
 
 
-def use_float8(module: PretrainModule, train: TrainConfig, rows: int) -> None:
+def use_float8(module: PretrainModule, train: TrainConfig, micro_batch: int) -> None:
     """Have the linear layers of the encoder's blocks multiply in float8, if the recipe asks for it.
 
     Of an encoder as wide as `tensorwise` takes only those layers that gain; of a narrower one all.
 
     Args:
-        rows: tokens of a micro-batch, the rows that a layer multiplies.
+        micro_batch: tiles of a micro-batch in training.
     """
     if train.float8 is None:
         return
@@ -84,6 +84,7 @@ def use_float8(module: PretrainModule, train: TrainConfig, rows: int) -> None:
     def chosen(layer: nn.Module, _name: str) -> bool:
         return isinstance(layer, nn.Linear) and (narrow or gains_by_float8(layer.in_features, layer.out_features))
 
+    rows = micro_batch * (module.config.num_encoded_tokens + module.config.num_global_tokens)
     # Gradients of weights are sums over rows, which units for float8 take in groups.
     config = Float8LinearConfig(emulate=train.float8 == "emulated", pad_inner_dim=rows % _DIVISOR != 0)
     for block in module.model.encoder.blocks:

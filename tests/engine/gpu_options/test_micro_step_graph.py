@@ -34,7 +34,7 @@ def pair(settings: Config, accumulation: int = 1) -> tuple[PretrainModule, Pretr
     recompute = Recompute(train.activation_checkpointing, train.checkpoint_blocks_every)
     plain, graphed = (PretrainModule(settings.model, VARIANT, recompute, seed=1) for _ in range(2))
     for module in (plain, graphed) if train.float8 else ():
-        use_float8(module.bfloat16(), train, 40)
+        use_float8(module.bfloat16(), train, 8 // accumulation)
     use_graphs(graphed, TrainConfig(cuda_graphs=True), accumulation)
     return plain, graphed
 
