@@ -37,7 +37,7 @@ def test_every_packaged_file_merges_in_every_precision(name: str, precision: Any
 @pytest.mark.parametrize("precision", ["fp16", "fp32"])
 def test_float8_is_rounded_from_bf16(precision: Any, tmp_path: Path) -> None:
     assert precision_of(merged(tmp_path, {}, replace(TRAIN, float8="emulated", precision="bf16"))) == "bf16"
-    with pytest.raises(InputError, match="train.float8=emulated rounds from bf16, and the precision is"):
+    with pytest.raises(InputError, match=r"train\.float8=emulated rounds from bf16, and the precision is"):
         merged(tmp_path, {}, replace(TRAIN, float8="emulated", precision=precision))
 
 

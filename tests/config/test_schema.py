@@ -148,7 +148,7 @@ def test_bad_values_are_refused_in_one_line_that_names_them(tmp_path: Path, over
 
 def test_float8_on_a_gpu_is_compiled() -> None:
     large = {"model.size": "large", "train.float8": "tensorwise"}
-    with pytest.raises(InputError, match="train.float8=tensorwise needs train.compile=true"):
+    with pytest.raises(InputError, match=r"train\.float8=tensorwise needs train\.compile=true"):
         build_config(large, "test")
     assert build_config({**large, "train.compile": True}, "test").train.float8 == "tensorwise"
     assert build_config({"model.size": "nano", "train.float8": "emulated"}, "test").train.float8 == "emulated"

@@ -96,7 +96,7 @@ def make_graphed_callables(
             return tuple(None if each is None else each.detach() for each in kept)
 
     def graphed(*args: Any) -> Any:
-        return tree_unflatten(Graphed.apply(*tree_leaves(args)), form)  # type: ignore[no-untyped-call]
+        return tree_unflatten(Graphed.apply(*tree_leaves(args)), form)
 
     return graphed
 

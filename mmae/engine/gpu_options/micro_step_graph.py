@@ -92,15 +92,17 @@ class MicroStepGraph:
         # Replays read inputs where they lay at the capture.
         own = torch.utils._pytree.tree_map(torch.clone, batch)
         device = batch["count_O"].device
+        # Nested arguments are taken, although torch's types say otherwise.
+        sample: Any = (own, self._learned)
         # The runs before a capture draw numbers, which a run without graphs does not.
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             self._graphs = torch.cuda.make_graphed_callables(
-                forward, (own, self._learned), allow_unused_input=True, capture_error_mode="thread_local"
+                forward, sample, allow_unused_input=True, capture_error_mode="thread_local"
             )
         if self._adds_up:
             # A replay leaves gradients where the last one did; autograd would keep that memory as the sum.
             for parameter in self._learned:
-                parameter.register_hook(torch.clone)
+                parameter.register_hook(torch.clone)  # type: ignore[no-untyped-call]
 
     def _all_places(self) -> Iterator[int]:
         yield from (parameter.data_ptr() for parameter in self._module.parameters())

@@ -36,6 +36,12 @@ def emulated(recompute: Recompute = Recompute()) -> PretrainModule:  # noqa: B00
     return module
 
 
+def first_layer(module: PretrainModule) -> nn.Linear:
+    layer = module.model.encoder.blocks[0].get_submodule("mlp.fc1")
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
 def float8(x: Tensor, dtype: torch.dtype) -> Tensor:
     """What a tensor becomes: its largest number is the format's largest."""
     scale = torch.finfo(dtype).max / x.double().abs().max()
@@ -44,7 +50,7 @@ def float8(x: Tensor, dtype: torch.dtype) -> Tensor:
 
 def test_products_are_those_of_rounded_numbers() -> None:
     torch.manual_seed(0)
-    layer: Any = emulated().model.encoder.blocks[0].mlp.fc1
+    layer = first_layer(emulated())
     with torch.no_grad():
         layer.bias.normal_()
     x = torch.randn(2, 5, VARIANT.dim, dtype=torch.bfloat16, requires_grad=True)
@@ -105,7 +111,7 @@ def test_the_units_take_any_number_of_rows(micro_batch: int) -> None:
         module = PretrainModule(config().model, VARIANT, seed=1).bfloat16()
         use_float8(module, TrainConfig(float8=how), micro_batch)
         torch.manual_seed(0)
-        layer, x = module.model.encoder.blocks[0].mlp.fc1, torch.randn(micro_batch, 10, VARIANT.dim).bfloat16()
+        layer, x = first_layer(module), torch.randn(micro_batch, 10, VARIANT.dim).bfloat16()
         out = layer(x)
         torch.autograd.backward(out, torch.randn_like(out))
         found.append((out, layer.weight.grad))
