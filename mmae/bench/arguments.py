@@ -53,24 +53,24 @@ def codecs_of(args: argparse.Namespace) -> list[str]:
     """
     from mmae.data.shards.codec import CODECS
 
-    asked = list(dict.fromkeys(name.strip() for name in args.codec.split(",")))
-    for name in asked:
-        if name not in CODECS:
-            raise InputError(f"--codec {name}: no such codec{did_you_mean(name, CODECS)}")
-    return asked
+    return words_of(args.codec, tuple(CODECS), "--codec")
 
 
 def counts_of(args: argparse.Namespace) -> int:
     """The number of processes of the second measurement; the first has one process.
 
     Raises:
-        InputError: a number of tiles, workers or repetitions is below one, or there are too many workers.
+        InputError: a number of tiles, workers or repetitions is below one, there are too many workers, or not a tile
+            for each of them.
     """
     from data_tools.workers.pool import processes
 
     for name in ("tiles", "repeats"):
         at_least_one(f"--{name}", getattr(args, name))
-    return processes(args.workers)
+    count = processes(args.workers)
+    if args.tiles < count:
+        raise InputError(f"--tiles {args.tiles}: {count} processes read shards of their own: give at least {count}")
+    return count
 
 
 def at_least_one(option: str, value: int | None) -> None:
@@ -80,7 +80,7 @@ def at_least_one(option: str, value: int | None) -> None:
 
 
 def numbers_of(text: str, option: str) -> list[int]:
-    """The whole numbers of a comma-separated list.
+    """The whole numbers of a comma-separated list, each once.
 
     Raises:
         InputError: the text is something else, or a number is below 1.
@@ -91,16 +91,17 @@ def numbers_of(text: str, option: str) -> list[int]:
         numbers = []
     if not numbers or min(numbers) < 1:
         raise InputError(f"{option} {text}: give whole numbers of at least 1, with commas between them")
-    return numbers
+    return list(dict.fromkeys(numbers))
 
 
 def words_of(text: str, known: tuple[str, ...], option: str) -> list[str]:
-    """The words of a comma-separated list.
+    """The words of a comma-separated list, each once.
 
     Raises:
         InputError: a word is not in `known`.
     """
-    for word in text.split(","):
+    words = [word.strip() for word in text.split(",")]
+    for word in words:
         if word not in known:
             raise InputError(f"{option} {text}: unknown {word!r}{did_you_mean(word, known)}")
-    return text.split(",")
+    return list(dict.fromkeys(words))

@@ -148,8 +148,8 @@ class ModelConfig:
     """How initial weights and learning rates follow the encoder's width: `mup` keeps the best `train.blr` the same at
     all widths; both are equal at the width of base (`mmae/model/parametrisation.py`)."""
     lean: bool = _free(True)
-    """Move fewer bytes in a step: only visible tokens are made, in one product, and compiled decoders add biases
-    behind their products. What is computed is the same up to rounding."""
+    """Move fewer bytes in a step: only visible tokens are made, in one product; compiled blocks sum the gradients of
+    biases where they are made, and decoders add biases behind their products. The result is the same up to rounding."""
     paper_exact: bool = False
     """Turn off what goes beyond the published code: validity rules, the global-batch loss, no decay on biases."""
     attention: AttentionKernel = _free("torch")

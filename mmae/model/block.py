@@ -12,9 +12,25 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mmae.config.schema import AttentionKernel
+from mmae.model import biases
 from mmae.model.attention import self_attention
 from mmae.model.layers import NORM_EPS
 from mmae.variants import Variant
+
+
+class TokenLinear(nn.Linear):
+    """A linear layer of tokens: (B, L, in) -> (B, L, out).
+
+    Attributes:
+        lean: compiled, sum the bias's gradient where it is made. Without a compiler that would gain nothing.
+    """
+
+    lean = False
+
+    def forward(self, x_BLi: Tensor) -> Tensor:
+        if self.lean and torch.compiler.is_compiling():
+            return biases.linear(x_BLi, self.weight, self.bias)
+        return super().forward(x_BLi)
 
 
 class SelfAttention(nn.Module):
@@ -23,8 +39,8 @@ class SelfAttention(nn.Module):
     def __init__(self, width: int, num_heads: int, kernel: AttentionKernel) -> None:
         super().__init__()
         self.num_heads, self.kernel = num_heads, kernel
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
+        self.qkv = TokenLinear(width, 3 * width)
+        self.proj = TokenLinear(width, width)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         out_BLD: Tensor = self.proj(self_attention(self.qkv(x_BLD), self.num_heads, self.kernel))
@@ -36,8 +52,8 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(width, hidden)
-        self.fc2 = nn.Linear(hidden, width)
+        self.fc1 = TokenLinear(width, hidden)
+        self.fc2 = TokenLinear(hidden, width)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         out_BLD: Tensor = self.fc2(functional.gelu(self.fc1(x_BLD)))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmae.config.schema import ModelConfig
-from mmae.model.block import EncoderBlock
+from mmae.model.block import EncoderBlock, TokenLinear
 from mmae.model.recompute import Recompute, run_blocks
 from mmae.model.short_attention.applicable import kernel_here
 from mmae.model.tokenizer import Tokenizer
@@ -39,6 +39,9 @@ class Encoder(nn.Module):
         self.drop_path = config.drop_path
         kernel = kernel_here(config.attention)
         self.blocks = nn.ModuleList([EncoderBlock(variant, kernel) for _ in range(variant.depth)])
+        for module in self.modules():
+            if isinstance(module, TokenLinear):
+                module.lean = config.lean
 
     def forward(self, tokens_BND: Tensor, keep_BK: Tensor | None, depth: int | None = None) -> Tensor:
         """All tokens (B, N, D), ids of the visible ones (B, K) -> (B, L, D): those as listed, then global ones.

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from mmae.config.schema import AttentionKernel
 from mmae.model.attention import cross_attention, self_attention
+from mmae.model.biases import add_bias
 
 NORM_EPS: Final = 1e-6
 MLP_RATIO: Final = 4
@@ -22,9 +23,9 @@ class StackedLinear(nn.Module):
     """O linear layers: (O, ..., in) -> (O, ..., out).
 
     Attributes:
-        lean: compiled, add the bias behind the product, where it is fused with what comes next. A product that adds to
-            something first fills its whole result with the bias, and reads it again. Without a compiler both move as
-            much, and the single operator is not slower.
+        lean: compiled, add the bias behind the product, where it is fused with what comes next, and sum its gradient
+            where it is made. A product that adds to something first fills its whole result with the bias, and reads it
+            again. Without a compiler both move as much, and the single operator is not slower.
     """
 
     lean = False
@@ -37,10 +38,8 @@ class StackedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         flat, matrices = x.flatten(1, -2), self.weight.transpose(1, 2)
         if self.lean and torch.compiler.is_compiling():
-            out = torch.bmm(flat, matrices) + self.bias[:, None]
-        else:
-            out = torch.baddbmm(self.bias[:, None], flat, matrices)
-        return out.view(*x.shape[:-1], -1)
+            return add_bias(torch.bmm(flat, matrices).view(*x.shape[:-1], -1), self.bias)
+        return torch.baddbmm(self.bias[:, None], flat, matrices).view(*x.shape[:-1], -1)
 
 
 class SharedInputLinear(StackedLinear):

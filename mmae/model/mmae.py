@@ -55,6 +55,14 @@ class MultiMAE(EncoderModel):
         encoded_BLD: Tensor = self.encoder(tokens_BND, plan.keep_BK)
         return encoded_BLD
 
+    def encoded(self, values: Mapping[str, Tensor], plan: MaskPlan) -> Tensor:
+        """`forward` without the decoders: the encoder's output (B, L, D)."""
+        # As `ModelConfig.makes_visible_only`, but a plan may show another number of tokens.
+        if self.config.lean and plan.keep_BK.shape[1] <= self.config.tokens_per_modality:
+            encoded_BLD: Tensor = self.encoder(self.tokenizer(values, plan.keep_BK), None)
+            return encoded_BLD
+        return self.encode(self.tokens(values), plan)
+
     def forward(self, values: Mapping[str, Tensor], plan: MaskPlan) -> ModelOutput:
         """Encode the visible tokens and predict every output's patches.
 
@@ -65,9 +73,5 @@ class MultiMAE(EncoderModel):
         Returns:
             Predictions and encoded tokens, in the weights' dtype.
         """
-        # As `ModelConfig.makes_visible_only`, but a plan may show another number of tokens.
-        if self.config.lean and plan.keep_BK.shape[1] <= self.config.tokens_per_modality:
-            encoded_BLD = self.encoder(self.tokenizer(values, plan.keep_BK), None)
-        else:
-            encoded_BLD = self.encode(self.tokens(values), plan)
+        encoded_BLD = self.encoded(values, plan)
         return ModelOutput(self.decoders(encoded_BLD, plan.keep_BK), encoded_BLD)

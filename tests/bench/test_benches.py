@@ -91,7 +91,9 @@ def test_makes_tiles_where_none_are_given(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--codec", "smal"], "--codec smal: no such codec; did you mean 'small'"),
+        (["--codec", "smal"], "--codec smal: unknown 'smal'; did you mean 'small'"),
+        (["--codec", "small,,fast"], "--codec small,,fast: unknown ''"),
+        (["--tiles", "2", "--workers", "3"], "--tiles 2: 3 processes read shards of their own: give at least 3"),
         (["--workers", "0"], "--workers 0: must be at least 1"),
         (["--repeats", "0"], "--repeats 0: must be at least 1"),
         (["--tiles", "0"], "--tiles 0: must be at least 1"),

@@ -12,6 +12,8 @@ from mmae.terminal.table import Column, Table, add_json_argument, check_json_pat
 from mmae.variants import VARIANTS
 
 _RECIPE: Final = "vit_l"
+_MICRO_BATCH: Final = 1024
+_REPEATS: Final = 20
 _DECODERS: Final = 16
 """Columns of a decoder's head in the packaged recipes."""
 PRECISIONS: Final = ("bf16", "fp16", "fp32")
@@ -41,9 +43,9 @@ COMPILED: Final = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_recipe_arguments(parser, f"packaged recipe or YAML file (default: {_RECIPE})")
-    parser.add_argument("--micro-batch", type=int, default=1024, metavar="N", help="tiles at once (default: 1024)")
+    parser.add_argument("--micro-batch", type=int, metavar="N", help=f"tiles at once (default: {_MICRO_BATCH})")
     parser.add_argument("--precision", metavar="P,P", help=f"any of {', '.join(PRECISIONS)} (default: bf16)")
-    parser.add_argument("--repeats", type=int, default=20, metavar="N", help="take the median of N (default: 20)")
+    parser.add_argument("--repeats", type=int, metavar="N", help=f"take the median of N (default: {_REPEATS})")
     parser.add_argument(
         "--compile-only",
         action="store_true",
@@ -64,6 +66,9 @@ def _compile(args: argparse.Namespace) -> int:
     recipe, overrides = recipe_or_none(args)
     if recipe is not None or overrides:
         raise InputError("--compile-only compiles for all sizes, and takes no recipe: choose heads by --width 64,80")
+    for option, value in (("--micro-batch", args.micro_batch), ("--repeats", args.repeats)):
+        if value is not None:
+            raise InputError(f"{option}: not with --compile-only, which runs nothing")
     architectures = words_of(args.arch or ",".join(ARCHITECTURES), ARCHITECTURES, "--arch")
     precisions = words_of(args.precision or ",".join(PRECISIONS), PRECISIONS, "--precision")
     widths = numbers_of(args.width, "--width") if args.width else head_widths()
@@ -88,8 +93,10 @@ def head_widths() -> list[int]:
 def _measure(args: argparse.Namespace) -> int:
     recipe, overrides = recipe_or_none(args)
     precisions = words_of(args.precision or "bf16", PRECISIONS, "--precision")
-    at_least_one("--micro-batch", args.micro_batch)
-    at_least_one("--repeats", args.repeats)
+    micro_batch = _MICRO_BATCH if args.micro_batch is None else args.micro_batch
+    repeats = _REPEATS if args.repeats is None else args.repeats
+    at_least_one("--micro-batch", micro_batch)
+    at_least_one("--repeats", repeats)
     for option in ("arch", "width"):
         if getattr(args, option) is not None:
             raise InputError(f"--{option}: only with --compile-only")
@@ -107,13 +114,13 @@ def _measure(args: argparse.Namespace) -> int:
     device = torch.device("cuda", torch.cuda.current_device())
     refusal = device_refusal(device.type, device.index)
     known = {**facts(), "device": torch.cuda.get_device_name(device)}
-    rows = compared_rows(config, args.micro_batch, device, precisions, args.repeats)
+    rows = compared_rows(config, micro_batch, device, precisions, repeats)
     notes = [
         "forward and backward, from packed queries, keys and values to their packed gradients; errors are the largest, "
         "beside float64, as shares of the largest number",
         *([f"our kernel was left out: {refusal}"] if refusal else []),
         *lines(known),
     ]
-    title = f"Attention of {recipe or _RECIPE}, micro-batch {args.micro_batch}, on {known['device']}"
+    title = f"Attention of {recipe or _RECIPE}, micro-batch {micro_batch}, on {known['device']}"
     report(Table(title, TIMES, rows, notes, 3), args.json, known)
     return 0

@@ -67,7 +67,10 @@ def compiled_rows(architectures: list[str], precisions: list[str], widths: list[
 
     if triton_kernels.INTERPRETED:
         raise InputError("TRITON_INTERPRET is set: nothing is compiled while it is")
-    kernels = {"forward": triton_kernels.forward, "backward": triton_kernels.backward}
+    kernels = {
+        "forward": triton_kernels.short_attention_forward,
+        "backward": triton_kernels.short_attention_backward,
+    }
     rows: list[dict[str, Value]] = []
     for architecture, precision, width, (name, kernel) in product(architectures, precisions, widths, kernels.items()):
         capability, shapes = _capability(architecture), _shapes(precision, width)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from mmae.bench.arguments import add_common_arguments, codecs_of, counts_of
 from mmae.bench.speeds import COLUMNS, KEYS, NOTE, Key, label, speed_rows
 from mmae.errors import InputError
+from mmae.terminal.plurals import counted
 from mmae.terminal.table import Table, check_json_path, report
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def _measure(source: BenchSource, indexes: dict[str, Index], batch: int, process
     rows = speed_rows(results, list(ways), processes, "h5py")
     notes = [
         f"{source.about}; {', '.join(datasets)}: {tile_bytes / 1e3:.0f} KB a tile; batches of {batch}; "
-        f"median of {repeats} rounds, in which the ways take turns; files are in the page cache",
+        f"median of {counted(repeats, 'round')}, in which the ways take turns; files are in the page cache",
         "limit: the same Blosc2 frames, decoded from memory into one batch's arrays by processes that do nothing else",
         NOTE,
     ]

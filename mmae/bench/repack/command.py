@@ -63,7 +63,7 @@ def _measure(source: BenchSource, scratch: Path, codecs: Sequence[str], processe
     rows = speed_rows(results, list(ways), processes, "h5py + webdataset")
     notes = [
         f"{source.about}; {counted(len(infos), 'dataset')}, {tile_bytes / 1e3:.0f} KB a tile; "
-        f"median of {repeats} rounds, in which the ways take turns; the source is in the page cache",
+        f"median of {counted(repeats, 'round')}, in which the ways take turns; the source is in the page cache",
         f"limit: inflated ({inflate_name(jobs[0])}) and compressed (Blosc2) in memory by processes that do nothing "
         "else; arrays that are constant over a tile are only inflated",
         NOTE,

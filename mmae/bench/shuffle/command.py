@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mmae.terminal.table import Value
 
 _WINDOWS: Final = (1, 4, 16, 64)
+_BATCH: Final = 1024
 _COLUMNS: Final = (
     Column("order", "order"),
     Column("window_mb", "MB a window", "{:.0f}"),
@@ -35,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--window", metavar="W", type=int, action="append", help="a data.window to try; may be given several times"
     )
-    parser.add_argument("--batch", metavar="N", type=int, default=1024, help="train.global_batch (default: 1024)")
+    parser.add_argument(
+        "--batch", metavar="N", type=int, help=f"train.global_batch (default: {_BATCH}, or all tiles if fewer)"
+    )
     parser.add_argument("--epochs", metavar="N", type=int, default=4, help="epochs to compare (default: 4)")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="train.seed (default: 0)")
     add_json_argument(parser)
@@ -49,15 +52,18 @@ def run(args: argparse.Namespace) -> int:
     check_seed(args.seed, "--seed")
     index = open_index(args.shards)
     tiles = len(index.positions("train"))
-    if not 2 <= args.batch <= tiles:
+    if tiles < 2:
+        raise InputError(f"{args.shards}: the train split has {counted(tiles, 'tile')}, and pairs are compared")
+    batch = min(_BATCH, tiles) if args.batch is None else args.batch
+    if not 2 <= batch <= tiles:
         raise InputError(
-            f"--batch {args.batch}: must be at least 2 and at most the {counted(tiles, 'tile')} of the train split"
+            f"--batch {batch}: must be at least 2 and at most the {counted(tiles, 'tile')} of the train split"
         )
     if args.epochs < 2:
         raise InputError(f"--epochs {args.epochs}: must be at least 2")
     if min(args.window or [1]) < 1:
         raise InputError(f"--window {min(args.window)}: must be at least 1")
-    report(measure(index, args.window, args.batch, args.epochs, args.seed), args.json, {})
+    report(measure(index, args.window, batch, args.epochs, args.seed), args.json, {})
     return 0
 
 

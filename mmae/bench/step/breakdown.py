@@ -158,5 +158,5 @@ def _spans(seen: Any, on_gpu: bool) -> list[Span]:
     return found
 
 
-_OPERATOR: Final = re.compile(r"^aten::|fused_|extern_kernels")
+_OPERATOR: Final = re.compile(r"^(aten|mmae)::|fused_|extern_kernels")
 _ANNOTATION: Final = re.compile(r"ProfilerStep|Optimizer\.|autograd::|nccl:")

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mmae.bench.arguments import at_least_one, numbers_of, words_of
 from mmae.config.recipe_arguments import add_recipe_arguments, recipe_or_none
+from mmae.errors import InputError
+from mmae.terminal.plurals import counted
 from mmae.terminal.table import Column, Table, Value, add_json_argument, check_json_path, report
 
 if TYPE_CHECKING:
@@ -43,6 +45,11 @@ COLUMNS: Final = (
 )
 KEYS: Final = 3
 """So many of the first columns identify a row."""
+_SET_BY: Final = MappingProxyType({
+    "train.global_batch": "--micro-batch", "train.micro_batch": "--micro-batch", "train.precision": "--precision",
+    "train.compile": "--modes", "train.activation_checkpointing": "--modes", "train.checkpoint_blocks_every": "--modes",
+})  # fmt: skip
+"""Keys of the recipe that this command sets itself, and the option that says to what."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,6 +85,9 @@ def run(args: argparse.Namespace) -> int:
         args,
     )
     modes = words_of(args.modes, MODES, "--modes")
+    for key in (override.partition("=")[0] for override in overrides):
+        if key in _SET_BY:
+            raise InputError(f"command line: {key}: mmae bench step takes {_SET_BY[key]} instead")
     check_json_path(args.json)
     at_least_one("--repeats", args.repeats)
     # A bad recipe is refused before the imports, which take seconds.
@@ -220,7 +230,7 @@ def _compare(wanted: _Wanted, precision: str, micro_batch: int, modes: list[str]
         row = rows.setdefault(name, {})
         row.update({part: _share(row.get(part), seconds) for part in PARTS})
         row |= identity | {
-            "what": f"ours, {name}" if name in trained else name,
+            "what": _ours(name) if name in trained else name,
             "milliseconds": seconds * 1e3,
             "tiles_per_second": micro_batch / seconds,
             "mfu": _share(flops / seconds, peaks.get(name, peak)),
@@ -242,9 +252,15 @@ def _kinds(trained: Mapping[str, Trained], identity: dict[str, Value]) -> tuple[
     rows, notes = [], []
     for mode, step in trained.items():
         found = broken_down(step, step.device)
-        rows += [identity | row | {"what": mode} for row in found.rows()]
-        notes += [f"{identity['precision']}, {identity['micro_batch']}, {mode}: {note}" for note in found.notes()]
+        rows += [identity | row | {"what": _ours(mode)} for row in found.rows()]
+        step_name = f"{identity['precision']}, {identity['micro_batch']}, {_ours(mode)}"
+        notes += [f"{step_name}: {note}" for note in found.notes()]
     return rows, notes
+
+
+def _ours(mode: str) -> str:
+    """The name of our step in a mode."""
+    return f"ours, {mode}"
 
 
 def _rounds(runs: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, float]:
@@ -276,4 +292,6 @@ def _share(value: Value, whole: float | None) -> float | None:
 def _device_name() -> str:
     import torch
 
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {counted(torch.get_num_threads(), 'thread')}"

@@ -39,11 +39,11 @@ def part_runs(module: PretrainModule, inputs: Inputs, plan: MaskPlan, count_O: T
     """Forward and backward of the encoder (with tokenizer), the decoders and the losses, each from detached inputs."""
     model = module.model
     with torch.no_grad():
-        encoded_BLD = model.encode(model.tokens(inputs.values), plan)
+        encoded_BLD = model.encoded(inputs.values, plan)
         patches = model.decoders(encoded_BLD, plan.keep_BK)
 
     def encoder() -> None:
-        out_BLD = model.encode(model.tokens(inputs.values), plan)
+        out_BLD = model.encoded(inputs.values, plan)
         torch.autograd.backward([out_BLD], [encoded_BLD])
 
     def decoders() -> None:

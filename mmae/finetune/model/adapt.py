@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from mmae.modalities import Modality
 from mmae.model.encoder import EncoderModel
-from mmae.model.kernels import for_bands, for_patch
 from mmae.model.posembed import LearnedPositions
+from mmae.model.saved.patch_kernels import for_bands, for_patch
 
 
 @dataclass

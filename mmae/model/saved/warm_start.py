@@ -15,10 +15,10 @@ from typing import Final
 from torch import Tensor
 
 from mmae.errors import InputError
-from mmae.model.kernels import for_patch
 from mmae.model.mmae import MultiMAE
 from mmae.model.posembed import LearnedPositions, resample
 from mmae.model.published.config import published_weights
+from mmae.model.saved.patch_kernels import for_patch
 from mmae.model.saved.saved_config import read_model_config
 from mmae.model.saved.saved_model import load_pretrained
 from mmae.terminal.plurals import counted

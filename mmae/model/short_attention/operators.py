@@ -62,17 +62,17 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _forward(query_BnHe: Tensor, key_BLHe: Tensor, value_BLHe: Tensor) -> Tensor:
-    from mmae.model.short_attention.triton_kernels import forward
+    from mmae.model.short_attention.triton_kernels import short_attention_forward
 
     out_BnHe = query_BnHe.new_empty(query_BnHe.shape)
-    _launch(forward, (query_BnHe, key_BLHe, value_BLHe, out_BnHe))
+    _launch(short_attention_forward, (query_BnHe, key_BLHe, value_BLHe, out_BnHe))
     return out_BnHe
 
 
 def _backward(inputs: Sequence[Tensor], gradient_BnHe: Tensor, outputs: Sequence[Tensor]) -> None:
-    from mmae.model.short_attention.triton_kernels import backward
+    from mmae.model.short_attention.triton_kernels import short_attention_backward
 
-    _launch(backward, (*inputs, _rows(gradient_BnHe), *outputs))
+    _launch(short_attention_backward, (*inputs, _rows(gradient_BnHe), *outputs))
 
 
 def _launch(kernel: Any, tensors: Sequence[Tensor]) -> None:

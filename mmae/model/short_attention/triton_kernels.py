@@ -5,7 +5,8 @@ all keys of a query computes its weights again from what it has to read anyway. 
 a projection left them, and gradients are written where its backward pass reads them, so that nothing is packed.
 
 A head's columns are held as one or two blocks whose widths are powers of 2, as Triton wants them: 80 as 64 and 16.
-This module imports triton, and is imported only where the kernels run or are compiled.
+This module imports triton, and is imported only where the kernels run or are compiled. A profile shows the kernels by
+their functions' names.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def _weights(scores, columns, keys, scale):
 
 
 @triton.jit
-def forward(
+def short_attention_forward(
     q, k, v, out, scale, queries, keys, heads,
     q_sequence, q_row, k_sequence, k_row, v_sequence, v_row, out_sequence, out_row,
     WIDTH: tl.constexpr, FIRST: tl.constexpr, REST: tl.constexpr,
@@ -91,14 +92,14 @@ def forward(
 
 
 @triton.jit
-def backward(
+def short_attention_backward(
     q, k, v, dout, dq, dk, dv, scale, queries, keys, heads,
     q_sequence, q_row, k_sequence, k_row, v_sequence, v_row, dout_sequence, dout_row,
     dq_sequence, dq_row, dk_sequence, dk_row, dv_sequence, dv_row,
     WIDTH: tl.constexpr, FIRST: tl.constexpr, REST: tl.constexpr,
     QUERY_ROWS: tl.constexpr, KEY_ROWS: tl.constexpr, PRECISION: tl.constexpr, WIDEN: tl.constexpr,
 ):  # fmt: skip
-    """Gradients dq, dk and dv of one sequence and head from that of the result, `dout`; arguments as in `forward`."""
+    """Gradients dq, dk and dv of one sequence and head from that of the result, `dout`; else as the forward one."""
     program = tl.program_id(0)
     sequence, column = (program // heads).to(tl.int64), (program % heads) * WIDTH
     q += sequence * q_sequence + column
@@ -140,5 +141,5 @@ def backward(
         _write(_product(turned, q_1, PRECISION, WIDEN), dk, key_rows, keys, dk_row, FIRST, REST, WIDTH)
 
 
-INTERPRETED: Final = not isinstance(forward, triton.JITFunction)
+INTERPRETED: Final = not isinstance(short_attention_forward, triton.JITFunction)
 """Whether TRITON_INTERPRET was set when triton was imported: the kernels then run on the CPU, slowly."""

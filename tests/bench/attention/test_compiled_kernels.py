@@ -32,6 +32,7 @@ def test_how_many_programs_an_sm_runs_at_once() -> None:
         (["--compile-only", "--width", "129"], "--width 129: heads have at most 128 columns"),
         (["--compile-only", "--precision", "bf17"], "--precision bf17: unknown 'bf17'"),
         (["--compile-only", "vit_b"], "--compile-only compiles for all sizes, and takes no recipe"),
+        (["--compile-only", "--repeats", "3"], "--repeats: not with --compile-only, which runs nothing"),
         (["--width", "64"], "--width: only with --compile-only"),
         (["vit_z"], "vit_z"),
         (["--repeats", "0"], "--repeats 0: must be at least 1"),

@@ -50,6 +50,17 @@ def test_windows_are_those_asked_for(shards: Path, tmp_path: Path) -> None:
         assert table["data.window=99"][key] == table["full shuffle"][key]
 
 
+def test_by_default_a_small_set_is_one_batch(shards: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "shuffle", str(shards), "--window", "1", "--epochs", "2"]) == 0
+    assert "global batches of 120" in capsys.readouterr().out
+
+
+def test_pairs_need_two_tiles(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_set(tmp_path / "one", {"train": [3]}, shard_tiles=6)
+    assert main(["bench", "shuffle", str(tmp_path / "one")]) == 2
+    assert "the train split has 1 tile, and pairs are compared" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("words", [["--batch", "1"], ["--batch", "121"], ["--epochs", "1"], ["--window", "0"]])
 def test_bad_numbers_are_named(shards: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "shuffle", str(shards), "--batch", "8", *words]) == 2

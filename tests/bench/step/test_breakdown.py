@@ -13,6 +13,7 @@ from mmae.bench.step.breakdown import Gap, Span, by_kind, kind_of
     ("sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize128x128x64", "products"),
     ("aten::_scaled_dot_product_flash_attention_for_cpu", "attention"),
     ("fmha_cutlassF_bf16_aligned_64x64_rf_sm80(PyTorchMemEffAttention::Params)", "attention"),
+    ("short_attention_backward", "attention"), ("mmae::short_self_attention", "attention"),
     ("aten::_fused_adamw_", "optimiser"), ("Memcpy DtoD (Device -> Device)", "copies"), ("aten::copy_", "copies"),
     ("aten::cat", "copies"), ("aten::gelu", "elementwise"), ("aten::native_layer_norm_backward", "elementwise"),
     ("triton_poi_fused_gelu_3", "elementwise"), ("aten::sum", "elementwise"), ("aten::comma", "elementwise"),

@@ -80,11 +80,11 @@ def test_the_bound_is_the_sum_of_its_parts(done: Finished, table: dict[str, Any]
 def test_a_step_is_broken_down_by_kind(done: Finished, table: dict[str, Any]) -> None:
     assert "# A step of debug by kind of work, under the profiler" in done.out
     for precision, mode in product(("fp32", "bf16"), ("none", "full/2")):
-        rows = [row for row in table["breakdown"] if (row["precision"], row["what"]) == (precision, mode)]
+        rows = [row for row in table["breakdown"] if (row["precision"], row["what"]) == (precision, f"ours, {mode}")]
         assert [row["kind"] for row in rows] == list(KINDS)
         assert sum(row["share"] for row in rows) == pytest.approx(1)
         assert min(row["calls"] for row in rows) > 0
-    assert f"bf16, 2, {mode}: idle for " in done.out
+    assert f"bf16, 2, ours, {mode}: idle for " in done.out
 
 
 @pytest.mark.process
@@ -120,6 +120,8 @@ def test_the_json_holds_what_was_printed(done: Finished, table: dict[str, Any]) 
         (["--json", "no/where.json"], "--json no/where.json: there is no folder"),
         (["--config", "debugg"], "recipe debugg: neither a file nor a packaged name"),
         (["--deepspeed_config", "zero9"], "--deepspeed_config zero9: neither a file nor a packaged name"),
+        (["train.compile=true"], "train.compile: mmae bench step takes --modes instead"),
+        (["train.micro_batch=4"], "train.micro_batch: mmae bench step takes --micro-batch instead"),
         (["model.sise=nano"], "unknown key 'model.sise'; did you mean 'model.size'?"),
         (["model.size=nan"], "unknown model.size='nan'"),
     ],

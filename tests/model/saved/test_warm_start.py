@@ -13,10 +13,10 @@ from torch import Tensor
 
 from mmae.config.schema import ModelConfig
 from mmae.errors import InputError
-from mmae.model.kernels import for_patch
 from mmae.model.masking import plan_from_ids
 from mmae.model.mmae import MultiMAE
 from mmae.model.posembed import first_positions
+from mmae.model.saved.patch_kernels import for_patch
 from mmae.model.saved.saved_model import save_model
 from mmae.model.saved.warm_start import warm_start
 from mmae.variants import Variant
