@@ -16,10 +16,12 @@ from mmae.engine.module import PretrainModule
 from mmae.errors import InputError
 from mmae.losses import scored
 from mmae.model.recompute import Recompute
+from mmae.types import Inputs, MaskPlan
 from tests.support.recorded_graphs import RecordedGraph, graphs_on_cpu
 from tests.support.step_case import VARIANT, config, micro_batches
 
 CPU = torch.device("cpu")
+SETTINGS = config()
 
 
 @pytest.fixture
@@ -39,17 +41,26 @@ def pair(settings: Config, accumulation: int = 1) -> tuple[PretrainModule, Pretr
     return plain, graphed
 
 
+def whole() -> tuple[Inputs, MaskPlan, Tensor, float]:
+    """All tiles as one micro-batch."""
+    ((inputs, plan),) = micro_batches(SETTINGS, 1)
+    return inputs, plan, torch.ones(len(SETTINGS.model.outputs)), 1.0
+
+
 def run(module: PretrainModule, settings: Config, parts: int, steps: int = 2) -> list[list[Tensor]]:
     """Losses and gradients of some steps of several micro-batches; weights move in between. Results are kept."""
     torch.manual_seed(5)
     kept = []
     for step in range(steps):
         results: list[Tensor] = []
-        for inputs, plan in micro_batches(settings, parts):
+        batches = micro_batches(settings, parts)
+        before = [inputs.values["rgb"].clone() for inputs, _ in batches]
+        for inputs, plan in batches:
             weigh_O = scored(inputs, plan, settings.model).sum(1).float() + step
             part, *others = module(inputs, plan, weigh_O, 1 / parts)
             torch.autograd.backward(part)
             results += [part.detach(), *others]
+        assert all(torch.equal(a, inputs.values["rgb"]) for a, (inputs, _) in zip(before, batches, strict=True))
         gradients = [each.grad for each in module.parameters() if each.grad is not None]
         kept.append([*results, *(each.clone() for each in gradients)])
         with torch.no_grad():
@@ -65,10 +76,10 @@ SLOW = pytest.mark.slow
 @pytest.mark.parametrize(
     ("parts", "keys"),
     [
-        (4, {"model__drop_path": 0.4, "model__task_balancer": "uncertainty", "model__positions": "learned"}),
+        (2, {"model__drop_path": 0.4, "model__task_balancer": "uncertainty", "model__positions": "learned"}),
         pytest.param(1, {"model__drop_path": 0.4, "train__activation_checkpointing": "full"}, marks=SLOW),
         pytest.param(2, {"train__float8": "emulated", "train__activation_checkpointing": "full"}, marks=SLOW),
-        pytest.param(2, {"train__activation_checkpointing": "selective", "model__loss_on_unmasked": True}, marks=SLOW),
+        pytest.param(4, {"train__activation_checkpointing": "selective", "model__loss_on_unmasked": True}, marks=SLOW),
         pytest.param(1, {"model__lean": False, "model__paper_exact": True, "model__num_global_tokens": 0}, marks=SLOW),
     ],
 )
@@ -91,59 +102,48 @@ def test_sums_of_gradients_are_wrong_without_copies() -> None:
     assert not all(a.equal(b) for a, b in zip(expected[0], seen[0], strict=True))
 
 
-@pytest.mark.usefixtures("recorded")
-def test_validation_and_other_shapes_run_without_graphs() -> None:
-    settings = config()
-    plain, graphed = pair(settings)
-    ((inputs, plan),) = micro_batches(settings, 1)
-    count_O = torch.ones(len(settings.model.outputs))
-    graphed(inputs, plan, count_O, 1.0)
+@pytest.fixture(scope="module")
+def captured() -> Iterator[tuple[PretrainModule, PretrainModule]]:
+    """A module, and the same one captured with a micro-batch of eight tiles."""
+    with graphs_on_cpu():
+        plain, graphed = pair(SETTINGS)
+        graphed(*whole())
+        yield plain, graphed
+
+
+def test_validation_and_other_shapes_run_without_graphs(captured: tuple[PretrainModule, PretrainModule]) -> None:
     before = RecordedGraph.replays
-    others, _ = micro_batches(settings, 2)
+    inputs, plan, count_O, _ = whole()
+    half, _ = micro_batches(SETTINGS, 2)
     with torch.no_grad():
-        assert torch.equal(graphed.eval()(inputs, plan, count_O, 1.0)[1], plain.eval()(inputs, plan, count_O, 1.0)[1])
-    for module in (plain, graphed):
-        module.train()
-    assert torch.equal(graphed(*others, count_O, 1.0)[1], plain(*others, count_O, 1.0)[1])
-    assert torch.equal(graphed(inputs, plan, count_O, 0.5)[1], plain(inputs, plan, count_O, 0.5)[1])
+        found = [module.eval()(inputs, plan, count_O, 1.0)[1] for module in captured]
+    assert torch.equal(*found)
+    for batch in ((*half, count_O, 1.0), (inputs, plan, count_O, 0.5)):
+        assert torch.equal(*(module.train()(*batch)[1] for module in captured))
     assert RecordedGraph.replays == before
-    graphed(inputs, plan, count_O, 1.0)
+    captured[1](*whole())
     assert RecordedGraph.replays == before + 1
 
 
-@pytest.mark.usefixtures("recorded")
-def test_the_first_batch_is_left_as_it_is() -> None:
-    settings = config()
-    _, graphed = pair(settings)
-    first, second = micro_batches(settings, 2)
-    expected = first[0].values["rgb"].clone()
-    for inputs, plan in (first, second):
-        graphed(inputs, plan, torch.ones(len(settings.model.outputs)), 1.0)
-    assert torch.equal(first[0].values["rgb"], expected)
-
-
-@pytest.mark.usefixtures("recorded")
-def test_weights_that_move_are_noticed() -> None:
-    settings = config()
-    _, graphed = pair(settings)
-    ((inputs, plan),) = micro_batches(settings, 1)
-    batch = inputs, plan, torch.ones(len(settings.model.outputs)), 1.0
-    graphed(*batch)
+def test_weights_that_move_are_noticed(captured: tuple[PretrainModule, PretrainModule]) -> None:
+    _, graphed = captured
     weight = next(graphed.parameters())
-    weight.data = weight.data.clone()
+    place = weight.data
+    weight.data = place.clone()
     with pytest.raises(RuntimeError, match="weights have moved"):
-        graphed(*batch)
+        graphed(*whole())
+    weight.data = place
+    graphed(*whole())
 
 
 @pytest.mark.usefixtures("recorded")
 def test_what_waits_for_the_device_cannot_be_captured(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = config()
-    _, graphed = pair(settings)
-    ((inputs, plan),) = micro_batches(settings, 1)
+    _, graphed = pair(SETTINGS)
+    inputs, plan, count_O, share = whole()
     losses = graphed.sample_losses
     monkeypatch.setattr(graphed, "sample_losses", lambda *args: losses(*args) * float(plan.filled_B.sum() > 0))
     with pytest.raises(RuntimeError, match="cannot be captured"):
-        graphed(inputs, plan, torch.ones(len(settings.model.outputs)), 1.0)
+        graphed(inputs, plan, count_O, share)
 
 
 def test_refusals_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
