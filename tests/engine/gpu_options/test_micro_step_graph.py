@@ -17,11 +17,14 @@ from mmae.errors import InputError
 from mmae.losses import scored
 from mmae.model.recompute import Recompute
 from mmae.types import Inputs, MaskPlan
+from mmae.variants import Variant
 from tests.support.recorded_graphs import RecordedGraph, graphs_on_cpu
-from tests.support.step_case import VARIANT, config, micro_batches
+from tests.support.step_case import config, micro_batches
 
 CPU = torch.device("cpu")
 SETTINGS = config()
+VARIANT = Variant(16, 2, 2, 32)
+"""With a second block: stochastic depth leaves the first one alone."""
 
 
 @pytest.fixture
