@@ -34,12 +34,12 @@ from mmae.data.sampling.shard_sets import ShardSet
 from mmae.data.sampling.training_tiles import training_tiles
 from mmae.data.shards.index import open_index
 from mmae.data.transforms.preprocess import Preprocess
-from mmae.engine.matrices.muon import matrices_above
 from mmae.engine.matrices.newton_schulz import orthogonal
 from mmae.engine.module import PretrainModule
 from mmae.engine.optim import lr_factor
 from mmae.engine.step import prepare
 from mmae.losses import scored
+from mmae.model.counts.block_matrices import matrices_above
 from mmae.model.parameters import parameter_groups
 
 VAL_EVERY: Final = 20

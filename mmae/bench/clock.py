@@ -6,7 +6,9 @@ While others use the machine too, wall time says little. Processor time leaves o
 from __future__ import annotations
 
 import os
+import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -23,12 +25,19 @@ class Speed:
     """How fast some work was done.
 
     Attributes:
-        tiles_per_s: tiles a second, all processes together.
+        tiles_per_s: tiles, or windows of a scene, a second; all processes together.
         cpu_us: processor time that a tile took, user and system, microseconds.
     """
 
     tiles_per_s: float
     cpu_us: float
+
+
+def median(speeds: Sequence[Speed]) -> Speed:
+    """The medians of both figures."""
+    return Speed(
+        statistics.median(speed.tiles_per_s for speed in speeds), statistics.median(speed.cpu_us for speed in speeds)
+    )
 
 
 class Stopwatch:

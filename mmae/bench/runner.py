@@ -6,7 +6,6 @@ A machine's speed changes while others use it. So all ways take turns in every r
 from __future__ import annotations
 
 import multiprocessing
-import statistics
 import sys
 import traceback
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from mmae.bench.clock import Speed
+from mmae.bench.clock import Speed, median
 from mmae.bench.machine import children, own_bytes
 from mmae.errors import InputError
 from mmae.terminal.plurals import counted
@@ -70,14 +69,8 @@ def measure_all(
                         by = counted(count, "process", "processes")
                         told = f"{name}, {by}, {repeat + 1} of {repeats}: {speed.tiles_per_s:.0f} tiles/s"
                         print(told, file=sys.stderr, flush=True)
-    return {
-        key: Result(
-            statistics.median(speed.tiles_per_s for speed in found),
-            statistics.median(speed.cpu_us for speed in found),
-            memory[key] / 1e6 or None,
-        )
-        for key, found in speeds.items()
-    }
+    medians = {key: median(found) for key, found in speeds.items()}
+    return {key: Result(found.tiles_per_s, found.cpu_us, memory[key] / 1e6 or None) for key, found in medians.items()}
 
 
 class _Runner:

@@ -15,10 +15,12 @@ from mmae.config.schema import Config, ModelConfig, TrainConfig
 from mmae.distributed.collectives import gather
 from mmae.engine.deepspeed_internals import (
     gathered,
+    grow_scale_after_steps,
     hand_over_gradients,
     is_sharded,
     master_place,
     replace_norm,
+    scale_loss_at_stage_0,
     undo_first_step,
     untested_version,
 )
@@ -26,10 +28,11 @@ from mmae.engine.engine_protocol import Engine
 from mmae.engine.gpu_options.float8_linears import check_float8, use_float8
 from mmae.engine.gpu_options.micro_step_graph import check_graphs, use_graphs
 from mmae.engine.grad_norm import gradients_norm
-from mmae.engine.matrices.muon import MuonAndAdamW, Row, matrices_above, rows_of_all
+from mmae.engine.matrices.muon import MuonAndAdamW, Row, rows_of_all
 from mmae.engine.module import PretrainModule, compile_parts
 from mmae.engine.optim import build_optimizer, build_scheduler
 from mmae.model.block import EncoderBlock
+from mmae.model.counts.block_matrices import matrices_above
 from mmae.model.counts.named_parts import learns
 from mmae.model.recompute import Recompute
 from mmae.model.saved.warm_start import warm_start
@@ -78,6 +81,10 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
     )
     if stage == 0 and precision_of(ds_config) != "fp32":
         undo_first_step(engine)
+    if precision_of(ds_config) == "fp16":
+        grow_scale_after_steps(engine)
+        if stage == 0:
+            scale_loss_at_stage_0(engine)
     if isinstance(optimizer, MuonAndAdamW):
         half = precision_of(ds_config) != "fp32"
         optimizer.divide(_rows(engine) if stage else None, torch.bfloat16 if half else torch.float32)

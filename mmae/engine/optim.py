@@ -32,8 +32,13 @@ def build_optimizer(module: nn.Module, train: TrainConfig, model: ModelConfig) -
 
 def group_names(module: nn.Module, train: TrainConfig, model: ModelConfig) -> list[list[str]]:
     """Names of the parameters in each of the optimiser's groups, in order."""
-    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    names = _names(module)
     return [[names[id(parameter)] for parameter in group["params"]] for group in _groups(module, train, model)]
+
+
+def _names(module: nn.Module) -> dict[int, str]:
+    """Of its parameters, by their `id`."""
+    return {id(parameter): name for name, parameter in module.named_parameters()}
 
 
 def _groups(module: nn.Module, train: TrainConfig, model: ModelConfig) -> list[dict[str, Any]]:
@@ -41,7 +46,7 @@ def _groups(module: nn.Module, train: TrainConfig, model: ModelConfig) -> list[d
     groups = parameter_groups(
         module.named_parameters(), train.weight_decay, model.paper_exact, rate, lambda name: multiplier(name, train)
     )
-    return with_matrices(groups, module) if train.optimizer == "muon" else groups
+    return with_matrices(groups, _names(module)) if train.optimizer == "muon" else groups
 
 
 class CosineSchedule(Protocol):

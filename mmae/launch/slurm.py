@@ -45,7 +45,7 @@ class SlurmStep(Job):
 
     def __init__(self, command: Sequence[str], run: Path, restarts: int) -> None:
         super().__init__(SCRIPT, command)
-        self._number = os.environ["SLURM_JOB_ID"]
+        self._number = _job_number()
         self._run = run
         self._restarts = restarts
         self._before = self._checkpoints()
@@ -111,6 +111,12 @@ def meeting_node(nodes: str) -> str:
         return names[0]
     told = re.search(r" NodeAddr=(\S+)", _scontrol("show", "node", "--oneliner", names[0]))
     return told[1] if told else names[0]
+
+
+def _job_number() -> str:
+    """By which Slurm knows this job alone. One task of an array has the number that also means the whole array."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{what}_ID") for what in ("JOB", "TASK"))
+    return f"{array}_{task}" if array and task else os.environ["SLURM_JOB_ID"]
 
 
 def submit_command() -> str:

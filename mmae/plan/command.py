@@ -68,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
     check_parts(config)
     speed, speed_source = _speed(args, config)
     bandwidth = rate_of(args.bandwidth, "--bandwidth") if args.bandwidth is not None else None
+    if args.gpu_hours is not None and not args.ladder:
+        raise InputError("--gpu-hours is the budget of a prediction by --ladder DIR: give it, too")
     hours = amount_of(args.gpu_hours, "--gpu-hours") if args.gpu_hours is not None else None
     told, ladder = ladder_notes(Path(args.ladder), config, speed, hours) if args.ladder else ([], None)
     tiles = tiles_of(config.data, count_of(args.tiles, "--tiles") if args.tiles else None)

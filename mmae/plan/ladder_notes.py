@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmae.config.schema import Config
+from mmae.errors import InputError
 from mmae.model.counts.flops import training_flops_per_tile
 from mmae.model.counts.parameter_counts import parameter_counts
 from mmae.plan.time_and_disk import Speed
@@ -15,6 +16,7 @@ from mmae.scaling_law.forecast import check_usable, choices, differences, far_aw
 from mmae.scaling_law.ladder_file import ALL, read_ladder
 from mmae.scaling_law.law_file import fits_of
 from mmae.terminal.plurals import counted
+from mmae.variants import VARIANTS
 
 
 def ladder_notes(
@@ -43,6 +45,8 @@ def ladder_notes(
         ", ".join(f"{output} {each}" for output, each in predicted.items() if output != ALL),
     ]
     best = choices(fit, config, flops, cost)
+    if not best:
+        raise InputError(f"--gpu-hours {gpu_hours:g}: no size could see a single tile in that time: give more")
     said = "; ".join(f"{each.size} with {each.tiles:,} tiles {each.predicted}" for each in best[:3])
     notes.append(f"for {flops / pace:,.2g} GPU-hours the best size is {best[0].size}: {said}")
     if len(best) > 1 and best[1].predicted.low <= best[0].predicted.loss:
@@ -69,6 +73,8 @@ def cost(config: Config) -> tuple[int, int]:
 
 
 def _turn_note(size: str, turn: tuple[str, float] | None, per_tile: int, pace: float) -> str:
+    if size == list(VARIANTS)[-1]:
+        return f"point of no return: none, {size} is the largest size"
     if turn is None:
         return f"point of no return: none, {size} stays as good as the next size at the same cost"
     following, tiles = turn

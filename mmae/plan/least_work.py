@@ -15,6 +15,7 @@ from typing import Final
 
 from mmae.config.schema import Config, ModelConfig
 from mmae.modalities import MODALITIES, output_source
+from mmae.model.counts.block_matrices import ITERATIONS, muon_matrices
 from mmae.model.counts.parameter_counts import (
     DECODER_MLP_RATIO,
     parameter_counts,
@@ -153,7 +154,8 @@ def least_work(recipe: Config, micro_batch: int, number_bytes: int) -> list[Part
         Part("losses", number_bytes, moved=micro_batch * _loss_bytes(config, number_bytes)),
         Part("preparing tiles", number_bytes,
              moved=micro_batch * (stored_bytes(recipe) + input_bytes(recipe))),
-        Part("optimiser", number_bytes, moved=parameter_counts(config).total * optimiser_bytes(number_bytes)),
+        Part("optimiser", number_bytes, tuple(_muon(recipe)),
+             moved=parameter_counts(config).total * optimiser_bytes(number_bytes)),
     ]  # fmt: skip
     return [part for part in parts if part.bytes]
 
@@ -215,6 +217,14 @@ def _decoders(config: ModelConfig, micro_batch: int) -> Iterator[Product]:
     yield from _linear(rows, hidden, width, 1 + depth, stack)
     for output in config.outputs:
         yield from _linear(rows, width, patch_values(output, config))
+
+
+def _muon(recipe: Config) -> Iterator[Product]:
+    """A matrix times itself, the square of that, and their sum times the matrix."""
+    for each in muon_matrices(recipe):
+        yield Product(each.count, each.short, each.long, each.short, ITERATIONS, right_transposed=True)
+        yield Product(each.count, each.short, each.short, each.short, ITERATIONS)
+        yield Product(each.count, each.short, each.short, each.long, ITERATIONS)
 
 
 def _loss_bytes(config: ModelConfig, number_bytes: int) -> int:

@@ -15,7 +15,7 @@ from mmae.model.counts.flops import Recomputation
 from mmae.model.counts.named_parts import split_sizes
 from mmae.plan.memory import Memory, memory
 from mmae.plan.states import state_bytes, with_average, with_frozen, with_graphs, with_muon
-from mmae.plan.time_and_disk import Pace, Speed, checkpoint_bytes, pace_of
+from mmae.plan.time_and_disk import Pace, Speed, checkpoint_bytes, muon_flops, pace_of
 from mmae.plan.traffic import NUMBER_BYTES, traffic_bytes
 
 Mode = Literal["none", "selective", "full"]
@@ -50,6 +50,7 @@ class Line:
         adds_up_in: the dtype in which the gradients of several micro-batches add up.
         needs: memory of each rank.
         pace: of one GPU; None if it cannot be estimated.
+        optimiser: seconds that the optimiser multiplies matrices in a step; 0 where it does not (AdamW).
         checkpoint: bytes of one checkpoint.
         network: bytes that one GPU sends in a step.
         capacity: bytes of a GPU's memory.
@@ -63,19 +64,20 @@ class Line:
     adds_up_in: str
     needs: Memory
     pace: Pace | None
+    optimiser: float
     checkpoint: int
     network: int
     capacity: int
 
     @property
-    def speed(self) -> float | None:
-        """Tiles a second of one GPU, without the network; None if it cannot be estimated."""
-        return self.split.micro / self.pace.seconds if self.pace else None
+    def step_seconds(self) -> float | None:
+        """Seconds of a step without the network; None if they cannot be estimated."""
+        return self.split.accumulation * self.pace.seconds + self.optimiser if self.pace else None
 
     @property
-    def step_seconds(self) -> float | None:
-        """Seconds of a step without the network."""
-        return self.split.micro * self.split.accumulation / self.speed if self.speed else None
+    def speed(self) -> float | None:
+        """Tiles a second of one GPU, without the network."""
+        return self.split.micro * self.split.accumulation / self.step_seconds if self.step_seconds else None
 
     @property
     def fits(self) -> Literal["yes", "tight", "no"]:
@@ -126,6 +128,7 @@ def lines_of(
     number_bytes, zero = NUMBER_BYTES[precision], parsed.zero_optimization
     adds_up_in = parsed.adds_up_in(precision)
     averaged, (sizes, frozen) = config.train.ema is not None, split_sizes(config)
+    multiplied = muon_flops(config, zero.stage, machines.world)
     offloaded = any(each and each.device != "none" for each in (zero.offload_optimizer, zero.offload_param))
     for mode in MODES:
         if mode == "selective" and config.train.compile:
@@ -154,6 +157,7 @@ def lines_of(
                 adds_up_in=adds_up_in,
                 needs=memory(config, states, again, number_bytes, split.micro, split.accumulation),
                 pace=pace_of(config, mode, split.micro, known) if known else None,
+                optimiser=multiplied / (known.mfu * known.peak_flops) if known else 0.0,
                 checkpoint=checkpoint_bytes(
                     sum(sizes.values()), zero.stage, number_bytes, averaged, sum(frozen.values())
                 ),

@@ -36,7 +36,7 @@ class Memory:
         states: weights and optimiser.
         buffers: for communication.
         activations: the most of a micro-batch.
-        tiles: the stored tiles of the step and of the next one, and the inputs made of them.
+        tiles: the most of stored tiles, of this step and later ones, and of the inputs made of them.
         gradients: when most of them exist.
         forward: the most that is in use when the backward pass begins.
         backward: when it ends.
@@ -67,6 +67,8 @@ def memory(
     activation: Activations = activations(config.model, recomputation, number_bytes, frozen_parts(config))
     # While a step runs, the tiles of the next one are on their way.
     tiles = micro * accumulation * (2 * stored_bytes(config) + input_bytes(config))
+    # Where those are prepared after the backward pass, the tiles of the step behind them are.
+    ahead = micro * accumulation * (stored_bytes(config) + input_bytes(config)) if config.train.prepare_ahead else 0
     held = states.steady + tiles
     # CUDA graphs read copies of a micro-batch's inputs, and nothing else can use the memory of their activations.
     forward = micro * activation.peak
@@ -75,11 +77,11 @@ def memory(
         states=states.steady,
         buffers=states.buffers,
         activations=forward,
-        tiles=tiles,
+        tiles=tiles + ahead,
         gradients=max(states.first_gradients, states.last_gradients),
         forward=held + states.buffers + states.first_gradients + max(forward, later),
-        backward=held + states.buffers + states.last_gradients + later,
-        optimiser=held + states.optimiser_moment + later,
+        backward=held + ahead + states.buffers + states.last_gradients + later,
+        optimiser=held + ahead + states.optimiser_moment + later,
         host=states.host,
     )
 

@@ -38,7 +38,9 @@ def pace_notes(config: Config, line: Line, peaks: Peaks) -> list[str]:
 
 def _host(config: Config, line: Line, host: float, device: float) -> str:
     enough = math.ceil(line.split.micro * host / device)
-    ways = ["fewer GPUs, or a larger train.global_batch" if line.split.accumulation == 1 else "GPUs with more memory"]
+    ways = ["GPUs with more memory"]
+    if line.split.accumulation == 1:
+        ways = [*(["fewer GPUs"] if line.split.world > 1 else []), "a larger train.global_batch"]
     if not config.train.compile:
         ways.append("train.compile=true")
     return (

@@ -102,7 +102,7 @@ def notes_of(config: Config, machines: Machines, tiles: Tiles, speed_source: str
         f"shards: {tiles.bytes / 1e9:.1f} GB ({tiles.source})",
     ]
     if train.grad_accumulation_dtype is not None:
-        notes.append("gradients of micro-batches add up in fp32, with ZeRO-2 and 3 only")
+        notes.append("gradients of micro-batches add up in fp32; in bf16 with ZeRO-2 and 3 only")
     notes += told(config)
     if frozen_parts(config):
         notes.append(f"frozen as a whole: {', '.join(sorted(frozen_parts(config)))}; time and memory count that alone")
@@ -111,6 +111,7 @@ def notes_of(config: Config, machines: Machines, tiles: Tiles, speed_source: str
             "train.ema: states and checkpoints hold 4 bytes a parameter more, divided over ranks as the optimiser's; a "
             "step moves 12 bytes for each of these numbers, and each validation is made twice"
         )
+<<<<<<< HEAD
     if train.float8 is not None:
         notes.append(
             f"train.float8={train.float8}: time and bound are those of bf16, as no GPU has measured float8; memory is "
@@ -120,6 +121,12 @@ def notes_of(config: Config, machines: Machines, tiles: Tiles, speed_source: str
         notes.append(
             "train.cuda_graphs: time is that without graphs, as no GPU has measured them; memory is at most this: "
             "activations and gradients of a micro-batch, and a copy of its inputs, stay with the graphs"
+=======
+    if choice is not None and choice.optimiser and choice.step_seconds:
+        notes.append(
+            f"train.optimizer=muon: its products take {choice.optimiser / choice.step_seconds:.1%} of a step, if they "
+            "run at the same utilisation, which nobody has measured"
+>>>>>>> main
         )
     if choice is None:
         return [*notes, "nothing fits with the reserve left free: take more GPUs, larger ones, or a smaller model"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mmae.config.schema import Config
+from mmae.model.counts.block_matrices import muon_matrices
 from mmae.model.counts.flops import training_flops_per_tile
 from mmae.model.counts.named_parts import frozen_parts
 from mmae.plan.activations import FLOAT
@@ -38,6 +39,17 @@ def pace_of(config: Config, how: Literal["none", "selective", "full"], micro: in
     slower = slowdown(how, config.train)
     device = micro * training_flops_per_tile(config.model, frozen=frozen_parts(config)) / (speed.mfu * speed.peak_flops)
     return Pace(slower * device, slower * HOST_SECONDS_A_BLOCK[config.train.compile] * config.model.variant.depth)
+
+
+def muon_flops(config: Config, stage: int, world: int) -> int:
+    """Operations of Muon's step on the rank that has most of them; 0 with AdamW, whose step multiplies no matrices.
+
+    Ranks divide the matrices at stages 1 and 2, but each of two that share one makes all of its products.
+    """
+    each = [matrices.flops for matrices in muon_matrices(config)]
+    if stage == 0 or world == 1:
+        return sum(each)
+    return min(sum(each), sum(each) // world + max(each, default=0))
 
 
 def checkpoint_bytes(numbers: int, stage: int, number_bytes: int, averaged: bool = False, frozen: int = 0) -> int:

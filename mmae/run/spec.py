@@ -17,6 +17,7 @@ import xxhash
 import mmae
 from mmae.config.batch_split import BatchSplit, split_global_batch
 from mmae.config.deepspeed import load_deepspeed_json, merge, precision_of, zero_stage_of
+from mmae.config.deepspeed_schema import DeepSpeedJson
 from mmae.config.recipe_file import TRAINING, RecipeKind, overridden, parse_overrides
 from mmae.config.schema import Config, Tracked, flatten
 from mmae.data.sampling.order import TrainOrder
@@ -100,11 +101,7 @@ def make_run_spec(
     """
     said = parse_overrides(overrides)
     config = overridden(recipe, said, trust)
-    check_parts(config)
-    check_trackers(config)
-    split = split_global_batch(config.train.global_batch, config.train.micro_batch, world)
-    ds_config = merge(*load_deepspeed_json(deepspeed_config), config.train, split)
-    check_compiled(config, zero_stage_of(ds_config))
+    split, ds_config = engine_settings(config, *load_deepspeed_json(deepspeed_config), world)
     folder = RunFolder(Path(config.run.dir))
     again = followed_before(folder, resume, fresh)
     if again:
@@ -115,10 +112,7 @@ def make_run_spec(
     changes = {} if stored is None else changes_on_resume(stored, config, said, folder, leaves)
     if not config.data.locations:
         raise InputError(f"{recipe}: data.shards is not set: give data.shards=FOLDER, written by mmae repack")
-    sets = open_sets(config.data)
-    check_cache(sets, config.data)
-    common_datasets(sets, config.model.domains)
-    tiles = training_tiles(sets, config.data, config.train.seed, config.train.tiles_seed)
+    tiles = tiles_of(config)
     goes_on = None if stored is None else folder if source is None else RunFolder(source.config_file.parent)
     band_stats = chosen_band_stats(config, tiles, goes_on)
     check_tiles(config, tiles, band_stats)
@@ -128,9 +122,38 @@ def make_run_spec(
     from mmae.data.transforms.preprocess import Preprocess
 
     preprocess = Preprocess(config.data, config.model, band_stats, torch.device("cpu"))
-    preprocess.tile_size({name: dataset.shape for name, dataset in sets[0].index.datasets.items()})
+    preprocess.tile_size({name: dataset.shape for name, dataset in tiles.sets[0].index.datasets.items()})
     order = tiles.order(config.train.global_batch)
     return RunSpec(config, changes, folder, ds_config, split, tiles, order, band_stats, trust, source, fresh, again)
+
+
+def engine_settings(config: Config, path: Path, parsed: DeepSpeedJson, world: int) -> tuple[BatchSplit, dict[str, Any]]:
+    """How ranks share a batch, and the configuration for `deepspeed.initialize`.
+
+    Args:
+        path: the name of the JSON, for messages.
+
+    Raises:
+        InputError: the recipe and the JSON do not go together, or name what the model or this machine does not have.
+    """
+    check_parts(config)
+    check_trackers(config)
+    split = split_global_batch(config.train.global_batch, config.train.micro_batch, world)
+    ds_config = merge(path, parsed, config.train, split)
+    check_compiled(config, zero_stage_of(ds_config))
+    return split, ds_config
+
+
+def tiles_of(config: Config) -> TrainingTiles:
+    """The training tiles of every shard set.
+
+    Raises:
+        InputError: a set cannot be opened, lacks a modality, or does not fit into the cache; or no tile is chosen.
+    """
+    sets = open_sets(config.data)
+    check_cache(sets, config.data)
+    common_datasets(sets, config.model.domains)
+    return training_tiles(sets, config.data, config.train.seed, config.train.tiles_seed)
 
 
 def recipe_to_go_on_with(

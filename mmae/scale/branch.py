@@ -42,16 +42,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit statuses are those of `mmae train`."""
+    from mmae.config.deepspeed_schema import DeepSpeedJson
     from mmae.config.recipe_file import parse_overrides
+    from mmae.disk.ownership import check_tree
     from mmae.run.folder import RunFolder, open_run
+    from mmae.run.spec import engine_settings, tiles_of
 
     said = parse_overrides(args.overrides)
     trunk, new = open_run(args.trunk, args.trust), RunFolder(Path(args.run).absolute())
     config = trunk.stored_config(args.trust)
     assert config is not None
+    if trunk.path.resolve() in new.path.resolve().parents:
+        raise InputError(
+            f"--run {args.run}: lies within the run {args.trunk}, in which nothing may change: choose another"
+        )
     checkpoint = _checkpoint(trunk, args.at)
+    # A copy belongs to this user, and so nothing would check again whose the files were.
+    check_tree(checkpoint, args.trust)
     branch = branch_config(config, new, args.at, args.decay, args.shape, said)
     ds_config = _ds_config(trunk, args.deepspeed_config)
+    engine_settings(branch, trunk.ds_config_file, DeepSpeedJson.model_validate(ds_config), world=1)
+    if not args.prepare:
+        tiles_of(branch)
     write_branch(new, checkpoint, branch, ds_config)
     words = [f"--config={new.config_file}", f"--deepspeed_config={new.ds_config_file}", *args.overrides]
     words += ["--trust"] if args.trust else []
@@ -107,14 +119,16 @@ def write_branch(new: RunFolder, checkpoint: Path, config: Config, ds_config: di
         InputError: the folder holds something, or cannot be written; or the checkpoint is damaged.
     """
     from mmae.disk.files import atomic_folder, check_new_folder, write_whole, writing
-    from mmae.engine.checkpoint.integrity import look_at
+    from mmae.engine.checkpoint.integrity import look_at, problem_of
     from mmae.run.folder import RunFolder, recipe_text
     from mmae.run.layout import BAND_STATS, CHECKPOINTS, LATEST
     from mmae.run.parent import note_parent
 
     check_new_folder(new.path)
     with writing(new.path, "choose another folder, or start again"):
-        if isinstance(problem := look_at(checkpoint), str):
+        # What is damaged would be found only in the copy, as the one checkpoint of a run that cannot begin.
+        problem = problem_of(checkpoint) if config.checkpoint.verify_hashes else look_at(checkpoint)
+        if isinstance(problem, str):
             raise InputError(f"{checkpoint}: damaged: {problem}: choose another checkpoint")
         new.path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_folder(new.path) as partial:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -42,15 +44,20 @@ def run(args: argparse.Namespace) -> int:
     """Exit status 0; bad input, and a run that failed, are an InputError."""
     from mmae.scale.rungs import check_same, plan_ladder
     from mmae.scaling_law.ladder_file import LADDER, read_ladder
+    from mmae.scaling_law.law_fit import too_few
 
     out = Path(args.out)
     recipe, overrides = recipe_of(args)
-    plan = plan_ladder(recipe, overrides, args.sizes, args.budgets, out, args.trust)
-    if (out / LADDER).is_file():
-        check_same(plan, read_ladder(out).recipe, out)
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    plan = plan_ladder(recipe, overrides, args.sizes, args.budgets, out, args.deepspeed_config, args.trust)
+    before = read_ladder(out) if (out / LADDER).is_file() else None
+    if before is not None:
+        check_same(plan, before.recipe, out)
+    elif out.exists() and (not out.is_dir() or not all(map(_is_left_behind, out.iterdir()))):
         raise InputError(f"{out}: holds something, but no ladder (no {LADDER}): choose another --out")
-    print(cost_table(plan).text(), flush=True)
+    runs = {(each.parameters, each.tiles) for each in plan.rungs}
+    runs |= {(each.parameters, each.tiles) for each in (before.rungs if before else ())}
+    few = too_few(list(runs))
+    print(cost_table(plan).noting([few] if few else []).text(), flush=True)
     if args.dry_run:
         return 0
     if args.slurm:
@@ -58,24 +65,41 @@ def run(args: argparse.Namespace) -> int:
     return _train_and_fit(args, plan, out)
 
 
+def _is_left_behind(path: Path) -> bool:
+    """Whether a ladder that was killed before its first run may have left this file."""
+    from mmae.disk.files import TEMPORARY
+    from mmae.scaling_law.ladder_file import LADDER
+
+    return path.name == _LOCK or path.match(f".{LADDER}.*{TEMPORARY}")
+
+
 def _write_script(args: argparse.Namespace, plan: LadderPlan, out: Path) -> int:
     from importlib import resources
 
     from mmae.addresses import hide_in_words
     from mmae.disk.files import write_whole, writing
-    from mmae.scale.rung_runs import array_script
+    from mmae.scale.rung_runs import array_script, rungs_left
     from mmae.scaling_law.ladder_file import LADDER, write_ladder
 
-    words = ["mmae", "ladder", plan.recipe, "--sizes", args.sizes, "--budgets", args.budgets, "--out", args.out]
+    again = ["mmae", "ladder", plan.recipe, "--sizes", args.sizes, "--budgets", args.budgets, "--out", args.out]
+    again += ["--deepspeed_config", args.deepspeed_config, *(["--trust"] if args.trust else [])]
+    again += hide_in_words(plan.overrides)
+    if not (left := rungs_left(plan)):
+        print(f"\nall runs have ended: {shlex.join(again)}")
+        return 0
     with writing(out, "choose another --out"):
         out.mkdir(parents=True, exist_ok=True)
         if not (out / LADDER).is_file():
             write_ladder(out, plan.shared, [])
         with resources.as_file(resources.files(_LAUNCHERS) / "slurm.sbatch") as launcher:
-            again = [*words, *hide_in_words(plan.overrides)]
-            text = array_script(plan, args.deepspeed_config, args.trust, launcher, again)
+            text = array_script(plan, left, args.deepspeed_config, args.trust, launcher)
         write_whole(out / SCRIPT, text)
-    print(f"\nsbatch {out / SCRIPT}")
+    secret = [word for word in plan.overrides if hide_in_words([word]) != [word]]
+    more = [f"{word.partition('=')[0]}=..." for word in secret]
+    print(f"\nthe array, of {len(left)} runs:   {shlex.join(['sbatch', str(out / SCRIPT), *more])}")
+    if secret:
+        print("  Secrets are not in the script: give their whole words again where it says `...`.")
+    print(f"once it has ended, the fit:   {shlex.join(again)}")
     return 0
 
 
@@ -84,6 +108,8 @@ def _train_and_fit(args: argparse.Namespace, plan: LadderPlan, out: Path) -> int
     from mmae.disk.files import writing
     from mmae.scale.rung_runs import run_all
 
+    # The fit needs it, which would fail after hours.
+    import_module("scipy")
     with writing(out, "choose another --out"):
         out.mkdir(parents=True, exist_ok=True)
         lock = LockedFile(out / _LOCK, os.O_RDWR | os.O_CREAT)
@@ -122,9 +148,7 @@ def _fit(out: Path) -> int:
     fits = fits_of(out, ladder)
     write_fits(out, ladder, fits)
     checks = {output: held_out(ladder.points(output)) for output in ladder.outputs()}
-    print(f"\n{law_table(fits).text()}")
-    for text in held_lines(checks[ALL]):
-        print(text)
+    print(f"\n{law_table(fits).noting(list(held_lines(checks[ALL]))).text()}")
     from mmae.scale.ladder_page import write_page
 
     page = write_page(out, ladder, fits, checks)

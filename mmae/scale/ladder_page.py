@@ -31,16 +31,22 @@ def write_page(out: Path, ladder: Ladder, fits: Mapping[str, Fit], checks: Check
     """Write the page into the ladder's folder, and return its path."""
     laws = [_law(output, fit, checks.get(output, ((), ()))) for output, fit in fits.items()]
     outputs = [name for name in ladder.outputs() if name in (ladder.rungs[0].losses if ladder.rungs else {})]
+    probes = sorted({task for each in ladder.rungs for task in each.probes})
     rows = [
         [each.size, f"{each.parameters:,}", f"{each.tiles:,}", f"{each.flops / 1e15:.3g}",
-         *(f"{each.losses[name]:.4g}" for name in outputs)]
+         *(f"{each.losses[name]:.4g}" for name in outputs), *(_score(each.probes.get(task)) for task in probes)]
         for each in ladder.rungs
     ]  # fmt: skip
-    runs = table(["size", "encoder parameters", "tiles", "PFLOP", *outputs], rows, "Runs and their validation losses")
+    heads = ["size", "encoder parameters", "tiles", "PFLOP", *outputs, *(f"probe {task}" for task in probes)]
+    runs = table(heads, rows, "Runs, their validation losses, and the scores of their probes")
     path = out / PAGE
     sections = [section("laws", "Losses by size and tiles", *laws), section("runs", "Runs", runs)]
     write_whole(path, page_text("A ladder of sizes", sections))
     return path
+
+
+def _score(score: float | None) -> str:
+    return "-" if score is None else f"{score:.4g}"
 
 
 def _law(output: str, fit: Fit, checked: tuple[Sequence[HeldOut], Sequence[str]]) -> Element:

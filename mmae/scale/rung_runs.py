@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mmae.addresses import hide_in_words
 from mmae.errors import EXIT_LOST_NUMBERS, InputError
 from mmae.launch.supervision.launched_job import popen
 from mmae.processes import passing_signals_to
@@ -107,20 +108,28 @@ def _run(command: Sequence[str]) -> tuple[int, bool]:
         return process.wait(), bool(asked)
 
 
-def array_script(plan: LadderPlan, deepspeed_config: str, trust: bool, launcher: Path, again: Sequence[str]) -> str:
-    """A Slurm script with a task for each run, which starts it by `launchers/slurm.sbatch`.
+def rungs_left(plan: LadderPlan) -> list[RungPlan]:
+    """The runs that have not ended."""
+    return [rung for rung in plan.rungs if state_of(rung) in {NEW, STARTED}]
 
-    Args:
-        again: the command that collects and fits once all tasks have ended.
+
+def array_script(
+    plan: LadderPlan, rungs: Sequence[RungPlan], deepspeed_config: str, trust: bool, launcher: Path
+) -> str:
+    """A Slurm script with a task for each of some runs, which starts it by `launchers/slurm.sbatch`.
+
+    Words behind the script's name are added to those of each run: secrets of addresses are not in it.
     """
-    tasks = [shlex.join(launcher_words(plan, rung, deepspeed_config, trust)) for rung in plan.rungs]
-    cases = "\n".join(f"    {number}) set -- {words} ;;" for number, words in enumerate(tasks))
+    tasks = [shlex.join(hide_in_words(launcher_words(plan, rung, deepspeed_config, trust))) for rung in rungs]
+    cases = "\n".join(f'    {number}) set -- {words} "$@" ;;' for number, words in enumerate(tasks))
     return (
-        f"#!/usr/bin/env bash\n# The runs of a ladder, smallest cost first: sbatch [options] THIS FILE\n"
-        f"# Then fit: {shlex.join(again)}\n#SBATCH --job-name=mmae-ladder\n#SBATCH --array=0-{len(tasks) - 1}\n"
+        "#!/usr/bin/env bash\n# Runs of a ladder, smallest cost first: sbatch [options] THIS FILE [section.key=value]\n"
+        f"#SBATCH --job-name=mmae-ladder\n#SBATCH --array=0-{len(tasks) - 1}\n"
         "#SBATCH --nodes=1\n#SBATCH --ntasks-per-node=1\n#SBATCH --gpus-per-node=1\n#SBATCH --cpus-per-task=8\n"
         "#SBATCH --time=24:00:00\n#SBATCH --signal=B:USR1@300\n#SBATCH --requeue\n#SBATCH --open-mode=append\n"
         "#SBATCH --output=%x-%A_%a.log\nset -euo pipefail\n"
+        # Names of recipes and shards may be those of the folder that the ladder was planned in.
+        f"cd {shlex.quote(str(Path.cwd()))}\n"
         f"export MMAE_ROOT=${{MMAE_ROOT:-{shlex.quote(str(launcher.parent.parent))}}}\n"
         f'case "$SLURM_ARRAY_TASK_ID" in\n{cases}\n    *) echo "error: no such run" >&2; exit 2 ;;\nesac\n'
         'exec bash "$MMAE_ROOT/launchers/slurm.sbatch" "$@"\n'

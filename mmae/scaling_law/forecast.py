@@ -53,11 +53,11 @@ def of_size(config: Config, size: str) -> Config:
 
 
 def choices(fit: Fit, config: Config, flops: float, cost: Cost, sizes: Iterable[str] = tuple(VARIANTS)) -> list[Choice]:
-    """Every size with as many tiles as a budget pays for, the lowest predicted loss first."""
+    """Every size with as many tiles as a budget pays for, the lowest loss first; none for less than a tile."""
     found = []
     for size in sizes:
         parameters, per_tile = cost(of_size(config, size))
-        if (tiles := int(flops / per_tile)) >= 1:
+        if (tiles := int(min(flops / per_tile, _MOST_TILES))) >= 1:
             found.append(Choice(size, tiles, fit.predict(parameters, tiles)))
     return sorted(found, key=lambda choice: choice.predicted.loss)
 
@@ -65,7 +65,7 @@ def choices(fit: Fit, config: Config, flops: float, cost: Cost, sizes: Iterable[
 def point_of_no_return(fit: Fit, config: Config, cost: Cost) -> tuple[str, float] | None:
     """The next size, and the number of tiles from which on it is predicted to be better at the same cost.
 
-    None: there is no next size, or this one stays better for ever. 0 tiles: the next one is better from the beginning.
+    None: this one stays better for ever, or is the largest. 0 tiles: the next one is better from the beginning.
     """
     names = list(VARIANTS)
     place = names.index(config.model.size)

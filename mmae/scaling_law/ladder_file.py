@@ -24,7 +24,9 @@ ALL: Final = "all"
 """The sum of the losses of all outputs."""
 
 _Count = Annotated[int, Field(ge=1, le=10**18)]
-_Loss = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Number = Annotated[float, Field(allow_inf_nan=False)]
+_Size = Annotated[str, Field(max_length=40, pattern=r"^[\w.-]+$")]
 
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -40,13 +42,13 @@ class Rung:
         probes: scores of probes at the last step, by task.
     """
 
-    size: str
+    size: _Size
     parameters: _Count
     tiles: _Count
-    flops: float
-    seconds: float | None
-    losses: dict[str, _Loss]
-    probes: dict[str, float | None]
+    flops: _Positive
+    seconds: _Positive | None
+    losses: dict[str, _Positive]
+    probes: dict[str, _Number | None]
 
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))

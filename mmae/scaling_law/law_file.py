@@ -18,20 +18,25 @@ from mmae.disk.json_text import parse_json
 from mmae.disk.regular_file import read_regular_text
 from mmae.scaling_law.ladder_file import Ladder
 from mmae.scaling_law.law import Law
-from mmae.scaling_law.law_fit import DRAWS, Fit, fit_law
+from mmae.scaling_law.law_fit import DRAWS, LARGEST_EXPONENT, SMALLEST_EXPONENT, Fit, fit_law
 
 LAW: Final = "law.json"
 
-_Number = Annotated[float, Field(allow_inf_nan=False)]
-_Law = tuple[_Number, _Number, _Number, _Number, _Number]
+_Part = Annotated[float, Field(gt=0, le=1e300)]
+_Exponent = Annotated[float, Field(ge=SMALLEST_EXPONENT, le=LARGEST_EXPONENT)]
+_Law = tuple[_Part, _Part, _Exponent, _Part, _Exponent]
 
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class _Stored:
     law: _Law
-    noise: _Number
-    draws: tuple[_Law, ...]
-    shifts: tuple[_Number, ...]
+    noise: Annotated[float, Field(gt=0, le=1e3)]
+    draws: Annotated[tuple[_Law, ...], Field(min_length=1)]
+    shifts: tuple[Annotated[float, Field(ge=-1e2, le=1e2)], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.draws) != len(self.shifts):
+            raise ValueError("a shift for each draw")
 
 
 @checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))

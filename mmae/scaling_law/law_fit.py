@@ -15,6 +15,7 @@ import numpy as np
 
 from mmae.errors import InputError
 from mmae.scaling_law.law import Law, Point, Predicted, quantiles
+from mmae.terminal.plurals import counted
 
 if TYPE_CHECKING:
     from mmae.scaling_law.law import Floats
@@ -24,7 +25,8 @@ EXPONENT: Final = 0.4
 EXPONENT_SPREAD: Final = 0.3
 FEWEST_POINTS: Final = 4
 _NUMBERS: Final = 5
-_SMALLEST_EXPONENT, _LARGEST_EXPONENT = 0.01, 3.0
+SMALLEST_EXPONENT: Final = 0.01
+LARGEST_EXPONENT: Final = 3.0
 _LEAST_NOISE: Final = 1e-3
 """Runs that differ in the seed alone differ by more, as a share of the loss."""
 _FIRST_NOISE: Final = 0.01
@@ -81,7 +83,7 @@ def fit_law(points: Sequence[Point], draws: int = DRAWS, seed: int = 0) -> Fit:
     for spread in spread_K:
         signs_P = rng.choice((-1.0, 1.0), len(points))
         drawn_P = problem.log_law(found_T) + spread * rng.choice(errors_P, len(points)) * signs_P
-        around_2 = np.maximum(rng.normal(EXPONENT, EXPONENT_SPREAD, 2), 2 * _SMALLEST_EXPONENT)
+        around_2 = np.maximum(rng.normal(EXPONENT, EXPONENT_SPREAD, 2), 2 * SMALLEST_EXPONENT)
         start_T = found_T.copy()
         start_T[[2, 4]] = (start_T[[2, 4]] + around_2) / 2
         laws.append(problem.law(problem.solve(drawn_P, noise, around_2, [start_T])))
@@ -89,13 +91,21 @@ def fit_law(points: Sequence[Point], draws: int = DRAWS, seed: int = 0) -> Fit:
     return Fit(tuple(points), problem.law(found_T), noise, tuple(laws), shifts)
 
 
+def too_few(runs: Sequence[tuple[int, int]]) -> str:
+    """Why runs of these parameters and tiles determine no law, in one line; empty where they may."""
+    sizes, budgets = (len({run[of] for run in runs}) for of in (0, 1))
+    if len(runs) >= FEWEST_POINTS and min(sizes, budgets) > 1:
+        return ""
+    return (
+        f"too few points for a law: {counted(len(runs), 'run')} of {counted(sizes, 'size')} and "
+        f"{counted(budgets, 'budget')}; at least {FEWEST_POINTS} runs of 2 sizes and 2 budgets are needed, and 9 of 3 "
+        "and 3 are better"
+    )
+
+
 def _check(points: Sequence[Point]) -> None:
-    sizes, budgets = {point.parameters for point in points}, {point.tiles for point in points}
-    if len(points) < FEWEST_POINTS or len(sizes) < 2 or len(budgets) < 2:
-        raise InputError(
-            f"too few points for a law: {len(points)} runs of {len(sizes)} sizes and {len(budgets)} budgets; at least "
-            f"{FEWEST_POINTS} runs of 2 sizes and 2 budgets are needed, and 9 of 3 and 3 are better"
-        )
+    if few := too_few([(point.parameters, point.tiles) for point in points]):
+        raise InputError(few)
     if not all(0 < point.loss < np.inf for point in points):
         raise InputError("a law needs losses above 0")
 
@@ -132,8 +142,8 @@ class _Problem:
         from scipy.optimize import least_squares
 
         least, most = float(self.log_loss_P.min()), float(self.log_loss_P.max())
-        low_T = np.array([least - 9, least - 12, _SMALLEST_EXPONENT, least - 12, _SMALLEST_EXPONENT])
-        high_T = np.array([least, most + 3, _LARGEST_EXPONENT, most + 3, _LARGEST_EXPONENT])
+        low_T = np.array([least - 9, least - 12, SMALLEST_EXPONENT, least - 12, SMALLEST_EXPONENT])
+        high_T = np.array([least, most + 3, LARGEST_EXPONENT, most + 3, LARGEST_EXPONENT])
 
         def errors(law_T: Floats) -> Floats:
             pulls_2 = (law_T[[2, 4]] - centre_2) / EXPONENT_SPREAD

@@ -184,5 +184,11 @@ def test_a_ladder_predicts_losses_the_best_size_and_when_to_take_the_next(capsys
     lines = planned(capsys, *words, "--gpu-hours", "50000", "model.patch_size=4")
     assert f"best size is {best}:" not in "\n".join(lines)
     assert "ANOTHER RECIPE: model.patch_size is 8 in the ladder, and 4 here" in lines
-    assert main(["plan", *words[:5], "--ladder", str(tmp_path)]) == 2
-    assert "holds no ladder" in capsys.readouterr().err
+    assert "is the largest size" in "\n".join(planned(capsys, *words, "model.size=gigantic"))
+    for refused, why in (
+        (["--ladder", str(tmp_path)], "holds no ladder"),
+        ([*words[5:], "--gpu-hours", "1e-18"], "no size could see a single tile"),
+        (["--gpu-hours", "3"], "--gpu-hours is the budget of a prediction by --ladder"),
+    ):
+        assert main(["plan", *words[:5], *refused]) == 2
+        assert why in capsys.readouterr().err

@@ -16,6 +16,7 @@ from mmae.data.transforms.preprocess import Preprocess
 from mmae.engine.step import prepare
 from mmae.errors import InputError
 from mmae.model.counts.named_parts import split_sizes
+from mmae.plan.least_work import least_work, step_seconds
 from mmae.plan.lines import FILES, MODES, Line, Machines, all_lines, best_of_each, files_for, micro_batches, recommended
 from mmae.plan.memory import input_bytes, stored_bytes
 from mmae.plan.time_and_disk import Speed
@@ -170,6 +171,15 @@ def test_bytes_of_tiles_are_those_of_batches() -> None:
         assert total == 3 * input_bytes(config)
 
 
+def test_what_is_prepared_in_advance_is_held_behind_the_backward_pass() -> None:
+    config, machines = load_config("vit_b", []), Machines(1, 1, 80 * GB)
+    (off,), (on,) = ([line.needs for line in lines("vit_b", machines, f"train.prepare_ahead={said}", files=("zero1",))
+                      if (line.mode, line.split.micro) == ("none", 8)] for said in ("false", "true"))  # fmt: skip
+    step = config.train.global_batch * (stored_bytes(config) + input_bytes(config))
+    assert (on.forward, on.backward, on.optimiser) == (off.forward, off.backward + step, off.optimiser + step)
+    assert on.tiles == off.tiles + step
+
+
 def test_muon_needs_whole_matrices_on_the_device() -> None:
     assert files_for(TrainConfig(optimizer="muon")) == ("zero1", "zero0", "zero2")
 
@@ -183,6 +193,23 @@ def test_graphs_keep_a_micro_batch_for_themselves() -> None:
         a, b, inputs = without.needs, with_.needs, with_.split.micro * input_bytes(config)
         assert b.forward - a.forward == 2 * numbers + inputs
         assert b.backward - a.backward == b.optimiser - a.optimiser == 2 * numbers + inputs + a.activations
+
+
+def test_muon_takes_the_time_of_its_products() -> None:
+    """For vit_b 1.6 TFLOP, once a step: all of it at stage 0, a rank's share and one matrix at stage 1."""
+    found = {}
+    for word in ("adamw", "muon"):
+        for line in lines("vit_b", Machines(8, 1, 80 * GB), f"train.optimizer={word}", files=("zero0", "zero1")):
+            found[word, line.file, line.mode, line.split.micro] = line.step_seconds or 0.0
+    more = {
+        (file, micro): (seconds - found["adamw", file, mode, micro]) * SPEED.mfu * SPEED.peak_flops
+        for (word, file, mode, micro), seconds in found.items() if word == "muon"
+    }  # fmt: skip
+    assert {round(flops / 1e12, 1) for (file, _), flops in more.items() if file == "zero0"} == {1.6}
+    assert {round(flops / 1e12, 2) for (file, _), flops in more.items() if file == "zero1"} == {0.25}
+    bounds = {word: step_seconds(least_work(load_config("vit_b", [f"train.optimizer={word}"]), 256, 2), 989e12, 1e99)
+              for word in ("adamw", "muon")}  # fmt: skip
+    assert (bounds["muon"] - bounds["adamw"]) * 989 == pytest.approx(1.64, rel=0.02)
 
 
 def test_sums_in_float32_need_zero_2_or_3() -> None:

@@ -10,9 +10,9 @@ from mmae.plan.time_and_disk import Speed
 H100 = Peaks(989e12, 3.35e12)
 
 
-def notes(nodes: int, mfu: float = 0.376, *overrides: str) -> tuple[list[str], Line]:
+def notes(nodes: int, mfu: float = 0.376, *overrides: str, gpus: int = 8) -> tuple[list[str], Line]:
     config = load_config("vit_l", ["train.compile=true", *overrides])
-    line = recommended(all_lines(config, ("zero1",), Machines(8, nodes, 300 * 10**9), Speed(mfu, H100.flops)))
+    line = recommended(all_lines(config, ("zero1",), Machines(gpus, nodes, 300 * 10**9), Speed(mfu, H100.flops)))
     assert line is not None
     return pace_notes(config, line, H100), line
 
@@ -22,6 +22,11 @@ def test_many_gpus_with_small_micro_batches_wait_for_their_hosts() -> None:
     assert line.split.micro == 64
     assert "starting the work of a micro-batch takes about 158 ms, the work on its 64 tiles 16 ms" in found[1]
     assert "Micro-batches of 633 would keep the GPU busy: take fewer GPUs, or a larger train.global_batch" in found[1]
+
+
+def test_one_gpu_is_not_told_to_take_fewer() -> None:
+    found, _ = notes(1, 0.376, "train.global_batch=64", gpus=1)
+    assert found[1].endswith("would keep the GPU busy: take a larger train.global_batch")
 
 
 def test_large_micro_batches_keep_the_gpu_busy() -> None:

@@ -15,7 +15,7 @@ from mmae.engine.module import PretrainModule
 from mmae.modalities import MODALITIES
 from mmae.model.counts.named_parts import split_sizes
 from mmae.model.counts.parameter_counts import parameter_counts
-from mmae.model.counts.parameter_sizes import parameter_sizes
+from mmae.model.counts.parameter_sizes import parameter_shapes, parameter_sizes
 from mmae.plan.states import state_bytes, with_frozen, with_muon
 from mmae.plan.time_and_disk import checkpoint_bytes
 from mmae.plan.traffic import NUMBER_BYTES
@@ -32,11 +32,12 @@ OFFLOADED = ("zero2_offload", "zero3_offload")
     ModelConfig(positions="learned", task_balancer="uncertainty", num_global_tokens=0),
     ModelConfig(in_domains=(*MODALITIES,), out_domains=(*MODALITIES,), decoder_depth=0),
 ])  # fmt: skip
-def test_every_tensor_has_its_size(config: ModelConfig) -> None:
+def test_every_tensor_has_its_shape(config: ModelConfig) -> None:
     with torch.device("meta"):
         module = PretrainModule(config)
-    sizes = {name: parameter.numel() for name, parameter in module.named_parameters()}
-    assert parameter_sizes(config) == sizes
+    assert parameter_shapes(config) == {name: tuple(each.shape) for name, each in module.named_parameters()}
+    sizes = parameter_sizes(config)
+    assert sum(sizes.values()) == sum(each.numel() for each in module.parameters())
     assert sum(sizes.values()) == parameter_counts(config).total
 
 

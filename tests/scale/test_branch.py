@@ -12,11 +12,11 @@ import torch
 
 from mmae.config.recipe_file import load_config
 from mmae.config.schema import Config
-from mmae.engine.checkpoint.manifest import MANIFEST
 from mmae.errors import InputError
-from mmae.run.folder import RunFolder
+from mmae.run.folder import RunFolder, recipe_text
 from mmae.run.parent import Parent, read_parent
-from mmae.scale.branch import branch_config, write_branch
+from mmae.scale.branch import branch_config
+from tests.support.checkpoint_files import WEIGHTS, save_checkpoint
 from tests.support.commands import SMALL, Command
 from tests.support.compare import checkpoint_tensors
 
@@ -56,18 +56,54 @@ def test_what_cannot_be_a_branch_is_refused(step: int, decay: int, said: dict[st
         branch_config(trunk(), NEW, step, decay, None, said)
 
 
-def test_a_damaged_checkpoint_or_a_used_folder_leaves_nothing_behind(tmp_path: Path) -> None:
-    checkpoint = tmp_path / "old" / "checkpoints" / "global_step10"
-    checkpoint.mkdir(parents=True)
-    (checkpoint / MANIFEST).write_text("{}")
-    new = RunFolder(tmp_path / "new")
-    with pytest.raises(InputError, match="damaged"):
-        write_branch(new, checkpoint, trunk(), {})
-    assert [path.name for path in tmp_path.iterdir()] == ["old"]
-    new.path.mkdir()
-    (new.path / "mine").touch()
-    with pytest.raises(InputError, match="is not empty"):
-        write_branch(new, checkpoint, trunk(), {})
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A run with a checkpoint without weights."""
+    run = RunFolder(tmp_path / "old")
+    run.path.mkdir()
+    run.config_file.write_text(recipe_text(trunk(f"run.dir={run.path}")))
+    # Of two ranks.
+    of_two = {"train_micro_batch_size_per_gpu": 8, "train_batch_size": 16, "zero_optimization": {"stage": 1}}
+    run.ds_config_file.write_text(json.dumps({**of_two, "bf16": {"enabled": True}}))
+    (save_checkpoint(run.checkpoints, 10) / "band_stats.json").write_text("{}")
+    return run.path
+
+
+def test_another_users_file_does_not_become_ones_own(old: Path, here: Command) -> None:
+    """A checkpoint can run code, and a copy of it would be this user's."""
+    (old / "checkpoints" / "global_step10" / WEIGHTS).chmod(0o666)
+    done = here("branch", str(old), "--at", "10", "--decay", "2", "--run", "new", "--prepare")
+    assert done.status == 2
+    assert f"{WEIGHTS}: is writable by everyone" in done.err
+    assert not (old.parent / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["--run", "old/new"], "lies within the run"),
+        (["--run", "new", "data.shards=nowhere"], "nowhere: no such folder"),
+        (["--run", "new", "--prepare"], f"damaged: {WEIGHTS} does not hold what was written"),
+        (["--run", "new", "--deepspeed_config", "zero9"], "zero9"),
+    ],
+)
+def test_what_would_not_train_leaves_no_folder(old: Path, here: Command, words: list[str], why: str) -> None:
+    # The size is right, the content is not.
+    weights = old / "checkpoints" / "global_step10" / WEIGHTS
+    weights.write_text(weights.read_text().upper())
+    done = here("branch", str(old), "--at", "10", "--decay", "2", *words)
+    assert done.status == 2
+    assert why in done.err
+    assert {path.name for path in old.parent.iterdir()} == {"old"}
+
+
+def test_a_branch_of_a_run_of_two_ranks_is_for_any_number(old: Path, here: Command) -> None:
+    words = ["branch", old, "--at", "10", "--decay", "2", "--prepare", "--run"]
+    prepared = here(*words, "new")
+    assert prepared.status == 0, prepared.err
+    assert f"--deepspeed_config={old.parent}/new/ds_config.json" in prepared.out
+    assert json.loads((old.parent / "new" / "ds_config.json").read_text()).keys() == {"zero_optimization", "bf16"}
+    assert "is not empty" in here(*words, "new").err
 
 
 @pytest.mark.process

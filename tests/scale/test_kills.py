@@ -1,4 +1,4 @@
-"""SIGKILL of `mmae branch` at random: its trunk stays unharmed, and the branch goes on."""
+"""SIGKILL of `mmae branch` and `mmae ladder`: what was there stays unharmed, and the same command goes on."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import random
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import torch
 
+from mmae.scaling_law.ladder_file import Rung, read_ladder
 from tests.support.commands import DEADLINE, SMALL, Command, command_environment
 from tests.support.compare import checkpoint_tensors
 from tests.support.live import records_so_far
@@ -88,3 +91,42 @@ def test_a_killed_branch_leaves_its_trunk_unharmed_and_goes_on_bit_for_bit(
     assert averages[0].read_bytes() == averages[1].read_bytes()
     # A folder that a kill left half made has a hidden name.
     assert {path.name for path in tmp_path.iterdir() if path.name[0] != "."} == {"trunk", "whole", "cool"}
+
+
+def test_a_killed_ladder_goes_on_to_what_an_undisturbed_one_reaches(
+    synthetic_shards: Path, tmp_path: Path, command: Command
+) -> None:
+    small = [word for word in SMALLER if not word.startswith(("model.size", "train.warmup_steps"))]
+    words = ["mmae", "ladder", "debug", "--sizes", "nano", "--budgets", "32,128", f"data.shards={synthetic_shards}"]
+    words += [*small, "train.global_batch=16", "train.precision=fp32"]
+    # Two runs are trained and make no law.
+    assert "too few points for a law: 2 runs" in command(*words, "--out", "whole", RANKS="1").err
+
+    cut = tmp_path / "cut"
+    first, second = (cut / "runs" / f"nano-{budget}" for budget in (32, 128))
+    again = [*words, "--out", "cut"]
+    # Before its first run; within the first; within the second, after a checkpoint.
+    moments = (cut.exists, partial(has_reached, first, 1), partial(has_reached, second, 3))
+    for begun in moments:
+        assert killed(again, tmp_path, begun, 0.0)
+        # The run that was at work is told to save and stop, and a start is refused until it has.
+        until = time.monotonic() + DEADLINE
+        while list(cut.glob("runs/*/.lock")):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+    kept = (first / "log.jsonl").read_bytes()
+    done = command(*again, RANKS="1")
+    assert "nano-32: done before" in done.err
+    assert "8 steps, goes on" in done.err
+    assert (first / "log.jsonl").read_bytes() == kept
+    assert len(records_so_far(second, "resume")) == 1
+    assert rungs(cut) == rungs(tmp_path / "whole")
+
+
+def has_reached(run: Path, step: int) -> bool:
+    return steps(run) >= step
+
+
+def rungs(folder: Path) -> list[Rung]:
+    """What the runs reached, without their time."""
+    return [replace(each, seconds=None) for each in read_ladder(folder).rungs]

@@ -14,7 +14,7 @@ import pytest
 from mmae.errors import EXIT_LOST_NUMBERS, InputError
 from mmae.run.log_reader import line_of, new_record
 from mmae.scale import rung_runs
-from mmae.scale.rung_runs import DIVERGED, DONE, NEW, STARTED, array_script, reached, run_all, state_of
+from mmae.scale.rung_runs import DIVERGED, DONE, NEW, STARTED, array_script, reached, run_all, rungs_left, state_of
 from mmae.scale.rungs import LadderPlan, RungPlan, plan_ladder
 from mmae.scaling_law.ladder_file import read_ladder, write_ladder
 from tests.support.commands import Command
@@ -27,14 +27,17 @@ def shards(tmp_path: Path) -> Path:
     return tmp_path / "set"
 
 
+OF_THE_SET = ["train.global_batch=8", "model.in_domains=rgb,depth", "model.out_domains=rgb,depth"]
+
+
 def plan(shards: Path, *overrides: str, sizes: str = "nano,micro", budgets: str = "64,0.128k") -> LadderPlan:
-    words = [f"data.shards={shards}", "train.global_batch=8", *overrides]
+    words = [f"data.shards={shards}", *OF_THE_SET, *overrides]
     return plan_ladder("mini", words, sizes, budgets, shards.parent / "out")
 
 
 def test_every_size_meets_every_budget_with_a_schedule_of_its_own(shards: Path) -> None:
     found = plan(shards)
-    assert [rung.name for rung in found.rungs] == ["nano-64", "micro-64", "nano-0.128k", "micro-0.128k"]
+    assert [rung.name for rung in found.rungs] == ["nano-64", "micro-64", "nano-128", "micro-128"]
     assert [rung.tiles for rung in found.rungs] == [64, 64, 128, 128]
     train = found.rungs[2].config.train
     # 30 of 300 steps warm up in mini.
@@ -42,6 +45,9 @@ def test_every_size_meets_every_budget_with_a_schedule_of_its_own(shards: Path) 
     assert [rung.flops for rung in found.rungs] == sorted(rung.flops for rung in found.rungs)
     assert found.rungs[0].parameters == 100_032
     assert {rung.config.eval.every for rung in found.rungs} == {0}
+    # However a number is written, the run has one folder.
+    names = {plan(shards, sizes="nano", budgets=budget).rungs[0].name for budget in ("2k", "2000", "2.0K", "0.002M")}
+    assert names == {"nano-2k"}
     # Probes, where they are asked for, are made once, at the end.
     assert [rung.config.eval.every for rung in plan(shards, "eval.every=3").rungs] == [8, 8, 16, 16]
 
@@ -61,6 +67,28 @@ def test_what_is_no_ladder_is_refused(shards: Path, arguments: dict[str, str], w
         plan(shards, **arguments)
 
 
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("train.global_batch=16", "more than the 9 training tiles"),
+        ("eval.every=1", "there is no task 'bime'; did you mean 'biome'"),
+        ("train.frozen=[encoder.blocks.11]", "nano: train.frozen: the model has no part"),
+        ("train.optimizer=muon", "muon needs whole matrices, which ZeRO-3 divides"),
+        ("model.out_domains=rgb,semseg", "no dataset 'esa_worldcover'"),
+    ],
+)
+def test_what_would_end_a_run_is_refused_before_the_first_one(shards: Path, override: str, words: str) -> None:
+    overrides = [f"data.shards={shards}", *OF_THE_SET, "eval.tasks=[bime]", override]
+    with pytest.raises(InputError, match=words):
+        plan_ladder("mini", overrides, "nano", "64", shards.parent / "out", "zero3")
+
+
+def test_a_ladder_needs_a_val_split(tmp_path: Path) -> None:
+    write_set(tmp_path / "set", {"train": list(range(9))})
+    with pytest.raises(InputError, match="no set has a val split"):
+        plan(tmp_path / "set")
+
+
 def test_keys_that_the_ladder_sets_are_refused(shards: Path) -> None:
     with pytest.raises(InputError, match=r"train\.max_steps is set by mmae ladder"):
         plan(shards, "train.max_steps=3")
@@ -68,7 +96,7 @@ def test_keys_that_the_ladder_sets_are_refused(shards: Path) -> None:
 
 def test_a_dry_run_says_the_cost_and_writes_nothing(shards: Path, here: Command) -> None:
     words = ["ladder", "mini", "--sizes", "nano", "--budgets", "64,128", "--out", "out", f"data.shards={shards}"]
-    done = here(*words, "--dry-run", "train.global_batch=8")
+    done = here(*words, "--dry-run", *OF_THE_SET)
     assert done.status == 0
     assert "nano-128" in done.out
     assert "PFLOP" in done.out
@@ -115,12 +143,12 @@ def test_done_runs_are_skipped_and_a_failed_one_ends_the_ladder(shards: Path, mo
         if name == "micro-64":
             return EXIT_LOST_NUMBERS, False
         end(next(rung for rung in planned.rungs if rung.name == name))
-        return (0, False) if name == "nano-0.128k" else (7, False)
+        return (0, False) if name == "nano-128" else (7, False)
 
     monkeypatch.setattr(rung_runs, "_run", launch)
-    with pytest.raises(InputError, match=r"micro-0\.128k ended with status 7"):
+    with pytest.raises(InputError, match=r"micro-128 ended with status 7"):
         run_all(planned, "zero1", False, said.append, lambda: None)
-    assert started == ["micro-64", "nano-0.128k", "micro-0.128k"]
+    assert started == ["micro-64", "nano-128", "micro-128"]
     assert "nano-64: done before" in said[0]
     assert any("micro-64 lost its numbers" in line for line in said)
 
@@ -138,11 +166,16 @@ def test_a_job_array_starts_each_run(shards: Path, tmp_path: Path) -> None:
     launcher.parent.mkdir()
     launcher.write_text('printf "%s\\n" "$@"\n')
     script = tmp_path / "array"
-    script.write_text(array_script(planned, "zero2", False, launcher, ["mmae", "ladder"]))
-    assert "#SBATCH --array=0-3\n" in script.read_text()
-    environment = {"PATH": "/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": "2"}
-    done = run(["bash", str(script)], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == rung_runs.launcher_words(planned, planned.rungs[2], "zero2", False)
+    end(planned.rungs[0])
+    end(planned.rungs[1], "lost numbers")
+    left = rungs_left(planned)
+    script.write_text(array_script(planned, left, "zero2", False, launcher))
+    # What has ended is left out.
+    assert "#SBATCH --array=0-1\n" in script.read_text()
+    environment = {"PATH": "/usr/bin:/bin", "SLURM_ARRAY_TASK_ID": "1"}
+    done = run(["bash", str(script), "data.workers=0"], env=environment, capture_output=True, text=True, check=True)
+    words = rung_runs.launcher_words(planned, planned.rungs[3], "zero2", False)
+    assert done.stdout.splitlines() == [*words, "data.workers=0"]
     assert shlex.quote("log.wandb_name=it's") in script.read_text()
 
 
@@ -156,8 +189,10 @@ def _forget(ladder: Path, key: str) -> None:
 
 def test_a_ladder_of_another_recipe_is_not_mixed(shards: Path, here: Command) -> None:
     words = ["ladder", "mini", "--sizes", "nano", "--budgets", "64", "--out", "out", f"data.shards={shards}"]
-    words += ["train.global_batch=8", "--slurm"]
-    assert here(*words).status == 0
+    words += [*OF_THE_SET, "--slurm"]
+    first = here(*words)
+    assert first.status == 0
+    assert "too few points for a law: 1 run of 1 size" in first.out
     assert read_ladder(shards.parent / "out").rungs == ()
     again = here(*words, "train.blr=0.5")
     assert again.status == 2
@@ -165,11 +200,24 @@ def test_a_ladder_of_another_recipe_is_not_mixed(shards: Path, here: Command) ->
     _forget(shards.parent / "out", "train.optimizer")
     assert here(*words).status == 0
     assert "train.optimizer is 'adamw' in this ladder, and 'muon' now" in here(*words, "train.optimizer=muon").err
+    # What a ladder leaves that was killed before its first run is not somebody's.
+    (shards.parent / "cut").mkdir()
+    for name in (".ladder.lock", ".ladder.json.9-ab.tmp"):
+        (shards.parent / "cut" / name).touch()
+    assert here(*[word if word != "out" else "cut" for word in words]).status == 0
     (shards.parent / "mine").mkdir()
     (shards.parent / "mine" / "notes").write_text(json.dumps("mine"))
     other = here(*[word if word != "out" else "mine" for word in words])
     assert other.status == 2
     assert "holds something, but no ladder" in other.err
+
+
+def test_no_secret_of_an_address_is_in_a_script(shards: Path) -> None:
+    planned = plan(shards, "log.wandb_name=a")
+    hidden = LadderPlan(planned.recipe, ("data.shards=https://me:word@host/x",), planned.shared, planned.rungs)
+    script = array_script(hidden, hidden.rungs, "zero1", False, shards / "launchers" / "slurm.sbatch")
+    assert "word" not in script
+    assert "https://***@host/x" in script
 
 
 @pytest.mark.slow
@@ -180,17 +228,18 @@ def test_a_ladder_whose_runs_are_done_is_fitted_and_drawn(shards: Path, here: Co
         end(rung, losses={"rgb": 0.1 + 30 * rung.parameters**-0.4 + 3 * rung.tiles**-0.5})
     words = ["ladder", "mini", "--sizes", "nano,micro,tiny", "--budgets", budgets, "--out", "out"]
     (shards.parent / "out" / "ladder.json").unlink(missing_ok=True)
-    refused = here(*words, f"data.shards={shards}", "train.global_batch=8")
+    refused = here(*words, f"data.shards={shards}", *OF_THE_SET)
     assert "holds something, but no ladder" in refused.err
     write_ladder(shards.parent / "out", planned.shared, [])
-    done = here(*words, f"data.shards={shards}", "train.global_batch=8")
+    done = here(*words, f"data.shards={shards}", *OF_THE_SET)
     assert done.status == 0, done.err
     assert "| good" in done.out
-    assert "left out size tiny: tiny at 256 tiles" in done.out
-    off = re.findall(r"\): ([+-][\d.]+)%, ", done.out)
+    assert "left out size tiny: tiny at 256 tiles" in " ".join(done.out.split())
+    off = re.findall(r"\): ([+-][\d.]+)%, ", " ".join(done.out.split()))
     assert len(off) == 6
     assert max(abs(float(each)) for each in off) < 3
     assert len(read_ladder(shards.parent / "out").rungs) == 9
     page = (shards.parent / "out" / "ladder.html").read_text()
     assert "Validation loss of rgb" in page
     assert "tiny, law" in page
+    assert "probe biome" in page

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mmae.config.recipe_file import load_config
 from mmae.config.schema import Config
 from mmae.errors import InputError
+from mmae.scaling_law import law_file
 from mmae.scaling_law.forecast import check_usable, choices, differences, far_away, of_size, point_of_no_return
 from mmae.scaling_law.ladder_file import ALL, LADDER, Ladder, read_ladder
 from mmae.scaling_law.law_file import LAW as LAW_FILE
@@ -43,6 +46,8 @@ def test_more_operations_want_a_larger_size(fit: Fit, recipe: Config) -> None:
     every = choices(fit, recipe, 6 * SIZES[0] * 1e6, cost, NAMES)
     assert [each.predicted.loss for each in every] == sorted(each.predicted.loss for each in every)
     assert {each.size: each.tiles for each in every}["nano"] == 1_000_000
+    assert choices(fit, recipe, 1.0, cost, NAMES) == []
+    assert choices(fit, recipe, math.inf, cost, NAMES)[0].size == NAMES[-1]
 
 
 def test_beyond_the_point_of_no_return_the_next_size_is_better(fit: Fit, recipe: Config) -> None:
@@ -78,6 +83,11 @@ def test_a_ladder_is_read_as_it_was_written(tmp_path: Path) -> None:
         ("{", "cannot be read"),
         ('{"version": 2, "recipe": {}, "rungs": []}', "version 2 is not known"),
         ('{"version": 1, "recipe": {}, "rungs": [{"size": 3}]}', r"rungs\.0"),
+        ('{"version": 1, "recipe": {}, "rungs": [{"size": "\\u001b[2J"}]}', r"rungs\.0\.size"),
+        (
+            '{"version": 1, "recipe": {}, "rungs": [{"size": "nano", "parameters": 1, "tiles": 1, "flops": NaN}]}',
+            "flops",
+        ),
     ],
 )
 def test_a_damaged_ladder_is_one_line(tmp_path: Path, text: str, words: str) -> None:
@@ -89,10 +99,20 @@ def test_a_damaged_ladder_is_one_line(tmp_path: Path, text: str, words: str) -> 
         read_ladder(tmp_path / "elsewhere")
 
 
-def test_damaged_fits_are_made_anew(tmp_path: Path) -> None:
-    ladder = written_ladder(tmp_path / "ladder", 3, 3)
-    (tmp_path / "ladder" / LAW_FILE).write_text(json.dumps({"points": "x", "fits": {}}))
-    assert fits_of(tmp_path / "ladder", ladder, 2).keys() == {ALL, "rgb", "ired"}
+@pytest.mark.parametrize(
+    "damage", [{"draws": [], "shifts": []}, {"shifts": [0.1]}, {"law": [1.0, 1.0, -900.0, 1.0, 0.4]}, {"noise": 0.0}]
+)
+def test_damaged_fits_are_made_anew(tmp_path: Path, damage: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    ladder = written_ladder(tmp_path / "ladder", 2, 2)
+    fits = {output: fit_law(ladder.points(output), draws=2) for output in ladder.outputs()}
+    write_fits(tmp_path / "ladder", ladder, fits)
+    # Only a fit that is made anew comes from here.
+    monkeypatch.setattr(law_file, "fit_law", lambda points, draws: fits[ALL])
+    assert fits_of(tmp_path / "ladder", ladder)["rgb"] is not fits[ALL]
+    stored = json.loads((tmp_path / "ladder" / LAW_FILE).read_text())
+    stored["fits"]["rgb"] |= damage
+    (tmp_path / "ladder" / LAW_FILE).write_text(json.dumps(stored))
+    assert fits_of(tmp_path / "ladder", ladder)["rgb"] is fits[ALL]
 
 
 def test_another_recipe_and_a_far_prediction_are_said(tmp_path: Path) -> None:

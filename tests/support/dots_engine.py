@@ -33,16 +33,24 @@ class Dots(nn.Module):
 
 
 def engine_of(
-    stage: int, precision: str = "bf16", clip: float = 1.0, shapes: Sequence[tuple[int, ...]] = SHAPES
+    stage: int,
+    precision: str = "bf16",
+    clip: float = 1.0,
+    shapes: Sequence[tuple[int, ...]] = SHAPES,
+    **options: Any,
 ) -> Any:
-    """An engine as DeepSpeed makes it, with two groups of parameters, AdamW and a schedule."""
+    """An engine as DeepSpeed makes it, with two groups of parameters, AdamW and a schedule.
+
+    Args:
+        options: keys of the section of bf16 or fp16.
+    """
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": 1,
         "gradient_clipping": clip,
         "zero_optimization": {"stage": stage, "memory_efficient_linear": False},
     }
-    if precision == "bf16":
-        config["bf16"] = {"enabled": True}
+    if precision != "fp32":
+        config[precision] = {"enabled": True, **options}
     with deepspeed.zero.Init(config_dict_or_path=config, enabled=stage == 3):
         module = Dots(shapes)
     weights = list(module.weights)

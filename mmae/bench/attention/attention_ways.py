@@ -9,11 +9,11 @@ from typing import Final
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from mmae.bench.step.device_limit import copy_bandwidth
 from mmae.bench.step.phases import seconds
+from mmae.bench.step.roofline import Attend, torch_kernels
 from mmae.config.schema import Config
 from mmae.model.short_attention.applicable import device_refusal, fits
 from mmae.model.short_attention.operators import short_cross_attention, short_self_attention
@@ -63,7 +63,9 @@ def compared(
     """
     packed, gradient = _made(shape, device, dtype, own)
     few, few_gradient = tuple(each[:_JUDGED].detach() for each in packed), gradient[:_JUDGED]
-    exact = _both(_torch, tuple(each.double() for each in few), few_gradient.double())
+    exact = _both(
+        partial(_by, scaled_dot_product_attention), tuple(each.double() for each in few), few_gradient.double()
+    )
     found: dict[str, tuple[float, float, float]] = {}
     for name, way in _ways(shape, device, dtype, own):
         try:
@@ -97,24 +99,16 @@ def _error(found: Tensor, exact: Tensor) -> float:
 
 
 def _ways(shape: Attention, device: torch.device, dtype: torch.dtype, own: bool) -> Iterator[tuple[str, Way]]:
-    kinds = [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
-    if device.type == "cuda":
-        kinds += [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION]
-    for kind in kinds:
-        yield f"torch, {kind.name.lower().removesuffix('_attention')}", partial(_by, kind)
+    for name, attend in torch_kernels(device):
+        yield f"torch, {name}", partial(_by, attend)
     usable = fits(shape.queries, shape.keys, shape.width, dtype)
     if usable and device_refusal(device.type, device.index) is None:
         yield "short", short_self_attention if own else short_cross_attention
 
 
-def _by(kind: SDPBackend, *packed: Tensor) -> Tensor:
-    with sdpa_kernel(kind):
-        return _torch(*packed)
-
-
-def _torch(*packed: Tensor) -> Tensor:
+def _by(attend: Attend, *packed: Tensor) -> Tensor:
     if len(packed) == 1:
         query, key, value = packed[0].permute(2, 0, 3, 1, 4).unbind(0)
     else:
         query, (key, value) = packed[0].transpose(1, 2), packed[1].permute(2, 0, 3, 1, 4).unbind(0)
-    return scaled_dot_product_attention(query, key, value).transpose(1, 2)
+    return attend(query, key, value).transpose(1, 2)

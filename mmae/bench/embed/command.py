@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING, Any, Final
 
 from mmae.bench.arguments import at_least_one
+from mmae.bench.clock import Speed, Stopwatch, median
 from mmae.errors import InputError
 from mmae.terminal.table import Column, Table, Value, add_json_argument, check_json_path, report
 from mmae.variants import VARIANTS
@@ -29,7 +27,7 @@ COLUMNS: Final = (
     Column("windows_per_s", "windows/s", "{:.1f}"),
     Column("of_bare", "% of the forward", "{:.1%}"),
     Column("windows_per_cpu_s", "windows a CPU second", "{:.1f}"),
-    Column("cpu_of_bare", "% of the forward", "{:.1%}"),
+    Column("cpu_of_bare", "% by CPU time", "{:.1%}"),
     Column("scene_hours", "hours a product", "{:.2f}"),
 )
 
@@ -57,59 +55,36 @@ def run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="mmae-bench-") as folder:
         job = make_job(Path(folder), args.size, args.pixels, args.batch)
         windows = _windows(job, args.pixels)
-        ways: dict[str, Callable[[], _Rate]] = {
+        ways: dict[str, Callable[[], Speed]] = {
             BARE: lambda: _bare(job),
             STORED: lambda: _embed(job, Path(folder), windows, None),
             WHOLE: lambda: _embed(job, Path(folder), windows, args.dtype),
         }
         ways[BARE]()
-        rates: dict[str, list[_Rate]] = {name: [] for name in ways}
+        speeds: dict[str, list[Speed]] = {name: [] for name in ways}
         for _ in range(args.repeats):
             # They take turns, so that a slow minute of the machine meets all.
             for name, measure in ways.items():
-                rates[name].append(measure())
-        rows = _rows({name: _median(found) for name, found in rates.items()}, _windows(job, SCENE_PIXELS))
+                speeds[name].append(measure())
+        rows = _rows({name: median(found) for name, found in speeds.items()}, _windows(job, SCENE_PIXELS))
         notes = _notes(job, args.pixels, windows, known)
     title = f"Embedding a scene of {args.pixels}x{args.pixels} pixels with ViT {args.size} on {job.devices[0]}"
     report(Table(title, COLUMNS, rows, [*notes, *lines(known)]), args.json, {**known, "device": job.devices[0]})
     return 0
 
 
-@dataclass(frozen=True)
-class _Rate:
-    """Windows a second, and windows a second of the processor's time over all threads: others do not disturb that."""
-
-    wall: float
-    cpu: float
-
-
-class _Clock:
-    """Counts from when it is made."""
-
-    def __init__(self) -> None:
-        self._wall, self._cpu = time.perf_counter(), time.process_time()
-
-    def rate(self, windows: int) -> _Rate:
-        wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
-        return _Rate(windows / wall, windows / max(cpu, 1e-9))
-
-
-def _median(rates: list[_Rate]) -> _Rate:
-    return _Rate(median(rate.wall for rate in rates), median(rate.cpu for rate in rates))
-
-
-def _rows(rates: dict[str, _Rate], product_windows: int) -> list[dict[str, Value]]:
-    bare = rates[BARE]
+def _rows(speeds: dict[str, Speed], product_windows: int) -> list[dict[str, Value]]:
+    bare = speeds[BARE]
     return [
         {
             "way": name,
-            "windows_per_s": rate.wall,
-            "of_bare": None if name == BARE else rate.wall / bare.wall,
-            "windows_per_cpu_s": rate.cpu,
-            "cpu_of_bare": None if name == BARE else rate.cpu / bare.cpu,
-            "scene_hours": product_windows / rate.wall / 3600,
+            "windows_per_s": speed.tiles_per_s,
+            "of_bare": None if name == BARE else speed.tiles_per_s / bare.tiles_per_s,
+            "windows_per_cpu_s": 1e6 / speed.cpu_us,
+            "cpu_of_bare": None if name == BARE else bare.cpu_us / speed.cpu_us,
+            "scene_hours": product_windows / speed.tiles_per_s / 3600,
         }
-        for name, rate in rates.items()
+        for name, speed in speeds.items()
     ]
 
 
@@ -132,7 +107,7 @@ def _windows(job: SceneJob, pixels: int) -> int:
     return len(axis.starts) ** 2
 
 
-def _bare(job: SceneJob) -> _Rate:
+def _bare(job: SceneJob) -> Speed:
     """The encoder's forward pass, on windows that are prepared already."""
     import torch
 
@@ -147,22 +122,22 @@ def _bare(job: SceneJob) -> _Rate:
     inputs = job.inputs.prepare({name: cut(pixels, corners, side) for name, pixels in strip.items()})
     count = max(1, _windows(job, job.scene.grid.width) // job.batch)
     with torch.inference_mode():
-        clock = _Clock()
+        clock = Stopwatch()
         for _ in range(count):
             found = features(model, inputs.values).global_tokens
         # Waits for the device.
         found.sum().item()
-        return clock.rate(job.batch * count)
+        return clock.speed(job.batch * count)
 
 
-def _embed(job: SceneJob, folder: Path, windows: int, dtype: str | None) -> _Rate:
+def _embed(job: SceneJob, folder: Path, windows: int, dtype: str | None) -> Speed:
     """Embedding the scene in this process; with a dtype also writing the GeoTIFF."""
     from mmae.scenes.files.geotiff_output import write_cog
     from mmae.scenes.files.partial_output import partial_output
     from mmae.scenes.scene_job import compute
 
     out = folder / "out.tif"
-    clock = _Clock()
+    clock = Stopwatch()
     with partial_output(out, job.identity()) as partial:
         units = compute(job, partial, 1, "embed")
         if dtype is not None:
@@ -170,6 +145,6 @@ def _embed(job: SceneJob, folder: Path, windows: int, dtype: str | None) -> _Rat
             grid = job.scene.grid.coarser(job.encoder.patch_size, rows, columns)
             write_cog(partial, units, raster, grid, out, dtype)
         partial.remove()
-    rate = clock.rate(windows)
+    speed = clock.speed(windows)
     out.unlink(missing_ok=True)
-    return rate
+    return speed

@@ -45,11 +45,14 @@ COLUMNS: Final = (
 )
 KEYS: Final = 3
 """So many of the first columns identify a row."""
-_SET_BY: Final = MappingProxyType({
-    "train.global_batch": "--micro-batch", "train.micro_batch": "--micro-batch", "train.precision": "--precision",
-    "train.compile": "--modes", "train.activation_checkpointing": "--modes", "train.checkpoint_blocks_every": "--modes",
+_INSTEAD: Final = MappingProxyType({
+    "train.global_batch": "takes --micro-batch instead", "train.micro_batch": "takes --micro-batch instead",
+    "train.precision": "takes --precision instead", "train.compile": "takes --modes instead",
+    "train.activation_checkpointing": "takes --modes instead",
+    "train.checkpoint_blocks_every": "takes --modes instead (full/2)",
+    "train.frozen": "measures steps in which all parts learn",
 })  # fmt: skip
-"""Keys of the recipe that this command sets itself, and the option that says to what."""
+"""Keys of the recipe that this command sets itself, and what it says to an override of them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -86,8 +89,8 @@ def run(args: argparse.Namespace) -> int:
     )
     modes = words_of(args.modes, MODES, "--modes")
     for key in (override.partition("=")[0] for override in overrides):
-        if key in _SET_BY:
-            raise InputError(f"command line: {key}: mmae bench step takes {_SET_BY[key]} instead")
+        if key in _INSTEAD:
+            raise InputError(f"command line: {key}: mmae bench step {_INSTEAD[key]}")
     check_json_path(args.json)
     at_least_one("--repeats", args.repeats)
     # A bad recipe is refused before the imports, which take seconds.

@@ -36,6 +36,7 @@ KEYS: Final = 3
 _TRIES: Final = 3
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Queries (B, H, n, e), keys and values (B, H, L, e) -> (B, H, n, e)."""
 
 
 class Roofline:
@@ -109,12 +110,17 @@ def _best_attention(shape: Attention, device: torch.device, dtype: torch.dtype) 
     return tried[best], best
 
 
-def _ways(device: torch.device, dtype: torch.dtype) -> Iterator[tuple[str, Attend]]:
+def torch_kernels(device: torch.device) -> Iterator[tuple[str, Attend]]:
+    """Torch's attention kernels for a device, by name. One that does not take a dtype or width is a RuntimeError."""
     kinds = [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
     if device.type == "cuda":
         kinds += [SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION]
     for kind in kinds:
         yield kind.name.lower().removesuffix("_attention"), _by(kind)
+
+
+def _ways(device: torch.device, dtype: torch.dtype) -> Iterator[tuple[str, Attend]]:
+    yield from torch_kernels(device)
     if dtype != torch.float32:
         yield "float32", _in_float32
 

@@ -12,7 +12,6 @@ second one stays 0. So checkpoints have one form for both optimisers.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -22,28 +21,22 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mmae.engine.matrices.newton_schulz import orthogonal
-from mmae.model.parameters import decays
+from mmae.model.counts.block_matrices import matrices_above
 
 MOMENTUM: Final = 0.95
 MATRICES: Final = "matrices"
 """Key of a group: the names of its parameters if Muon trains them, else nothing."""
 
-_BLOCKS: Final = re.compile(r"model\.(encoder\.blocks|decoders\.(cross_attention|mlp|blocks))\.")
-_PARTS: Final = {"qkv": 3, "kv": 2}
 _OF_ADAMW: Final = 0.2
 """Root mean square of the numbers of AdamW's usual step, at a rate of 1."""
 
 
-def matrices_above(name: str) -> int:
-    """How many matrices lie one above the other in a parameter of a `PretrainModule`, by its name; 0: not Muon's."""
-    if not (_BLOCKS.match(name) and decays(name)):
-        return 0
-    return _PARTS.get(name.split(".")[-2], 1)
+def with_matrices(groups: Sequence[dict[str, Any]], names: Mapping[int, str]) -> list[dict[str, Any]]:
+    """Optimiser groups, each cut into one for AdamW and one for Muon; none of them is empty.
 
-
-def with_matrices(groups: Sequence[dict[str, Any]], module: nn.Module) -> list[dict[str, Any]]:
-    """Optimiser groups, each cut into one for AdamW and one for Muon; none of them is empty."""
-    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    Args:
+        names: of the parameters, by their `id`.
+    """
     cut = []
     for group in groups:
         for wanted in (False, True):

@@ -11,7 +11,8 @@ from typing import Final
 import torch
 from torch import Tensor
 
-ITERATIONS: Final = 5
+from mmae.model.counts.block_matrices import ITERATIONS
+
 _COEFFICIENTS: Final = (3.4445, -4.7750, 2.0315)
 _SMALLEST_NORM: Final = 1e-7
 

@@ -122,6 +122,7 @@ def test_the_json_holds_what_was_printed(done: Finished, table: dict[str, Any]) 
         (["--deepspeed_config", "zero9"], "--deepspeed_config zero9: neither a file nor a packaged name"),
         (["train.compile=true"], "train.compile: mmae bench step takes --modes instead"),
         (["train.micro_batch=4"], "train.micro_batch: mmae bench step takes --micro-batch instead"),
+        (["train.frozen=[encoder]"], "train.frozen: mmae bench step measures steps in which all parts learn"),
         (["model.sise=nano"], "unknown key 'model.sise'; did you mean 'model.size'?"),
         (["model.size=nan"], "unknown model.size='nan'"),
     ],

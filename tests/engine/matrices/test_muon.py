@@ -8,18 +8,22 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from mmae.config.batch_split import BatchSplit
 from mmae.config.deepspeed import load_deepspeed_json, merge
 from mmae.config.recipe_file import load_config
 from mmae.config.schema import ModelConfig, TrainConfig
-from mmae.engine.matrices.muon import MATRICES, MuonAndAdamW, Row, matrices_above
+from mmae.engine.build import freeze
+from mmae.engine.matrices.muon import MATRICES, MuonAndAdamW, Row
 from mmae.engine.matrices.newton_schulz import orthogonal
 from mmae.engine.module import PretrainModule
 from mmae.engine.optim import build_optimizer
 from mmae.errors import InputError
+from mmae.model.counts.block_matrices import matrices_above
 from mmae.model.counts.named_parts import learns
 from mmae.model.parameters import parameter_groups
+from mmae.plan.time_and_disk import muon_flops
 from mmae.variants import Variant
 
 TRAIN = TrainConfig(optimizer="muon", blr=0.02, global_batch=256)
@@ -225,3 +229,16 @@ def test_parts_that_are_frozen_or_slowed_are_so_for_muon_too() -> None:
     (muons,) = [group for group in groups if group[MATRICES]]
     assert muons["lr"] == 0.5 * TRAIN.lr
     assert {name.split(".")[1] for name in muons[MATRICES]} == {"encoder"}
+
+
+def test_the_products_of_a_step_are_those_that_a_plan_counts() -> None:
+    words = ["train.optimizer=muon", "model.size=nano", "model.decoder_dim=16", "model.decoder_num_heads=2"]
+    config = load_config("debug", [*words, "train.frozen=[encoder.blocks.0]"])
+    ours = PretrainModule(config.model)
+    freeze(ours, config.train)
+    optimizer = build_optimizer(ours, config.train, config.model)
+    gradients(ours, 4)
+    with FlopCounterMode(display=False) as counter:
+        optimizer.step()
+    assert counter.get_total_flops() == muon_flops(config, stage=0, world=1) > 0
+    assert muon_flops(load_config("debug", words[1:]), 0, 1) == 0
