@@ -57,6 +57,7 @@ setup(
         "torchgeo": ["torchgeo>=0.8"],
         "pictures": ["matplotlib>=3.8"],
         "tensorboard": ["tensorboard>=2.14"],
+        "float8": ["torchao>=0.18"],
         "onnx": ["onnx>=1.16", "onnxruntime>=1.18", "onnxscript>=0.3"],
         "browser": ["axe-playwright-python>=0.1.4", "playwright>=1.48"],
         "dev": [
@@ -74,6 +75,7 @@ setup(
             "ruff==0.17.6",
             "scikit-learn>=1.4",
             "tensorboard>=2.14",
+            "torchao>=0.18",
             "torchmetrics>=1.4",
             "types-PyYAML",
             "types-setuptools",

@@ -79,6 +79,7 @@ HOMES = MappingProxyType(
         # Using a pretrained model does not need it. Tests compare with it.
         # Carried along by exports: they run where timm is.
         "timm": {"mmae.publish.carried", "mmae.model.heads", "mmae.model.saved.patch_kernels"},
+        "torchao": {"mmae.engine.gpu_options.float8_linears"},
         "triton": {"mmae.bench.attention.compiled_kernels", "mmae.model.short_attention.triton_kernels"},
         "wandb": {"mmae.engine.telemetry.trackers"},
         "rasterio": {

@@ -22,6 +22,9 @@ MAX_WORKERS: Final = 128
 MAX_PREFETCH: Final = 1024
 """Most micro-batches that a loader process reads in advance: memory for all of them is taken at the start."""
 
+LEAST_FLOAT8_WIDTH: Final = 1024
+"""Narrower encoders lose more time by rounding their numbers to float8 than its products gain."""
+
 
 def contradiction(config: Config) -> str | None:
     """The first contradiction in one line, or None."""
@@ -34,6 +37,7 @@ def contradiction(config: Config) -> str | None:
         _tokens(model),
         _parametrisation(model),
         _optimizer(config),
+        _float8(config),
         _steps(train),
         _rates(train),
         _profile(train),
@@ -137,6 +141,22 @@ def _optimizer(config: Config) -> Iterator[str]:
         yield (
             f"model.paper_exact has the published optimiser, and train.optimizer={config.train.optimizer} another: "
             "turn one of them off"
+        )
+
+
+def _float8(config: Config) -> Iterator[str]:
+    if config.train.float8 != "tensorwise":
+        return
+    width = config.model.variant.dim
+    if width < LEAST_FLOAT8_WIDTH:
+        yield (
+            f"train.float8=tensorwise takes a width of at least {LEAST_FLOAT8_WIDTH} (large and larger), and "
+            f"model.size={config.model.size} has {width}: leave it out, or study it with train.float8=emulated"
+        )
+    if not config.train.compile:
+        yield (
+            "train.float8=tensorwise needs train.compile=true: uncompiled, rounding to float8 takes longer than its "
+            "products save"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,8 +64,13 @@ def merge(path: Path, parsed: DeepSpeedJson, train: TrainConfig, split: BatchSpl
     if problem := contradiction(parsed, precision):
         raise InputError(f"{path}: {problem}")
     offload = parsed.zero_optimization.offload_optimizer
-    if problem := optimizer_problem(parsed, train):
+    if problem := recipe_problem(parsed, train):
         raise InputError(f"{path}: {problem}")
+    if train.float8 is not None and precision != "bf16":
+        raise InputError(
+            f"train.float8={train.float8} rounds from bf16, and the precision is {precision}: set "
+            "train.precision=bf16, or leave it out"
+        )
     if train.ema is not None and offload is not None and offload.device == "nvme":
         raise InputError(
             f"{path}: zero_optimization.offload_optimizer.device=nvme keeps master weights in files, which train.ema "
@@ -120,19 +126,32 @@ def settled(parsed: DeepSpeedJson, train: TrainConfig, world: int) -> DeepSpeedJ
     return parsed.model_copy(update=more)
 
 
-def optimizer_problem(parsed: DeepSpeedJson, train: TrainConfig) -> str:
-    """Why `train.optimizer` does not go with a JSON, in one line; empty where it does."""
+def recipe_problem(parsed: DeepSpeedJson, train: TrainConfig) -> str:
+    """Why a JSON does not go with `train.optimizer` or `train.cuda_graphs`, in one line; empty where it does."""
+    return next(_recipe_problems(parsed, train), "")
+
+
+def _recipe_problems(parsed: DeepSpeedJson, train: TrainConfig) -> Iterator[str]:
     zero = parsed.zero_optimization
-    if train.optimizer != "muon":
-        return ""
-    if zero.stage == _EVERY_TENSOR_DIVIDED:
-        return "train.optimizer=muon needs whole matrices, which ZeRO-3 divides: take zero0, zero1 or zero2, or adamw"
-    if zero.offload_optimizer is not None and zero.offload_optimizer.device != "none":
-        return (
+    divided = zero.stage == _EVERY_TENSOR_DIVIDED
+    offloaded = zero.offload_optimizer is not None and zero.offload_optimizer.device != "none"
+    if train.optimizer == "muon" and divided:
+        yield "train.optimizer=muon needs whole matrices, which ZeRO-3 divides: take zero0, zero1 or zero2, or adamw"
+    if train.optimizer == "muon" and offloaded:
+        yield (
             "train.optimizer=muon multiplies matrices in its step, which an offloaded optimiser would do on the CPU: "
             "remove zero_optimization.offload_optimizer, or take adamw"
         )
-    return ""
+    if train.cuda_graphs and divided:
+        yield (
+            "train.cuda_graphs=true needs weights that stay in their place, and ZeRO-3 gathers them anew each time: "
+            "take zero0, zero1 or zero2, or leave it out"
+        )
+    if train.cuda_graphs and offloaded:
+        yield (
+            "train.cuda_graphs=true saves the host's time, and an offloaded optimiser takes much more of it: "
+            "remove zero_optimization.offload_optimizer, or leave it out"
+        )
 
 
 def zero_stage_of(merged: dict[str, Any]) -> int:

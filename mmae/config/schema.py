@@ -278,6 +278,12 @@ class TrainConfig:
     compile: bool = _free(False)
     """Compile tokenizer, encoder blocks, decoders and losses (at ZeRO stage 3 blocks and losses) with `torch.compile`.
     It pays on GPUs."""
+    float8: Literal["tensorwise", "emulated"] | None = _free(None)
+    """Multiply in float8 in the linear layers of the encoder's blocks: `tensorwise` on newer GPUs; `emulated` rounds to
+    the same numbers anywhere, to study them; null does not. No GPU has measured it yet (`mmae/engine/README.md`)."""
+    cuda_graphs: bool = _free(False)
+    """Replay the forward and backward pass of a micro-batch as CUDA graphs, at ZeRO stages 0 to 2: the host then starts
+    two pieces of work instead of thousands. No GPU has measured it yet (`mmae/engine/README.md`)."""
     profile: Annotated[str, Field(pattern=r"^[0-9]+:[0-9]+$")] | None = _free(None)
     """`a:b` writes a trace of steps a to b of rank 0 into the run folder's profile/."""
 

@@ -25,6 +25,8 @@ from mmae.engine.deepspeed_internals import (
     untested_version,
 )
 from mmae.engine.engine_protocol import Engine
+from mmae.engine.gpu_options.float8_linears import check_float8, use_float8
+from mmae.engine.gpu_options.micro_step_graph import check_graphs, use_graphs
 from mmae.engine.grad_norm import gradients_norm
 from mmae.engine.matrices.muon import MuonAndAdamW, Row, rows_of_all
 from mmae.engine.module import PretrainModule, compile_parts
@@ -45,8 +47,14 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
         ds_config: the merged DeepSpeed JSON.
         load_initial: load the weights of `model.init_from`, if the recipe names one.
         trust: load them although they are another user's.
+
+    Raises:
+        InputError: the recipe asks for what this machine cannot do, or names initial weights that cannot be used.
     """
-    _say_at_the_start(config.model, torch.device(get_accelerator().current_device_name()))
+    device = torch.device(get_accelerator().current_device_name())
+    check_float8(config.train, device)
+    check_graphs(config.train, device)
+    _say_at_the_start(config.model, device)
     # Initial weights have their own seed. torch's generator draws drop path only, which differs between ranks.
     torch.manual_seed(_seed_of_rank(config.train.seed, dist.get_rank()))
     recompute = Recompute(config.train.activation_checkpointing, config.train.checkpoint_blocks_every)
@@ -56,6 +64,7 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
     with deepspeed.zero.Init(config_dict_or_path=ds_config, enabled=sharded):
         module = PretrainModule(config.model, None, recompute, seed=config.train.seed)
     _buffers_to_device(module)
+    use_float8(module, config.train, ds_config["train_micro_batch_size_per_gpu"])
     if load_initial and config.model.init_from is not None:
         _start_from(module, Path(config.model.init_from), trust)
     freeze(module, config.train)
@@ -84,6 +93,7 @@ def build_engine(config: Config, ds_config: dict[str, Any], load_initial: bool, 
         hand_over_gradients(engine)
     if config.train.compile:
         compile_parts(module, sharded)
+    use_graphs(module, config.train, engine.gradient_accumulation_steps())
     return engine
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Final, Literal
 
 from mmae.config.batch_split import BatchSplit, split_global_batch
-from mmae.config.deepspeed import load_deepspeed_json, merge, optimizer_problem, precision_of, settled
+from mmae.config.deepspeed import load_deepspeed_json, merge, precision_of, recipe_problem, settled
 from mmae.config.deepspeed_schema import DeepSpeedJson
 from mmae.config.schema import Config, TrainConfig
 from mmae.model.counts.flops import Recomputation
 from mmae.model.counts.named_parts import split_sizes
 from mmae.plan.memory import Memory, memory
-from mmae.plan.states import state_bytes, with_average, with_frozen, with_muon
+from mmae.plan.states import state_bytes, with_average, with_frozen, with_graphs, with_muon
 from mmae.plan.time_and_disk import Pace, Speed, checkpoint_bytes, muon_flops, pace_of
 from mmae.plan.traffic import NUMBER_BYTES, traffic_bytes
 
@@ -90,7 +90,7 @@ class Line:
 def files_for(train: TrainConfig) -> tuple[str, ...]:
     """The `FILES` that go with a recipe: with its optimiser, and where half-precision gradients add up in float32."""
     jsons = {file: load_deepspeed_json(file)[1] for file in FILES}
-    files = tuple(file for file, parsed in jsons.items() if not optimizer_problem(parsed, train))
+    files = tuple(file for file, parsed in jsons.items() if not recipe_problem(parsed, train))
     if train.grad_accumulation_dtype is None or train.precision == "fp32":
         return files
     return tuple(file for file in files if jsons[file].zero_optimization.stage in _SUMS_IN_FLOAT)
@@ -145,6 +145,8 @@ def lines_of(
                 states = with_average(states, sizes, zero, machines.world)
             if config.train.optimizer == "muon":
                 states = with_muon(states, sizes)
+            if config.train.cuda_graphs:
+                states = with_graphs(states, sizes, number_bytes)
             known = None if offloaded or precision == "fp32" else speed
             yield Line(
                 file=file,

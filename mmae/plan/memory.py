@@ -70,15 +70,18 @@ def memory(
     # Where those are prepared after the backward pass, the tiles of the step behind them are.
     ahead = micro * accumulation * (stored_bytes(config) + input_bytes(config)) if config.train.prepare_ahead else 0
     held = states.steady + tiles
+    # CUDA graphs read copies of a micro-batch's inputs, and nothing else can use the memory of their activations.
+    forward = micro * activation.peak
+    later = forward + micro * input_bytes(config) if config.train.cuda_graphs else 0
     return Memory(
         states=states.steady,
         buffers=states.buffers,
-        activations=micro * activation.peak,
+        activations=forward,
         tiles=tiles + ahead,
         gradients=max(states.first_gradients, states.last_gradients),
-        forward=held + states.buffers + states.first_gradients + micro * activation.peak,
-        backward=held + ahead + states.buffers + states.last_gradients,
-        optimiser=held + ahead + states.optimiser_moment,
+        forward=held + states.buffers + states.first_gradients + max(forward, later),
+        backward=held + ahead + states.buffers + states.last_gradients + later,
+        optimiser=held + ahead + states.optimiser_moment + later,
         host=states.host,
     )
 

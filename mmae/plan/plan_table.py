@@ -111,6 +111,16 @@ def notes_of(config: Config, machines: Machines, tiles: Tiles, speed_source: str
             "train.ema: states and checkpoints hold 4 bytes a parameter more, divided over ranks as the optimiser's; a "
             "step moves 12 bytes for each of these numbers, and each validation is made twice"
         )
+    if train.float8 is not None:
+        notes.append(
+            f"train.float8={train.float8}: time and bound are those of bf16, as no GPU has measured float8; memory is "
+            "counted without what rounding takes for a moment"
+        )
+    if train.cuda_graphs:
+        notes.append(
+            "train.cuda_graphs: time is that without graphs, as no GPU has measured them; memory is at most this: "
+            "activations and gradients of a micro-batch, and a copy of its inputs, stay with the graphs"
+        )
     if choice is not None and choice.optimiser and choice.step_seconds:
         notes.append(
             f"train.optimizer=muon: its products take {choice.optimiser / choice.step_seconds:.1%} of a step, if they "

@@ -74,6 +74,12 @@ def with_muon(states: StateBytes, sizes: Mapping[str, int]) -> StateBytes:
     return replace(states, optimiser_moment=states.optimiser_moment + _MUON_STEP * max(sizes.values()))
 
 
+def with_graphs(states: StateBytes, sizes: Mapping[str, int], number_bytes: int) -> StateBytes:
+    """The memory of a rank that replays CUDA graphs, at most: the memory of all gradients stays with them."""
+    own = sum(sizes.values()) * number_bytes
+    return replace(states, buffers=states.buffers + own, optimiser_moment=states.optimiser_moment + own)
+
+
 def with_frozen(
     states: StateBytes, learned: Mapping[str, int], frozen: Mapping[str, int], zero: Zero, world: int, number_bytes: int
 ) -> StateBytes:

@@ -34,6 +34,22 @@ def test_every_packaged_file_merges_in_every_precision(name: str, precision: Any
     assert result["zero_optimization"]["memory_efficient_linear"] is False
 
 
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_float8_is_rounded_from_bf16(precision: Any, tmp_path: Path) -> None:
+    assert precision_of(merged(tmp_path, {}, replace(TRAIN, float8="emulated", precision="bf16"))) == "bf16"
+    with pytest.raises(InputError, match=r"train\.float8=emulated rounds from bf16, and the precision is"):
+        merged(tmp_path, {}, replace(TRAIN, float8="emulated", precision=precision))
+
+
+@pytest.mark.parametrize(("name", "says"), [("zero3", "ZeRO-3 gathers them anew"), ("zero2_offload", "offloaded")])
+def test_graphs_need_weights_and_optimiser_in_their_place(name: str, says: str) -> None:
+    train = replace(TRAIN, cuda_graphs=True)
+    for fine in ("zero0", "zero1", "zero2"):
+        merge(*load_deepspeed_json(fine), train, SPLIT)
+    with pytest.raises(InputError, match=f"{name}.json: train.cuda_graphs=true .*{says}"):
+        merge(*load_deepspeed_json(name), train, SPLIT)
+
+
 def test_an_empty_file_gets_batch_and_clipping_from_the_recipe(tmp_path: Path) -> None:
     result = merged(tmp_path, {})
     assert result["train_batch_size"] == 16

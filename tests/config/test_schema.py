@@ -84,6 +84,8 @@ def test_a_config_survives_being_flattened_and_built_again() -> None:
         ("train.global_batch=0", "train.global_batch=0"),
         ("train.global_batch=1.5", "train.global_batch=1.5"),
         ("train.stop_at=2000", "behind train.max_steps=1000"),
+        ("train.float8=on", "Input should be 'tensorwise' or 'emulated'"),
+        ("train.float8=tensorwise", "takes a width of at least 1024 (large and larger), and model.size=base has 768"),
         ("train.profile=5:2", "is not a range of steps"),
         ("train.profile=0:2", "is not a range of steps"),
         ("train.profile=1001:1002", "begins after the last step (1000)"),
@@ -142,6 +144,14 @@ def test_bad_values_are_refused_in_one_line_that_names_them(tmp_path: Path, over
     message = str(caught.value)
     assert says in message
     assert "\n" not in message
+
+
+def test_float8_on_a_gpu_is_compiled() -> None:
+    large = {"model.size": "large", "train.float8": "tensorwise"}
+    with pytest.raises(InputError, match=r"train\.float8=tensorwise needs train\.compile=true"):
+        build_config(large, "test")
+    assert build_config({**large, "train.compile": True}, "test").train.float8 == "tensorwise"
+    assert build_config({"model.size": "nano", "train.float8": "emulated"}, "test").train.float8 == "emulated"
 
 
 def test_warm_up_and_decay_fit_into_the_schedule(tmp_path: Path) -> None:

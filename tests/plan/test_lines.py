@@ -15,6 +15,7 @@ from mmae.config.schema import Config, TrainConfig
 from mmae.data.transforms.preprocess import Preprocess
 from mmae.engine.step import prepare
 from mmae.errors import InputError
+from mmae.model.counts.named_parts import split_sizes
 from mmae.plan.least_work import least_work, step_seconds
 from mmae.plan.lines import FILES, MODES, Line, Machines, all_lines, best_of_each, files_for, micro_batches, recommended
 from mmae.plan.memory import input_bytes, stored_bytes
@@ -181,6 +182,17 @@ def test_what_is_prepared_in_advance_is_held_behind_the_backward_pass() -> None:
 
 def test_muon_needs_whole_matrices_on_the_device() -> None:
     assert files_for(TrainConfig(optimizer="muon")) == ("zero1", "zero0", "zero2")
+
+
+def test_graphs_keep_a_micro_batch_for_themselves() -> None:
+    assert files_for(TrainConfig(cuda_graphs=True)) == ("zero1", "zero0", "zero2")
+    machines, config = Machines(8, 1, 80 * GB), load_config("vit_l", [])
+    plain, graphs = (lines("vit_l", machines, f"train.cuda_graphs={on}", files=("zero1",)) for on in ("false", "true"))
+    numbers = sum(split_sizes(config)[0].values())
+    for without, with_ in zip(plain, graphs, strict=True):
+        a, b, inputs = without.needs, with_.needs, with_.split.micro * input_bytes(config)
+        assert b.forward - a.forward == 2 * numbers + inputs
+        assert b.backward - a.backward == b.optimiser - a.optimiser == 2 * numbers + inputs + a.activations
 
 
 def test_muon_takes_the_time_of_its_products() -> None:

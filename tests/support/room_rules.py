@@ -110,7 +110,8 @@ INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
         "mmae.engine": {
             "operators": frozenset(),
             "matrices": frozenset(),
-            "": frozenset({"matrices"}),
+            "gpu_options": frozenset({""}),
+            "": frozenset({"matrices", "gpu_options"}),
             "history": frozenset(),
             "checkpoint": frozenset({"", "history"}),
             "average": frozenset({"", "checkpoint"}),

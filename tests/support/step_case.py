@@ -6,7 +6,9 @@ import torch
 
 from mmae.config.recipe_file import build_config
 from mmae.config.schema import Config
+from mmae.data.transforms.preprocess import Preprocess
 from mmae.draws import tile_keys
+from mmae.engine.step import Prepared, prepare_step
 from mmae.types import Batch
 from mmae.variants import Variant
 
@@ -42,6 +44,12 @@ def tiles(count: int) -> Batch:
         key_B=torch.from_numpy(tile_keys(0, 0, rows.numpy())),
         real_B=torch.ones(count, dtype=torch.bool),
     )
+
+
+def micro_batches(settings: Config, parts: int) -> Prepared:
+    """Eight tiles as `parts` micro-batches, with floats and masks."""
+    preprocess = Preprocess(settings.data, settings.model, STATS, torch.device("cpu"))
+    return prepare_step(cut(tiles(8), parts), preprocess, settings)
 
 
 def cut(batch: Batch, parts: int) -> list[Batch]:

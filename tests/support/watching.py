@@ -41,6 +41,15 @@ class Seen:
         self.waits.append(f"{what} at {ours[-1].filename}:{ours[-1].lineno}" if ours else str(what))
 
 
+def waits(func: Any, args: Any) -> bool:
+    """Whether the host waits for the device in this call of an operator."""
+    name = func.overloadpacket.__name__
+    masked = name in MASKED and any(
+        isinstance(leaf, Tensor) and leaf.dtype in {torch.bool, torch.uint8} for leaf in tree_leaves(args[1])
+    )
+    return name in WAITING or masked
+
+
 class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Looks at every operator call, those of the backward pass too."""
 
@@ -51,14 +60,10 @@ class Operators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)]
-        name = func.overloadpacket.__name__
-        masked = name in MASKED and any(
-            isinstance(leaf, Tensor) and leaf.dtype in {torch.bool, torch.uint8} for leaf in tree_leaves(args[1])
-        )
         # Between the host and the device: copies, and numbers of the host as tensors.
         mixed = len({leaf.device.type for leaf in tensors}) > 1
         self.seen.calls += 1
-        if name in WAITING or masked or mixed:
+        if waits(func, args) or mixed:
             self.seen.note(func)
         return result
 

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 _RECIPE: Final = "vit_b"
 PRECISIONS: Final = ("bf16", "fp32")
-MODES: Final = ("none", "selective", "full/2", "full", "compile", "compile+selective", "compile+full")
+MODES: Final = (
+    "none", "selective", "full/2", "full", "compile", "compile+selective", "compile+full",
+    "graphs", "compile+graphs", "compile+float8", "compile+graphs+float8",
+)  # fmt: skip
+_SWITCHES: Final = MappingProxyType({"graphs": "train.cuda_graphs=true", "float8": "train.float8=tensorwise"})
 PARTS: Final = ("encoder", "decoders", "losses", "optimiser", "data")
 BOUND: Final = "the bound"
 PLAIN: Final = "plain torch, autocast"
@@ -60,7 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--modes",
         default="none",
         metavar="M,M",
-        help=f"activation checkpointing (full/2: every second block), compiled or not; any of {', '.join(MODES)}",
+        help="activation checkpointing (full/2: every second block), compiled or not, as CUDA graphs, with float8; any "
+        f"of {', '.join(MODES)}",
     )
     parser.add_argument("--no-plain", action="store_true", help="do not measure the plain implementation")
     parser.add_argument(
@@ -165,7 +170,8 @@ class _Wanted:
         from mmae.config.deepspeed import load_deepspeed_json, merge
         from mmae.config.recipe_file import load_config
 
-        compiled, checkpointing = mode.startswith("compile"), mode.removeprefix("compile").removeprefix("+")
+        words = mode.split("+")
+        checkpointing = "".join(word for word in words if word not in {"compile", *_SWITCHES})
         how, _, every = checkpointing.partition("/")
         config = load_config(
             self.base,
@@ -174,7 +180,8 @@ class _Wanted:
                 f"train.global_batch={micro_batch}",
                 f"train.micro_batch={micro_batch}",
                 f"train.precision={precision}",
-                f"train.compile={str(compiled).lower()}",
+                f"train.compile={str('compile' in words).lower()}",
+                *(said for word, said in _SWITCHES.items() if word in words),
                 f"train.activation_checkpointing={how or 'none'}",
                 f"train.checkpoint_blocks_every={every or 1}",
                 "model.init_from=null",
@@ -193,6 +200,7 @@ def _compare(wanted: _Wanted, precision: str, micro_batch: int, modes: list[str]
     from mmae.bench.step.roofline import Roofline
     from mmae.bench.step.step_variants import Trained, plain_step
     from mmae.model.counts.flops import training_flops_per_tile
+    from mmae.model.counts.peak_flops import peak_of_recipe
 
     dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
     repeats = wanted.args.repeats
@@ -219,6 +227,7 @@ def _compare(wanted: _Wanted, precision: str, micro_batch: int, modes: list[str]
     identity: dict[str, Value] = {"precision": precision, "micro_batch": micro_batch}
     kinds, gaps = _kinds(trained, identity) if wanted.args.breakdown else ([], [])
     peak, source = peak_flops(first.device, dtype)
+    peaks = {mode: peak_of_recipe(peak, step.config) for mode, step in trained.items()}
     flops = training_flops_per_tile(first.config.model) * micro_batch
     for name, seconds in taken.items():
         row = rows.setdefault(name, {})
@@ -227,7 +236,7 @@ def _compare(wanted: _Wanted, precision: str, micro_batch: int, modes: list[str]
             "what": _ours(name) if name in trained else name,
             "milliseconds": seconds * 1e3,
             "tiles_per_second": micro_batch / seconds,
-            "mfu": flops / seconds / peak,
+            "mfu": _share(flops / seconds, peaks.get(name, peak)),
             "of_bound": _share(taken.get(BOUND), seconds),
             "to_plain": _share(taken.get(PLAIN), seconds),
         }
@@ -279,8 +288,8 @@ def _fits(run: Callable[[], object]) -> bool:
     return True
 
 
-def _share(value: Value, whole: float) -> float | None:
-    return float(value) / whole if value is not None else None
+def _share(value: Value, whole: float | None) -> float | None:
+    return float(value) / whole if value is not None and whole is not None else None
 
 
 def _device_name() -> str:

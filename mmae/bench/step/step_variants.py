@@ -16,6 +16,7 @@ from mmae.bench.step.step_batch import made_up_band_stats, made_up_batch
 from mmae.config.schema import Config
 from mmae.data.transforms.preprocess import Preprocess
 from mmae.engine.build import build_engine
+from mmae.engine.gpu_options.float8_linears import use_float8
 from mmae.engine.module import PretrainModule, compile_parts
 from mmae.engine.step import optimiser_step, prepare_step
 from mmae.losses import combine, sample_losses, scored
@@ -52,6 +53,7 @@ class Trained:
         recompute = self.engine.module.model.encoder.recompute
         dtype = next(self.engine.module.parameters()).dtype
         module = PretrainModule(self.config.model, None, recompute).to(self.device, dtype)
+        use_float8(module, self.config.train, len(plan.keep_BK))
         if self.config.train.compile:
             compile_parts(module)
         taken = {"data": seconds(self.prepare, self.device, repeats)}

@@ -21,7 +21,7 @@ from mmae.engine.telemetry.step_timer import Lap, StepTimer
 from mmae.engine.telemetry.straggler_timer import ForwardTimer
 from mmae.model.counts.flops import training_flops_per_tile
 from mmae.model.counts.named_parts import frozen_parts
-from mmae.model.counts.peak_flops import datasheet_flops
+from mmae.model.counts.peak_flops import datasheet_flops, peak_of_recipe
 from mmae.processes import memory_of_this_process
 from mmae.run.spec import RunSpec
 
@@ -53,7 +53,7 @@ class StepRecords:
         self._made_with: Record = {}
         self._flops_per_tile = training_flops_per_tile(spec.config.model, frozen=frozen_parts(spec.config))
         known = datasheet_flops(engine.device, _DTYPES[spec.precision])
-        self.device_peak = None if known is None else known[0]
+        self.device_peak = None if known is None else peak_of_recipe(known[0], spec.config)
         """FLOPs a second of the device by its datasheet; None where no figure is known."""
 
     def before(self) -> None:

@@ -95,6 +95,23 @@ def training_flops_per_tile(
     return found.total.forward + backward
 
 
+def float8_flops_per_tile(
+    config: ModelConfig, variant: Variant | None = None, frozen: frozenset[str] = frozenset()
+) -> int:
+    """Those of `training_flops_per_tile` that `train.float8` makes in float8: of the encoder's large linear layers."""
+    variant = variant or config.variant
+    length, width, hidden = config.num_encoded_tokens + config.num_global_tokens, variant.dim, variant.mlp_dim
+    layers = ((width, 3 * width), (width, width), (width, hidden), (hidden, width))
+    faster = sum(_linear(length, *layer) for layer in layers if gains_by_float8(*layer))
+    passes = 1 if {"tokenizer", "encoder"} <= frozen else 2 if "encoder" in frozen else 3
+    return passes * variant.depth * faster
+
+
+def gains_by_float8(inputs: int, outputs: int) -> bool:
+    """Whether a linear layer is large enough to gain more than rounding costs: torchao's rule, found on an H100."""
+    return outputs > 1024 or inputs > 4096
+
+
 def _encoder_attention(config: ModelConfig, variant: Variant) -> int:
     """Forward operations of a block's attention, which has no weights."""
     length = config.num_encoded_tokens + config.num_global_tokens
