@@ -8,7 +8,9 @@ from typing import Final
 
 from mmae.errors import InputError
 
-_OVERRIDE: Final = re.compile(r"[^/=]+=.*|(run|data|model|task|train|val|checkpoint|log|finetune)\.\w+", re.DOTALL)
+_OVERRIDE: Final = re.compile(
+    r"[^/=]+=.*|(run|data|source|model|task|train|val|eval|checkpoint|log|finetune)\.\w+", re.DOTALL
+)
 """An override, with a known or unknown key, or a key without a value. Other words name a recipe."""
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from mmae.config.finetune_schema import FinetuneConfig
 from mmae.config.recipe_arguments import add_recipe_arguments, recipe_of, recipe_or_none
+from mmae.config.schema import Config, section_fields
 from mmae.errors import InputError
 from mmae.terminal.edge import Parser, parse
 
@@ -33,6 +35,13 @@ def told(*words: str) -> tuple[str | None, list[str]]:
 )
 def test_a_recipe_is_the_word_without_a_key(words: str, recipe: str | None, overrides: list[str]) -> None:
     assert told(*words.split()) == (recipe, overrides)
+
+
+@pytest.mark.parametrize(
+    "section", sorted({each.name for root in (Config, FinetuneConfig) for each in section_fields(root)})
+)
+def test_a_key_without_a_value_is_no_recipe(section: str) -> None:
+    assert told(f"{section}.key") == (None, [f"{section}.key"])
 
 
 @pytest.mark.parametrize("words", ["debug mini", "--config debug mini", "debug --fresh a.b=1 mini"])

@@ -20,6 +20,7 @@ from mmae.run.folder import RunFolder
 from tests.support.commands import SMALL, Command
 from tests.support.compare import checkpoint_tensors, final_weights, largest_difference, train_records
 from tests.support.group import Job, run_jobs
+from tests.support.smooth_losses import SMOOTH
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -40,7 +41,7 @@ MIXED = (
 
 
 def job(run: str, shards: Path, *overrides: str, stage: int = 1, **more: Any) -> Job:
-    return Job(run, f"zero{stage}", (*RECIPE, f"data.shards={shards}", *overrides), **more)
+    return Job(run, f"zero{stage}", (*RECIPE, f"data.shards={shards}", *overrides), around=SMOOTH, **more)
 
 
 @pytest.fixture(scope="module")

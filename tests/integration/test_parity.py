@@ -34,6 +34,7 @@ from tests.support.compare import (
     train_records,
 )
 from tests.support.group import Job, run_jobs
+from tests.support.smooth_losses import SMOOTH, smooth
 
 GLOBAL_BATCH = 16
 STEPS = 20
@@ -75,6 +76,7 @@ class Shape:
                 f"train.activation_checkpointing={self.checkpointing}", f"train.checkpoint_blocks_every={self.every}",
                 f"train.optimizer={self.optimizer}",
             ),
+            around=SMOOTH,
         )  # fmt: skip
 
 
@@ -115,6 +117,7 @@ def reference(synthetic_shards: Path) -> Reference:
     return _plain(synthetic_shards)
 
 
+@smooth()
 def _plain(shards: Path, *more: str) -> Reference:
     """20 steps in plain torch: the whole global batch at once, one process, no DeepSpeed."""
     config = load_config("debug", [*RECIPE, f"data.shards={shards}", *more])

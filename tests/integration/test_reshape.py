@@ -20,6 +20,7 @@ from tests.support.compare import (
     train_records,
 )
 from tests.support.group import Job, run_jobs
+from tests.support.smooth_losses import SMOOTH
 
 STOP, END = 5, 15
 RECIPE = (
@@ -46,7 +47,7 @@ class Shape:
     def job(self, run: str, shards: Path, *overrides: str, copy_of: str | None = None) -> Job:
         words = (*RECIPE, f"data.shards={shards}", f"train.precision={self.precision}")
         words = (*words, f"train.optimizer={self.optimizer}", *overrides)
-        return Job(run, f"zero{self.stage}", words, copy_of)
+        return Job(run, f"zero{self.stage}", words, copy_of, around=SMOOTH)
 
 
 def train(jobs: dict[str, tuple[Shape, Job]], folder: Path) -> None:
