@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from mmae.config.schema import Config
+from mmae.engine.checkpoint.consolidate import load_trained
 from mmae.engine.checkpoint.contents.frozen_state import FROZEN_TENSORS
 from mmae.model.mmae import MultiMAE
 from mmae.model.saved.saved_model import load_pretrained
@@ -32,6 +33,11 @@ ENCODER, INPUTS, DECODERS = "train.frozen=[encoder]", "train.frozen=[tokenizer,e
 SLOWED = "train.lr_multipliers={encoder:0.1,encoder.blocks.0:3,*.bias:2}"
 HALF = "train.stop_at=2"
 FIRST = "train.frozen=[tokenizer,encoder.global_tokens,encoder.blocks.0]"
+MIXED = (
+    "train.schedule=wsd", "train.decay_share=0.5", "train.ema=32", "model.parametrisation=mup",
+    "train.frozen=[encoder.blocks.0,tokenizer.adapters.rgb]", "train.lr_multipliers={encoder:0.3,decoders.out_proj:2}",
+    "model.task_balancer=uncertainty", "train.micro_batch=4", "train.warmup_steps=1",
+)  # fmt: skip
 
 
 def job(run: str, shards: Path, *overrides: str, stage: int = 1, **more: Any) -> Job:
@@ -62,6 +68,12 @@ def runs(synthetic_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     two += [
         job("first3", shards, FIRST, stage=3),
         job("first1", shards, FIRST),
+        Job("offloaded2", "zero2_offload", (*RECIPE, f"data.shards={shards}", ENCODER)),
+        Job("offloaded3", "zero3_offload", (*RECIPE, f"data.shards={shards}", ENCODER)),
+        *(job(f"mixed{stage}", shards, *MIXED, stage=stage) for stage in (0, 2, 3)),
+        job("mixed-half2", shards, *MIXED, HALF, stage=2),
+        job("mixed-halves2", shards, *MIXED, stage=2, copy_of="mixed-half2"),
+        job("mixed-2to3", shards, *MIXED, stage=3, copy_of="mixed-half2"),
     ]
     two += [job("thawed", shards, DECODERS, copy_of="half1")]
     one = [
@@ -91,6 +103,10 @@ def begun(run: Path) -> dict[str, Tensor]:
     return MultiMAE(of.model, seed=of.train.seed).state_dict()
 
 
+def train_average(run: Path) -> dict[str, Tensor]:
+    return load_trained(str(run), None, trust=False, averaged=True).model.state_dict()
+
+
 @pytest.mark.parametrize(
     ("run", "frozen"),
     [
@@ -101,6 +117,9 @@ def begun(run: Path) -> dict[str, Tensor]:
         ("alone", ("encoder",)),
         ("wide", ("encoder",)),
         ("first3", ("tokenizer", "encoder.global_tokens", "encoder.blocks.0")),
+        ("offloaded2", ("encoder",)),
+        ("offloaded3", ("encoder",)),
+        *((f"mixed{stage}", ("encoder.blocks.0", "tokenizer.adapters.rgb")) for stage in (0, 2, 3)),
     ],
 )
 def test_frozen_parts_stay_bit_for_bit_and_all_others_learn(runs: Path, run: str, frozen: tuple[str, ...]) -> None:
@@ -122,7 +141,7 @@ def test_the_optimiser_holds_no_number_of_a_frozen_part(runs: Path, stage: int) 
     assert learned <= numbers < learned + 8 * len(kept) + 600
 
 
-@pytest.mark.parametrize("pair", [*((f"frozen{at}", f"halves{at}") for at in range(4))])
+@pytest.mark.parametrize("pair", [*((f"frozen{at}", f"halves{at}") for at in range(4)), ("mixed2", "mixed-halves2")])
 def test_a_resumed_training_is_the_same_bit_for_bit(runs: Path, pair: tuple[str, str]) -> None:
     whole, halves = (final_weights(runs / run) for run in pair)
     assert [name for name in whole if not torch.equal(whole[name], halves[name])] == []
@@ -136,6 +155,9 @@ def test_a_resumed_training_is_the_same_bit_for_bit(runs: Path, pair: tuple[str,
         ("inputs3", "inputs1"),
         ("decoders2", "decoders1"),
         ("first3", "first1"),
+        ("offloaded2", "frozen1"),
+        ("offloaded3", "frozen1"),
+        *((run, "mixed0") for run in ("mixed2", "mixed3", "mixed-2to3")),
         *((f"slowed{stage}", "slowed1") for stage in (0, 2, 3)),
         *((f"other{stage}", "other0") for stage in (2, 3)),
     ],
@@ -156,6 +178,15 @@ def test_another_factor_on_resume_is_said(runs: Path) -> None:
     resumed = next(line for line in lines if line["kind"] == "resume")
     assert resumed["converted"] == "groups of learning rates"
     assert resumed["changes"]["train.lr_multipliers"][1] == {"encoder": 0.5}
+
+
+@pytest.mark.parametrize("run", ["mixed2", "mixed3", "mixed-halves2"])
+def test_all_at_once_average_the_same_in_every_shape(runs: Path, run: str) -> None:
+    seen, expected = (train_average(runs / name) for name in (run, "mixed0"))
+    assert largest_difference(seen, expected)[0] < 1e-4
+    rates = [record["lr"] for record in train_records(runs / run)]
+    # One step of warm-up, then the peak, and a fall over the last two.
+    assert rates[0] == 0 < rates[3] < rates[2] == rates[1]
 
 
 @pytest.mark.parametrize("run", ["wide", "bf16"])

@@ -148,6 +148,34 @@ def test_any_shape_goes_on_in_any_other(
 
 
 @pytest.mark.slow
+def test_steps_that_were_skipped_do_not_count_in_another_shape(synthetic_shards: Path, tmp_path: Path) -> None:
+    """AdamW corrects its moments by the number of updates, which early in a training is much."""
+    source, targets = Shape(1, 2), (Shape(0, 2), Shape(2, 2))
+    words = ["train.skip_grad_norm=1000", "train.warmup_steps=0"]
+    train({"first": (source, source.job("first", synthetic_shards, *words, "train.stop_at=3"))}, tmp_path)
+    # The first step's gradient alone is left out.
+    norms = [record["grad_norm"] for record in train_records(tmp_path / "first")]
+    words = [f"train.skip_grad_norm={norms[0] * 0.999!r}", *words[1:]]
+    train(
+        {
+            "whole": (source, source.job("whole", synthetic_shards, *words, "train.stop_at=6")),
+            "half": (source, source.job("half", synthetic_shards, *words, "train.stop_at=3")),
+        },
+        tmp_path,
+    )
+    left_out = [record["skipped"] for record in train_records(tmp_path / "half")]
+    assert left_out[0] is True
+    assert False in left_out
+    jobs = {
+        each.name: (each, each.job(each.name, synthetic_shards, *words, "train.stop_at=6", copy_of="half"))
+        for each in targets
+    }
+    train(jobs, tmp_path)
+    for name in jobs:
+        assert largest_difference(final_weights(tmp_path / name), final_weights(tmp_path / "whole"))[0] < WEIGHT_BOUND
+
+
+@pytest.mark.slow
 def test_another_precision_goes_on(synthetic_shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The master weights and moments are carried over; what differs is the rounding of the steps that follow."""
     to_float, to_half = (Shape(1, 2, "bf16"), Shape(2, 2, "fp32")), (Shape(0, 2, "fp32"), Shape(3, 2, "bf16"))

@@ -45,12 +45,17 @@ def write_back(engine: Engine, state: FullState, step: int) -> None:
         step: number of optimiser steps that led to the state.
     """
     _allocate_moments(engine)
+    updates: set[int] = set()
     for name, parameter in engine.module.named_parameters():
         if parameter.requires_grad:
-            _write_parameter(engine, parameter, state[name])
+            stored = state[name]
+            _write_parameter(engine, parameter, stored)
+            updates |= set() if stored.updates is None else {stored.updates}
+    # AdamW corrects its moments by the number of updates; Muon, whose parameters have 0 of them, does not.
+    count = max(updates, default=step)
     for moments in engine.basic_optimizer.state.values():
         if "step" in moments:
-            moments["step"] = torch.full_like(torch.as_tensor(moments["step"], dtype=torch.float32), step)
+            moments["step"] = torch.full_like(torch.as_tensor(moments["step"], dtype=torch.float32), count)
     set_counts(engine, step)
     scheduler = engine.lr_scheduler
     scheduler.last_epoch = step - 1

@@ -28,10 +28,16 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True)
 class ParameterState:
-    """One parameter: float32 weight and AdamW's two moments, flat."""
+    """One parameter: float32 weight and AdamW's two moments, flat.
+
+    Attributes:
+        updates: how often AdamW has changed it; skipped steps do not count. None where the file does not say it
+            (ZeRO-3).
+    """
 
     weight: Tensor
     moments: dict[str, Tensor]
+    updates: int | None = None
 
 
 class FullState:
@@ -45,7 +51,12 @@ class FullState:
         if self._folder is None:
             return self._loaded[name]
         weight, *moments = (self._read(name, kind) for kind in ("fp32", *MOMENTS))
-        return ParameterState(weight, dict(zip(MOMENTS, moments, strict=True)))
+        return ParameterState(weight, dict(zip(MOMENTS, moments, strict=True)), self._updates(name))
+
+    def _updates(self, name: str) -> int | None:
+        assert self._folder is not None
+        file = self._folder / "zero" / name / "step.pt"
+        return int(torch.load(file, map_location="cpu", weights_only=True)) if file.is_file() else None
 
     def _read(self, name: str, kind: str) -> Tensor:
         assert self._folder is not None
@@ -99,7 +110,11 @@ def read_stage_0(checkpoint: Path, group_names: list[list[str]]) -> dict[str, Pa
         weights = [stored["module"][name] for name in names]
         states = optimizer["state"]
     return {
-        name: ParameterState(weight.detach().float().flatten(), {key: states[i][key].flatten() for key in MOMENTS})
+        name: ParameterState(
+            weight.detach().float().flatten(),
+            {key: states[i][key].flatten() for key in MOMENTS},
+            int(states[i]["step"]) if "step" in states[i] else None,
+        )
         for i, (name, weight) in enumerate(zip(names, weights, strict=True))
     }
 

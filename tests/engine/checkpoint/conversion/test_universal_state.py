@@ -23,7 +23,9 @@ def moment(name: str, key: str) -> Tensor:
 
 
 def stored(mixed: bool) -> dict[str, Any]:
-    states = {i: {key: moment(name, key) for key in MOMENTS} for i, name in enumerate(ORDER)}
+    states = {
+        i: {"step": torch.tensor(3.0), **{key: moment(name, key) for key in MOMENTS}} for i, name in enumerate(ORDER)
+    }
     low = {name: (weight + 0.25).bfloat16() for name, weight in WEIGHTS.items()}
     if not mixed:
         return {"module": WEIGHTS, "optimizer": {"state": states}}
@@ -44,6 +46,7 @@ def test_stage_0_holds_whole_tensors_in_the_order_of_groups(mixed: bool, tmp_pat
     assert found.keys() == WEIGHTS.keys()
     for name in WEIGHTS:
         check(FullState(None, found)[name], name)
+        assert found[name].updates == 3
     weights = consolidated_weights(tmp_path, 0, GROUPS)
     assert all(torch.equal(weights[name], WEIGHTS[name].flatten()) for name in WEIGHTS)
 
@@ -55,5 +58,11 @@ def test_converted_files_are_read_one_parameter_at_a_time(wrapped: bool, tmp_pat
         torch.save({"param": value} if wrapped else value, tmp_path / "zero" / "a" / f"{kind}.pt")
     state = FullState(tmp_path)
     check(state["a"], "a")
+    # ZeRO-3's files do not say how often AdamW has changed it.
+    without = state["a"].updates
+    assert without is None
+    torch.save(torch.tensor(3.0), tmp_path / "zero" / "a" / "step.pt")
+    with_count = state["a"].updates
+    assert with_count == 3
     with pytest.raises(InputError, match="the converted checkpoint lacks b"):
         state["b"]
