@@ -13,17 +13,12 @@ from deepspeed.accelerator import get_accelerator
 from mmae.config.deepspeed import precision_of, zero_stage_of
 from mmae.config.schema import Config, ModelConfig, TrainConfig
 from mmae.distributed.collectives import gather
-from mmae.engine.deepspeed_internals import (
-    gathered,
-    grow_scale_after_steps,
-    hand_over_gradients,
-    is_sharded,
-    master_place,
-    replace_norm,
-    scale_loss_at_stage_0,
-    undo_first_step,
-    untested_version,
-)
+from mmae.engine.deepspeed_internals import untested_version
+from mmae.engine.deepspeed_internals.handed_gradients import hand_over_gradients
+from mmae.engine.deepspeed_internals.loss_scale import grow_scale_after_steps, scale_loss_at_stage_0
+from mmae.engine.deepspeed_internals.norm_hooks import replace_norm
+from mmae.engine.deepspeed_internals.optimiser_states import master_place, undo_first_step
+from mmae.engine.deepspeed_internals.sharded_parameters import gathered, is_sharded
 from mmae.engine.engine_protocol import Engine
 from mmae.engine.gpu_options.float8_linears import check_float8, use_float8
 from mmae.engine.gpu_options.micro_step_graph import check_graphs, use_graphs

@@ -1,7 +1,7 @@
 """What this project uses of DeepSpeed's engine, typed: DeepSpeed itself has no types.
 
 Here: attributes and methods that DeepSpeed documents, or keeps in plain sight. What lies deeper is in
-`deepspeed_internals.py`.
+`deepspeed_internals`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mmae.engine.deepspeed_internals import leave_out_clipping, report_norm, watch_norm
+from mmae.engine.deepspeed_internals.norm_hooks import leave_out_clipping, report_norm, watch_norm
 from mmae.engine.engine_protocol import Engine
 from mmae.engine.grad_norm import gradients_norm
 

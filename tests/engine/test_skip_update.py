@@ -16,7 +16,7 @@ import torch.multiprocessing
 from torch import nn
 
 from mmae.distributed.process_group import leave
-from mmae.engine.deepspeed_internals import replace_norm
+from mmae.engine.deepspeed_internals.norm_hooks import replace_norm
 from mmae.engine.grad_norm import gradients_norm
 from mmae.engine.skip_update import Skips
 from mmae.engine.telemetry.run_log import quiet_libraries

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.integration.test_compile import GRAPHS_ONLY, never_whole, recipe
 from tests.support.compare import final_weights, largest_loss_difference, train_records
 from tests.support.group import Job, run_jobs
+from tests.support.stochastic_training import GRAPHS_ONLY, never_whole, recipe
 
 RECORDED = "tests.support.recorded_graphs:graphs_on_cpu_needed"
 

@@ -19,12 +19,8 @@ from torch import Tensor, nn
 
 from mmae.config.schema import TrainConfig
 from mmae.engine.checkpoint.contents.average_state import AveragePart, open_average
-from mmae.engine.deepspeed_internals import (
-    gathered,
-    master_flats,
-    master_place,
-    whole_shape,
-)
+from mmae.engine.deepspeed_internals.optimiser_states import master_flats, master_place
+from mmae.engine.deepspeed_internals.sharded_parameters import gathered, whole_shape
 from mmae.engine.engine_protocol import Engine
 
 

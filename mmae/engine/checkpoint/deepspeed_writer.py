@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from mmae.engine.checkpoint.hashed_file import Entry, HashedFile, hash_file
-from mmae.engine.deepspeed_internals import WriterInterface
+from mmae.engine.deepspeed_internals.checkpoint_engine import WriterInterface
 
 
 @dataclass

@@ -30,7 +30,7 @@ from mmae.engine.checkpoint.deepspeed_writer import StateWriter
 from mmae.engine.checkpoint.hashed_file import Entry
 from mmae.engine.checkpoint.load import state_at
 from mmae.engine.checkpoint.store import SAVING, commit, outside_retention, pointed_at, recover, remove, size_of
-from mmae.engine.deepspeed_internals import end_failed_save, replace_writer
+from mmae.engine.deepspeed_internals.checkpoint_engine import end_failed_save, replace_writer
 from mmae.engine.engine_protocol import Engine
 from mmae.errors import InputError
 from mmae.run.best_checkpoint import best_checkpoint, is_better

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from mmae.engine.deepspeed_internals import loss_scale
+from mmae.engine.deepspeed_internals.loss_scale import loss_scale
 from mmae.engine.deferred import DeferredValues, Values
 from mmae.engine.engine_protocol import Engine
 from mmae.engine.optim import lr_factor

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mmae.distributed.collectives import on_every_rank
-from mmae.engine.deepspeed_internals import gathered, is_sharded, whole_shape
+from mmae.engine.deepspeed_internals.sharded_parameters import gathered, is_sharded, whole_shape
 from mmae.engine.engine_protocol import Engine
 from mmae.model.mmae import MultiMAE
 

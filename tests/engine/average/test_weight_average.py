@@ -18,7 +18,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from mmae.distributed.process_group import leave
 from mmae.engine.average.weight_average import WeightAverage, rate_of
 from mmae.engine.checkpoint.contents.average_state import average_file, open_average
-from mmae.engine.deepspeed_internals import replace_norm, stage_0_master
+from mmae.engine.deepspeed_internals.norm_hooks import replace_norm
+from mmae.engine.deepspeed_internals.optimiser_states import stage_0_master
 from mmae.engine.grad_norm import gradients_norm
 from mmae.engine.skip_update import Skips
 from mmae.engine.telemetry.run_log import quiet_libraries

@@ -18,7 +18,7 @@ FROZEN_TENSORS: Final = "untrained.safetensors"
 def frozen_tensors(module: nn.Module) -> dict[str, Tensor]:
     """Copies of the frozen state on the CPU. Collective where parameters are sharded; empty where all is trained."""
     # Not at the top: `read_frozen_tensors` needs no DeepSpeed, and an export imports it in its own way.
-    from mmae.engine.deepspeed_internals import gathered
+    from mmae.engine.deepspeed_internals.sharded_parameters import gathered
 
     trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
     found: dict[str, Tensor] = {}
@@ -31,7 +31,7 @@ def frozen_tensors(module: nn.Module) -> dict[str, Tensor]:
 
 def load_frozen_tensors(module: nn.Module, checkpoint: Path) -> None:
     """Load a checkpoint's frozen state, if it has one. Collective where parameters are sharded."""
-    from mmae.engine.deepspeed_internals import gathered
+    from mmae.engine.deepspeed_internals.sharded_parameters import gathered
 
     stored = read_frozen_tensors(checkpoint)
     held = _held(module)

@@ -21,15 +21,8 @@ from torch.nn import functional
 
 from mmae.config.schema import ModelConfig
 from mmae.engine.checkpoint.conversion.universal_state import FullState, ParameterState
-from mmae.engine.deepspeed_internals import (
-    gathered,
-    has_master_part,
-    is_sharded,
-    link_moments,
-    set_counts,
-    stage_0_master,
-    whole_shape,
-)
+from mmae.engine.deepspeed_internals.optimiser_states import has_master_part, link_moments, set_counts, stage_0_master
+from mmae.engine.deepspeed_internals.sharded_parameters import gathered, is_sharded, whole_shape
 from mmae.engine.engine_protocol import Engine
 from mmae.modalities import MODALITIES
 from mmae.model.masking import plan_from_ids

@@ -1,0 +1,15 @@
+"""One process group for all engines of this folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.dots_engine import group_of_one
+
+
+@pytest.fixture(scope="module", autouse=True)
+def group() -> Iterator[None]:
+    with group_of_one():
+        yield
