@@ -43,6 +43,9 @@ def _host(config: Config, line: Line, host: float, device: float) -> str:
         ways = [*(["fewer GPUs"] if line.split.world > 1 else []), "a larger train.global_batch"]
     if not config.train.compile:
         ways.append("train.compile=true")
+    # ZeRO-3 does not take graphs.
+    if line.stage < 3 and not config.train.cuda_graphs:
+        ways.append("train.cuda_graphs=true, which no GPU has measured")
     return (
         f"pace: the host sets it, not the GPU: starting the work of a micro-batch takes about {host * 1e3:.0f} ms, the "
         f"work on its {line.split.micro} tiles {device * 1e3:.0f} ms. Micro-batches of {enough} would keep the GPU "

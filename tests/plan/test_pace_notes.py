@@ -8,6 +8,7 @@ from mmae.plan.pace_notes import Peaks, pace_notes
 from mmae.plan.time_and_disk import Speed
 
 H100 = Peaks(989e12, 3.35e12)
+GRAPHS = "train.cuda_graphs=true, which no GPU has measured"
 
 
 def notes(nodes: int, mfu: float = 0.376, *overrides: str, gpus: int = 8) -> tuple[list[str], Line]:
@@ -26,7 +27,14 @@ def test_many_gpus_with_small_micro_batches_wait_for_their_hosts() -> None:
 
 def test_one_gpu_is_not_told_to_take_fewer() -> None:
     found, _ = notes(1, 0.376, "train.global_batch=64", gpus=1)
-    assert found[1].endswith("would keep the GPU busy: take a larger train.global_batch")
+    assert found[1].endswith(f"would keep the GPU busy: take a larger train.global_batch, or {GRAPHS}")
+
+
+def test_who_has_graphs_or_cannot_have_them_is_not_told_to_take_them() -> None:
+    assert GRAPHS not in notes(8, 0.376, "train.cuda_graphs=true")[0][1]
+    config = load_config("vit_l", ["train.compile=true"])
+    line, *_ = all_lines(config, ("zero3",), Machines(8, 8, 300 * 10**9), Speed(0.376, H100.flops))
+    assert GRAPHS not in pace_notes(config, line, H100)[1]
 
 
 def test_large_micro_batches_keep_the_gpu_busy() -> None:
