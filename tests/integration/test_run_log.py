@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -82,6 +83,7 @@ def test_a_training_that_diverges_says_so(
     assert Counter(val["lost"]) <= Counter(val["scored"])
 
 
+@pytest.mark.slow
 def test_the_line_after_a_stop_goes_on(synthetic_shards: Path, tmp_path: Path, command: Command) -> None:
     run = tmp_path / "run"
     steps = ("train.max_steps=3", "checkpoint.every=1", "val.every=0", "train.stop_at=2")
