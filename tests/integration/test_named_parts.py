@@ -40,7 +40,7 @@ MIXED = (
 )  # fmt: skip
 
 
-def job(run: str, shards: Path, *overrides: str, stage: int = 1, **more: Any) -> Job:
+def job(run: str, shards: Path, *overrides: str, stage: int | str = 1, **more: Any) -> Job:
     return Job(run, f"zero{stage}", (*RECIPE, f"data.shards={shards}", *overrides), around=SMOOTH, **more)
 
 
@@ -68,8 +68,8 @@ def runs(synthetic_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     two += [
         job("first3", shards, FIRST, stage=3),
         job("first1", shards, FIRST),
-        Job("offloaded2", "zero2_offload", (*RECIPE, f"data.shards={shards}", ENCODER)),
-        Job("offloaded3", "zero3_offload", (*RECIPE, f"data.shards={shards}", ENCODER)),
+        job("offloaded2", shards, ENCODER, stage="2_offload"),
+        job("offloaded3", shards, ENCODER, stage="3_offload"),
         *(job(f"mixed{stage}", shards, *MIXED, stage=stage) for stage in (0, 2, 3)),
         job("mixed-half2", shards, *MIXED, HALF, stage=2),
         job("mixed-halves2", shards, *MIXED, stage=2, copy_of="mixed-half2"),
