@@ -1,4 +1,4 @@
-"""One process group for all engines of this folder."""
+"""One process group for all engines of a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.support.dots_engine import group_of_one
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def group() -> Iterator[None]:
     with group_of_one():
         yield

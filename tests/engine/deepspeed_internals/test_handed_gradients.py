@@ -14,7 +14,11 @@ from mmae.engine.grad_norm import gradients_norm
 from tests.support.dots_engine import engine_of, factors, held, take_step
 from tests.support.watching import watching
 
-pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning")]
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.usefixtures("group"),
+    pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning"),
+]
 
 
 def two_engines(stage: int, precision: str, clip: float) -> tuple[Any, Any]:

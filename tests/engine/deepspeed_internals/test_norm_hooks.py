@@ -16,7 +16,11 @@ from mmae.engine.grad_norm import gradients_norm
 from mmae.errors import InputError
 from tests.support.dots_engine import SHAPES, engine_of, factors, held, take_step
 
-pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning")]
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.usefixtures("group"),
+    pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning"),
+]
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

@@ -18,7 +18,11 @@ from mmae.engine.deepspeed_internals.optimiser_states import (
 )
 from tests.support.dots_engine import SHAPES, engine_of, factors, take_step
 
-pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning")]
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.usefixtures("group"),
+    pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning"),
+]
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2])

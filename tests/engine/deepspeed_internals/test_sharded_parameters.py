@@ -8,7 +8,11 @@ import torch
 from mmae.engine.deepspeed_internals.sharded_parameters import gathered, is_sharded, whole_shape
 from tests.support.dots_engine import SHAPES, STAGES, engine_of
 
-pytestmark = [pytest.mark.process, pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning")]
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.usefixtures("group"),
+    pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning"),
+]
 
 
 @pytest.mark.parametrize("stage", STAGES)
