@@ -220,11 +220,9 @@ def _decoders(config: ModelConfig, micro_batch: int) -> Iterator[Product]:
 
 
 def _muon(recipe: Config) -> Iterator[Product]:
-    """A matrix times itself, the square of that, and their sum times the matrix."""
     for each in muon_matrices(recipe):
-        yield Product(each.count, each.short, each.long, each.short, ITERATIONS, right_transposed=True)
-        yield Product(each.count, each.short, each.short, each.short, ITERATIONS)
-        yield Product(each.count, each.short, each.short, each.long, ITERATIONS)
+        for number, (rows, inner, columns) in enumerate(each.products):
+            yield Product(each.count, rows, inner, columns, ITERATIONS, right_transposed=number == 0)
 
 
 def _loss_bytes(config: ModelConfig, number_bytes: int) -> int:

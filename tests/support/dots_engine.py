@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 import deepspeed
+import pytest
 import torch
 from deepspeed.utils import groups
 from torch import Tensor, nn
@@ -18,6 +19,12 @@ from tests.support.commands import free_port
 
 SHAPES = ((7,), (3, 5), (64,))
 STAGES = (0, 1, 2, 3)
+ON_ENGINES = [
+    pytest.mark.process,
+    pytest.mark.usefixtures("group"),
+    pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning"),
+]
+"""Marks of a file whose tests make engines, in a folder with a fixture `group`."""
 
 
 class Dots(nn.Module):

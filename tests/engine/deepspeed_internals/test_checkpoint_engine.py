@@ -10,13 +10,9 @@ import torch
 import torch.distributed as dist
 
 from mmae.engine.deepspeed_internals.checkpoint_engine import WriterInterface, end_failed_save, replace_writer
-from tests.support.dots_engine import STAGES, engine_of, factors, held, take_step
+from tests.support.dots_engine import ON_ENGINES, STAGES, engine_of, factors, held, take_step
 
-pytestmark = [
-    pytest.mark.process,
-    pytest.mark.usefixtures("group"),
-    pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning"),
-]
+pytestmark = ON_ENGINES
 
 
 class Recorder(WriterInterface):

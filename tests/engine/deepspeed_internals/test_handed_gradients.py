@@ -11,14 +11,10 @@ import torch
 from mmae.engine.deepspeed_internals.handed_gradients import hand_over_gradients
 from mmae.engine.deepspeed_internals.norm_hooks import replace_norm
 from mmae.engine.grad_norm import gradients_norm
-from tests.support.dots_engine import engine_of, factors, held, take_step
+from tests.support.dots_engine import ON_ENGINES, engine_of, factors, held, take_step
 from tests.support.watching import watching
 
-pytestmark = [
-    pytest.mark.process,
-    pytest.mark.usefixtures("group"),
-    pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning"),
-]
+pytestmark = ON_ENGINES
 
 
 def two_engines(stage: int, precision: str, clip: float) -> tuple[Any, Any]:

@@ -9,16 +9,10 @@ import torch
 from deepspeed.accelerator import get_accelerator
 
 from mmae.engine.deepspeed_internals.loss_scale import grow_scale_after_steps, loss_scale, scale_loss_at_stage_0
-from mmae.engine.deepspeed_internals.optimiser_states import (
-    undo_first_step,
-)
-from tests.support.dots_engine import STAGES, engine_of, factors, held, take_step
+from mmae.engine.deepspeed_internals.optimiser_states import undo_first_step
+from tests.support.dots_engine import ON_ENGINES, STAGES, engine_of, factors, held, take_step
 
-pytestmark = [
-    pytest.mark.process,
-    pytest.mark.usefixtures("group"),
-    pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning"),
-]
+pytestmark = ON_ENGINES
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])

@@ -14,13 +14,9 @@ from torch import Tensor
 from mmae.engine.deepspeed_internals.norm_hooks import leave_out_clipping, replace_norm, report_norm, watch_norm
 from mmae.engine.grad_norm import gradients_norm
 from mmae.errors import InputError
-from tests.support.dots_engine import SHAPES, engine_of, factors, held, take_step
+from tests.support.dots_engine import ON_ENGINES, SHAPES, engine_of, factors, held, take_step
 
-pytestmark = [
-    pytest.mark.process,
-    pytest.mark.usefixtures("group"),
-    pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning"),
-]
+pytestmark = ON_ENGINES
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

@@ -16,13 +16,9 @@ from mmae.engine.deepspeed_internals.optimiser_states import (
     stage_0_master,
     undo_first_step,
 )
-from tests.support.dots_engine import SHAPES, engine_of, factors, take_step
+from tests.support.dots_engine import ON_ENGINES, SHAPES, engine_of, factors, take_step
 
-pytestmark = [
-    pytest.mark.process,
-    pytest.mark.usefixtures("group"),
-    pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning"),
-]
+pytestmark = ON_ENGINES
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2])

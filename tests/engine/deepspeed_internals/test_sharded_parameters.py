@@ -6,13 +6,9 @@ import pytest
 import torch
 
 from mmae.engine.deepspeed_internals.sharded_parameters import gathered, is_sharded, whole_shape
-from tests.support.dots_engine import SHAPES, STAGES, engine_of
+from tests.support.dots_engine import ON_ENGINES, SHAPES, STAGES, engine_of
 
-pytestmark = [
-    pytest.mark.process,
-    pytest.mark.usefixtures("group"),
-    pytest.mark.filterwarnings("ignore:`torch.distributed:FutureWarning"),
-]
+pytestmark = ON_ENGINES
 
 
 @pytest.mark.parametrize("stage", STAGES)

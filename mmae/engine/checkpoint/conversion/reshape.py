@@ -43,7 +43,8 @@ def write_back(engine: Engine, state: FullState, step: int) -> None:
         if parameter.requires_grad:
             stored = state[name]
             _write_parameter(engine, parameter, stored)
-            updates |= set() if stored.updates is None else {stored.updates}
+            if stored.updates is not None:
+                updates.add(stored.updates)
     # AdamW corrects its moments by the number of updates; Muon, whose parameters have 0 of them, does not.
     count = max(updates, default=step)
     for moments in engine.basic_optimizer.state.values():
